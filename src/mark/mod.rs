@@ -37,7 +37,7 @@ pub fn mark(extension: &Extension, snapshot: &RunSnapshot) -> Result<Mark, Error
     for _ in 0..ATTEMPTS {
         // Every relation is locked before the first one is scanned: TRUNCATE, DROP and table rewrites remove tuples
         // without waiting for any snapshot, so they must not come between the scans of two relations.
-        let relations = relations::lock_all(type_oid)?;
+        let relations = relations::lock_all(type_oid);
         let before = Horizons::now(extension)?;
         let mut found = Found::new(snapshot.upper());
         for &relid in relations.relids() {

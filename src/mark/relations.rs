@@ -4,7 +4,6 @@
 
 use crate::catalog;
 use crate::error;
-use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::collections::{BTreeSet, HashSet};
 
@@ -34,6 +33,14 @@ pub struct Relations {
     rbytea: pg_sys::Oid,
 }
 
+/// What pg_depend says.
+struct Search {
+    relations: BTreeSet<pg_sys::Oid>,
+    types: HashSet<pg_sys::Oid>,
+    /// Whether some relation has a column of a type that is made of the type, rather than of the type itself.
+    nested: bool,
+}
+
 impl Relations {
     /// In the order in which they are scanned.
     pub fn relids(&self) -> &[pg_sys::Oid] {
@@ -56,14 +63,16 @@ impl Relations {
 ///
 /// Waiting for one lock while holding the others could deadlock with DDL. So whenever a lock is not to be had at once,
 /// the others are given back before waiting, and everything starts again.
-pub fn lock_all(rbytea: pg_sys::Oid) -> Result<Relations, ErrorReport> {
+pub fn lock_all(rbytea: pg_sys::Oid) -> Relations {
     let mut locked: BTreeSet<pg_sys::Oid> = BTreeSet::new();
     loop {
-        let (found, types) = search(rbytea)?;
-        let new: Vec<_> = found.difference(&locked).copied().collect();
+        let Search { relations, types, nested } = search(rbytea);
+        let new: Vec<_> = relations.difference(&locked).copied().collect();
         if new.is_empty() {
-            let relids = locked.into_iter().filter(|&relid| is_scanned(relid)).chain(statistics(&types)).collect();
-            return Ok(Relations { relids, types, rbytea });
+            // ANALYZE keeps common values of arrays and composite columns in pg_statistic, and pg_stats reads them.
+            let statistics = nested.then_some(pg_sys::StatisticRelationId);
+            let relids = locked.into_iter().filter(|&relid| is_scanned(relid)).chain(statistics).collect();
+            return Relations { relids, types, rbytea };
         }
         for relid in new {
             // SAFETY: relation locks can be taken on any OID; they are released at the end of the transaction at the
@@ -93,13 +102,6 @@ fn waiting_for(relid: pg_sys::Oid) {
         .report(pgrx::PgLogLevel::NOTICE);
 }
 
-/// pg_statistic keeps common values of arrays and composite columns, and pg_stats would read what they refer to.
-fn statistics(types: &HashSet<pg_sys::Oid>) -> Option<pg_sys::Oid> {
-    // The type and its array type are always there; anything more means columns that ANALYZE keeps values of.
-    let arrays_or_composites = types.len() > 1;
-    arrays_or_composites.then_some(pg_sys::StatisticRelationId)
-}
-
 /// Whether a locked relation stores tuples that this backend can read: views, indexes and the like store none, and
 /// temporary tables of other sessions are in those sessions' memory (I7 and the rules of the purge are there for them).
 fn is_scanned(relid: pg_sys::Oid) -> bool {
@@ -113,8 +115,9 @@ fn is_scanned(relid: pg_sys::Oid) -> bool {
 
 /// Follows pg_depend from the type to all types made of it, to the relations with such columns, to their row types,
 /// and on from there.
-fn search(rbytea: pg_sys::Oid) -> Result<(BTreeSet<pg_sys::Oid>, HashSet<pg_sys::Oid>), ErrorReport> {
+fn search(rbytea: pg_sys::Oid) -> Search {
     let (mut relations, mut types) = (BTreeSet::new(), HashSet::from([rbytea]));
+    let mut nested = false;
     let mut open = vec![(pg_sys::TypeRelationId, rbytea)];
     while let Some((class, object)) = open.pop() {
         for dependent in dependents(class, object) {
@@ -127,11 +130,12 @@ fn search(rbytea: pg_sys::Oid) -> Result<(BTreeSet<pg_sys::Oid>, HashSet<pg_sys:
                 && class == pg_sys::TypeRelationId
                 && relations.insert(dependent.objid)
             {
+                nested |= object != rbytea;
                 open.push((dependent.classid, dependent.objid));
             }
         }
     }
-    Ok((relations, types))
+    Search { relations, types, nested }
 }
 
 /// The objects that depend on an object, by every row of pg_depend that is not dead to everyone.

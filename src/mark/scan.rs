@@ -29,7 +29,7 @@ unsafe fn scan(
     found: &mut Found,
 ) -> Result<(), ErrorReport> {
     // SAFETY: the relation is open; its descriptor lives as long as it is.
-    let (tupdesc, columns) = unsafe {
+    let columns = unsafe {
         let tupdesc = (*relation).rd_att;
         let columns: Vec<(i32, pg_sys::Oid)> = (0..(*tupdesc).natts as usize)
             .map(|index| (index, &*compat::attribute(tupdesc, index)))
@@ -42,9 +42,8 @@ unsafe fn scan(
         if (*(*relation).rd_rel).relam != pg_sys::HEAP_TABLE_AM_OID {
             return Err(foreign_access_method((*relation).rd_id));
         }
-        (tupdesc, columns)
+        columns
     };
-    let _ = tupdesc;
     let mut walker = Walker::new(relations);
     let mut memory = PgMemoryContexts::new("rbytea mark");
     // SAFETY: the scan, its slot and its snapshot live to the end of the block; tuples are looked at while the slot
