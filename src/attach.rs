@@ -173,7 +173,8 @@ fn reconcile(relid: pg_sys::Oid, target: &Target) -> Result<bool, ErrorReport> {
         return Ok(false);
     }
     for (trigger, _) in state.triggers {
-        let trigger = pg_sys::ObjectAddress { classId: pg_sys::TriggerRelationId, objectId: trigger, objectSubId: 0 };
+        let trigger =
+            pg_sys::ObjectAddress { classId: pg_sys::TriggerRelationId, objectId: trigger, objectSubId: 0 };
         // SAFETY: the trigger exists, as its table is locked; nothing depends on it.
         unsafe {
             pg_sys::performDeletion(

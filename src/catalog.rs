@@ -4,7 +4,7 @@
 use crate::error;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode, pg_sys};
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 
 /// The schema that the extension was created in.
 #[derive(Clone, Copy)]
@@ -97,9 +97,4 @@ pub fn relation_name(relid: pg_sys::Oid) -> Option<String> {
             pgrx::spi::quote_qualified_identifier(schema.to_string_lossy(), relation.to_string_lossy())
         })
     }
-}
-
-/// A copy of a C string without its NUL.
-pub fn c_string(text: &str) -> Result<CString, ErrorReport> {
-    CString::new(text).map_err(|_| error::internal("a name contains a zero byte"))
 }

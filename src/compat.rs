@@ -52,7 +52,8 @@ pub unsafe fn tuplesort_getdatum(state: *mut pg_sys::Tuplesortstate) -> Option<p
         #[cfg(feature = "pg15")]
         let found = pg_sys::tuplesort_getdatum(state, true, &mut datum, &mut is_null, std::ptr::null_mut());
         #[cfg(not(feature = "pg15"))]
-        let found = pg_sys::tuplesort_getdatum(state, true, true, &mut datum, &mut is_null, std::ptr::null_mut());
+        let found =
+            pg_sys::tuplesort_getdatum(state, true, true, &mut datum, &mut is_null, std::ptr::null_mut());
         found
     };
     found.then_some(datum)

@@ -6,8 +6,8 @@ use crate::value::{self, EXTERNAL_LEN, Value};
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::Datum;
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{FromDatum, pg_sys, set_varsize_4b, vardata_any, varsize_any_exhdr};
 use pgrx::pgrx_sql_entity_graph::impl_sql_translatable;
+use pgrx::{FromDatum, pg_sys, set_varsize_4b, vardata_any, varsize_any_exhdr};
 
 use crate::store::Payload;
 
@@ -43,7 +43,9 @@ impl Detoasted {
     /// The bytes after the varlena header.
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: detoasted is a varlena in plain or short form that lives as long as self.
-        unsafe { std::slice::from_raw_parts(vardata_any(self.detoasted).cast(), varsize_any_exhdr(self.detoasted)) }
+        unsafe {
+            std::slice::from_raw_parts(vardata_any(self.detoasted).cast(), varsize_any_exhdr(self.detoasted))
+        }
     }
 
     /// The payload of an inline value.
@@ -120,7 +122,11 @@ impl Rbytea {
 }
 
 impl FromDatum for Rbytea {
-    unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _typoid: pg_sys::Oid) -> Option<Self> {
+    unsafe fn from_polymorphic_datum(
+        datum: pg_sys::Datum,
+        is_null: bool,
+        _typoid: pg_sys::Oid,
+    ) -> Option<Self> {
         // SAFETY: the caller promises a datum of this type.
         (!is_null).then(|| unsafe { Self::from_raw(datum) })
     }
@@ -187,7 +193,10 @@ pub struct ByteaResult(Built);
 
 impl ByteaResult {
     /// A bytea of `len` bytes that `fill` writes.
-    pub fn fill(len: u64, fill: impl FnOnce(&mut [u8]) -> Result<(), ErrorReport>) -> Result<Self, ErrorReport> {
+    pub fn fill(
+        len: u64,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), ErrorReport>,
+    ) -> Result<Self, ErrorReport> {
         let (built, data) = build(len, MAX_BYTEA)?;
         fill(data)?;
         Ok(Self(built))

@@ -17,6 +17,7 @@ impl From<store::Error> for ErrorReport {
             Kind::Config => PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
             Kind::NotOwner => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Kind::Unsupported => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            Kind::OutOfRange => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
             Kind::ReadOnly | Kind::Io => PgSqlErrorCode::ERRCODE_IO_ERROR,
         };
         // The root's path is a setting that only superusers may see (GUC_SUPERUSER_ONLY).
@@ -25,7 +26,9 @@ impl From<store::Error> for ErrorReport {
         let hide_path = error.kind() == Kind::Config && !unsafe { pg_sys::superuser() };
         if hide_path {
             return report(code, "the payload store is not usable")
-                .set_detail("The directory that \"rbytea.filesystem_storage_path\" names is missing or unsuitable.")
+                .set_detail(
+                    "The directory that \"rbytea.filesystem_storage_path\" names is missing or unsuitable.",
+                )
                 .set_hint("Ask a superuser, who sees the path and the reason.");
         }
         let mut report = report(code, error.to_string());
@@ -64,7 +67,10 @@ pub fn report(code: PgSqlErrorCode, message: impl Into<String>) -> ErrorReport {
 #[track_caller]
 pub fn too_large(len: u64) -> ErrorReport {
     report(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, "payload is too large for one value")
-        .set_detail(format!("The payload has {len} bytes; a value in memory holds at most {}.", crate::datum::MAX_INLINE))
+        .set_detail(format!(
+            "The payload has {len} bytes; a value in memory holds at most {}.",
+            crate::datum::MAX_INLINE
+        ))
         .set_hint("Read it in parts with substring().")
 }
 

@@ -6,7 +6,8 @@ use crate::datum::{Peek, RawResult, Rbytea, RbyteaResult};
 use crate::{compat, error, settings, xact};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::trigger_support::{
-    called_as_trigger, trigger_fired_before, trigger_fired_by_insert, trigger_fired_by_update, trigger_fired_for_row,
+    called_as_trigger, trigger_fired_before, trigger_fired_by_insert, trigger_fired_by_update,
+    trigger_fired_for_row,
 };
 use pgrx::{PgSqlErrorCode, pg_extern, pg_sys};
 use std::num::NonZeroUsize;
@@ -45,16 +46,26 @@ fn rbytea_externalize(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, Err
     };
     let event = data.tg_event;
     let update = trigger_fired_by_update(event);
-    if !(trigger_fired_before(event) && trigger_fired_for_row(event) && (update || trigger_fired_by_insert(event))) {
+    if !(trigger_fired_before(event)
+        && trigger_fired_for_row(event)
+        && (update || trigger_fired_by_insert(event)))
+    {
         return Err(protocol_violation());
     }
-    let (new, old) = if update { (data.tg_newtuple, data.tg_trigtuple) } else { (data.tg_trigtuple, std::ptr::null_mut()) };
+    let (new, old) = if update {
+        (data.tg_newtuple, data.tg_trigtuple)
+    } else {
+        (data.tg_trigtuple, std::ptr::null_mut())
+    };
     // SAFETY: the trigger's relation is open and locked; the list lives in the memory of the statement's FmgrInfo.
     let (tupdesc, columns) = unsafe {
         let tupdesc = (*data.tg_relation).rd_att;
         let first_call = (*(*fcinfo).flinfo).fn_extra.is_null();
-        let columns =
-            if first_call { rbytea_columns(tupdesc, Extension::of_call(fcinfo).type_oid()?) } else { Vec::new() };
+        let columns = if first_call {
+            rbytea_columns(tupdesc, Extension::of_call(fcinfo).type_oid()?)
+        } else {
+            Vec::new()
+        };
         (tupdesc, pgrx::fcinfo::pg_func_extra(fcinfo, || columns))
     };
 
@@ -62,8 +73,10 @@ fn rbytea_externalize(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, Err
     for &column in columns.iter() {
         // SAFETY: both tuples are of the trigger's relation, and the columns were found in its descriptor.
         let (new_value, old_value) = unsafe {
-            let new_value = pgrx::htup::heap_getattr_raw(new, column, tupdesc).map(|datum| Rbytea::from_raw(datum));
-            let old_value = (!old.is_null()).then(|| pgrx::htup::heap_getattr_raw(old, column, tupdesc)).flatten();
+            let new_value =
+                pgrx::htup::heap_getattr_raw(new, column, tupdesc).map(|datum| Rbytea::from_raw(datum));
+            let old_value =
+                (!old.is_null()).then(|| pgrx::htup::heap_getattr_raw(old, column, tupdesc)).flatten();
             (new_value, old_value.map(|datum| Rbytea::from_raw(datum)))
         };
         if let Some(new_value) = new_value
@@ -98,15 +111,18 @@ fn externalize(new: &Rbytea, old: Option<Rbytea>) -> Result<Option<RbyteaResult>
 }
 
 /// A reference that was copied, or kept in a variable, may have outlived the row it came from: its file must be in
-/// LIVE, and is brought back from TRASH if need be (I7).
+/// LIVE, and is brought back from TRASH if need be (I7). It may even have outlived the transaction that wrote it and
+/// rolled back, which never made it durable (I1).
 fn ensure_live(payload: &Payload) -> Result<(), ErrorReport> {
     // SAFETY: reads the transaction state; the transaction's own files cannot have been moved.
     let own = unsafe { pg_sys::GetTopFullTransactionIdIfAny() }.value;
     if payload.id.birth == own {
         return Ok(());
     }
+    let durable = xact::committed(payload.id.birth);
     xact::with_store(|store| match store.restore(&payload.id)? {
-        Restored::WasLive | Restored::Restored => Ok(()),
+        Restored::WasLive | Restored::Restored if durable => Ok(()),
+        Restored::WasLive | Restored::Restored => Ok(store.make_durable(&payload.id)?),
         // Opening it says what was looked for and where.
         Restored::Missing => store.open_payload(payload).map(drop).map_err(ErrorReport::from),
     })

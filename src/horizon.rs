@@ -1,8 +1,8 @@
 //! The snapshot that a run of the vacuum holds, and the removal horizon whose standing still makes a mark valid.
 
 use crate::catalog::Extension;
-use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
 
 /// A registered snapshot: while it is held, nothing that it sees is removed.
 pub struct RunSnapshot {
@@ -58,7 +58,10 @@ impl Horizons {
     /// As they are now.
     pub fn now(extension: &Extension) -> Result<Self, ErrorReport> {
         let history = extension.relation_oid(c"rbytea_vacuum_history")?;
-        Ok(Self { data: oldest_non_removable(history), catalog: oldest_non_removable(pg_sys::RelationRelationId) })
+        Ok(Self {
+            data: oldest_non_removable(history),
+            catalog: oldest_non_removable(pg_sys::RelationRelationId),
+        })
     }
 }
 

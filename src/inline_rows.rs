@@ -3,8 +3,8 @@
 
 use crate::catalog::{self, Extension};
 use crate::{error, externalize};
-use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::panic::CaughtError;
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode, PgTryBuilder, Spi, pg_sys};
 use std::collections::HashSet;
 use std::ffi::CStr;
@@ -53,7 +53,11 @@ impl Source {
                 }
             }
         }
-        if converted.is_empty() && added.is_empty() { Self::Nothing } else { Self::Columns { converted, added } }
+        if converted.is_empty() && added.is_empty() {
+            Self::Nothing
+        } else {
+            Self::Columns { converted, added }
+        }
     }
 
     /// Whether the column may hold rows with an inline payload. One that was added without a rewrite does not: it is
@@ -144,10 +148,7 @@ impl Table {
 
 /// Runs `work` as a table's owner, in whose name its index expressions and constraints are evaluated, without the
 /// user's own triggers, rules and policies: the rows' values do not change.
-fn as_owner<T>(
-    owner: pg_sys::Oid,
-    work: impl FnOnce() -> Result<T, ErrorReport>,
-) -> Result<T, ErrorReport> {
+fn as_owner<T>(owner: pg_sys::Oid, work: impl FnOnce() -> Result<T, ErrorReport>) -> Result<T, ErrorReport> {
     let (mut user, mut context) = (pg_sys::InvalidOid, 0);
     let restricted = pg_sys::SECURITY_LOCAL_USERID_CHANGE
         | pg_sys::SECURITY_RESTRICTED_OPERATION
@@ -217,7 +218,9 @@ fn in_subtransaction(
             pg_sys::RollbackAndReleaseCurrentSubTransaction();
             back();
             let reason = match &caught {
-                CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => report.message().to_string(),
+                CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
+                    report.message().to_string()
+                }
                 CaughtError::RustPanic { ereport, .. } => ereport.message().to_string(),
             };
             error::report(tolerated, format!("payloads of table {table} stay in their rows"))

@@ -4,6 +4,7 @@
 //! transaction's, the DDL's and the vacuum's side of it.
 
 pub mod store;
+pub mod vacuum;
 pub mod value;
 
 mod attach;
@@ -13,8 +14,10 @@ mod datum;
 mod error;
 mod externalize;
 mod functions;
+mod horizon;
 mod inline_rows;
 mod io;
+mod mark;
 mod operators;
 mod read;
 mod settings;

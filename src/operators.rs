@@ -31,8 +31,12 @@ fn equal(left: &Rbytea, right: &Rbytea) -> Result<bool, ErrorReport> {
             Ok(a == b && left.detoast().payload()? == right.detoast().payload()?)
         }
         (Peek::External(a), Peek::External(b)) => Ok(a.len == b.len && a.digest == b.digest),
-        (Peek::Inline(len), Peek::External(stored)) => Ok(len == stored.len && digest(left)? == stored.digest),
-        (Peek::External(stored), Peek::Inline(len)) => Ok(len == stored.len && digest(right)? == stored.digest),
+        (Peek::Inline(len), Peek::External(stored)) => {
+            Ok(len == stored.len && digest(left)? == stored.digest)
+        }
+        (Peek::External(stored), Peek::Inline(len)) => {
+            Ok(len == stored.len && digest(right)? == stored.digest)
+        }
     }
 }
 

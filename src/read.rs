@@ -1,7 +1,7 @@
 //! From a value to its payload: whole, in part, or through a hash in constant memory.
 
 use crate::datum::{ByteaResult, Peek, Rbytea};
-use crate::store::{Payload, Reader, OsFs};
+use crate::store::{OsFs, Payload, Reader};
 use crate::xact::{self, CHUNK};
 use crate::{settings, value};
 use pgrx::check_for_interrupts;
@@ -82,10 +82,14 @@ pub fn for_each_chunk(value: &Rbytea, mut update: impl FnMut(&[u8])) -> Result<(
         Peek::External(payload) => xact::with_store(|store| {
             let reader = store.open_payload(&payload)?;
             let mut verifier = reader.verifier();
-            stream(payload.len, |offset, chunk| Ok(reader.read_at(offset, chunk)?), |chunk| {
-                verifier.update(chunk);
-                update(chunk);
-            })?;
+            stream(
+                payload.len,
+                |offset, chunk| Ok(reader.read_at(offset, chunk)?),
+                |chunk| {
+                    verifier.update(chunk);
+                    update(chunk);
+                },
+            )?;
             Ok(verifier.finish()?)
         }),
     }

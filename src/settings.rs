@@ -5,7 +5,8 @@ use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-static FILESYSTEM_STORAGE_PATH: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"rbytea"));
+static FILESYSTEM_STORAGE_PATH: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c"rbytea"));
 static EXTERNAL_THRESHOLD: GucSetting<i32> = GucSetting::<i32>::new(0);
 static VERIFY_DIGEST: GucSetting<bool> = GucSetting::<bool>::new(true);
 

@@ -9,19 +9,21 @@ use std::ffi::{CStr, OsStr, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::store::{Config, FileStore, OsFs, OwnerId, Payload, Pending};
+use crate::store::{Config, FileStore, Knowledge, OsFs, OwnerId, Payload, Pending, PendingState};
 
 /// What this backend knows of the store in the current transaction.
 struct Session {
     /// Opened when first needed and closed at the end of the transaction, so that no idle backend keeps a file system
     /// from being unmounted or misses a change of the setting.
     store: Option<FileStore>,
+    /// What outlives the store's closing: directories that are known to be durable.
+    knowledge: Option<Knowledge>,
     /// The files that the current transaction has written.
     pending: Pending<OsFs>,
 }
 
 thread_local! {
-    static SESSION: RefCell<Session> = const { RefCell::new(Session { store: None, pending: Pending::new() }) };
+    static SESSION: RefCell<Session> = const { RefCell::new(Session { store: None, knowledge: None, pending: Pending::new() }) };
 }
 
 /// Registers the callbacks, once per process. (pgrx's own per-transaction closures survive PREPARE TRANSACTION and
@@ -34,7 +36,7 @@ pub fn init() {
 /// Runs `work` with the store of the current database.
 pub fn with_store<T>(work: impl FnOnce(&FileStore) -> Result<T, ErrorReport>) -> Result<T, ErrorReport> {
     with_session(|session| {
-        let store = open(&mut session.store)?;
+        let store = open(&mut session.store, &mut session.knowledge)?;
         work(store)
     })
 }
@@ -44,7 +46,7 @@ pub fn store_payload(payload: &[u8]) -> Result<Payload, ErrorReport> {
     // SAFETY: we are inside of a transaction; this assigns its id, which PostgreSQL refuses in a parallel worker.
     let birth = unsafe { pg_sys::GetTopFullTransactionId() }.value;
     with_session(|session| {
-        let store = open(&mut session.store)?;
+        let store = open(&mut session.store, &mut session.knowledge)?;
         let mut writer = store.create(birth)?;
         for chunk in payload.chunks(CHUNK) {
             check_for_interrupts!();
@@ -52,6 +54,18 @@ pub fn store_payload(payload: &[u8]) -> Result<Payload, ErrorReport> {
         }
         Ok(writer.finish(&mut session.pending)?)
     })
+}
+
+/// Whether the transaction is known to have committed. False also when it is too old to tell.
+pub fn committed(transaction: u64) -> bool {
+    let id = pg_sys::FullTransactionId { value: transaction };
+    // SAFETY: pg_xact_status takes an xid8, which is passed by value, and returns text or NULL. It raises an ERROR for
+    // a transaction of the future, which no header of this cluster names.
+    let status = unsafe {
+        pgrx::direct_function_call_as_datum(pg_sys::pg_xact_status, &[Some(pg_sys::Datum::from(id.value))])
+            .map(|text| pgrx::text_to_rust_str_unchecked(text.cast_mut_ptr()))
+    };
+    status == Some("committed")
 }
 
 /// Bytes handled between two looks at pending interrupts.
@@ -64,11 +78,14 @@ fn with_session<T>(work: impl FnOnce(&mut Session) -> Result<T, ErrorReport>) ->
     })
 }
 
-fn open(slot: &mut Option<FileStore>) -> Result<&FileStore, ErrorReport> {
-    if slot.is_none() {
-        *slot = Some(FileStore::open(config())?);
+fn open<'a>(
+    store: &'a mut Option<FileStore>,
+    knowledge: &mut Option<Knowledge>,
+) -> Result<&'a FileStore, ErrorReport> {
+    if store.is_none() {
+        *store = Some(FileStore::open_knowing(config(), knowledge.take().unwrap_or_default())?);
     }
-    slot.as_ref().ok_or_else(|| error::internal("the payload store did not open"))
+    store.as_ref().ok_or_else(|| error::internal("the payload store did not open"))
 }
 
 /// The store of the current database as the settings describe it.
@@ -104,10 +121,10 @@ extern "C-unwind" fn xact_callback(event: pg_sys::XactEvent::Type, _arg: *mut c_
 /// I1: everything that the transaction wrote is durable before its commit record.
 fn sync() -> Result<(), ErrorReport> {
     with_session(|session| {
-        if session.pending.is_empty() {
+        if matches!(session.pending.state(), PendingState::Empty | PendingState::Synced) {
             return Ok(());
         }
-        let store = open(&mut session.store)?;
+        let store = open(&mut session.store, &mut session.knowledge)?;
         Ok(store.sync(&mut session.pending, &mut || {
             check_for_interrupts!();
         })?)
@@ -119,7 +136,9 @@ fn forget() {
     SESSION.with(|session| {
         if let Ok(mut session) = session.try_borrow_mut() {
             session.pending.forget();
-            session.store = None;
+            if let Some(store) = session.store.take() {
+                session.knowledge = Some(store.into_knowledge());
+            }
         }
     });
 }

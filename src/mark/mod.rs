@@ -74,7 +74,12 @@ impl Found {
     }
 
     fn finish(self, relations: usize) -> Result<Mark, ErrorReport> {
-        Ok(Mark { keys: self.sort.sorted(), relations: relations as u64, tuples: self.tuples, held: self.held })
+        Ok(Mark {
+            keys: self.sort.sorted(),
+            relations: relations as u64,
+            tuples: self.tuples,
+            held: self.held,
+        })
     }
 }
 

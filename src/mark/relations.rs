@@ -5,7 +5,7 @@
 use crate::catalog;
 use crate::error;
 use pgrx::{PgSqlErrorCode, pg_sys};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 /// pg_depend (catalog/pg_depend.h): its OID, the OID of its index over what is depended on, and its columns.
 const DEPEND: pg_sys::Oid = pg_sys::Oid::from_u32(2608);
@@ -35,7 +35,7 @@ pub struct Relations {
 
 /// What pg_depend says.
 struct Search {
-    relations: BTreeSet<pg_sys::Oid>,
+    relations: HashSet<pg_sys::Oid>,
     types: HashSet<pg_sys::Oid>,
     /// Whether some relation has a column of a type that is made of the type, rather than of the type itself.
     nested: bool,
@@ -64,7 +64,7 @@ impl Relations {
 /// Waiting for one lock while holding the others could deadlock with DDL. So whenever a lock is not to be had at once,
 /// the others are given back before waiting, and everything starts again.
 pub fn lock_all(rbytea: pg_sys::Oid) -> Relations {
-    let mut locked: BTreeSet<pg_sys::Oid> = BTreeSet::new();
+    let mut locked: HashSet<pg_sys::Oid> = HashSet::new();
     loop {
         let Search { relations, types, nested } = search(rbytea);
         let new: Vec<_> = relations.difference(&locked).copied().collect();
@@ -96,10 +96,14 @@ pub fn lock_all(rbytea: pg_sys::Oid) -> Relations {
 }
 
 fn waiting_for(relid: pg_sys::Oid) {
-    let name = catalog::relation_name(relid).unwrap_or_else(|| "that another transaction is creating".to_string());
-    error::report(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, format!("the vacuum waits for a lock on table {name}"))
-        .set_hint("Another session changes its definition; lock_timeout limits the wait.")
-        .report(pgrx::PgLogLevel::NOTICE);
+    let name =
+        catalog::relation_name(relid).unwrap_or_else(|| "that another transaction is creating".to_string());
+    error::report(
+        PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+        format!("the vacuum waits for a lock on table {name}"),
+    )
+    .set_hint("Another session changes its definition; lock_timeout limits the wait.")
+    .report(pgrx::PgLogLevel::NOTICE);
 }
 
 /// Whether a locked relation stores tuples that this backend can read: views, indexes and the like store none, and
@@ -116,7 +120,7 @@ fn is_scanned(relid: pg_sys::Oid) -> bool {
 /// Follows pg_depend from the type to all types made of it, to the relations with such columns, to their row types,
 /// and on from there.
 fn search(rbytea: pg_sys::Oid) -> Search {
-    let (mut relations, mut types) = (BTreeSet::new(), HashSet::from([rbytea]));
+    let (mut relations, mut types) = (HashSet::new(), HashSet::from([rbytea]));
     let mut nested = false;
     let mut open = vec![(pg_sys::TypeRelationId, rbytea)];
     while let Some((class, object)) = open.pop() {
@@ -160,7 +164,14 @@ fn dependents(class: pg_sys::Oid, object: pg_sys::Oid) -> Vec<Depend> {
                 pg_sys::Datum::from(value),
             );
         }
-        let scan = pg_sys::systable_beginscan(depend, DEPEND_REFERENCE_INDEX, true, &mut snapshot, 2, keys.as_mut_ptr());
+        let scan = pg_sys::systable_beginscan(
+            depend,
+            DEPEND_REFERENCE_INDEX,
+            true,
+            &mut snapshot,
+            2,
+            keys.as_mut_ptr(),
+        );
         loop {
             let tuple = pg_sys::systable_getnext(scan);
             if tuple.is_null() {

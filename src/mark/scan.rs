@@ -1,8 +1,8 @@
 //! The scan of one relation: every tuple that is not dead to everyone, and every reference in it.
 
+use super::Found;
 use super::relations::Relations;
 use super::walk::Walker;
-use super::Found;
 use crate::{catalog, compat, error};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgMemoryContexts, PgSqlErrorCode, check_for_interrupts, pg_sys};
@@ -55,7 +55,8 @@ unsafe fn scan(
             ..Default::default()
         };
         let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
-        let scan = pg_sys::table_beginscan_strat(relation, &mut snapshot, 0, std::ptr::null_mut(), true, false);
+        let scan =
+            pg_sys::table_beginscan_strat(relation, &mut snapshot, 0, std::ptr::null_mut(), true, false);
         while pg_sys::table_scan_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot) {
             check_for_interrupts!();
             found.tuples += 1;

@@ -4,8 +4,8 @@ use super::relations::Relations;
 use crate::compat;
 use crate::datum::{Peek, Rbytea};
 use crate::store::Payload;
-use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
 use std::collections::HashMap;
 
 /// How values of a type are taken apart.
@@ -27,7 +27,6 @@ pub struct Walker<'a> {
     shapes: HashMap<pg_sys::Oid, Shape>,
 }
 
-#[pgrx::pg_guard]
 unsafe extern "C-unwind" {
     /// utils/multirangetypes.h, which pgrx does not bind.
     fn multirange_deserialize(
@@ -67,11 +66,15 @@ impl<'a> Walker<'a> {
                 Shape::Domain(base) => self.walk(datum, base, visit),
                 Shape::Array => self.array(datum, visit),
                 Shape::Composite => self.composite(datum, visit),
-                Shape::Range(cache) => self.range(cache, pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast(), visit),
+                Shape::Range(cache) => {
+                    self.range(cache, pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast(), visit)
+                }
                 Shape::Multirange(cache) => {
                     let multirange = pg_sys::pg_detoast_datum(datum.cast_mut_ptr());
                     let (mut count, mut ranges) = (0, std::ptr::null_mut());
-                    multirange_deserialize(cache, multirange, &mut count, &mut ranges);
+                    pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                        multirange_deserialize(cache, multirange, &mut count, &mut ranges);
+                    });
                     for index in 0..count as usize {
                         self.range(cache, *ranges.add(index), visit)?;
                     }
@@ -93,10 +96,15 @@ impl<'a> Walker<'a> {
                 match pg_sys::get_typtype(type_oid) as u8 {
                     b'd' => Shape::Domain(base),
                     b'c' => Shape::Composite,
-                    b'r' => Shape::Range(pg_sys::lookup_type_cache(type_oid, pg_sys::TYPECACHE_RANGE_INFO as i32)),
+                    b'r' => {
+                        Shape::Range(pg_sys::lookup_type_cache(type_oid, pg_sys::TYPECACHE_RANGE_INFO as i32))
+                    }
                     b'm' => {
                         let range = pg_sys::get_multirange_range(type_oid);
-                        Shape::Multirange(pg_sys::lookup_type_cache(range, pg_sys::TYPECACHE_RANGE_INFO as i32))
+                        Shape::Multirange(pg_sys::lookup_type_cache(
+                            range,
+                            pg_sys::TYPECACHE_RANGE_INFO as i32,
+                        ))
                     }
                     // anyarray has typtype 'p', a true array 'b' with an element type.
                     _ => Shape::Array,
@@ -107,7 +115,11 @@ impl<'a> Walker<'a> {
 
     /// # Safety
     /// `datum` must be an array.
-    unsafe fn array(&mut self, datum: pg_sys::Datum, visit: &mut dyn FnMut(&Payload)) -> Result<(), ErrorReport> {
+    unsafe fn array(
+        &mut self,
+        datum: pg_sys::Datum,
+        visit: &mut dyn FnMut(&Payload),
+    ) -> Result<(), ErrorReport> {
         // SAFETY: the element type is in the array's header; deconstruct_array allocates both results.
         unsafe {
             let array: *mut pg_sys::ArrayType = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast();
@@ -139,7 +151,11 @@ impl<'a> Walker<'a> {
 
     /// # Safety
     /// `datum` must be of a composite type.
-    unsafe fn composite(&mut self, datum: pg_sys::Datum, visit: &mut dyn FnMut(&Payload)) -> Result<(), ErrorReport> {
+    unsafe fn composite(
+        &mut self,
+        datum: pg_sys::Datum,
+        visit: &mut dyn FnMut(&Payload),
+    ) -> Result<(), ErrorReport> {
         // SAFETY: a composite datum carries its row type in its header; the descriptor is pinned while it is used.
         unsafe {
             let header: pg_sys::HeapTupleHeader = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast();

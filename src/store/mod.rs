@@ -99,6 +99,26 @@ impl Store<OsFs> {
     pub fn open(config: Config) -> Result<Self> {
         Self::with_fs(OsFs::open(&config.root, config.create_root)?, config)
     }
+
+    /// As [`open`](Self::open), with what this process learnt of the same store before: it spares the fsync of
+    /// directories that are durable already.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_knowing(config: Config, knowledge: Knowledge) -> Result<Self> {
+        let store = Self::open(config)?;
+        if knowledge.origin == Some(store.origin()) {
+            *store.durable() = knowledge.durable;
+        }
+        Ok(store)
+    }
+}
+
+/// What a process knows of a store that it has closed.
+#[derive(Debug, Default)]
+pub struct Knowledge {
+    origin: Option<pending::Origin>,
+    durable: DurableDirs,
 }
 
 impl<F: Fs> Store<F> {
@@ -116,6 +136,12 @@ impl<F: Fs> Store<F> {
             sync_point: Mutex::default(),
             owner_checked: AtomicBool::new(false),
         })
+    }
+
+    /// Closes the store and keeps what was learnt of it.
+    pub fn into_knowledge(self) -> Knowledge {
+        let durable = std::mem::take(&mut *self.durable());
+        Knowledge { origin: Some(self.origin()), durable }
     }
 
     /// What the store was opened with.

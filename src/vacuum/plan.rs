@@ -2,7 +2,7 @@
 //! move comes out. Relies on both sides coming in the same order, so it needs memory for one directory only.
 #![forbid(unsafe_code)]
 
-use crate::store::{PayloadId, Shard};
+use crate::store::PayloadId;
 
 /// What the mark remembers of a reference: 48 bits of the birth (its era, the name of the top directory) and 80 bits of
 /// the uuid. Two payloads that agree in all of them would keep each other from being collected; none is ever lost.
