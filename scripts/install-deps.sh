@@ -27,6 +27,8 @@ elif [[ $pg_config =~ ^/usr/lib/postgresql/([0-9]+)/bin/pg_config$ ]]; then
 elif [ "$pg_config" != pg_config ] && [ "$pg_config" != /usr/bin/pg_config ]; then
     echo "there is no PostgreSQL at PG_CONFIG=$pg_config" >&2
     exit 1
+elif [ -x /usr/lib/postgresql/15/bin/pg_config ]; then
+    pg_config=/usr/lib/postgresql/15/bin/pg_config
 fi
 bindir=$("$pg_config" --bindir 2>/dev/null || true)
 headers=$("$pg_config" --includedir-server 2>/dev/null || true)
