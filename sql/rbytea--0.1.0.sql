@@ -1,0 +1,245 @@
+-- rbytea 0.1.0
+-- Hand-written: the wrapper symbols are those that pgrx exports for each #[pg_extern] function. Never edited after its
+-- release; later versions come with upgrade scripts.
+
+\echo Use "CREATE EXTENSION rbytea" to load this file. \quit
+
+-- The type -----------------------------------------------------------------------------------------------------------
+
+CREATE TYPE rbytea;
+
+CREATE FUNCTION rbytea_in(cstring) RETURNS rbytea
+AS 'MODULE_PATHNAME', 'rbytea_in_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION rbytea_in(cstring) IS 'I/O';
+
+CREATE FUNCTION rbytea_out(rbytea) RETURNS cstring
+AS 'MODULE_PATHNAME', 'rbytea_out_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION rbytea_out(rbytea) IS 'I/O';
+
+CREATE FUNCTION rbytea_recv(internal) RETURNS rbytea
+AS 'MODULE_PATHNAME', 'rbytea_recv_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION rbytea_recv(internal) IS 'I/O';
+
+CREATE FUNCTION rbytea_send(rbytea) RETURNS bytea
+AS 'MODULE_PATHNAME', 'rbytea_send_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION rbytea_send(rbytea) IS 'I/O';
+
+CREATE FUNCTION rbytea_typanalyze(internal) RETURNS boolean
+AS 'MODULE_PATHNAME', 'rbytea_typanalyze_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION rbytea_typanalyze(internal) IS 'ANALYZE support: null fraction and width only';
+
+CREATE TYPE rbytea (
+    INPUT = rbytea_in,
+    OUTPUT = rbytea_out,
+    RECEIVE = rbytea_recv,
+    SEND = rbytea_send,
+    ANALYZE = rbytea_typanalyze,
+    INTERNALLENGTH = VARIABLE,
+    ALIGNMENT = int4,
+    STORAGE = extended
+);
+COMMENT ON TYPE rbytea IS 'bytes like bytea, kept in a file outside of the table';
+
+-- Casts --------------------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION rbytea(bytea) RETURNS rbytea
+AS 'MODULE_PATHNAME', 'rbytea_from_bytea_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION rbytea(bytea) IS 'convert bytea to rbytea';
+
+CREATE FUNCTION bytea(rbytea) RETURNS bytea
+AS 'MODULE_PATHNAME', 'rbytea_to_bytea_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION bytea(rbytea) IS 'the payload as bytea';
+
+CREATE CAST (bytea AS rbytea) WITH FUNCTION rbytea(bytea) AS ASSIGNMENT;
+COMMENT ON CAST (bytea AS rbytea) IS 'convert bytea to rbytea';
+CREATE CAST (rbytea AS bytea) WITH FUNCTION bytea(rbytea) AS IMPLICIT;
+COMMENT ON CAST (rbytea AS bytea) IS 'the payload as bytea';
+
+-- Comparison: by length and digest, without reading a stored payload ----------------------------------------------------
+
+CREATE FUNCTION rbytea_eq(rbytea, rbytea) RETURNS boolean
+AS 'MODULE_PATHNAME', 'rbytea_eq_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION rbytea_eq(rbytea, rbytea) IS 'implementation of = operator';
+
+CREATE FUNCTION rbytea_ne(rbytea, rbytea) RETURNS boolean
+AS 'MODULE_PATHNAME', 'rbytea_ne_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION rbytea_ne(rbytea, rbytea) IS 'implementation of <> operator';
+
+CREATE FUNCTION rbytea_hash(rbytea) RETURNS integer
+AS 'MODULE_PATHNAME', 'rbytea_hash_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION rbytea_hash(rbytea) IS 'hash';
+
+CREATE FUNCTION rbytea_hash_extended(rbytea, bigint) RETURNS bigint
+AS 'MODULE_PATHNAME', 'rbytea_hash_extended_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION rbytea_hash_extended(rbytea, bigint) IS 'hash with a seed';
+
+CREATE OPERATOR = (
+    FUNCTION = rbytea_eq, LEFTARG = rbytea, RIGHTARG = rbytea,
+    COMMUTATOR = =, NEGATOR = <>, RESTRICT = eqsel, JOIN = eqjoinsel, HASHES
+);
+COMMENT ON OPERATOR = (rbytea, rbytea) IS 'equal';
+CREATE OPERATOR <> (
+    FUNCTION = rbytea_ne, LEFTARG = rbytea, RIGHTARG = rbytea,
+    COMMUTATOR = <>, NEGATOR = =, RESTRICT = neqsel, JOIN = neqjoinsel
+);
+COMMENT ON OPERATOR <> (rbytea, rbytea) IS 'not equal';
+CREATE OPERATOR FAMILY rbytea_ops USING hash;
+COMMENT ON OPERATOR FAMILY rbytea_ops USING hash IS 'hash of the digest';
+CREATE OPERATOR CLASS rbytea_ops DEFAULT FOR TYPE rbytea USING hash FAMILY rbytea_ops AS
+    OPERATOR 1 =,
+    FUNCTION 1 rbytea_hash(rbytea),
+    FUNCTION 2 rbytea_hash_extended(rbytea, bigint);
+COMMENT ON OPERATOR CLASS rbytea_ops USING hash IS 'hash of the digest';
+
+-- What bytea has too. These live in pg_catalog because SQL's own syntax, as in substring(x FROM 1 FOR 10), looks only
+-- there; elsewhere it would find the functions of bytea, which read the whole payload. ---------------------------------
+
+CREATE FUNCTION pg_catalog.length(@extschema@.rbytea) RETURNS integer
+AS 'MODULE_PATHNAME', 'rbytea_length_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION pg_catalog.length(@extschema@.rbytea) IS 'octet length';
+
+CREATE FUNCTION pg_catalog.octet_length(@extschema@.rbytea) RETURNS integer
+AS 'MODULE_PATHNAME', 'rbytea_length_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION pg_catalog.octet_length(@extschema@.rbytea) IS 'octet length';
+
+CREATE FUNCTION pg_catalog.substring(@extschema@.rbytea, integer, integer) RETURNS bytea
+AS 'MODULE_PATHNAME', 'rbytea_substring_length_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 10;
+COMMENT ON FUNCTION pg_catalog.substring(@extschema@.rbytea, integer, integer) IS 'extract portion of the payload, reading no more than that';
+
+CREATE FUNCTION pg_catalog.substring(@extschema@.rbytea, integer) RETURNS bytea
+AS 'MODULE_PATHNAME', 'rbytea_substring_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 10;
+COMMENT ON FUNCTION pg_catalog.substring(@extschema@.rbytea, integer) IS 'extract portion of the payload, reading no more than that';
+
+CREATE FUNCTION pg_catalog.substr(@extschema@.rbytea, integer, integer) RETURNS bytea
+AS 'MODULE_PATHNAME', 'rbytea_substring_length_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 10;
+COMMENT ON FUNCTION pg_catalog.substr(@extschema@.rbytea, integer, integer) IS 'extract portion of the payload, reading no more than that';
+
+CREATE FUNCTION pg_catalog.substr(@extschema@.rbytea, integer) RETURNS bytea
+AS 'MODULE_PATHNAME', 'rbytea_substring_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 10;
+COMMENT ON FUNCTION pg_catalog.substr(@extschema@.rbytea, integer) IS 'extract portion of the payload, reading no more than that';
+
+CREATE FUNCTION pg_catalog.md5(@extschema@.rbytea) RETURNS text
+AS 'MODULE_PATHNAME', 'rbytea_md5sum_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 1000;
+COMMENT ON FUNCTION pg_catalog.md5(@extschema@.rbytea) IS 'MD5 hash of the payload, in constant memory';
+
+CREATE FUNCTION pg_catalog.sha256(@extschema@.rbytea) RETURNS bytea
+AS 'MODULE_PATHNAME', 'rbytea_sha256_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 1000;
+COMMENT ON FUNCTION pg_catalog.sha256(@extschema@.rbytea) IS 'SHA-256 hash of the payload, in constant memory';
+
+-- One value and its file ----------------------------------------------------------------------------------------------
+
+CREATE FUNCTION uuid(rbytea) RETURNS uuid
+AS 'MODULE_PATHNAME', 'rbytea_uuid_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION uuid(rbytea) IS 'name of the payload file; NULL while the payload is in the row';
+
+CREATE FUNCTION len(rbytea) RETURNS bigint
+AS 'MODULE_PATHNAME', 'rbytea_len_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION len(rbytea) IS 'bytes of the payload';
+
+CREATE FUNCTION len_full(rbytea) RETURNS bigint
+AS 'MODULE_PATHNAME', 'rbytea_len_full_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION len_full(rbytea) IS 'bytes of the payload file; NULL while the payload is in the row';
+
+CREATE FUNCTION qss_mode(rbytea) RETURNS bigint
+AS 'MODULE_PATHNAME', 'rbytea_qss_mode_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION qss_mode(rbytea) IS 'encryption of the payload file: 0 none, 1 Kuznyechik';
+
+CREATE FUNCTION md5sum(rbytea) RETURNS text
+AS 'MODULE_PATHNAME', 'rbytea_md5sum_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 1000;
+COMMENT ON FUNCTION md5sum(rbytea) IS 'MD5 of the payload, in constant memory; an error if the file is not what was stored';
+
+CREATE FUNCTION sha256sum(rbytea) RETURNS text
+AS 'MODULE_PATHNAME', 'rbytea_sha256sum_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 1000;
+COMMENT ON FUNCTION sha256sum(rbytea) IS 'SHA-256 of the payload, in constant memory; an error if the file is not what was stored';
+
+CREATE FUNCTION md5store(rbytea) RETURNS text
+AS 'MODULE_PATHNAME', 'rbytea_md5store_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 1000;
+COMMENT ON FUNCTION md5store(rbytea) IS 'MD5 of the payload file as it is on disk; NULL while the payload is in the row';
+
+CREATE FUNCTION sha256store(rbytea) RETURNS text
+AS 'MODULE_PATHNAME', 'rbytea_sha256store_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 1000;
+COMMENT ON FUNCTION sha256store(rbytea) IS 'SHA-256 of the payload file as it is on disk; NULL while the payload is in the row';
+
+CREATE FUNCTION rbytea_store(bytea) RETURNS rbytea
+AS 'MODULE_PATHNAME', 'rbytea_store_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE COST 1000;
+COMMENT ON FUNCTION rbytea_store(bytea) IS 'store a payload at once and return the reference; for ALTER TABLE ... TYPE rbytea USING rbytea_store(...)';
+
+-- Storing: the row trigger and the event trigger that attaches it ---------------------------------------------------------
+
+CREATE FUNCTION rbytea_externalize() RETURNS trigger
+AS 'MODULE_PATHNAME', 'rbytea_externalize_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rbytea_externalize() IS 'row trigger that moves payloads into files; created by the extension itself';
+
+CREATE FUNCTION rbytea_settled(rbytea) RETURNS boolean
+AS 'MODULE_PATHNAME', 'rbytea_settled_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rbytea_settled(rbytea) IS 'internal: whether a value in a table needs no storing';
+
+CREATE FUNCTION rbytea_ddl_command_end() RETURNS event_trigger
+AS 'MODULE_PATHNAME', 'rbytea_ddl_command_end_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rbytea_ddl_command_end() IS 'event trigger that gives tables with rbytea columns their row trigger';
+
+CREATE FUNCTION rbytea_attach() RETURNS bigint
+AS 'MODULE_PATHNAME', 'rbytea_attach_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rbytea_attach() IS 'put missing row triggers back; returns the number of tables changed';
+
+CREATE EVENT TRIGGER rbytea_attach ON ddl_command_end
+    WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'ALTER TABLE', 'ALTER TYPE',
+                 'DROP TYPE', 'DROP DOMAIN')
+    EXECUTE FUNCTION rbytea_ddl_command_end();
+ALTER EVENT TRIGGER rbytea_attach ENABLE ALWAYS;
+COMMENT ON EVENT TRIGGER rbytea_attach IS 'gives tables with rbytea columns their row trigger';
+
+-- The vacuum ------------------------------------------------------------------------------------------------------------
+
+CREATE TABLE rbytea_vacuum_history (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    started     timestamptz NOT NULL,
+    finished    timestamptz NOT NULL,
+    lsn         pg_lsn NOT NULL,
+    lower       xid8 NOT NULL,
+    upper       xid8 NOT NULL,
+    relations   bigint NOT NULL,
+    tuples      bigint NOT NULL,
+    files       bigint NOT NULL,
+    trashed     bigint NOT NULL,
+    restored    bigint NOT NULL,
+    purged      bigint NOT NULL,
+    bytes       bigint NOT NULL,
+    error       text
+);
+COMMENT ON TABLE rbytea_vacuum_history IS 'what each run of the vacuum did; also the lock that keeps it to one run at a time';
+COMMENT ON COLUMN rbytea_vacuum_history.lsn IS 'end of the WAL that was flushed before files were moved';
+COMMENT ON COLUMN rbytea_vacuum_history.lower IS 'first birth transaction that was swept';
+COMMENT ON COLUMN rbytea_vacuum_history.upper IS 'every transaction below had ended; files born below were swept';
+COMMENT ON COLUMN rbytea_vacuum_history.relations IS 'relations scanned';
+COMMENT ON COLUMN rbytea_vacuum_history.tuples IS 'tuples looked at';
+COMMENT ON COLUMN rbytea_vacuum_history.files IS 'files seen in LIVE and TRASH';
+COMMENT ON COLUMN rbytea_vacuum_history.trashed IS 'files moved to TRASH';
+COMMENT ON COLUMN rbytea_vacuum_history.restored IS 'files moved back from TRASH because a tuple refers to them';
+COMMENT ON COLUMN rbytea_vacuum_history.purged IS 'files deleted from TRASH';
+COMMENT ON COLUMN rbytea_vacuum_history.bytes IS 'bytes of the files moved to TRASH';
+COMMENT ON COLUMN rbytea_vacuum_history.error IS 'why the run ended early; NULL if it did not';
+
+CREATE FUNCTION rvacuum() RETURNS bigint
+AS 'MODULE_PATHNAME', 'rvacuum_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION rvacuum() IS 'move payload files that no tuple refers to into TRASH; returns how many';
+
+CREATE FUNCTION rvacuum_plan(OUT action text, OUT uuid uuid, OUT birth xid8, OUT bytes bigint, OUT reason text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'rvacuum_plan_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION rvacuum_plan() IS 'what rvacuum() would move now, and why; moves nothing';
+
+
+CREATE FUNCTION rbytea_adopt_store() RETURNS text
+AS 'MODULE_PATHNAME', 'rbytea_adopt_store_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rbytea_adopt_store() IS 'make this cluster the owner of the payload store, after a promotion or a restore; returns the previous owner';
+
+-- Rights ----------------------------------------------------------------------------------------------------------------
+
+REVOKE ALL ON FUNCTION rvacuum() FROM PUBLIC;
+REVOKE ALL ON FUNCTION rvacuum_plan() FROM PUBLIC;
+REVOKE ALL ON FUNCTION rbytea_attach() FROM PUBLIC;
+REVOKE ALL ON FUNCTION rbytea_adopt_store() FROM PUBLIC;
+REVOKE ALL ON FUNCTION rbytea_externalize() FROM PUBLIC;
+REVOKE ALL ON FUNCTION rbytea_ddl_command_end() FROM PUBLIC;

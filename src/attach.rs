@@ -1,0 +1,235 @@
+//! Which tables store payloads: the event trigger that follows DDL and gives each table with an rbytea column its row
+//! trigger, and takes it away with the last such column. Everything is decided by one function, [`reconcile`], from
+//! what the table is now; so it can be run at any time and any number of times.
+
+use crate::catalog::Extension;
+use crate::datum::RawResult;
+use crate::inline_rows;
+use crate::{error, externalize};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgSqlErrorCode, Spi, pg_extern, pg_sys};
+use std::ffi::CStr;
+
+/// The row trigger's name. PostgreSQL appends "_" and the trigger's OID to the name of an internal trigger, so ours is
+/// recognised by its function. '~' sorts after letters: the user's own BEFORE triggers fire first.
+const TRIGGER_NAME: &CStr = c"~rbytea";
+/// The row trigger's function.
+const TRIGGER_FUNCTION: &CStr = c"rbytea_externalize";
+/// Values of pg_class.relkind and relpersistence.
+const RELKIND_TABLE: std::ffi::c_char = b'r' as std::ffi::c_char;
+const PERSISTENCE_TEMP: std::ffi::c_char = b't' as std::ffi::c_char;
+
+/// The event trigger on ddl_command_end.
+#[pg_extern]
+fn rbytea_ddl_command_end(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorReport> {
+    // SAFETY: fcinfo is the call at hand; its context is checked for being an EventTriggerData.
+    let (extension, data) = unsafe {
+        let context = (*fcinfo).context;
+        if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_EventTriggerData {
+            return Err(error::report(
+                PgSqlErrorCode::ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED,
+                "function \"rbytea_ddl_command_end\" was not called as an event trigger",
+            ));
+        }
+        (Extension::of_call(fcinfo), *context.cast::<pg_sys::EventTriggerData>())
+    };
+    // SAFETY: ddl_command_end passes the parse tree of the command that has just ended.
+    let stored_by = unsafe { inline_rows::Source::of_statement(data.parsetree) };
+    // SAFETY: as above; the tree is only asked for its type.
+    let whole_database = unsafe {
+        !matches!(
+            (*data.parsetree).type_,
+            pg_sys::NodeTag::T_CreateStmt
+                | pg_sys::NodeTag::T_AlterTableStmt
+                | pg_sys::NodeTag::T_CreateTableAsStmt
+                | pg_sys::NodeTag::T_CreateSchemaStmt
+        ) || inline_rows::is_alter_of_composite_type(data.parsetree)
+    };
+    let relations = if whole_database { candidates(&extension)? } else { changed_relations()? };
+    let target = Target::of(&extension)?;
+    for relid in relations {
+        reconcile(relid, &target)?;
+        inline_rows::store(relid, &stored_by, &extension)?;
+    }
+    Ok(RawResult(Some(pg_sys::Datum::null())))
+}
+
+/// Puts missing row triggers back, for instance after pg_upgrade. Returns the number of tables that changed.
+#[pg_extern]
+fn rbytea_attach(fcinfo: pg_sys::FunctionCallInfo) -> Result<i64, ErrorReport> {
+    // SAFETY: fcinfo is the call at hand, of a function in the extension's schema.
+    let extension = unsafe { Extension::of_call(fcinfo) };
+    let target = Target::of(&extension)?;
+    let mut changed = 0;
+    for relid in candidates(&extension)? {
+        changed += i64::from(reconcile(relid, &target)?);
+    }
+    Ok(changed)
+}
+
+/// The relations that the current command created or altered, with everything that inherits from them.
+fn changed_relations() -> Result<Vec<pg_sys::Oid>, ErrorReport> {
+    relations(
+        "WITH RECURSIVE changed (relid) AS (
+             SELECT objid FROM pg_catalog.pg_event_trigger_ddl_commands()
+              WHERE classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+             UNION
+             SELECT inhrelid FROM pg_catalog.pg_inherits JOIN changed ON inhparent OPERATOR(pg_catalog.=) relid)
+         SELECT relid FROM changed",
+    )
+}
+
+/// The relations that have a column of the type or of a domain over it, or one of our triggers. (A composite type that
+/// got such a column is no table, but the tables made of it are.)
+fn candidates(extension: &Extension) -> Result<Vec<pg_sys::Oid>, ErrorReport> {
+    let (type_oid, function_oid) = (extension.type_oid()?, extension.function_oid(TRIGGER_FUNCTION)?);
+    relations(&format!(
+        "WITH RECURSIVE type (oid) AS (
+             SELECT {type_oid}::pg_catalog.oid
+             UNION
+             SELECT t.oid FROM pg_catalog.pg_type t JOIN type ON t.typbasetype OPERATOR(pg_catalog.=) type.oid)
+         SELECT c.oid FROM pg_catalog.pg_class c
+          WHERE c.relkind OPERATOR(pg_catalog.=) 'r' AND c.relpersistence OPERATOR(pg_catalog.<>) 't'
+            AND (EXISTS (SELECT FROM pg_catalog.pg_attribute a JOIN type ON a.atttypid OPERATOR(pg_catalog.=) type.oid
+                          WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND NOT a.attisdropped)
+                 OR EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid OPERATOR(pg_catalog.=) c.oid
+                                                   AND g.tgfoid OPERATOR(pg_catalog.=) {function_oid}))"
+    ))
+}
+
+fn relations(query: &str) -> Result<Vec<pg_sys::Oid>, ErrorReport> {
+    let relations = Spi::connect(|client| {
+        client.select(query, None, &[])?.map(|row| row.get::<pg_sys::Oid>(1)).collect::<Result<Vec<_>, _>>()
+    });
+    Ok(relations.map_err(|error| error::internal(error.to_string()))?.into_iter().flatten().collect())
+}
+
+/// What the row triggers are about.
+struct Target {
+    type_oid: pg_sys::Oid,
+    function_oid: pg_sys::Oid,
+}
+
+impl Target {
+    fn of(extension: &Extension) -> Result<Self, ErrorReport> {
+        Ok(Self { type_oid: extension.type_oid()?, function_oid: extension.function_oid(TRIGGER_FUNCTION)? })
+    }
+}
+
+/// What a relation has and what it should have.
+struct State {
+    wanted: bool,
+    /// Our triggers on it, with what tgenabled says.
+    triggers: Vec<(pg_sys::Oid, bool)>,
+}
+
+impl State {
+    /// Of an open relation.
+    ///
+    /// # Safety
+    /// `relation` must be open and locked.
+    unsafe fn of(relation: pg_sys::Relation, target: &Target) -> Self {
+        // SAFETY: as promised by the caller; trigdesc is NULL or describes numtriggers triggers.
+        unsafe {
+            let class = (*relation).rd_rel;
+            let wanted = (*class).relkind == RELKIND_TABLE
+                && (*class).relpersistence != PERSISTENCE_TEMP
+                && !externalize::rbytea_columns((*relation).rd_att, target.type_oid).is_empty();
+            let trigdesc = (*relation).trigdesc;
+            let all = if trigdesc.is_null() {
+                &[]
+            } else {
+                std::slice::from_raw_parts((*trigdesc).triggers, (*trigdesc).numtriggers as usize)
+            };
+            let triggers = all
+                .iter()
+                .filter(|trigger| trigger.tgfoid == target.function_oid && trigger.tgisinternal)
+                .map(|trigger| (trigger.tgoid, trigger.tgenabled as u8 == pg_sys::TRIGGER_FIRES_ALWAYS))
+                .collect();
+            Self { wanted, triggers }
+        }
+    }
+
+    fn settled(&self) -> bool {
+        match self.triggers.as_slice() {
+            [] => !self.wanted,
+            [(_, fires_always)] => self.wanted && *fires_always,
+            _ => false,
+        }
+    }
+}
+
+/// Gives a table its row trigger, takes a superfluous one away, replaces one that was disabled (as `pg_restore
+/// --disable-triggers` does). Returns whether anything changed.
+fn reconcile(relid: pg_sys::Oid, target: &Target) -> Result<bool, ErrorReport> {
+    // A look costs only the lock that a SELECT takes; CREATE TRIGGER's is taken when there is something to do.
+    match state_under(relid, pg_sys::AccessShareLock, target) {
+        None => return Ok(false),
+        Some(state) if state.settled() => return Ok(false),
+        Some(_) => {}
+    }
+    let Some(state) = state_under(relid, pg_sys::ShareRowExclusiveLock, target) else { return Ok(false) };
+    if state.settled() {
+        return Ok(false);
+    }
+    for (trigger, _) in state.triggers {
+        let trigger =
+            pg_sys::ObjectAddress { classId: pg_sys::TriggerRelationId, objectId: trigger, objectSubId: 0 };
+        // SAFETY: the trigger exists, as its table is locked; nothing depends on it.
+        unsafe {
+            pg_sys::performDeletion(
+                &trigger,
+                pg_sys::DropBehavior::DROP_RESTRICT,
+                pg_sys::PERFORM_DELETION_INTERNAL as i32,
+            );
+        }
+    }
+    if state.wanted {
+        create_trigger(relid, target.function_oid);
+    }
+    // SAFETY: makes the new trigger visible to what follows in this command.
+    unsafe { pg_sys::CommandCounterIncrement() };
+    Ok(true)
+}
+
+fn state_under(relid: pg_sys::Oid, lock: u32, target: &Target) -> Option<State> {
+    // SAFETY: the relation is closed again, its lock kept to the end of the transaction; try_relation_open returns NULL
+    // for one that is gone.
+    unsafe {
+        let relation = pg_sys::try_relation_open(relid, lock as i32);
+        if relation.is_null() {
+            return None;
+        }
+        let state = State::of(relation, target);
+        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+        Some(state)
+    }
+}
+
+/// BEFORE INSERT OR UPDATE FOR EACH ROW, internal (so that no dump contains it), firing also under
+/// `session_replication_role = replica`.
+fn create_trigger(relid: pg_sys::Oid, function_oid: pg_sys::Oid) {
+    // SAFETY: a zeroed CreateTrigStmt is a valid one; its relation and function are given by OID. The name is copied.
+    unsafe {
+        let mut statement: pg_sys::CreateTrigStmt = std::mem::zeroed();
+        statement.type_ = pg_sys::NodeTag::T_CreateTrigStmt;
+        statement.trigname = pg_sys::pstrdup(TRIGGER_NAME.as_ptr());
+        statement.row = true;
+        statement.timing = pg_sys::TRIGGER_TYPE_BEFORE as i16;
+        statement.events = (pg_sys::TRIGGER_TYPE_INSERT | pg_sys::TRIGGER_TYPE_UPDATE) as i16;
+        pg_sys::CreateTriggerFiringOn(
+            &mut statement,
+            std::ptr::null(),
+            relid,
+            pg_sys::InvalidOid,
+            pg_sys::InvalidOid,
+            pg_sys::InvalidOid,
+            function_oid,
+            pg_sys::InvalidOid,
+            std::ptr::null_mut(),
+            true,
+            false,
+            pg_sys::TRIGGER_FIRES_ALWAYS as std::ffi::c_char,
+        );
+    }
+}

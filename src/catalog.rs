@@ -1,0 +1,100 @@
+//! Where the extension's own objects are: everything is looked up from the schema of the function at hand, so it does
+//! not matter in which schema the extension was created or what the search_path is.
+
+use crate::error;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgSqlErrorCode, pg_sys};
+use std::ffi::CStr;
+
+/// The schema that the extension was created in.
+#[derive(Clone, Copy)]
+pub struct Extension {
+    namespace: pg_sys::Oid,
+}
+
+impl Extension {
+    /// The schema of the function that is being called.
+    ///
+    /// # Safety
+    /// `fcinfo` must be a call of a function of the extension that lives in the extension's schema.
+    pub unsafe fn of_call(fcinfo: pg_sys::FunctionCallInfo) -> Self {
+        // SAFETY: the caller vouches for fcinfo; a call by the executor has flinfo with the function's OID.
+        let namespace = unsafe { pg_sys::get_func_namespace((*(*fcinfo).flinfo).fn_oid) };
+        Self { namespace }
+    }
+
+    /// The type.
+    pub fn type_oid(&self) -> Result<pg_sys::Oid, ErrorReport> {
+        // SAFETY: a syscache lookup with the key columns of TYPENAMENSP: name, namespace.
+        let oid = unsafe {
+            pg_sys::GetSysCacheOid(
+                pg_sys::SysCacheIdentifier::TYPENAMENSP as i32,
+                pg_sys::Anum_pg_type_oid as i16,
+                pg_sys::Datum::from(c"rbytea".as_ptr()),
+                pg_sys::Datum::from(self.namespace),
+                pg_sys::Datum::null(),
+                pg_sys::Datum::null(),
+            )
+        };
+        found(oid, "type", c"rbytea")
+    }
+
+    /// A function of the extension without arguments.
+    pub fn function_oid(&self, name: &CStr) -> Result<pg_sys::Oid, ErrorReport> {
+        // SAFETY: a syscache lookup with the key columns of PROCNAMEARGSNSP: name, argument types, namespace. The empty
+        // oidvector is palloc'd by buildoidvector.
+        let oid = unsafe {
+            let no_arguments = pg_sys::buildoidvector(std::ptr::null(), 0);
+            pg_sys::GetSysCacheOid(
+                pg_sys::SysCacheIdentifier::PROCNAMEARGSNSP as i32,
+                pg_sys::Anum_pg_proc_oid as i16,
+                pg_sys::Datum::from(name.as_ptr()),
+                pg_sys::Datum::from(no_arguments),
+                pg_sys::Datum::from(self.namespace),
+                pg_sys::Datum::null(),
+            )
+        };
+        found(oid, "function", name)
+    }
+
+    /// A table of the extension.
+    pub fn relation_oid(&self, name: &CStr) -> Result<pg_sys::Oid, ErrorReport> {
+        // SAFETY: a syscache lookup by name and namespace.
+        found(unsafe { pg_sys::get_relname_relid(name.as_ptr(), self.namespace) }, "table", name)
+    }
+
+    /// `name` as an SQL identifier qualified with the extension's schema.
+    pub fn qualified(&self, name: &str) -> Result<String, ErrorReport> {
+        // SAFETY: returns a palloc'd name or NULL.
+        let schema = unsafe { pg_sys::get_namespace_name(self.namespace) };
+        if schema.is_null() {
+            return Err(error::internal("the schema of the extension rbytea is gone"));
+        }
+        // SAFETY: not null, NUL-terminated.
+        let schema = unsafe { CStr::from_ptr(schema) }.to_string_lossy();
+        Ok(pgrx::spi::quote_qualified_identifier(schema.as_ref(), name))
+    }
+}
+
+fn found(oid: pg_sys::Oid, kind: &str, name: &CStr) -> Result<pg_sys::Oid, ErrorReport> {
+    if oid != pg_sys::InvalidOid {
+        return Ok(oid);
+    }
+    let name = name.to_string_lossy();
+    let message = format!("{kind} \"{name}\" of the extension rbytea does not exist");
+    Err(error::report(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, message)
+        .set_hint("Do not move single objects of the extension to another schema."))
+}
+
+/// The qualified and quoted name of a relation, for messages and queries; None when it is gone.
+pub fn relation_name(relid: pg_sys::Oid) -> Option<String> {
+    // SAFETY: both return a palloc'd name or NULL.
+    unsafe {
+        let relation = pg_sys::get_rel_name(relid);
+        let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relid));
+        (!relation.is_null() && !schema.is_null()).then(|| {
+            let (schema, relation) = (CStr::from_ptr(schema), CStr::from_ptr(relation));
+            pgrx::spi::quote_qualified_identifier(schema.to_string_lossy(), relation.to_string_lossy())
+        })
+    }
+}

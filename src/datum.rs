@@ -1,0 +1,241 @@
+//! A datum of type rbytea and what becomes of it: arguments are looked at before they are detoasted, results are
+//! written into palloc memory once. Relies on value.rs for the layout.
+
+use crate::error;
+use crate::value::{self, EXTERNAL_LEN, Value};
+use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
+use pgrx::datum::Datum;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::pgrx_sql_entity_graph::impl_sql_translatable;
+use pgrx::{FromDatum, pg_sys, set_varsize_4b, vardata_any, varsize_any_exhdr};
+
+use crate::store::Payload;
+
+/// Longest payload that fits a datum of this type: PostgreSQL allocates at most 1 GiB - 1 byte at once, of which the
+/// varlena header takes 4 and the version 1.
+pub const MAX_INLINE: u64 = 0x3fff_ffff - 4 - 1;
+
+/// Longest payload that fits a bytea datum.
+pub const MAX_BYTEA: u64 = 0x3fff_ffff - 4;
+
+/// An argument of type rbytea, not yet detoasted.
+#[derive(Clone, Copy)]
+pub struct Rbytea {
+    datum: *mut pg_sys::varlena,
+}
+
+/// What the first bytes of a datum say.
+#[derive(Clone, Copy)]
+pub enum Peek {
+    /// The payload is in the datum and has this many bytes.
+    Inline(u64),
+    /// The payload is in the store.
+    External(Payload),
+}
+
+/// Detoasted bytes; a copy that detoasting made is freed when this is dropped.
+pub struct Detoasted {
+    detoasted: *mut pg_sys::varlena,
+    original: *mut pg_sys::varlena,
+}
+
+impl Detoasted {
+    /// The bytes after the varlena header.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: detoasted is a varlena in plain or short form that lives as long as self.
+        unsafe {
+            std::slice::from_raw_parts(vardata_any(self.detoasted).cast(), varsize_any_exhdr(self.detoasted))
+        }
+    }
+
+    /// The payload of an inline value.
+    pub fn payload(&self) -> Result<&[u8], ErrorReport> {
+        match value::decode(self.bytes())? {
+            Value::Inline(payload) => Ok(payload),
+            Value::External(_) => Err(error::internal("an inline value was expected")),
+        }
+    }
+}
+
+impl Drop for Detoasted {
+    fn drop(&mut self) {
+        if self.detoasted != self.original {
+            // SAFETY: detoasting made this copy by palloc for us alone.
+            unsafe { pg_sys::pfree(self.detoasted.cast()) }
+        }
+    }
+}
+
+impl Rbytea {
+    /// Wraps a non-null datum of type rbytea.
+    ///
+    /// # Safety
+    /// `datum` must be a non-null datum of type rbytea (or of a domain over it) that outlives the result.
+    pub unsafe fn from_raw(datum: pg_sys::Datum) -> Self {
+        Self { datum: datum.cast_mut_ptr() }
+    }
+
+    /// The datum as it was passed.
+    pub fn as_datum(&self) -> pg_sys::Datum {
+        self.datum.into()
+    }
+
+    /// The header, at the price of at most 69 detoasted bytes.
+    pub fn peek(&self) -> Result<Peek, ErrorReport> {
+        // SAFETY: self.datum is a varlena of any form; both functions take every form.
+        let raw_len = unsafe { pg_sys::toast_raw_datum_size(self.as_datum()) } - pg_sys::VARHDRSZ;
+        let head = self.slice_raw(0, EXTERNAL_LEN + 1)?;
+        match head.bytes().first() {
+            // The version byte of a long inline value is enough; decode() would want all of it.
+            Some(&value::INLINE) => Ok(Peek::Inline(raw_len as u64 - 1)),
+            _ => match value::decode(head.bytes())? {
+                Value::External(payload) => Ok(Peek::External(payload)),
+                Value::Inline(payload) => Ok(Peek::Inline(payload.len() as u64)),
+            },
+        }
+    }
+
+    /// All of the value.
+    pub fn detoast(&self) -> Detoasted {
+        // SAFETY: self.datum is a varlena of any form.
+        let detoasted = unsafe { pg_sys::pg_detoast_datum_packed(self.datum) };
+        Detoasted { detoasted, original: self.datum }
+    }
+
+    /// Bytes of an inline payload, without loading the others.
+    pub fn inline_slice(&self, offset: u64, len: u64) -> Result<Detoasted, ErrorReport> {
+        let (offset, len) = (usize::try_from(offset), usize::try_from(len));
+        match (offset, len) {
+            (Ok(offset), Ok(len)) => self.slice_raw(offset + 1, len),
+            _ => Err(error::internal("a range of an inline value does not fit its datum")),
+        }
+    }
+
+    fn slice_raw(&self, offset: usize, len: usize) -> Result<Detoasted, ErrorReport> {
+        let (Ok(offset), Ok(len)) = (i32::try_from(offset), i32::try_from(len)) else {
+            return Err(error::internal("a range of a datum is longer than any datum"));
+        };
+        // SAFETY: self.datum is a varlena of any form; a slice is always a fresh copy, cut at the end of the value.
+        let slice = unsafe { pg_sys::pg_detoast_datum_slice(self.datum, offset, len) };
+        Ok(Detoasted { detoasted: slice, original: std::ptr::null_mut() })
+    }
+}
+
+impl FromDatum for Rbytea {
+    unsafe fn from_polymorphic_datum(
+        datum: pg_sys::Datum,
+        is_null: bool,
+        _typoid: pg_sys::Oid,
+    ) -> Option<Self> {
+        // SAFETY: the caller promises a datum of this type.
+        (!is_null).then(|| unsafe { Self::from_raw(datum) })
+    }
+}
+
+// SAFETY: the SQL declares an rbytea wherever Rust takes one, and every such function is STRICT.
+unsafe impl<'fcx> ArgAbi<'fcx> for Rbytea {
+    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+        // SAFETY: as promised by our caller; STRICT functions see no NULL.
+        unsafe { arg.unbox_arg_using_from_datum().unwrap_or(Self { datum: std::ptr::null_mut() }) }
+    }
+}
+
+impl_sql_translatable!(Rbytea, "rbytea");
+
+/// A varlena in palloc memory that is about to be returned.
+struct Built(*mut pg_sys::varlena);
+
+/// Allocates a varlena of `len` bytes after the header; the bytes are zero.
+fn build(len: u64, max: u64) -> Result<(Built, &'static mut [u8]), ErrorReport> {
+    if len > max {
+        return Err(error::too_large(len));
+    }
+    let len = len as usize;
+    // SAFETY: the allocation has room for the header and len bytes, and is zeroed, hence initialised. It lives in the
+    // current memory context, longer than the function that fills it.
+    unsafe {
+        let varlena: *mut pg_sys::varlena = pg_sys::palloc0(pg_sys::VARHDRSZ + len).cast();
+        set_varsize_4b(varlena, (pg_sys::VARHDRSZ + len) as i32);
+        let data = varlena.cast::<u8>().add(pg_sys::VARHDRSZ);
+        Ok((Built(varlena), std::slice::from_raw_parts_mut(data, len)))
+    }
+}
+
+/// A result of type rbytea.
+pub struct RbyteaResult(Built);
+
+impl RbyteaResult {
+    /// An inline value with a copy of this payload.
+    pub fn inline(payload: &[u8]) -> Result<Self, ErrorReport> {
+        let (built, data) = build(payload.len() as u64 + 1, MAX_INLINE + 1)?;
+        data[0] = value::INLINE;
+        data[1..].copy_from_slice(payload);
+        Ok(Self(built))
+    }
+
+    /// A reference to a stored payload.
+    pub fn external(payload: &Payload) -> Result<Self, ErrorReport> {
+        let (built, data) = build(EXTERNAL_LEN as u64, MAX_INLINE)?;
+        data.copy_from_slice(&value::encode_external(payload));
+        Ok(Self(built))
+    }
+
+    /// The datum, in the current memory context.
+    pub fn into_datum(self) -> pg_sys::Datum {
+        self.0.0.into()
+    }
+}
+
+impl_sql_translatable!(RbyteaResult, "rbytea");
+
+/// A result of type bytea.
+pub struct ByteaResult(Built);
+
+impl ByteaResult {
+    /// A bytea of `len` bytes that `fill` writes.
+    pub fn fill(
+        len: u64,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), ErrorReport>,
+    ) -> Result<Self, ErrorReport> {
+        let (built, data) = build(len, MAX_BYTEA)?;
+        fill(data)?;
+        Ok(Self(built))
+    }
+
+    /// The datum, in the current memory context.
+    pub fn into_datum(self) -> pg_sys::Datum {
+        self.0.0.into()
+    }
+}
+
+impl_sql_translatable!(ByteaResult, "bytea");
+
+/// A datum that is returned as it is; None is NULL. For functions whose calling convention pgrx has no type for.
+pub struct RawResult(pub Option<pg_sys::Datum>);
+
+impl_sql_translatable!(RawResult, "internal");
+
+macro_rules! return_as_datum {
+    ($($ty:ty),*) => {$(
+        // SAFETY: the datum is of the type that the SQL declares and lives in the caller's memory context.
+        unsafe impl BoxRet for $ty {
+            unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
+                // SAFETY: as above.
+                unsafe { fcinfo.return_raw_datum(self.into_datum()) }
+            }
+        }
+    )*};
+}
+
+return_as_datum!(RbyteaResult, ByteaResult);
+
+// SAFETY: the function that builds a RawResult vouches for the datum.
+unsafe impl BoxRet for RawResult {
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
+        match self.0 {
+            // SAFETY: as above.
+            Some(datum) => unsafe { fcinfo.return_raw_datum(datum) },
+            None => fcinfo.return_null(),
+        }
+    }
+}

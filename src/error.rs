@@ -1,0 +1,97 @@
+//! The one place that turns what went wrong into an SQL error: SQLSTATE, message, DETAIL and HINT.
+
+use crate::store;
+use crate::value::{NegativeLength, ValueError};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
+
+impl From<store::Error> for ErrorReport {
+    #[track_caller]
+    fn from(error: store::Error) -> Self {
+        use store::Kind;
+        let code = match error.kind() {
+            Kind::NotFound => PgSqlErrorCode::ERRCODE_UNDEFINED_FILE,
+            Kind::DiskFull => PgSqlErrorCode::ERRCODE_DISK_FULL,
+            Kind::Permission => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Kind::Corrupted => PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
+            Kind::Config => PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
+            Kind::NotOwner => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Kind::Unsupported => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            Kind::OutOfRange => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
+            Kind::ReadOnly | Kind::Io => PgSqlErrorCode::ERRCODE_IO_ERROR,
+        };
+        // The root's path is a setting that only superusers may see (GUC_SUPERUSER_ONLY).
+        // SAFETY: superuser() only reads the current user's cached flag or pg_authid; an error of ours is raised
+        // inside of a transaction.
+        let hide_path = error.kind() == Kind::Config && !unsafe { pg_sys::superuser() };
+        if hide_path {
+            return report(code, "the payload store is not usable")
+                .set_detail(
+                    "The directory that \"rbytea.filesystem_storage_path\" names is missing or unsuitable.",
+                )
+                .set_hint("Ask a superuser, who sees the path and the reason.");
+        }
+        let mut report = report(code, error.to_string());
+        if let Some(detail) = error.detail() {
+            report = report.set_detail(detail);
+        }
+        if let Some(hint) = error.hint() {
+            report = report.set_hint(hint);
+        }
+        report
+    }
+}
+
+impl From<ValueError> for ErrorReport {
+    #[track_caller]
+    fn from(error: ValueError) -> Self {
+        report(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, format!("invalid rbytea datum: {error}"))
+            .set_hint("The row is corrupted, or a newer version of the extension wrote it.")
+    }
+}
+
+impl From<NegativeLength> for ErrorReport {
+    #[track_caller]
+    fn from(error: NegativeLength) -> Self {
+        report(PgSqlErrorCode::ERRCODE_SUBSTRING_ERROR, error.to_string())
+    }
+}
+
+/// A report with this SQLSTATE and message.
+#[track_caller]
+pub fn report(code: PgSqlErrorCode, message: impl Into<String>) -> ErrorReport {
+    ErrorReport::new(code, message.into(), "rbytea")
+}
+
+/// A payload that no datum can hold.
+#[track_caller]
+pub fn too_large(len: u64) -> ErrorReport {
+    report(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, "payload is too large for one value")
+        .set_detail(format!(
+            "The payload has {len} bytes; a value in memory holds at most {}.",
+            crate::datum::MAX_INLINE
+        ))
+        .set_hint("Read it in parts with substring().")
+}
+
+/// A state that only a bug can bring about.
+#[track_caller]
+pub fn internal(message: impl Into<String>) -> ErrorReport {
+    report(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, message)
+}
+
+/// Raises the report as an ERROR.
+#[track_caller]
+pub fn raise(error: impl Into<ErrorReport>) -> ! {
+    error.into().report(PgLogLevel::ERROR);
+    unreachable!("an ERROR does not return")
+}
+
+/// The value, or the error raised: for places that cannot return a Result.
+#[track_caller]
+pub fn or_raise<T>(result: Result<T, ErrorReport>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(report) => raise(report),
+    }
+}

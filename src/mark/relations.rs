@@ -1,0 +1,187 @@
+//! Which relations can hold a value, and the locks that keep them from losing tuples in any way but the ordinary one.
+//! Reads the catalogs as the mark reads tables: every row that is not dead to everyone counts, so that tables and
+//! columns of transactions that have not ended are found too.
+
+use crate::catalog;
+use crate::error;
+use pgrx::{PgSqlErrorCode, pg_sys};
+use std::collections::HashSet;
+
+/// pg_depend (catalog/pg_depend.h): its OID, the OID of its index over what is depended on, and its columns.
+const DEPEND: pg_sys::Oid = pg_sys::Oid::from_u32(2608);
+const DEPEND_REFERENCE_INDEX: pg_sys::Oid = pg_sys::Oid::from_u32(2674);
+const REFCLASSID: pg_sys::AttrNumber = 4;
+const REFOBJID: pg_sys::AttrNumber = 5;
+
+/// The fixed part of a pg_depend row.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Depend {
+    classid: pg_sys::Oid,
+    objid: pg_sys::Oid,
+    objsubid: i32,
+    refclassid: pg_sys::Oid,
+    refobjid: pg_sys::Oid,
+    refobjsubid: i32,
+    deptype: std::ffi::c_char,
+}
+
+/// The relations to scan, all locked, and the types that lead to a value.
+pub struct Relations {
+    relids: Vec<pg_sys::Oid>,
+    types: HashSet<pg_sys::Oid>,
+    rbytea: pg_sys::Oid,
+}
+
+/// What pg_depend says.
+struct Search {
+    relations: HashSet<pg_sys::Oid>,
+    types: HashSet<pg_sys::Oid>,
+    /// Whether some relation has a column of a type that is made of the type, rather than of the type itself.
+    nested: bool,
+}
+
+impl Relations {
+    /// In the order in which they are scanned.
+    pub fn relids(&self) -> &[pg_sys::Oid] {
+        &self.relids
+    }
+
+    /// The OID of the type itself.
+    pub fn rbytea(&self) -> pg_sys::Oid {
+        self.rbytea
+    }
+
+    /// Whether a value of this type can contain an rbytea: the type itself, and domains, arrays, composite types,
+    /// ranges and multiranges over it. `anyarray` is what pg_statistic keeps arrays in.
+    pub fn leads_to_value(&self, type_oid: pg_sys::Oid) -> bool {
+        self.types.contains(&type_oid) || type_oid == pg_sys::ANYARRAYOID
+    }
+}
+
+/// Finds the relations and locks them as a SELECT would, until a search under all locks finds nothing new.
+///
+/// Waiting for one lock while holding the others could deadlock with DDL. So whenever a lock is not to be had at once,
+/// the others are given back before waiting, and everything starts again.
+pub fn lock_all(rbytea: pg_sys::Oid) -> Relations {
+    let mut locked: HashSet<pg_sys::Oid> = HashSet::new();
+    loop {
+        let Search { relations, types, nested } = search(rbytea);
+        let new: Vec<_> = relations.difference(&locked).copied().collect();
+        if new.is_empty() {
+            // ANALYZE keeps common values of arrays and composite columns in pg_statistic, and pg_stats reads them.
+            let statistics = nested.then_some(pg_sys::StatisticRelationId);
+            let relids = locked.into_iter().filter(|&relid| is_scanned(relid)).chain(statistics).collect();
+            return Relations { relids, types, rbytea };
+        }
+        for relid in new {
+            // SAFETY: relation locks can be taken on any OID; they are released at the end of the transaction at the
+            // latest. Taking one also brings the relation cache up to date.
+            unsafe {
+                if pg_sys::ConditionalLockRelationOid(relid, pg_sys::AccessShareLock as i32) {
+                    locked.insert(relid);
+                    continue;
+                }
+                for &relid in &locked {
+                    pg_sys::UnlockRelationOid(relid, pg_sys::AccessShareLock as i32);
+                }
+                locked.clear();
+                waiting_for(relid);
+                pg_sys::LockRelationOid(relid, pg_sys::AccessShareLock as i32);
+                locked.insert(relid);
+                break;
+            }
+        }
+    }
+}
+
+fn waiting_for(relid: pg_sys::Oid) {
+    let name =
+        catalog::relation_name(relid).unwrap_or_else(|| "that another transaction is creating".to_string());
+    error::report(
+        PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+        format!("the vacuum waits for a lock on table {name}"),
+    )
+    .set_hint("Another session changes its definition; lock_timeout limits the wait.")
+    .report(pgrx::PgLogLevel::NOTICE);
+}
+
+/// Whether a locked relation stores tuples that this backend can read: views, indexes and the like store none, and
+/// temporary tables of other sessions are in those sessions' memory (I7 and the rules of the purge are there for them).
+fn is_scanned(relid: pg_sys::Oid) -> bool {
+    // SAFETY: lookups in the system cache; a relation that is gone has kind 0.
+    unsafe {
+        let kind = pg_sys::get_rel_relkind(relid) as u8;
+        let stores_tuples = kind == b'r' || kind == b'm';
+        stores_tuples && !pg_sys::isOtherTempNamespace(pg_sys::get_rel_namespace(relid))
+    }
+}
+
+/// Follows pg_depend from the type to all types made of it, to the relations with such columns, to their row types,
+/// and on from there.
+fn search(rbytea: pg_sys::Oid) -> Search {
+    let (mut relations, mut types) = (HashSet::new(), HashSet::from([rbytea]));
+    let mut nested = false;
+    let mut open = vec![(pg_sys::TypeRelationId, rbytea)];
+    while let Some((class, object)) = open.pop() {
+        for dependent in dependents(class, object) {
+            if dependent.classid == pg_sys::TypeRelationId {
+                if types.insert(dependent.objid) {
+                    open.push((dependent.classid, dependent.objid));
+                }
+            } else if dependent.classid == pg_sys::RelationRelationId
+                // A relation that depends on another one is its index, its view or its sequence.
+                && class == pg_sys::TypeRelationId
+                && relations.insert(dependent.objid)
+            {
+                nested |= object != rbytea;
+                open.push((dependent.classid, dependent.objid));
+            }
+        }
+    }
+    Search { relations, types, nested }
+}
+
+/// The objects that depend on an object, by every row of pg_depend that is not dead to everyone.
+fn dependents(class: pg_sys::Oid, object: pg_sys::Oid) -> Vec<Depend> {
+    let mut found = Vec::new();
+    // SAFETY: a scan of pg_depend by the index that serves the two keys; rows have the layout of Depend. The snapshot
+    // outlives the scan, and GlobalVisTestFor returns a static of the process.
+    unsafe {
+        let depend = pg_sys::table_open(DEPEND, pg_sys::AccessShareLock as i32);
+        let mut snapshot = pg_sys::SnapshotData {
+            snapshot_type: pg_sys::SnapshotType::SNAPSHOT_NON_VACUUMABLE,
+            vistest: pg_sys::GlobalVisTestFor(depend),
+            ..Default::default()
+        };
+        let mut keys: [pg_sys::ScanKeyData; 2] = [Default::default(); 2];
+        for (key, (column, value)) in keys.iter_mut().zip([(REFCLASSID, class), (REFOBJID, object)]) {
+            pg_sys::ScanKeyInit(
+                key,
+                column,
+                pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber,
+                pg_sys::F_OIDEQ.into(),
+                pg_sys::Datum::from(value),
+            );
+        }
+        let scan = pg_sys::systable_beginscan(
+            depend,
+            DEPEND_REFERENCE_INDEX,
+            true,
+            &mut snapshot,
+            2,
+            keys.as_mut_ptr(),
+        );
+        loop {
+            let tuple = pg_sys::systable_getnext(scan);
+            if tuple.is_null() {
+                break;
+            }
+            let header = (*tuple).t_data;
+            found.push(header.cast::<u8>().add((*header).t_hoff as usize).cast::<Depend>().read_unaligned());
+        }
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(depend, pg_sys::AccessShareLock as i32);
+    }
+    found
+}

@@ -1,0 +1,106 @@
+//! The scan of one relation: every tuple that is not dead to everyone, and every reference in it.
+
+use super::Found;
+use super::relations::Relations;
+use super::walk::Walker;
+use crate::{catalog, compat, error};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgMemoryContexts, PgSqlErrorCode, check_for_interrupts, pg_sys};
+
+/// Scans a relation that is locked. One that is gone holds nothing; one that cannot be read ends the run (I10).
+pub fn relation(relid: pg_sys::Oid, relations: &Relations, found: &mut Found) -> Result<(), ErrorReport> {
+    // SAFETY: the relation is closed again, its lock kept.
+    let relation = unsafe { pg_sys::try_relation_open(relid, pg_sys::AccessShareLock as i32) };
+    if relation.is_null() {
+        return Ok(());
+    }
+    // SAFETY: open and locked.
+    let result = unsafe { scan(relation, relations, found) };
+    // SAFETY: opened above. Not reached when an ERROR passes through; the transaction's abort closes it then.
+    unsafe { pg_sys::relation_close(relation, pg_sys::NoLock as i32) };
+    result
+}
+
+/// # Safety
+/// `relation` must be open and locked.
+unsafe fn scan(
+    relation: pg_sys::Relation,
+    relations: &Relations,
+    found: &mut Found,
+) -> Result<(), ErrorReport> {
+    // SAFETY: the relation is open; its descriptor lives as long as it is.
+    let columns = unsafe {
+        let tupdesc = (*relation).rd_att;
+        let columns: Vec<(i32, pg_sys::Oid)> = (0..(*tupdesc).natts as usize)
+            .map(|index| (index, &*compat::attribute(tupdesc, index)))
+            .filter(|(_, attribute)| !attribute.attisdropped && relations.leads_to_value(attribute.atttypid))
+            .map(|(index, attribute)| (index as i32 + 1, attribute.atttypid))
+            .collect();
+        if columns.is_empty() {
+            return Ok(());
+        }
+        if (*(*relation).rd_rel).relam != pg_sys::HEAP_TABLE_AM_OID {
+            return Err(foreign_access_method((*relation).rd_id));
+        }
+        columns
+    };
+    let mut walker = Walker::new(relations);
+    let mut memory = PgMemoryContexts::new("rbytea mark");
+    // SAFETY: the scan, its slot and its snapshot live to the end of the block; tuples are looked at while the slot
+    // holds their page pinned, and what detoasting allocates goes to a context that is reset for each tuple.
+    unsafe {
+        let mut snapshot = pg_sys::SnapshotData {
+            snapshot_type: pg_sys::SnapshotType::SNAPSHOT_NON_VACUUMABLE,
+            vistest: pg_sys::GlobalVisTestFor(relation),
+            ..Default::default()
+        };
+        let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
+        let scan =
+            pg_sys::table_beginscan_strat(relation, &mut snapshot, 0, std::ptr::null_mut(), true, false);
+        while pg_sys::table_scan_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot) {
+            check_for_interrupts!();
+            found.tuples += 1;
+            let deleted = is_deleted(slot);
+            let outer = pg_sys::MemoryContextSwitchTo(memory.value());
+            for &(column, type_oid) in &columns {
+                let mut is_null = false;
+                let datum = pg_sys::slot_getattr(slot, column, &mut is_null);
+                if !is_null {
+                    walker.walk(datum, type_oid, &mut |payload| {
+                        found.reference(payload);
+                        found.held += u64::from(deleted);
+                    })?;
+                }
+            }
+            pg_sys::MemoryContextSwitchTo(outer);
+            memory.reset();
+        }
+        pg_sys::table_endscan(scan);
+        pg_sys::ExecDropSingleTupleTableSlot(slot);
+    }
+    Ok(())
+}
+
+/// Whether the tuple was deleted by a transaction that committed: it counts only because an old snapshot may see it.
+/// The visibility check has just set the hint bit. (Only a message depends on this.)
+///
+/// # Safety
+/// `slot` must hold a heap tuple.
+unsafe fn is_deleted(slot: *mut pg_sys::TupleTableSlot) -> bool {
+    // SAFETY: as promised by the caller; the tuple is not copied and lives as long as the slot holds it.
+    let infomask = unsafe {
+        let tuple = pg_sys::ExecFetchSlotHeapTuple(slot, false, std::ptr::null_mut());
+        u32::from((*(*tuple).t_data).t_infomask)
+    };
+    infomask & pg_sys::HEAP_XMAX_COMMITTED != 0 && infomask & pg_sys::HEAP_XMAX_LOCK_ONLY == 0
+}
+
+fn foreign_access_method(relid: pg_sys::Oid) -> ErrorReport {
+    let name = catalog::relation_name(relid).unwrap_or_default();
+    error::report(
+        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        format!("the vacuum cannot read table {name}: its access method is not heap"),
+    )
+    .set_detail("Without knowing what it refers to, no payload file can be called garbage.")
+    .set_hint("Move the table with ALTER TABLE ... SET ACCESS METHOD heap, or drop its rbytea columns.")
+}

@@ -1,0 +1,125 @@
+//! From a value to its payload: whole, in part, or through a hash in constant memory.
+
+use crate::datum::{ByteaResult, Peek, Rbytea};
+use crate::store::{OsFs, Payload, Reader};
+use crate::xact::{self, CHUNK};
+use crate::{settings, value};
+use pgrx::check_for_interrupts;
+use pgrx::pg_sys::panic::ErrorReport;
+
+/// The payload as bytea. The digest is checked if rbytea.verify_digest is on.
+pub fn whole(value: &Rbytea) -> Result<ByteaResult, ErrorReport> {
+    let payload = match value.peek()? {
+        Peek::Inline(len) => return inline_range(value, 0, len),
+        Peek::External(payload) => payload,
+    };
+    ByteaResult::fill(payload.len, |buffer| {
+        xact::with_store(|store| {
+            let reader = store.open_payload(&payload)?;
+            let mut verifier = settings::verify_digest().then(|| reader.verifier());
+            let mut offset = 0;
+            for chunk in buffer.chunks_mut(CHUNK) {
+                check_for_interrupts!();
+                reader.read_at(offset, chunk)?;
+                offset += chunk.len() as u64;
+                if let Some(verifier) = &mut verifier {
+                    verifier.update(chunk);
+                }
+            }
+            match verifier {
+                Some(verifier) => Ok(verifier.finish()?),
+                None => Ok(()),
+            }
+        })
+    })
+}
+
+/// Bytes `start`, `length` of the payload as bytea's substring counts them; nothing else is read.
+pub fn substring(value: &Rbytea, start: i32, length: Option<i32>) -> Result<ByteaResult, ErrorReport> {
+    match value.peek()? {
+        Peek::Inline(total) => {
+            let (offset, len) = value::substring_range(start, length, total)?;
+            inline_range(value, offset, len)
+        }
+        Peek::External(payload) => {
+            let (offset, len) = value::substring_range(start, length, payload.len)?;
+            ByteaResult::fill(len, |buffer| {
+                if buffer.is_empty() {
+                    return Ok(());
+                }
+                xact::with_store(|store| read_range(&store.open_payload(&payload)?, offset, buffer))
+            })
+        }
+    }
+}
+
+fn read_range(reader: &Reader<OsFs>, offset: u64, buffer: &mut [u8]) -> Result<(), ErrorReport> {
+    let mut at = offset;
+    for chunk in buffer.chunks_mut(CHUNK) {
+        check_for_interrupts!();
+        reader.read_at(at, chunk)?;
+        at += chunk.len() as u64;
+    }
+    Ok(())
+}
+
+fn inline_range(value: &Rbytea, offset: u64, len: u64) -> Result<ByteaResult, ErrorReport> {
+    let slice = value.inline_slice(offset, len)?;
+    ByteaResult::fill(len, |buffer| {
+        buffer.copy_from_slice(slice.bytes());
+        Ok(())
+    })
+}
+
+/// Feeds the payload to `update` piece by piece. An external payload is read in constant memory and always compared
+/// with the digest in the row.
+pub fn for_each_chunk(value: &Rbytea, mut update: impl FnMut(&[u8])) -> Result<(), ErrorReport> {
+    match value.peek()? {
+        Peek::Inline(_) => {
+            update(value.detoast().payload()?);
+            Ok(())
+        }
+        Peek::External(payload) => xact::with_store(|store| {
+            let reader = store.open_payload(&payload)?;
+            let mut verifier = reader.verifier();
+            stream(
+                payload.len,
+                |offset, chunk| Ok(reader.read_at(offset, chunk)?),
+                |chunk| {
+                    verifier.update(chunk);
+                    update(chunk);
+                },
+            )?;
+            Ok(verifier.finish()?)
+        }),
+    }
+}
+
+/// Feeds the bytes of the stored file to `update`, as they are on disk.
+pub fn for_each_stored_chunk(payload: &Payload, update: impl FnMut(&[u8])) -> Result<(), ErrorReport> {
+    xact::with_store(|store| {
+        let reader = store.open_payload(payload)?;
+        stream(reader.stored_len(), |offset, chunk| Ok(reader.read_stored_at(offset, chunk)?), update)
+    })
+}
+
+fn stream(
+    len: u64,
+    read: impl Fn(u64, &mut [u8]) -> Result<(), ErrorReport>,
+    mut update: impl FnMut(&[u8]),
+) -> Result<(), ErrorReport> {
+    let mut buffer = vec![0; STREAM_BUFFER.min(usize::try_from(len).unwrap_or(STREAM_BUFFER))];
+    let mut offset = 0;
+    while offset < len {
+        check_for_interrupts!();
+        let want = (len - offset).min(buffer.len() as u64);
+        let chunk = &mut buffer[..want as usize];
+        read(offset, chunk)?;
+        update(chunk);
+        offset += want;
+    }
+    Ok(())
+}
+
+/// Memory that md5sum and its siblings take, whatever the payload's size.
+const STREAM_BUFFER: usize = 256 * 1024;

@@ -1,0 +1,248 @@
+//! What can go wrong in a store, with the path and the source of each error.
+//! Messages are in PostgreSQL's style; the one map to SQLSTATE lives with the SQL side and uses [`Kind`].
+
+use std::io;
+use std::path::{Path, PathBuf};
+use uuid::Uuid;
+
+use super::OwnerId;
+
+/// `Result` of the store.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Any failure of the store.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A payload is neither LIVE nor in TRASH (I7).
+    #[error("payload {uuid} does not exist: file \"{}\" is missing", path.display())]
+    NotFound {
+        /// The payload's uuid.
+        uuid: Uuid,
+        /// Where it would be if it were LIVE.
+        path: PathBuf,
+    },
+    /// The root directory does not exist.
+    #[error("storage directory \"{}\" does not exist", path.display())]
+    RootMissing {
+        /// The root.
+        path: PathBuf,
+    },
+    /// The root exists and is no directory.
+    #[error("storage path \"{}\" is not a directory", path.display())]
+    RootNotADirectory {
+        /// The root.
+        path: PathBuf,
+    },
+    /// The root belongs to another user than the one the server runs as.
+    #[error("storage directory \"{}\" has wrong ownership", path.display())]
+    RootNotOwned {
+        /// The root.
+        path: PathBuf,
+        /// User id of the root's owner.
+        found: u32,
+        /// Effective user id of this process.
+        expected: u32,
+    },
+    /// An operation on a file or directory failed.
+    #[error("could not {op} \"{}\": {}", path.display(), reason(source))]
+    Io {
+        /// What was tried: a verb and its object, as in "open file".
+        op: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// An fsync, fdatasync or syncfs failed, now or earlier in this transaction. Never retried (I1).
+    #[error("could not fsync \"{}\": {}", path.display(), reason(source))]
+    Sync {
+        /// The file, directory or file system.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// A file has not as many bytes as the value's header says.
+    #[error("payload file \"{}\" has {found} bytes instead of {expected}", path.display())]
+    WrongSize {
+        /// The file.
+        path: PathBuf,
+        /// Bytes expected in the file.
+        expected: u64,
+        /// Bytes that are there.
+        found: u64,
+    },
+    /// A file has other bytes than were written.
+    #[error("payload {uuid} is corrupted: the digest of file \"{}\" does not match", path.display())]
+    WrongDigest {
+        /// The payload's uuid.
+        uuid: Uuid,
+        /// The file.
+        path: PathBuf,
+    },
+    /// OWNER names another cluster, so nothing may be moved (I9).
+    #[error("the store belongs to another cluster: {found}, this one is {expected}")]
+    NotOwner {
+        /// The cluster in OWNER.
+        found: OwnerId,
+        /// This cluster.
+        expected: OwnerId,
+    },
+    /// OWNER is not what the store writes.
+    #[error("owner file \"{}\" is corrupted: {reason}", path.display())]
+    OwnerCorrupt {
+        /// The file OWNER.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// OWNER names a format that this version does not know.
+    #[error("store \"{}\" has format {found}, which this version does not support", path.display())]
+    UnknownFormat {
+        /// The file OWNER.
+        path: PathBuf,
+        /// The format it names.
+        found: u64,
+    },
+    /// A payload is LIVE and its name is in TRASH as well.
+    #[error("file \"{}\" exists already", path.display())]
+    DuplicateName {
+        /// The name in TRASH.
+        path: PathBuf,
+    },
+    /// A request that this version cannot fulfil.
+    #[error("{what} is not supported")]
+    Unsupported {
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// A range reaches past the end of the payload.
+    #[error("range of {requested} bytes at offset {offset} exceeds the {len} bytes of \"{}\"", path.display())]
+    OutOfRange {
+        /// The file.
+        path: PathBuf,
+        /// First byte asked for.
+        offset: u64,
+        /// Bytes asked for.
+        requested: u64,
+        /// Bytes that there are.
+        len: u64,
+    },
+}
+
+/// Classes of errors, one SQLSTATE each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A payload's file is missing.
+    NotFound,
+    /// No space left, or a quota is used up.
+    DiskFull,
+    /// The file system is mounted read-only.
+    ReadOnly,
+    /// The operating system refused it.
+    Permission,
+    /// Files are not what was written.
+    Corrupted,
+    /// The root is missing or unsuitable.
+    Config,
+    /// The store belongs to another cluster (I9).
+    NotOwner,
+    /// Not implemented, or an unknown format.
+    Unsupported,
+    /// A caller's mistake: a range outside the payload.
+    OutOfRange,
+    /// Any other failure of the operating system.
+    Io,
+}
+
+impl Error {
+    /// The class of this error.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::NotFound { .. } => Kind::NotFound,
+            Self::RootMissing { .. } | Self::RootNotADirectory { .. } | Self::RootNotOwned { .. } => {
+                Kind::Config
+            }
+            Self::Io { source, .. } | Self::Sync { source, .. } => Self::kind_of(source),
+            Self::WrongSize { .. } | Self::WrongDigest { .. } => Kind::Corrupted,
+            Self::OwnerCorrupt { .. } | Self::DuplicateName { .. } => Kind::Corrupted,
+            Self::NotOwner { .. } => Kind::NotOwner,
+            Self::UnknownFormat { .. } | Self::Unsupported { .. } => Kind::Unsupported,
+            Self::OutOfRange { .. } => Kind::OutOfRange,
+        }
+    }
+
+    fn kind_of(source: &io::Error) -> Kind {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Kind::DiskFull,
+            io::ErrorKind::ReadOnlyFilesystem => Kind::ReadOnly,
+            io::ErrorKind::PermissionDenied => Kind::Permission,
+            _ => Kind::Io,
+        }
+    }
+
+    /// A full sentence for DETAIL.
+    pub fn detail(&self) -> Option<String> {
+        match self {
+            Self::NotFound { .. } => Some("The file is neither among the live payloads nor in TRASH.".into()),
+            Self::RootNotOwned { found, expected, .. } => {
+                Some(format!("The directory belongs to user {found}, the server runs as user {expected}."))
+            }
+            Self::Sync { .. } => Some(
+                "After a failed fsync the kernel may have dropped the data, so the transaction cannot be committed."
+                    .into(),
+            ),
+            Self::WrongDigest { .. } => {
+                Some("The file has other bytes than were written when the value was stored.".into())
+            }
+            Self::DuplicateName { .. } => {
+                Some("A payload is live and has a file of the same name in TRASH; neither was touched.".into())
+            }
+            _ => None,
+        }
+    }
+
+    /// What to do, in full sentences, for HINT.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match (self, self.kind()) {
+            (Self::RootMissing { .. }, _) => {
+                "Create the directory, owned by the server's user, or check that its file system is mounted."
+            }
+            (Self::RootNotADirectory { .. } | Self::RootNotOwned { .. }, _) => {
+                "The storage path must be a directory that the server's user owns."
+            }
+            (Self::NotOwner { .. }, _) => {
+                "If no other cluster uses this store any more, a superuser can call rbytea_adopt_store()."
+            }
+            (Self::NotFound { .. } | Self::WrongSize { .. } | Self::WrongDigest { .. }, _) => {
+                "Restore the file from a backup of the store."
+            }
+            (Self::UnknownFormat { .. }, _) => {
+                "Use the version of the extension that wrote the store, or a later one."
+            }
+            (_, Kind::DiskFull) => "Free space on the file system that holds the store.",
+            (_, Kind::ReadOnly) => "Remount the file system that holds the store for writing.",
+            (_, Kind::Permission) => "The server's user needs to own the files and directories of the store.",
+            _ => return None,
+        };
+        Some(hint.into())
+    }
+
+    pub(super) fn io(op: &'static str, path: impl AsRef<Path>, source: io::Error) -> Self {
+        Self::Io { op, path: path.as_ref().into(), source }
+    }
+
+    pub(super) fn sync(path: impl AsRef<Path>, source: io::Error) -> Self {
+        Self::Sync { path: path.as_ref().into(), source }
+    }
+}
+
+/// The text of an error without the "(os error N)" that std appends and PostgreSQL does not.
+fn reason(source: &io::Error) -> String {
+    let text = source.to_string();
+    match text.rfind(" (os error ") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}

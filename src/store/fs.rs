@@ -1,0 +1,165 @@
+//! The file system as the store sees it: primitive operations on '/'-separated paths relative to the root.
+//! An implementation never follows a symbolic link below the root and retries EINTR itself. What must be
+//! durable goes through [`publish`] or the functions in `sync`, so that no call site can forget an fsync.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+use std::time::SystemTime;
+
+use super::error::{Error, Result};
+
+/// What a directory entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Dir,
+    /// Anything else: a symbolic link, a socket, …
+    Other,
+}
+
+/// One entry of a directory, without `.` and `..`.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its name.
+    pub name: OsString,
+    /// What it is; a symbolic link is [`EntryKind::Other`], whatever it points to.
+    pub kind: EntryKind,
+}
+
+/// What the store needs to know about a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Bytes in the file.
+    pub len: u64,
+    /// Last modification.
+    pub mtime: SystemTime,
+    /// What the path is.
+    pub kind: EntryKind,
+}
+
+/// A file system, rooted in the store's root directory.
+///
+/// Every path is relative to the root, its components separated by '/'; the empty path is the root.
+/// Errors are the operating system's own, so that `ErrorKind` and errno are meaningful.
+pub trait Fs {
+    /// An open file.
+    type File: FsFile;
+    /// What [`syncfs`](Self::syncfs) works through.
+    type SyncHandle;
+    /// A directory being read.
+    type ReadDir: Iterator<Item = io::Result<Entry>>;
+
+    /// The root, for messages.
+    fn root(&self) -> &Path;
+    /// Device and inode of the root.
+    fn identity(&self) -> (u64, u64);
+    /// Creates a directory, mode 0700.
+    fn mkdir(&self, path: &str) -> io::Result<()>;
+    /// Creates a regular file for writing, mode 0600; `AlreadyExists` when the name is taken by anything.
+    fn create_new(&self, path: &str) -> io::Result<Self::File>;
+    /// Opens a regular file for reading; anything else is an error, and opening it does not block.
+    fn open(&self, path: &str) -> io::Result<Self::File>;
+    /// Renames; `AlreadyExists` when `to` exists.
+    fn rename_noreplace(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Renames, atomically replacing `to`.
+    fn rename_replace(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file's name.
+    fn unlink(&self, path: &str) -> io::Result<()>;
+    /// Removes an empty directory; `DirectoryNotEmpty` otherwise.
+    fn rmdir(&self, path: &str) -> io::Result<()>;
+    /// Reads a directory entry by entry, in no particular order.
+    fn read_dir(&self, path: &str) -> io::Result<Self::ReadDir>;
+    /// Looks at a path without following a link.
+    fn stat(&self, path: &str) -> io::Result<Stat>;
+    /// Makes the entries of a directory durable.
+    fn sync_dir(&self, path: &str) -> io::Result<()>;
+    /// Makes the root's own entry in its parent durable, if the store may have created the root.
+    fn sync_root_entry(&self) -> io::Result<()>;
+    /// Opens what [`syncfs`](Self::syncfs) needs, or `None` where a syncfs could not be trusted.
+    ///
+    /// From then on the handle collects the write-back errors of the whole file system.
+    fn open_sync_handle(&self) -> io::Result<Option<Self::SyncHandle>>;
+    /// Makes everything in the file system durable; fails as well for what has been lost since the
+    /// handle was opened.
+    fn syncfs(&self, handle: &Self::SyncHandle) -> io::Result<()>;
+}
+
+/// An open regular file.
+pub trait FsFile {
+    /// Appends all of `data`.
+    fn write_all(&mut self, data: &[u8]) -> io::Result<()>;
+    /// Reads at an offset, up to `buf.len()` bytes; 0 at the end of the file.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+    /// Its length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Whether it has no bytes.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Cuts it to zero bytes.
+    fn truncate(&self) -> io::Result<()>;
+    /// Makes its bytes and length durable; fails as well for what has been lost since it was opened.
+    fn sync_data(&self) -> io::Result<()>;
+    /// Asks the kernel to begin writing it back. Advice: it has no result.
+    fn start_writeback(&self);
+    /// Sets the time of its last modification.
+    fn set_mtime(&self, time: SystemTime) -> io::Result<()>;
+}
+
+/// How [`publish`] treats a name that exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Replace {
+    Yes,
+    No,
+}
+
+/// Writes a small file in the root so that it is seen whole or not at all, durable on return.
+///
+/// Returns false if the name existed and was to be kept.
+pub(super) fn publish<F: Fs>(
+    fs: &F,
+    name: &str,
+    bytes: &[u8],
+    replace: Replace,
+    fsync: bool,
+) -> Result<bool> {
+    let temporary = format!("{name}.{}.tmp", uuid::Uuid::new_v4());
+    let result = publish_as(fs, &temporary, name, bytes, replace, fsync);
+    if !matches!(result, Ok(true)) {
+        // The name is ours alone, and the first error is the one that matters.
+        let _ = fs.unlink(&temporary);
+    }
+    result
+}
+
+fn publish_as<F: Fs>(
+    fs: &F,
+    tmp: &str,
+    name: &str,
+    bytes: &[u8],
+    replace: Replace,
+    fsync: bool,
+) -> Result<bool> {
+    let at = |path: &str| fs.root().join(path);
+    let mut file = fs.create_new(tmp).map_err(|e| Error::io("create file", at(tmp), e))?;
+    file.write_all(bytes).map_err(|e| Error::io("write file", at(tmp), e))?;
+    if fsync {
+        file.sync_data().map_err(|e| Error::sync(at(tmp), e))?;
+    }
+    let renamed = match replace {
+        Replace::Yes => fs.rename_replace(tmp, name),
+        Replace::No => fs.rename_noreplace(tmp, name),
+    };
+    match renamed {
+        Ok(()) => {}
+        Err(e) if replace == Replace::No && e.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+        Err(e) => return Err(Error::io("rename file to", at(name), e)),
+    }
+    if fsync {
+        fs.sync_dir("").map_err(|e| Error::sync(fs.root(), e))?;
+    }
+    Ok(true)
+}

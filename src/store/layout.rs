@@ -1,0 +1,107 @@
+//! Every name on disk: how a payload's identity becomes a path and a path an identity again.
+//! Pure; strict on the way in, so that a file which the store did not name itself is never touched.
+
+use std::fmt::Write as _;
+use uuid::Uuid;
+
+/// The directory of a database that holds what the vacuum has taken out of LIVE.
+pub const TRASH: &str = "TRASH";
+
+/// The file in the root that names the cluster which may vacuum the store (I9).
+pub const OWNER: &str = "OWNER";
+
+/// Hex digits of an era's directory name: a 64-bit birth without its lower 16 bits.
+const ERA_DIGITS: usize = 12;
+/// Hex digits of a birth in a file name.
+const BIRTH_DIGITS: usize = 16;
+/// Characters of a hyphenated uuid.
+const UUID_CHARS: usize = 36;
+
+/// Identity of one payload: the transaction that wrote it, and a random uuid.
+///
+/// Ordered by birth, then by the bytes of the uuid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PayloadId {
+    /// FullTransactionId (64 bit) of the top-level transaction that wrote the file.
+    pub birth: u64,
+    /// Random, version 4.
+    pub uuid: Uuid,
+}
+
+impl PayloadId {
+    /// `<birth, 16 hex digits>-<uuid>`, the same in LIVE and in TRASH.
+    pub fn file_name(&self) -> String {
+        format!("{:016x}-{}", self.birth, self.uuid.hyphenated())
+    }
+
+    /// The inverse of [`file_name`](Self::file_name); `None` for every other string.
+    ///
+    /// Upper case, other spellings of the uuid and surplus characters are refused: a name that parses
+    /// prints as itself.
+    pub fn parse_file_name(name: &str) -> Option<Self> {
+        let bytes = name.as_bytes();
+        if bytes.len() != BIRTH_DIGITS + 1 + UUID_CHARS || !name.is_ascii() || bytes[BIRTH_DIGITS] != b'-' {
+            return None;
+        }
+        let birth = parse_hex(&name[..BIRTH_DIGITS], BIRTH_DIGITS)?;
+        let tail = &name[BIRTH_DIGITS + 1..];
+        let uuid = Uuid::try_parse(tail).ok()?;
+        let mut canonical = Uuid::encode_buffer();
+        (uuid.hyphenated().encode_lower(&mut canonical) == tail).then_some(Self { birth, uuid })
+    }
+
+    /// Path in LIVE, relative to the database's directory.
+    pub fn live_path(&self) -> String {
+        format!("{}/{}", self.shard().path(), self.file_name())
+    }
+
+    /// Path in TRASH, relative to the database's directory.
+    pub fn trash_path(&self) -> String {
+        format!("{TRASH}/{}", self.file_name())
+    }
+
+    /// The leaf directory that holds the payload while it is LIVE.
+    pub fn shard(&self) -> Shard {
+        Shard { era: self.birth >> 16, byte: self.uuid.as_bytes()[0] }
+    }
+}
+
+/// One leaf directory of LIVE. Ordered by era, then by byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Shard {
+    /// `birth >> 16` of every payload inside: a range of 65536 transactions.
+    pub era: u64,
+    /// First byte of the uuid of every payload inside.
+    pub byte: u8,
+}
+
+impl Shard {
+    /// `<era, 12 hex digits>/<byte, 2 hex digits>`, relative to the database's directory.
+    pub fn path(&self) -> String {
+        let mut path = era_dir(self.era);
+        // writing to a String cannot fail
+        let _ = write!(path, "/{:02x}", self.byte);
+        path
+    }
+}
+
+/// Directory name of an era: `era` as 12 lower-case hex digits.
+pub fn era_dir(era: u64) -> String {
+    format!("{era:012x}")
+}
+
+/// The inverse of [`era_dir`]; `None` for every other string.
+pub fn parse_era_dir(name: &str) -> Option<u64> {
+    parse_hex(name, ERA_DIGITS)
+}
+
+/// Leaf directory name → first uuid byte; `None` unless it is two lower-case hex digits.
+pub fn parse_byte_dir(name: &str) -> Option<u8> {
+    parse_hex(name, 2).and_then(|value| u8::try_from(value).ok())
+}
+
+/// Exactly `digits` lower-case hex digits (`from_str_radix` alone would take a sign and upper case).
+fn parse_hex(text: &str, digits: usize) -> Option<u64> {
+    let plain = text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if plain { u64::from_str_radix(text, 16).ok() } else { None }
+}

@@ -1,0 +1,159 @@
+//! Listing a store directory by directory. Any error is an error of the whole listing (I10); a directory that
+//! does not exist has nothing in it; names that the store did not give are counted and never touched.
+
+use std::io;
+use std::ops::RangeInclusive;
+use std::time::SystemTime;
+use std::vec;
+
+use super::error::Result;
+use super::fs::{Entry, EntryKind, Fs};
+use super::layout::{PayloadId, Shard, TRASH, era_dir, parse_byte_dir, parse_era_dir};
+use super::{Store, found};
+
+/// The contents of one leaf directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Payloads, by the bytes of their uuids.
+    pub payloads: Vec<PayloadId>,
+    /// Entries that are not payload files of this directory.
+    pub foreign: u64,
+}
+
+/// A file in TRASH.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrashEntry {
+    /// Bytes of the file.
+    pub len: u64,
+    /// When it was trashed.
+    pub trashed_at: SystemTime,
+}
+
+impl<F: Fs> Store<F> {
+    /// The leaf directories of all eras that overlap `births`, ascending. The first and the last era may hold
+    /// births outside the range. One era's directories are in memory at a time.
+    ///
+    /// # Errors
+    /// `Io`, from here or from the iterator, which ends with its first error: the listing is void then (I10).
+    pub fn shards(&self, births: RangeInclusive<u64>) -> Result<Shards<'_, F>> {
+        let mut eras = Vec::new();
+        if !births.is_empty() {
+            let range = births.start() >> 16..=births.end() >> 16;
+            self.each(&self.database, &mut |entry| {
+                eras.extend(directory(&entry).and_then(parse_era_dir).filter(|era| range.contains(era)));
+                Ok(())
+            })?;
+            eras.sort_unstable();
+        }
+        Ok(Shards { store: self, eras: eras.into_iter(), leaves: Vec::new().into_iter() })
+    }
+
+    /// The leaf directories of one era, ascending.
+    pub(super) fn era_shards(&self, era: u64) -> Result<Vec<Shard>> {
+        let mut shards = Vec::new();
+        self.each(&self.in_database(&era_dir(era)), &mut |entry| {
+            shards.extend(directory(&entry).and_then(parse_byte_dir).map(|byte| Shard { era, byte }));
+            Ok(())
+        })?;
+        shards.sort_unstable();
+        Ok(shards)
+    }
+
+    /// The payloads in one leaf directory.
+    ///
+    /// # Errors
+    /// `Io`; the listing is void then (I10).
+    pub fn list_shard(&self, shard: Shard) -> Result<Listing> {
+        let mut listing = Listing::default();
+        self.each(&self.in_database(&shard.path()), &mut |entry| {
+            match payload(&entry).filter(|id| id.shard() == shard) {
+                Some(id) => listing.payloads.push(id),
+                None => listing.foreign += 1,
+            }
+            Ok(())
+        })?;
+        listing.payloads.sort_unstable_by_key(|id| (id.uuid, id.birth));
+        Ok(listing)
+    }
+
+    /// Visits every file in TRASH, in no particular order, one at a time. Returns the number of foreign entries.
+    ///
+    /// # Errors
+    /// `Io`, or what `visit` returns; the listing ends there and is void (I10).
+    pub fn list_trash(&self, visit: &mut dyn FnMut(PayloadId, TrashEntry) -> Result<()>) -> Result<u64> {
+        let mut foreign = 0;
+        self.each(&self.in_database(TRASH), &mut |entry| {
+            let Some(id) = payload(&entry) else {
+                foreign += 1;
+                return Ok(());
+            };
+            let path = self.trashed(&id);
+            match found(self.fs.stat(&path)).map_err(self.io("stat file", &path))? {
+                Some(stat) if stat.kind == EntryKind::File => {
+                    visit(id, TrashEntry { len: stat.len, trashed_at: stat.mtime })
+                }
+                Some(_) => {
+                    foreign += 1;
+                    Ok(())
+                }
+                // restored since the directory was read
+                None => Ok(()),
+            }
+        })?;
+        Ok(foreign)
+    }
+
+    fn each(&self, dir: &str, visit: &mut dyn FnMut(Entry) -> Result<()>) -> Result<()> {
+        let error = |e: io::Error| self.io("read directory", dir)(e);
+        let Some(entries) = found(self.fs.read_dir(dir)).map_err(error)? else {
+            return Ok(());
+        };
+        for entry in entries {
+            visit(entry.map_err(error)?)?;
+        }
+        Ok(())
+    }
+}
+
+fn directory(entry: &Entry) -> Option<&str> {
+    if entry.kind == EntryKind::Dir { entry.name.to_str() } else { None }
+}
+
+fn payload(entry: &Entry) -> Option<PayloadId> {
+    if entry.kind != EntryKind::File {
+        return None;
+    }
+    PayloadId::parse_file_name(entry.name.to_str()?)
+}
+
+/// Leaf directories in ascending order; see [`Store::shards`].
+pub struct Shards<'a, F: Fs> {
+    store: &'a Store<F>,
+    eras: vec::IntoIter<u64>,
+    leaves: vec::IntoIter<Shard>,
+}
+
+impl<F: Fs> Iterator for Shards<'_, F> {
+    type Item = Result<Shard>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(shard) = self.leaves.next() {
+                return Some(Ok(shard));
+            }
+            match self.store.era_shards(self.eras.next()?) {
+                Ok(shards) => self.leaves = shards.into_iter(),
+                Err(e) => {
+                    self.eras = Vec::new().into_iter();
+                    return Some(Err(e));
+                }
+            }
+        }
+    }
+}
+
+impl<F: Fs> std::fmt::Debug for Shards<'_, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shards").finish_non_exhaustive()
+    }
+}

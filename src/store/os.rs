@@ -1,0 +1,280 @@
+//! [`Fs`] on Linux. Relies on a descriptor of the root: every path is resolved beneath it, by openat2 where the
+//! kernel has it and by single components otherwise; symbolic links and mount points below the root are refused.
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{self as sys, AtFlags, CWD, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::io::{Errno, retry_on_intr};
+use std::borrow::Cow;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::error::{Error, Result};
+use super::fs::{Fs, Stat};
+use super::os_file::{self, OsFile, ReadDir};
+
+const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
+const DIR_MODE: Mode = Mode::RWXU;
+
+/// A mount point below the root would break the renames between LIVE and TRASH, and one syncfs would not
+/// reach it; hence NO_XDEV.
+const BENEATH: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS)
+    .union(ResolveFlags::NO_XDEV);
+
+/// File systems (`f_type` of statfs(2)) whose syncfs writes data and metadata of every file and flushes the
+/// device's cache: ext4, XFS, btrfs, f2fs. Others are known not to (FUSE sends nothing to its server) or unknown.
+const TRUSTED_SYNCFS: [u64; 4] = [0xEF53, 0x5846_5342, 0x9123_683E, 0xF2F5_2010];
+
+/// The file system of the operating system, beneath one root.
+#[derive(Debug)]
+pub struct OsFs {
+    root: OwnedFd,
+    path: PathBuf,
+    identity: (u64, u64),
+    openat2: bool,
+    syncfs: bool,
+    may_have_created_root: bool,
+}
+
+impl OsFs {
+    /// Opens the root: a directory (or a link to one) that the effective user owns.
+    ///
+    /// With `create`, a missing last component is created, mode 0700.
+    ///
+    /// # Errors
+    /// `RootMissing`, `RootNotADirectory`, `RootNotOwned`, or `Io`.
+    pub fn open(path: &Path, create: bool) -> Result<Self> {
+        if create {
+            match retry_on_intr(|| sys::mkdir(path, DIR_MODE)) {
+                // without a parent it stays missing, and the check below says so
+                Ok(()) | Err(Errno::EXIST | Errno::NOENT) => {}
+                // what exists need not be made, whatever stood against it
+                Err(_) if path.exists() => {}
+                Err(e) => return Err(Error::io("create directory", path, e.into())),
+            }
+        }
+        // Looked at before it is opened, for a foreign directory of mode 0700 cannot be opened.
+        let by_path = retry_on_intr(|| sys::stat(path)).map_err(|e| match e {
+            Errno::NOENT => Error::RootMissing { path: path.into() },
+            Errno::NOTDIR => Error::RootNotADirectory { path: path.into() },
+            e => Error::io("stat directory", path, e.into()),
+        })?;
+        check_root(path, &by_path)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = retry_on_intr(|| sys::openat(CWD, path, flags, Mode::empty()))
+            .map_err(|e| Error::io("open directory", path, e.into()))?;
+        let stat = sys::fstat(&root).map_err(|e| Error::io("stat directory", path, e.into()))?;
+        // and once more through the descriptor: the path may have been exchanged meanwhile
+        check_root(path, &stat)?;
+        // Old kernels answer ENOSYS, some sandboxes EPERM or EINVAL. Asked here, once: later on EPERM and
+        // EINVAL could be about a file.
+        let openat2 =
+            sys::openat2(&root, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), BENEATH).is_ok();
+        let syncfs = kernel_reports_syncfs_errors() && trusted_syncfs(&root);
+        Ok(Self {
+            root,
+            path: path.into(),
+            identity: (stat.st_dev, stat.st_ino),
+            openat2,
+            syncfs,
+            may_have_created_root: create,
+        })
+    }
+
+    /// The same without openat2, as on a kernel before 5.6: for tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn without_openat2(self) -> Self {
+        Self { openat2: false, ..self }
+    }
+
+    /// The same without syncfs, as on a kernel before 5.8 or an unknown file system: for tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn without_syncfs(self) -> Self {
+        Self { syncfs: false, ..self }
+    }
+
+    fn open_at(&self, path: &str, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        if self.openat2 {
+            let path = if path.is_empty() { "." } else { path };
+            return Ok(retry_on_intr(|| sys::openat2(&self.root, path, flags, mode, BENEATH))?);
+        }
+        let (dir, name) = self.parent(path)?;
+        let file = retry_on_intr(|| sys::openat(dir.as_fd(), name, flags, mode))?;
+        self.check_device(&file)?;
+        Ok(file)
+    }
+
+    /// The directory that holds the last component of `path`, and that component.
+    fn parent<'a>(&self, path: &'a str) -> io::Result<(Dir<'_>, &'a str)> {
+        let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let name = if path.is_empty() { "." } else { name };
+        if dir.is_empty() {
+            return Ok((Dir::Root(self.root.as_fd()), name));
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if self.openat2 {
+            return Ok((Dir::Owned(self.open_at(dir, flags, Mode::empty())?), name));
+        }
+        let mut at = Dir::Root(self.root.as_fd());
+        for component in dir.split('/') {
+            if matches!(component, "" | "." | "..") {
+                return Err(Errno::INVAL.into());
+            }
+            let next = retry_on_intr(|| sys::openat(at.as_fd(), component, flags, Mode::empty()))?;
+            self.check_device(&next)?;
+            at = Dir::Owned(next);
+        }
+        Ok((at, name))
+    }
+
+    /// What NO_XDEV does for openat2.
+    fn check_device(&self, fd: &OwnedFd) -> io::Result<()> {
+        if sys::fstat(fd)?.st_dev == self.identity.0 { Ok(()) } else { Err(Errno::XDEV.into()) }
+    }
+
+    fn rename(&self, from: &str, to: &str, flags: RenameFlags) -> io::Result<()> {
+        let (from_dir, from_name) = self.parent(from)?;
+        let (to_dir, to_name) = self.parent(to)?;
+        let (old, new) = (from_dir.as_fd(), to_dir.as_fd());
+        Ok(retry_on_intr(|| sys::renameat_with(old, from_name, new, to_name, flags))?)
+    }
+}
+
+enum Dir<'a> {
+    Root(BorrowedFd<'a>),
+    Owned(OwnedFd),
+}
+
+impl AsFd for Dir<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Root(fd) => *fd,
+            Self::Owned(fd) => fd.as_fd(),
+        }
+    }
+}
+
+impl Fs for OsFs {
+    type File = OsFile;
+    type SyncHandle = OwnedFd;
+    type ReadDir = ReadDir;
+
+    fn root(&self) -> &Path {
+        &self.path
+    }
+
+    fn identity(&self) -> (u64, u64) {
+        self.identity
+    }
+
+    fn mkdir(&self, path: &str) -> io::Result<()> {
+        let (dir, name) = self.parent(path)?;
+        Ok(retry_on_intr(|| sys::mkdirat(dir.as_fd(), name, DIR_MODE))?)
+    }
+
+    fn create_new(&self, path: &str) -> io::Result<OsFile> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        self.open_at(path, flags, FILE_MODE).map(OsFile::new)
+    }
+
+    fn open(&self, path: &str) -> io::Result<OsFile> {
+        // NONBLOCK: a fifo under a payload's name must not hang the server
+        let file = self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty())?;
+        os_file::check_regular(&file)?;
+        Ok(OsFile::new(file))
+    }
+
+    fn rename_noreplace(&self, from: &str, to: &str) -> io::Result<()> {
+        self.rename(from, to, RenameFlags::NOREPLACE)
+    }
+
+    fn rename_replace(&self, from: &str, to: &str) -> io::Result<()> {
+        self.rename(from, to, RenameFlags::empty())
+    }
+
+    fn unlink(&self, path: &str) -> io::Result<()> {
+        let (dir, name) = self.parent(path)?;
+        Ok(retry_on_intr(|| sys::unlinkat(dir.as_fd(), name, AtFlags::empty()))?)
+    }
+
+    fn rmdir(&self, path: &str) -> io::Result<()> {
+        let (dir, name) = self.parent(path)?;
+        Ok(retry_on_intr(|| sys::unlinkat(dir.as_fd(), name, AtFlags::REMOVEDIR))?)
+    }
+
+    fn read_dir(&self, path: &str) -> io::Result<ReadDir> {
+        let dir = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+        ReadDir::new(dir)
+    }
+
+    fn stat(&self, path: &str) -> io::Result<Stat> {
+        let (dir, name) = self.parent(path)?;
+        let stat = retry_on_intr(|| sys::statat(dir.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW))?;
+        let kind = os_file::entry_kind(sys::FileType::from_raw_mode(stat.st_mode));
+        let len = u64::try_from(stat.st_size).unwrap_or_default();
+        Ok(Stat { len, mtime: os_file::mtime(&stat), kind })
+    }
+
+    fn sync_dir(&self, path: &str) -> io::Result<()> {
+        let dir = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+        Ok(sys::fsync(&dir)?)
+    }
+
+    fn sync_root_entry(&self) -> io::Result<()> {
+        if !self.may_have_created_root {
+            return Ok(());
+        }
+        let parent = match self.path.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => Cow::Borrowed(Path::new(".")),
+            Some(parent) => Cow::Borrowed(parent),
+            None => return Ok(()),
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match retry_on_intr(|| sys::openat(CWD, parent.as_ref(), flags, Mode::empty())) {
+            Ok(parent) => Ok(sys::fsync(&parent)?),
+            // A parent that this user cannot even read is not where the store made its root.
+            Err(Errno::ACCESS) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn open_sync_handle(&self) -> io::Result<Option<OwnedFd>> {
+        if !self.syncfs {
+            return Ok(None);
+        }
+        // a descriptor of its own: the kernel remembers per open file which errors it has reported
+        self.open_at("", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).map(Some)
+    }
+
+    fn syncfs(&self, handle: &OwnedFd) -> io::Result<()> {
+        Ok(sys::syncfs(handle)?)
+    }
+}
+
+fn check_root(path: &Path, stat: &sys::Stat) -> Result<()> {
+    if !sys::FileType::from_raw_mode(stat.st_mode).is_dir() {
+        return Err(Error::RootNotADirectory { path: path.into() });
+    }
+    let expected = rustix::process::geteuid().as_raw();
+    if stat.st_uid != expected {
+        return Err(Error::RootNotOwned { path: path.into(), found: stat.st_uid, expected });
+    }
+    Ok(())
+}
+
+/// Linux reports write-back errors from syncfs since 5.8 (commit 735e4ae5ba28).
+fn kernel_reports_syncfs_errors() -> bool {
+    let release = rustix::system::uname();
+    let release = release.release().to_string_lossy();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse::<u32>().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 8)
+}
+
+fn trusted_syncfs(root: &OwnedFd) -> bool {
+    // f_type is signed or not, 32 or 64 bits, as the architecture pleases; the magics are 32 bits
+    sys::fstatfs(root).is_ok_and(|fs| TRUSTED_SYNCFS.contains(&(fs.f_type as u64 & 0xFFFF_FFFF)))
+}

@@ -1,0 +1,133 @@
+//! Whose store it is (I9): the file OWNER in the root,
+//! `{"format":1,"system_identifier":"<decimal>","timeline":<number>}`.
+//! Written whole or not at all; the identifier is a string because JSON's numbers end at 2^53.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use super::error::{Error, Result};
+use super::fs::{Fs, FsFile, Replace, publish};
+use super::layout::OWNER;
+use super::{Store, found};
+
+/// The format of everything under the root.
+const FORMAT: u64 = 1;
+
+/// OWNER is about 70 bytes long; what is longer than this was not written by a store.
+const MAX_LEN: u64 = 4096;
+
+/// A cluster: what distinguishes it from its clones and its promoted standbys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OwnerId {
+    /// `system_identifier` of pg_control.
+    pub system_identifier: u64,
+    /// The timeline it is on.
+    pub timeline: u32,
+}
+
+impl fmt::Display for OwnerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "system identifier {}, timeline {}", self.system_identifier, self.timeline)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OwnerFile {
+    format: u64,
+    system_identifier: String,
+    timeline: u32,
+}
+
+/// What every format, known or not, has in common.
+#[derive(Deserialize)]
+struct AnyFormat {
+    format: u64,
+}
+
+impl<F: Fs> Store<F> {
+    /// The cluster that OWNER names; `None` while nobody has claimed the store.
+    ///
+    /// # Errors
+    /// `UnknownFormat`, `OwnerCorrupt`, `Io`.
+    pub fn owner(&self) -> Result<Option<OwnerId>> {
+        let Some(file) = found(self.fs.open(OWNER)).map_err(self.io("open file", OWNER))? else {
+            return Ok(None);
+        };
+        let len = file.len().map_err(self.io("stat file", OWNER))?;
+        if len > MAX_LEN {
+            return Err(self.corrupt(format!("it has {len} bytes")));
+        }
+        let mut bytes = Vec::new();
+        let mut buf = [0; MAX_LEN as usize];
+        loop {
+            let read = file.read_at(bytes.len() as u64, &mut buf).map_err(self.io("read file", OWNER))?;
+            bytes.extend_from_slice(buf.get(..read).unwrap_or_default());
+            if read == 0 || bytes.len() as u64 > MAX_LEN {
+                return self.parse(&bytes).map(Some);
+            }
+        }
+    }
+
+    fn parse(&self, bytes: &[u8]) -> Result<OwnerId> {
+        let corrupt = |e: serde_json::Error| self.corrupt(e.to_string());
+        let AnyFormat { format } = serde_json::from_slice(bytes).map_err(corrupt)?;
+        if format != FORMAT {
+            return Err(Error::UnknownFormat { path: self.full(OWNER), found: format });
+        }
+        let file: OwnerFile = serde_json::from_slice(bytes).map_err(corrupt)?;
+        match file.system_identifier.parse::<u64>() {
+            Ok(system_identifier) if system_identifier.to_string() == file.system_identifier => {
+                Ok(OwnerId { system_identifier, timeline: file.timeline })
+            }
+            _ => Err(self.corrupt("the system identifier is not a decimal number".into())),
+        }
+    }
+
+    fn corrupt(&self, reason: String) -> Error {
+        Error::OwnerCorrupt { path: self.full(OWNER), reason }
+    }
+
+    /// Whether this cluster may move files (I9). A store that nobody has claimed is anybody's.
+    ///
+    /// # Errors
+    /// `NotOwner`, and those of [`owner`](Self::owner).
+    pub fn check_owner(&self) -> Result<()> {
+        let expected = self.config.owner;
+        match self.owner()? {
+            Some(found) if found != expected => Err(Error::NotOwner { found, expected }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes this cluster the owner, durably. Returns the owner before.
+    ///
+    /// # Errors
+    /// Those of [`owner`](Self::owner), and `Io` or `Sync` of writing. An unreadable OWNER is not replaced.
+    pub fn adopt(&self) -> Result<Option<OwnerId>> {
+        let previous = self.owner()?;
+        if previous != Some(self.config.owner) {
+            publish(&self.fs, OWNER, &self.owner_json()?, Replace::Yes, self.config.fsync)?;
+        }
+        Ok(previous)
+    }
+
+    /// Makes this cluster the owner unless there is one, durably.
+    pub(super) fn claim(&self) -> Result<()> {
+        if self.owner()?.is_none()
+            && !publish(&self.fs, OWNER, &self.owner_json()?, Replace::No, self.config.fsync)?
+        {
+            // Somebody else was faster; the format still has to be one that is known.
+            self.owner()?;
+        }
+        Ok(())
+    }
+
+    fn owner_json(&self) -> Result<Vec<u8>> {
+        let OwnerId { system_identifier, timeline } = self.config.owner;
+        let file = OwnerFile { format: FORMAT, system_identifier: system_identifier.to_string(), timeline };
+        let mut json = serde_json::to_vec(&file).map_err(|e| self.corrupt(e.to_string()))?;
+        json.push(b'\n');
+        Ok(json)
+    }
+}

@@ -1,0 +1,236 @@
+//! Making files and directory entries durable (I1).
+//! Which directories are durable already is remembered per store; that one exists is not enough, for another
+//! transaction may have made it and not have synced it.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use super::error::{Error, Result};
+use super::fs::{Fs, FsFile};
+use super::layout::{PayloadId, Shard, TRASH};
+use super::pending::{Collected, Origin, Pending};
+use super::{Store, found, parent};
+
+/// From this many files on, one syncfs takes the place of an fdatasync for each file and an fsync for each
+/// directory.
+pub const SYNCFS_FROM: u64 = 8;
+
+/// Directories remembered as durable; 4096 are 16 eras of 256 leaves.
+const MAX_DURABLE_DIRS: usize = 4096;
+
+/// A descriptor of the file system, opened before the files that it answers for were written.
+pub(super) struct SyncPoint<F: Fs> {
+    /// Position in the order of opening, within one store.
+    pub(super) opened: u64,
+    handle: F::SyncHandle,
+}
+
+/// The sync point of the running transaction, as long as one of its files needs it.
+pub(super) struct LastSyncPoint<F: Fs> {
+    point: Weak<SyncPoint<F>>,
+    opened: u64,
+}
+
+impl<F: Fs> Default for LastSyncPoint<F> {
+    fn default() -> Self {
+        Self { point: Weak::new(), opened: 0 }
+    }
+}
+
+/// Directories, relative to the root, whose entry in their parent is durable. The empty path is the root.
+///
+/// A directory that is removed and made again would be remembered wrongly. `remove_empty_dirs` removes only what
+/// no running transaction can write to, so no transaction meets such a directory; `restore`, which can, does
+/// not ask.
+#[derive(Debug, Default)]
+pub(super) struct DurableDirs {
+    dirs: HashSet<String>,
+}
+
+impl DurableDirs {
+    pub(super) fn forget(&mut self, dir: &str) {
+        self.dirs.remove(dir);
+    }
+
+    fn learn(&mut self, dirs: impl IntoIterator<Item = String>) {
+        for dir in dirs {
+            if self.dirs.len() >= MAX_DURABLE_DIRS {
+                self.dirs.clear();
+            }
+            self.dirs.insert(dir);
+        }
+    }
+}
+
+/// Moves between LIVE and TRASH that are not durable yet.
+#[derive(Debug, Default)]
+#[must_use = "moves are not durable before sync_moves"]
+pub struct Moves {
+    pub(super) trash: bool,
+    pub(super) shards: BTreeSet<Shard>,
+}
+
+impl Moves {
+    /// No moves.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+/// Whether what the store remembers as durable spares an fsync.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    Trust,
+    Ignore,
+}
+
+impl<F: Fs> Store<F> {
+    /// Makes every file of `pending` durable, with its directory and all directories above (I1).
+    ///
+    /// `interrupts` is called between system calls and may unwind; the transaction then counts as failed.
+    ///
+    /// # Errors
+    /// `Sync`, and the same again for every later call until `forget`: nothing is fsynced a second time.
+    /// `Unsupported` when `pending` holds another store's files.
+    pub fn sync(&self, pending: &mut Pending<F>, interrupts: &mut dyn FnMut()) -> Result<()> {
+        let Some(collected) = pending.begin_sync(self.origin(), self.full(""))? else {
+            return Ok(());
+        };
+        let result = if self.config.fsync { self.sync_collected(collected, interrupts) } else { Ok(()) };
+        match &result {
+            Ok(()) => pending.synced(),
+            Err(error) => pending.fail(error),
+        }
+        result
+    }
+
+    fn sync_collected(&self, collected: Collected<F>, interrupts: &mut dyn FnMut()) -> Result<()> {
+        let leaves = collected.shards.iter().map(|shard| self.in_database(&shard.path()));
+        if let Some(point) = collected.syncfs() {
+            interrupts();
+            self.fs.syncfs(&point.handle).map_err(|e| Error::sync(self.full(""), e))?;
+            let dirs: BTreeSet<String> = leaves.flat_map(|leaf| chain(&leaf)).collect();
+            self.durable().learn(dirs);
+            return Ok(());
+        }
+        for written in &collected.open {
+            interrupts();
+            written.file.sync_data().map_err(|e| Error::sync(self.live_path(&written.id), e))?;
+        }
+        self.sync_dirs(leaves, Known::Trust, interrupts)
+    }
+
+    /// Makes one LIVE file durable at once, with its directories: for a payload that outlived, in a variable, the
+    /// transaction that wrote it and did not commit (I1).
+    ///
+    /// # Errors
+    /// `NotFound`, `Io`, `Sync`.
+    pub fn make_durable(&self, id: &PayloadId) -> Result<()> {
+        if !self.config.fsync {
+            return Ok(());
+        }
+        let live = self.live(id);
+        let file = found(self.fs.open(&live)).map_err(self.io("open file", &live))?;
+        let file = file.ok_or_else(|| Error::NotFound { uuid: id.uuid, path: self.live_path(id) })?;
+        file.sync_data().map_err(|e| Error::sync(self.live_path(id), e))?;
+        self.sync_dirs([self.in_database(&id.shard().path())], Known::Ignore, &mut || ())
+    }
+
+    /// Makes the moves durable: TRASH, and each directory that lost a file, once.
+    ///
+    /// # Errors
+    /// `Sync`.
+    pub fn sync_moves(&self, moves: Moves) -> Result<()> {
+        if !self.config.fsync {
+            return Ok(());
+        }
+        // TRASH first: a file may have two names after a crash, but never none.
+        let trash = moves.trash.then(|| self.in_database(TRASH));
+        self.sync_dirs(trash, Known::Trust, &mut || ())?;
+        for shard in moves.shards {
+            let leaf = self.in_database(&shard.path());
+            match self.fs.sync_dir(&leaf) {
+                Ok(()) => {}
+                // emptied and removed meanwhile
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Err(e) => return Err(Error::sync(self.full(&leaf), e)),
+            }
+        }
+        Ok(())
+    }
+
+    /// fsyncs each of `dirs`, and above it every directory whose child is not known to be durable, once.
+    pub(super) fn sync_dirs(
+        &self,
+        dirs: impl IntoIterator<Item = String>,
+        known: Known,
+        interrupts: &mut dyn FnMut(),
+    ) -> Result<()> {
+        let mut targets = BTreeSet::new();
+        let mut entries = BTreeSet::new();
+        {
+            let durable = self.durable();
+            for dir in dirs {
+                let new = chain(&dir)
+                    .into_iter()
+                    .take_while(|dir| known == Known::Ignore || !durable.dirs.contains(dir));
+                entries.extend(new);
+                targets.insert(dir);
+            }
+        }
+        targets.extend(entries.iter().filter(|dir| !dir.is_empty()).map(|dir| parent(dir).to_owned()));
+        // Descending, so that a directory comes before its parent.
+        for dir in targets.iter().rev() {
+            interrupts();
+            self.fs.sync_dir(dir).map_err(|e| Error::sync(self.full(dir), e))?;
+        }
+        if entries.contains("") {
+            interrupts();
+            self.fs.sync_root_entry().map_err(|e| Error::sync(self.full(""), e))?;
+        }
+        self.durable().learn(entries);
+        Ok(())
+    }
+
+    /// The sync point that all files of a transaction share. A new transaction gets a new one: it must not
+    /// fail for what another one was told already.
+    pub(super) fn current_sync_point(&self) -> Result<Option<Arc<SyncPoint<F>>>> {
+        if !self.config.fsync {
+            return Ok(None);
+        }
+        let mut last = lock(&self.sync_point);
+        if let Some(point) = last.point.upgrade() {
+            return Ok(Some(point));
+        }
+        let handle = self.fs.open_sync_handle().map_err(self.io("open directory", ""))?;
+        let Some(handle) = handle else { return Ok(None) };
+        last.opened += 1;
+        let point = Arc::new(SyncPoint { opened: last.opened, handle });
+        last.point = Arc::downgrade(&point);
+        Ok(Some(point))
+    }
+
+    pub(super) fn origin(&self) -> Origin {
+        (self.fs.identity(), self.config.database)
+    }
+
+    pub(super) fn durable(&self) -> MutexGuard<'_, DurableDirs> {
+        lock(&self.durable)
+    }
+}
+
+/// A path and every directory above it, down to the root's empty path.
+fn chain(dir: &str) -> Vec<String> {
+    let mut chain = vec![dir.to_owned()];
+    let mut at = dir;
+    while !at.is_empty() {
+        at = parent(at);
+        chain.push(at.to_owned());
+    }
+    chain
+}
+
+/// What is behind the locks stays consistent when a holder unwinds, so a poisoned lock is a good one.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

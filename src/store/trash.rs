@@ -1,0 +1,188 @@
+//! Moving files between LIVE and TRASH, and the only delete (I6, I7, I8).
+//! Every move is one rename that replaces nothing, so a file always has exactly one name, whoever else moves it.
+
+use std::io;
+use std::time::SystemTime;
+
+use super::error::{Error, Result};
+use super::fs::{EntryKind, Fs, FsFile};
+use super::layout::{PayloadId, TRASH, era_dir};
+use super::sync::{Known, Moves};
+use super::{ATTEMPTS, Store, found};
+
+/// Where `restore` found the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restored {
+    /// Already LIVE.
+    WasLive,
+    /// In TRASH; it is LIVE now, and durably so.
+    Restored,
+    /// Neither LIVE nor in TRASH.
+    Missing,
+}
+
+/// What `trash` did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trashed {
+    /// Moved to TRASH.
+    Moved {
+        /// Bytes of the file.
+        len: u64,
+    },
+    /// The file was not LIVE any more.
+    Gone,
+}
+
+impl<F: Fs> Store<F> {
+    /// Whether the payload's file is LIVE at this moment.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn is_live(&self, id: &PayloadId) -> Result<bool> {
+        Ok(self.size(id)?.is_some())
+    }
+
+    /// Bytes of the payload's file in LIVE; `None` when it is not there.
+    ///
+    /// # Errors
+    /// `Io`, also when something other than a file has its name.
+    pub fn size(&self, id: &PayloadId) -> Result<Option<u64>> {
+        self.file_len(&self.live(id))
+    }
+
+    fn file_len(&self, path: &str) -> Result<Option<u64>> {
+        match found(self.fs.stat(path)).map_err(self.io("stat file", path))? {
+            None => Ok(None),
+            Some(stat) if stat.kind == EntryKind::File => Ok(Some(stat.len)),
+            Some(_) => {
+                let what = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
+                Err(self.io("stat file", path)(what))
+            }
+        }
+    }
+
+    /// Brings a file back from TRASH if it is there; the move is durable on return (I7).
+    ///
+    /// Safe against others that trash or restore the same file meanwhile; such a file may be `WasLive`.
+    ///
+    /// # Errors
+    /// `Io`, `Sync`.
+    pub fn restore(&self, id: &PayloadId) -> Result<Restored> {
+        let (live, trashed) = (self.live(id), self.trashed(id));
+        let leaf = self.in_database(&id.shard().path());
+        // a file that is moved to and fro can be missed in one place after the other, but not for ever
+        for _ in 0..ATTEMPTS {
+            if self.is_live(id)? {
+                return Ok(Restored::WasLive);
+            }
+            match self.fs.rename_noreplace(&trashed, &live) {
+                Ok(()) if self.sync_restored(&leaf)? => return Ok(Restored::Restored),
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(Restored::WasLive),
+                // Either name's directory, or the file in TRASH, is missing.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    if self.file_len(&trashed)?.is_some() {
+                        self.make_dirs(&leaf)?;
+                    } else if !self.is_live(id)? {
+                        return Ok(Restored::Missing);
+                    }
+                }
+                Err(e) => return Err(self.io("rename file", &trashed)(e)),
+            }
+        }
+        Err(self.io("rename file", &trashed)(io::Error::other("it is being moved again and again")))
+    }
+
+    /// False when the directory is gone, and with it the file: somebody trashed it again.
+    fn sync_restored(&self, leaf: &str) -> Result<bool> {
+        if !self.config.fsync {
+            return Ok(true);
+        }
+        // LIVE first: a file may have two names after a crash, but never none.
+        let dirs = [leaf.to_owned()];
+        match self.sync_dirs(dirs, Known::Ignore, &mut || ()) {
+            Ok(()) => {}
+            Err(Error::Sync { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(e),
+        }
+        self.sync_dirs([self.in_database(TRASH)], Known::Trust, &mut || ())?;
+        Ok(true)
+    }
+
+    /// Moves a file from LIVE to TRASH and dates it `now`. Durable after [`sync_moves`](Self::sync_moves).
+    ///
+    /// Only garbage may be trashed (I6), and only by the owner (I9): both are for the caller to know.
+    ///
+    /// # Errors
+    /// `DuplicateName` when TRASH has the name already, which no crash can cause; `Io`.
+    pub fn trash(&self, id: &PayloadId, now: SystemTime, moves: &mut Moves) -> Result<Trashed> {
+        let (live, trashed) = (self.live(id), self.trashed(id));
+        let Some(file) = found(self.fs.open(&live)).map_err(self.io("open file", &live))? else {
+            return Ok(Trashed::Gone);
+        };
+        let len = file.len().map_err(self.io("stat file", &live))?;
+        // Before the rename, so that a file in TRASH never shows an older date than the day it came.
+        file.set_mtime(now).map_err(self.io("set time of file", &live))?;
+        for _ in 0..ATTEMPTS {
+            match self.fs.rename_noreplace(&live, &trashed) {
+                Ok(()) => {
+                    moves.trash = true;
+                    moves.shards.insert(id.shard());
+                    return Ok(Trashed::Moved { len });
+                }
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                    return Err(Error::DuplicateName { path: self.full(&trashed) });
+                }
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    if !self.is_live(id)? {
+                        return Ok(Trashed::Gone);
+                    }
+                    self.make_dirs(&self.in_database(TRASH))?;
+                }
+                Err(e) => return Err(self.io("rename file", &live)(e)),
+            }
+        }
+        Err(self.io("rename file", &live)(io::ErrorKind::NotFound.into()))
+    }
+
+    /// Deletes a file in TRASH: the only unlink of a payload (I8). Returns its bytes, `None` when it was gone.
+    ///
+    /// # Errors
+    /// `Io`, also when something other than a file has its name.
+    pub fn purge(&self, id: &PayloadId, moves: &mut Moves) -> Result<Option<u64>> {
+        let path = self.trashed(id);
+        let Some(len) = self.file_len(&path)? else {
+            return Ok(None);
+        };
+        let unlinked = found(self.fs.unlink(&path)).map_err(self.io("remove file", &path))?;
+        moves.trash = true;
+        Ok(unlinked.map(|()| len))
+    }
+
+    /// Removes the empty leaf directories of an era, and then the era's own if it is empty.
+    ///
+    /// Only for eras in which no transaction, running or to come, can create a file: what the store remembers
+    /// as durable rests on it. A concurrent `restore` makes its directory again.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn remove_empty_dirs(&self, era: u64) -> Result<()> {
+        for shard in self.era_shards(era)? {
+            self.remove_if_empty(&self.in_database(&shard.path()))?;
+        }
+        self.remove_if_empty(&self.in_database(&era_dir(era)))
+    }
+
+    fn remove_if_empty(&self, dir: &str) -> Result<()> {
+        use io::ErrorKind::{AlreadyExists, DirectoryNotEmpty, NotFound};
+        match self.fs.rmdir(dir) {
+            Ok(()) => {
+                self.durable().forget(dir);
+                Ok(())
+            }
+            // POSIX lets rmdir say EEXIST for a directory that is not empty
+            Err(e) if matches!(e.kind(), DirectoryNotEmpty | NotFound | AlreadyExists) => Ok(()),
+            Err(e) => Err(self.io("remove directory", dir)(e)),
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The one door through which payload files come into being (I3).
+//! A finished file is handed, still open, to [`Pending`], which makes it durable before the commit (I1).
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::error::{Error, Result};
+use super::fs::{Fs, FsFile};
+use super::layout::PayloadId;
+use super::pending::{Pending, Written};
+use super::sync::SyncPoint;
+use super::{ATTEMPTS, Payload, Store};
+
+impl<F: Fs> Store<F> {
+    /// Starts a payload of transaction `birth` under a fresh random uuid.
+    ///
+    /// Claims an unowned store, and makes the directories that are missing. Another owner's store may be
+    /// written: only moving files is the owner's right (I9).
+    ///
+    /// # Errors
+    /// `UnknownFormat` or `OwnerCorrupt` (OWNER), `RootMissing` (removed since it was opened), `Io`, `Sync`.
+    pub fn create(&self, birth: u64) -> Result<Writer<'_, F>> {
+        if !self.owner_checked.load(Ordering::Relaxed) {
+            self.claim()?;
+            self.owner_checked.store(true, Ordering::Relaxed);
+        }
+        // Before the first byte is written, so that it sees every write-back error since.
+        let sync_point = self.current_sync_point()?;
+        let mut id = PayloadId { birth, uuid: random_uuid() };
+        let mut last = io::ErrorKind::NotFound.into();
+        for _ in 0..ATTEMPTS {
+            match self.fs.create_new(&self.live(&id)) {
+                Ok(file) => return Ok(Writer::new(self, id, file, sync_point)),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    self.make_dirs(&self.in_database(&id.shard().path()))?;
+                    last = e;
+                }
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                    id.uuid = random_uuid();
+                    last = e;
+                }
+                Err(e) => return Err(self.io("create file", &self.live(&id))(e)),
+            }
+        }
+        Err(self.io("create file", &self.live(&id))(last))
+    }
+}
+
+/// From the kernel's generator, which has no state in this process that a fork could duplicate.
+fn random_uuid() -> uuid::Uuid {
+    uuid::Uuid::new_v4()
+}
+
+/// A payload being written.
+///
+/// Dropped unfinished, it truncates its file, so that the space comes back at once; the empty file is left to
+/// the vacuum (I5, I8).
+pub struct Writer<'a, F: Fs> {
+    store: &'a Store<F>,
+    id: PayloadId,
+    /// `None` once it has been handed on.
+    file: Option<F::File>,
+    sync_point: Option<Arc<SyncPoint<F>>>,
+    hasher: blake3::Hasher,
+    len: u64,
+    /// A write failed: what is in the file is unknown.
+    broken: bool,
+}
+
+impl<'a, F: Fs> Writer<'a, F> {
+    fn new(store: &'a Store<F>, id: PayloadId, file: F::File, sync_point: Option<Arc<SyncPoint<F>>>) -> Self {
+        let hasher = blake3::Hasher::new();
+        Self { store, id, file: Some(file), sync_point, hasher, len: 0, broken: false }
+    }
+
+    /// Identity of the payload.
+    pub fn id(&self) -> PayloadId {
+        self.id
+    }
+
+    /// Bytes written so far.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether nothing has been written yet.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Appends `data` to the payload.
+    ///
+    /// # Errors
+    /// `Io`; nothing can be added to this payload afterwards.
+    pub fn write(&mut self, data: &[u8]) -> Result<()> {
+        let store = self.store;
+        let name_error = |e| store.io("write file", &store.live(&self.id))(e);
+        let Some(file) = self.file.as_mut().filter(|_| !self.broken) else {
+            return Err(name_error(io::Error::other("an earlier write failed")));
+        };
+        self.broken = true;
+        file.write_all(data).map_err(name_error)?;
+        self.hasher.update(data);
+        self.len += data.len() as u64;
+        self.broken = false;
+        Ok(())
+    }
+
+    /// Ends the payload and hands its file to `pending`. It is not durable before [`Store::sync`] (I1).
+    ///
+    /// # Errors
+    /// `Io` after a failed write; `Sync` when this transaction has failed to sync, or when an older file had
+    /// to be synced to make room and that failed; `Unsupported` when `pending` holds another store's files.
+    pub fn finish(mut self, pending: &mut Pending<F>) -> Result<Payload> {
+        let store = self.store;
+        pending.check(store.origin())?;
+        let path = || store.live(&self.id);
+        if self.broken {
+            return Err(store.io("write file", &path())(io::Error::other("an earlier write failed")));
+        }
+        if let Some(file) = &self.file
+            && store.config.fsync
+        {
+            file.start_writeback();
+        }
+        let payload =
+            Payload { id: self.id, len: self.len, digest: *self.hasher.finalize().as_bytes(), key_id: None };
+        let file = self.file.take().filter(|_| store.config.fsync);
+        let written = file.map(|file| Written { id: self.id, file, sync_point: self.sync_point.take() });
+        if let Some(crowded_out) = pending.add(store.origin(), written) {
+            // Its descriptor is the only one that is sure to hear of a lost write, so it must not be closed
+            // before it has been synced.
+            crowded_out.file.sync_data().map_err(|source| {
+                let error = Error::sync(store.live_path(&crowded_out.id), source);
+                pending.fail(&error);
+                error
+            })?;
+        }
+        Ok(payload)
+    }
+}
+
+impl<F: Fs> Drop for Writer<'_, F> {
+    fn drop(&mut self) {
+        if let Some(file) = self.file.take() {
+            // Only thrift: the file is garbage with or without it.
+            let _ = file.truncate();
+        }
+    }
+}
+
+impl<F: Fs> std::fmt::Debug for Writer<'_, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").field("id", &self.id).field("len", &self.len).finish_non_exhaustive()
+    }
+}

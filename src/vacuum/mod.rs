@@ -1,0 +1,130 @@
+//! The vacuum: mark, then move to TRASH what nothing refers to. One run is one transaction of one database.
+
+pub mod plan;
+
+mod history;
+mod holders;
+mod sweep;
+
+use crate::catalog::Extension;
+use crate::datum::RawResult;
+use crate::horizon::RunSnapshot;
+use crate::mark::{self, Mark};
+use crate::{compat, error, xact};
+use history::Run;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgSqlErrorCode, pg_extern, pg_sys};
+use sweep::{Carry, Show, Sweep};
+
+/// Moves payload files that no tuple refers to into TRASH, and back what a tuple does refer to. Returns the number of
+/// files moved to TRASH.
+#[pg_extern]
+fn rvacuum(fcinfo: pg_sys::FunctionCallInfo) -> Result<i64, ErrorReport> {
+    // SAFETY: both look at the server's and the transaction's state and raise an ERROR where writing is not allowed.
+    unsafe {
+        pg_sys::PreventCommandDuringRecovery(c"rvacuum()".as_ptr());
+        pg_sys::PreventCommandIfReadOnly(c"rvacuum()".as_ptr());
+    }
+    let started = pgrx::datum::clock_timestamp();
+    // SAFETY: fcinfo is the call at hand, of a function in the extension's schema.
+    let extension = unsafe { Extension::of_call(fcinfo) };
+    xact::with_store(|store| Ok(store.check_owner()?))?;
+    let (snapshot, mark) = begin(&extension)?;
+    let lsn = flush_wal();
+    let mut carry = Carry::new();
+    let swept = sweep(snapshot.upper(), mark, &mut carry)?;
+    let (trashed, restored, bytes) = carry.finish()?;
+    let run = Run {
+        lsn,
+        upper: snapshot.upper(),
+        relations: swept.relations,
+        tuples: swept.tuples,
+        files: swept.files,
+        trashed,
+        restored,
+        bytes,
+    };
+    history::record(&extension, started, &run)?;
+    holders::notice(&swept.held)?;
+    Ok(trashed.cast_signed())
+}
+
+/// The plan that rvacuum() would carry out now, a row per file. Moves nothing.
+#[pg_extern]
+fn rvacuum_plan(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorReport> {
+    // SAFETY: fcinfo is the call at hand, of a set-returning function in the extension's schema; InitMaterializedSRF
+    // raises an ERROR if the caller takes no set.
+    let extension = unsafe {
+        pg_sys::PreventCommandDuringRecovery(c"rvacuum_plan()".as_ptr());
+        pg_sys::InitMaterializedSRF(fcinfo, 0);
+        Extension::of_call(fcinfo)
+    };
+    let (snapshot, mark) = begin(&extension)?;
+    // SAFETY: InitMaterializedSRF has set up the tuple store of this call.
+    let mut show = unsafe { Show::new(fcinfo) };
+    let swept = sweep(snapshot.upper(), mark, &mut show)?;
+    holders::notice(&swept.held)?;
+    Ok(RawResult(None))
+}
+
+/// Makes this cluster the owner of the store; returns what OWNER said before.
+#[pg_extern]
+fn rbytea_adopt_store() -> Result<Option<String>, ErrorReport> {
+    // SAFETY: looks at the server's state and raises an ERROR in recovery: a standby has no timeline to write down.
+    unsafe { pg_sys::PreventCommandDuringRecovery(c"rbytea_adopt_store()".as_ptr()) };
+    let previous = xact::with_store(|store| Ok(store.adopt()?))?;
+    Ok(previous
+        .map(|owner| format!("system identifier {}, timeline {}", owner.system_identifier, owner.timeline)))
+}
+
+/// Lock, snapshot, mark: everything before files are looked at.
+fn begin(extension: &Extension) -> Result<(RunSnapshot, Mark), ErrorReport> {
+    if compat::snapshots_expire() {
+        return Err(error::report(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "the vacuum cannot run while old_snapshot_threshold is set",
+        )
+        .set_detail("The server may remove rows that a snapshot still sees, and with them the last reference to a file.")
+        .set_hint("Set old_snapshot_threshold to -1 and restart the server."));
+    }
+    history::lock(extension)?;
+    let snapshot = RunSnapshot::take();
+    let mark = mark::mark(extension, &snapshot)?;
+    Ok((snapshot, mark))
+}
+
+/// What a sweep tells about itself.
+struct Swept {
+    relations: u64,
+    tuples: u64,
+    files: u64,
+    held: holders::Held,
+}
+
+/// Judges the whole store below `upper` and hands every move to `act`.
+fn sweep(upper: u64, mark: Mark, act: &mut dyn sweep::Act) -> Result<Swept, ErrorReport> {
+    let Mark { keys, relations, tuples, held } = mark;
+    let Sweep { files, young } = sweep::whole_store(upper, keys, act)?;
+    Ok(Swept { relations, tuples, files, held: holders::Held { references: held, young } })
+}
+
+/// Flushes the WAL: a deletion committed with `synchronous_commit = off` that a crash could still undo must not cost
+/// its file. Everything that the mark has seen was written before.
+fn flush_wal() -> u64 {
+    // SAFETY: reads and flushes the WAL position; the vacuum does not run in recovery.
+    unsafe {
+        let next = pg_sys::GetXLogInsertRecPtr();
+        // At the start of a page the position lies behind the page's header, which is not written yet.
+        let in_page = next % u64::from(pg_sys::XLOG_BLCKSZ);
+        let in_segment = next % pg_sys::wal_segment_size.unsigned_abs().max(1) as u64;
+        let header = if in_segment == in_page { LONG_PAGE_HEADER } else { SHORT_PAGE_HEADER };
+        let end = if in_page == header { next - in_page } else { next };
+        pg_sys::XLogFlush(end);
+        end
+    }
+}
+
+/// Sizes of a WAL page's header (access/xlog_internal.h): SizeOfXLogLongPHD on the first page of a segment and
+/// SizeOfXLogShortPHD on the others.
+const LONG_PAGE_HEADER: u64 = 40;
+const SHORT_PAGE_HEADER: u64 = 24;

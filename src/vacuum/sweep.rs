@@ -1,0 +1,190 @@
+//! The walk over the store that turns marks into moves: directory by directory, judged by plan.rs, carried out (or
+//! only shown) by an [`Act`]. Any error ends the run (I10).
+
+use super::plan::{MarkKey, Marks};
+use crate::mark::SortedKeys;
+use crate::store::{FileStore, Moves, PayloadId, Restored, Trashed};
+use crate::xact;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{IntoDatum, check_for_interrupts, pg_sys};
+use std::collections::HashSet;
+use std::time::SystemTime;
+
+/// Marked payloads that are not in LIVE and are looked for in TRASH at once: 16 bytes each.
+const MISSING_AT_ONCE: usize = 1 << 20;
+
+/// What to do with a file that has to move.
+pub trait Act {
+    /// LIVE → TRASH: no tuple refers to it.
+    fn trash(&mut self, store: &FileStore, id: &PayloadId) -> Result<(), ErrorReport>;
+    /// TRASH → LIVE: a tuple refers to it.
+    fn restore(&mut self, store: &FileStore, id: &PayloadId, len: u64) -> Result<(), ErrorReport>;
+    /// All files of an era (births with the same upper 48 bits) have been judged.
+    fn era_done(&mut self, _store: &FileStore, _era: u64) -> Result<(), ErrorReport> {
+        Ok(())
+    }
+}
+
+/// What was seen on the way.
+pub struct Sweep {
+    /// Files in LIVE and in TRASH.
+    pub files: u64,
+    /// Files that are too young to be judged.
+    pub young: u64,
+}
+
+/// Judges every file of the database.
+pub fn whole_store(upper: u64, keys: SortedKeys, act: &mut dyn Act) -> Result<Sweep, ErrorReport> {
+    xact::with_store(|store| {
+        let mut marks = Marks::new(keys);
+        let mut missing = HashSet::new();
+        let mut sweep = Sweep { files: 0, young: 0 };
+        let mut era = None;
+        for shard in store.shards(0..=u64::MAX)? {
+            check_for_interrupts!();
+            let shard = shard?;
+            if let Some(done) = era.replace(shard.era).filter(|&era| era != shard.era) {
+                finish_era(store, done, upper, act)?;
+            }
+            let listing = store.list_shard(shard)?;
+            sweep.files += listing.payloads.len() as u64;
+            let verdict = marks.judge(&listing.payloads, upper);
+            sweep.young += verdict.young;
+            for id in &verdict.garbage {
+                check_for_interrupts!();
+                act.trash(store, id)?;
+            }
+            missing.extend(verdict.missing);
+            if missing.len() >= MISSING_AT_ONCE {
+                restore(store, &std::mem::take(&mut missing), act)?;
+            }
+        }
+        if let Some(done) = era {
+            finish_era(store, done, upper, act)?;
+        }
+        missing.extend(marks.missing_at_end());
+        sweep.files += restore(store, &missing, act)?;
+        Ok(sweep)
+    })
+}
+
+/// Looks through TRASH for marked payloads. Returns the number of files there.
+fn restore(store: &FileStore, missing: &HashSet<MarkKey>, act: &mut dyn Act) -> Result<u64, ErrorReport> {
+    let (mut files, mut found) = (0, Vec::new());
+    store.list_trash(&mut |id, entry| {
+        files += 1;
+        if missing.contains(&MarkKey::of(&id)) {
+            found.push((id, entry.len));
+        }
+        Ok(())
+    })?;
+    for (id, len) in found {
+        check_for_interrupts!();
+        act.restore(store, &id, len)?;
+    }
+    Ok(files)
+}
+
+/// Only an era that no running transaction can write to is done for good.
+fn finish_era(store: &FileStore, era: u64, upper: u64, act: &mut dyn Act) -> Result<(), ErrorReport> {
+    if era < upper >> 16 { act.era_done(store, era) } else { Ok(()) }
+}
+
+/// Carries the plan out.
+pub struct Carry {
+    now: SystemTime,
+    moves: Moves,
+    trashed: u64,
+    restored: u64,
+    bytes: u64,
+}
+
+impl Carry {
+    /// Nothing moved yet.
+    pub fn new() -> Self {
+        Self { now: SystemTime::now(), moves: Moves::new(), trashed: 0, restored: 0, bytes: 0 }
+    }
+
+    /// Makes the moves durable. Returns files moved to TRASH, files moved back, and the bytes of the former.
+    pub fn finish(self) -> Result<(u64, u64, u64), ErrorReport> {
+        xact::with_store(|store| Ok(store.sync_moves(self.moves)?))?;
+        Ok((self.trashed, self.restored, self.bytes))
+    }
+}
+
+impl Act for Carry {
+    fn trash(&mut self, store: &FileStore, id: &PayloadId) -> Result<(), ErrorReport> {
+        if let Trashed::Moved { len } = store.trash(id, self.now, &mut self.moves)? {
+            self.trashed += 1;
+            self.bytes += len;
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self, store: &FileStore, id: &PayloadId, _len: u64) -> Result<(), ErrorReport> {
+        if store.restore(id)? == Restored::Restored {
+            self.restored += 1;
+            pgrx::warning!("payload {} was in TRASH although a row refers to it; it is back", id.uuid);
+        }
+        Ok(())
+    }
+
+    fn era_done(&mut self, store: &FileStore, era: u64) -> Result<(), ErrorReport> {
+        Ok(store.remove_empty_dirs(era)?)
+    }
+}
+
+/// Shows the plan as rows of rvacuum_plan().
+pub struct Show {
+    result: *mut pg_sys::ReturnSetInfo,
+}
+
+impl Show {
+    /// Into the tuple store of a call.
+    ///
+    /// # Safety
+    /// InitMaterializedSRF must have been called for `fcinfo`, with five result columns.
+    pub unsafe fn new(fcinfo: pg_sys::FunctionCallInfo) -> Self {
+        // SAFETY: as promised by the caller.
+        Self { result: unsafe { (*fcinfo).resultinfo.cast() } }
+    }
+
+    fn row(&mut self, action: &str, id: &PayloadId, len: Option<u64>, reason: &str) {
+        let values = [
+            action.into_datum(),
+            pgrx::Uuid::from_bytes(*id.uuid.as_bytes()).into_datum(),
+            Some(pg_sys::Datum::from(id.birth)),
+            len.map(|len| pg_sys::Datum::from(len)),
+            reason.into_datum(),
+        ]
+        .map(|value| (value.unwrap_or(pg_sys::Datum::null()), value.is_none()));
+        let (mut data, mut nulls) = (values.map(|value| value.0), values.map(|value| value.1));
+        // SAFETY: the tuple store and its descriptor were made for five columns of these types; values are copied.
+        unsafe {
+            pg_sys::tuplestore_putvalues(
+                (*self.result).setResult,
+                (*self.result).setDesc,
+                data.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+            );
+        }
+    }
+}
+
+impl Act for Show {
+    fn trash(&mut self, store: &FileStore, id: &PayloadId) -> Result<(), ErrorReport> {
+        let len = store.size(id)?;
+        let reason = if xact::committed(id.birth) {
+            "no row refers to it any more"
+        } else {
+            "the transaction that wrote it did not commit"
+        };
+        self.row("trash", id, len, reason);
+        Ok(())
+    }
+
+    fn restore(&mut self, _store: &FileStore, id: &PayloadId, len: u64) -> Result<(), ErrorReport> {
+        self.row("restore", id, Some(len), "a row refers to it");
+        Ok(())
+    }
+}

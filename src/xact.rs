@@ -1,0 +1,144 @@
+//! The transaction's side of the store: opens it once per transaction and makes I1 true. Relies on the state machine
+//! in store::pending; promises that only PRE_COMMIT and PRE_PREPARE can raise.
+
+use crate::{error, settings};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{check_for_interrupts, pg_guard, pg_sys};
+use std::cell::RefCell;
+use std::ffi::{CStr, OsStr, c_void};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use crate::store::{Config, FileStore, Knowledge, OsFs, OwnerId, Payload, Pending, PendingState};
+
+/// What this backend knows of the store in the current transaction.
+struct Session {
+    /// Opened when first needed and closed at the end of the transaction, so that no idle backend keeps a file system
+    /// from being unmounted or misses a change of the setting.
+    store: Option<FileStore>,
+    /// What outlives the store's closing: directories that are known to be durable.
+    knowledge: Option<Knowledge>,
+    /// The files that the current transaction has written.
+    pending: Pending<OsFs>,
+}
+
+thread_local! {
+    static SESSION: RefCell<Session> = const { RefCell::new(Session { store: None, knowledge: None, pending: Pending::new() }) };
+}
+
+/// Registers the callbacks, once per process. (pgrx's own per-transaction closures survive PREPARE TRANSACTION and
+/// would fire in a later transaction.)
+pub fn init() {
+    // SAFETY: called from _PG_init; the callback lives as long as the library, which is never unloaded.
+    unsafe { pg_sys::RegisterXactCallback(Some(xact_callback), std::ptr::null_mut()) };
+}
+
+/// Runs `work` with the store of the current database.
+pub fn with_store<T>(work: impl FnOnce(&FileStore) -> Result<T, ErrorReport>) -> Result<T, ErrorReport> {
+    with_session(|session| {
+        let store = open(&mut session.store, &mut session.knowledge)?;
+        work(store)
+    })
+}
+
+/// Writes a payload that belongs to the current transaction (I3: the caller is the trigger or rbytea_store).
+pub fn store_payload(payload: &[u8]) -> Result<Payload, ErrorReport> {
+    // SAFETY: we are inside of a transaction; this assigns its id, which PostgreSQL refuses in a parallel worker.
+    let birth = unsafe { pg_sys::GetTopFullTransactionId() }.value;
+    with_session(|session| {
+        let store = open(&mut session.store, &mut session.knowledge)?;
+        let mut writer = store.create(birth)?;
+        for chunk in payload.chunks(CHUNK) {
+            check_for_interrupts!();
+            writer.write(chunk)?;
+        }
+        Ok(writer.finish(&mut session.pending)?)
+    })
+}
+
+/// Whether the transaction is known to have committed. False also when it is too old to tell.
+pub fn committed(transaction: u64) -> bool {
+    let id = pg_sys::FullTransactionId { value: transaction };
+    // SAFETY: pg_xact_status takes an xid8, which is passed by value, and returns text or NULL. It raises an ERROR for
+    // a transaction of the future, which no header of this cluster names.
+    let status = unsafe {
+        pgrx::direct_function_call_as_datum(pg_sys::pg_xact_status, &[Some(pg_sys::Datum::from(id.value))])
+            .map(|text| pgrx::text_to_rust_str_unchecked(text.cast_mut_ptr()))
+    };
+    status == Some("committed")
+}
+
+/// Bytes handled between two looks at pending interrupts.
+pub const CHUNK: usize = 1 << 20;
+
+fn with_session<T>(work: impl FnOnce(&mut Session) -> Result<T, ErrorReport>) -> Result<T, ErrorReport> {
+    SESSION.with(|session| match session.try_borrow_mut() {
+        Ok(mut session) => work(&mut session),
+        Err(_) => Err(error::internal("the payload store was entered twice")),
+    })
+}
+
+fn open<'a>(
+    store: &'a mut Option<FileStore>,
+    knowledge: &mut Option<Knowledge>,
+) -> Result<&'a FileStore, ErrorReport> {
+    if store.is_none() {
+        *store = Some(FileStore::open_knowing(config(), knowledge.take().unwrap_or_default())?);
+    }
+    store.as_ref().ok_or_else(|| error::internal("the payload store did not open"))
+}
+
+/// The store of the current database as the settings describe it.
+fn config() -> Config {
+    let path = settings::filesystem_storage_path();
+    // SAFETY: DataDir is set before any backend starts and never changes.
+    let data_directory = Path::new(OsStr::from_bytes(unsafe { CStr::from_ptr(pg_sys::DataDir) }.to_bytes()));
+    // SAFETY: plain reads of variables and of shared memory that every backend is attached to. In recovery there is
+    // no insertion timeline; nothing is moved there, so the owner's timeline does not matter.
+    let (database, fsync, owner) = unsafe {
+        let timeline = if pg_sys::RecoveryInProgress() { 0 } else { pg_sys::GetWALInsertionTimeLine() };
+        let owner = OwnerId { system_identifier: pg_sys::GetSystemIdentifier(), timeline };
+        (pg_sys::MyDatabaseId.to_u32(), pg_sys::enableFsync, owner)
+    };
+    Config { create_root: path.is_relative(), root: data_directory.join(path), database, fsync, owner }
+}
+
+#[pg_guard]
+extern "C-unwind" fn xact_callback(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
+    use pg_sys::XactEvent::{XACT_EVENT_PRE_COMMIT, XACT_EVENT_PRE_PREPARE};
+    match event {
+        XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE => {
+            if let Err(report) = sync() {
+                error::raise(report);
+            }
+        }
+        pg_sys::XactEvent::XACT_EVENT_PARALLEL_PRE_COMMIT => {}
+        // COMMIT, ABORT, PREPARE and their parallel twins: forget, and never raise.
+        _ => forget(),
+    }
+}
+
+/// I1: everything that the transaction wrote is durable before its commit record.
+fn sync() -> Result<(), ErrorReport> {
+    with_session(|session| {
+        if matches!(session.pending.state(), PendingState::Empty | PendingState::Synced) {
+            return Ok(());
+        }
+        let store = open(&mut session.store, &mut session.knowledge)?;
+        Ok(store.sync(&mut session.pending, &mut || {
+            check_for_interrupts!();
+        })?)
+    })
+}
+
+/// Nothing is unlinked (I5): a variable may outlive the transaction and still be stored.
+fn forget() {
+    SESSION.with(|session| {
+        if let Ok(mut session) = session.try_borrow_mut() {
+            session.pending.forget();
+            if let Some(store) = session.store.take() {
+                session.knowledge = Some(store.into_knowledge());
+            }
+        }
+    });
+}
