@@ -47,8 +47,8 @@ impl OsFs {
     pub fn open(path: &Path, create: bool) -> Result<Self> {
         if create {
             match retry_on_intr(|| sys::mkdir(path, DIR_MODE)) {
-                // without a parent it stays missing, and the check below says so
-                Ok(()) | Err(Errno::EXIST | Errno::NOENT) => {}
+                // without a parent directory it stays missing, and the check below says so
+                Ok(()) | Err(Errno::EXIST | Errno::NOENT | Errno::NOTDIR) => {}
                 // what exists need not be made, whatever stood against it
                 Err(_) if path.exists() => {}
                 Err(e) => return Err(Error::io("create directory", path, e.into())),

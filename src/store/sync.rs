@@ -13,6 +13,22 @@ use super::{Store, found, parent};
 
 /// From this many files on, one syncfs takes the place of an fdatasync for each file and an fsync for each
 /// directory.
+///
+/// A syncfs also waits for what others have written to the file system. Measured on ext4 (Linux 6.18, a virtual
+/// disk whose flush takes 0.15 ms), write-back started before, each file in a leaf of its own, medians in ms:
+///
+/// ```text
+/// files                            1     2     4     8    16    32
+/// 4 KiB  per file               0.28  0.41  0.75  1.46  2.70  5.89
+///        syncfs                 0.18  0.17  0.17  0.17  0.21  0.27
+/// 1 MiB  per file               0.67  1.07  1.72  3.23  5.73 12.05
+///        syncfs                 0.55  0.72  0.96  1.69  3.26  6.13
+/// syncfs, 64 MiB of others      36.6  36.8  37.9  34.8  36.1  37.6
+/// ```
+///
+/// Alone on its file system a syncfs always wins, and the more so the slower a flush is; next to a busy neighbour
+/// it loses. So transactions of a few files pay a small price that does not depend on anybody else, and only
+/// those that would wait for dozens of flushes take the one that does.
 pub const SYNCFS_FROM: u64 = 8;
 
 /// Directories remembered as durable; 4096 are 16 eras of 256 leaves.

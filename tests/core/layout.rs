@@ -1,0 +1,115 @@
+//! Names on disk: each identity has one, and no other name is taken for it.
+
+use proptest::prelude::*;
+use rbytea::store::layout::{era_dir, parse_byte_dir, parse_era_dir};
+use rbytea::store::{PayloadId, Shard};
+use uuid::Uuid;
+
+fn id() -> impl Strategy<Value = PayloadId> {
+    let birth = prop_oneof![any::<u64>(), 0..0x2_0000u64, Just(u64::MAX)];
+    (birth, any::<u128>()).prop_map(|(birth, uuid)| PayloadId { birth, uuid: Uuid::from_u128(uuid) })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_file_name_parses_to_what_it_was_made_of(id in id()) {
+        prop_assert_eq!(PayloadId::parse_file_name(&id.file_name()), Some(id));
+    }
+
+    #[test]
+    fn only_the_exact_shape_parses(
+        birth in "[0-9a-f]{15,17}", uuid in "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{11,13}",
+    ) {
+        let name = format!("{birth}-{uuid}");
+        let exact = birth.len() == 16 && uuid.len() == 36;
+        let parsed = PayloadId::parse_file_name(&name);
+        prop_assert_eq!(parsed.map(|id| id.file_name()), exact.then_some(name));
+    }
+
+    #[test]
+    fn a_name_with_one_other_character_is_refused_or_another_identity(
+        id in id(), at in 0..53usize, other in any::<char>(),
+    ) {
+        let name = id.file_name();
+        let near: String = name.chars().enumerate().map(|(i, c)| if i == at { other } else { c }).collect();
+        match PayloadId::parse_file_name(&near) {
+            Some(parsed) => prop_assert_eq!(parsed.file_name(), near),
+            None => prop_assert!(near != name),
+        }
+    }
+
+    #[test]
+    fn any_string_is_parsed_without_a_panic(name in any::<String>()) {
+        if let Some(id) = PayloadId::parse_file_name(&name) {
+            prop_assert_eq!(id.file_name(), name);
+        }
+    }
+
+    #[test]
+    fn surplus_and_missing_characters_are_refused(id in id(), cut in 0..53usize, surplus in any::<char>()) {
+        let name = id.file_name();
+        prop_assert_eq!(PayloadId::parse_file_name(&name[..cut]), None);
+        prop_assert_eq!(PayloadId::parse_file_name(&format!("{name}{surplus}")), None);
+        prop_assert_eq!(PayloadId::parse_file_name(&format!("{surplus}{name}")), None);
+    }
+
+    #[test]
+    fn the_path_says_the_shard(id in id()) {
+        let path = id.live_path();
+        let parts: Vec<&str> = path.split('/').collect();
+        prop_assert_eq!(parts.len(), 3);
+        let shard = Shard { era: parse_era_dir(parts[0]).unwrap(), byte: parse_byte_dir(parts[1]).unwrap() };
+        prop_assert_eq!(shard, id.shard());
+        prop_assert_eq!(shard.era, id.birth >> 16);
+        prop_assert_eq!(PayloadId::parse_file_name(parts[2]), Some(id));
+        prop_assert_eq!(id.trash_path(), format!("TRASH/{}", parts[2]));
+    }
+
+    #[test]
+    fn names_sort_as_identities_do(a in id(), b in id()) {
+        prop_assert_eq!(a.cmp(&b), a.file_name().cmp(&b.file_name()));
+    }
+}
+
+#[test]
+fn the_names_are_the_documented_ones() {
+    let uuid = Uuid::parse_str("0a1b2c3d-4e5f-4071-8293-a4b5c6d7e8f9").unwrap();
+    let id = PayloadId { birth: 0x1_2345_6789, uuid };
+    assert_eq!(id.file_name(), "0000000123456789-0a1b2c3d-4e5f-4071-8293-a4b5c6d7e8f9");
+    assert_eq!(id.live_path(), format!("000000012345/0a/{}", id.file_name()));
+    assert_eq!(id.trash_path(), format!("TRASH/{}", id.file_name()));
+}
+
+#[test]
+fn near_misses_are_refused() {
+    let good = "0000000123456789-0a1b2c3d-4e5f-4071-8293-a4b5c6d7e8f9";
+    assert!(PayloadId::parse_file_name(good).is_some());
+    for bad in [
+        good.to_uppercase(),
+        good.replace("0a1b2c3d", "0A1b2c3d"),
+        good.replace("0000000123456789", "+000000123456789"),
+        good.replace("0000000123456789", "0x00000123456789"),
+        good.replacen('-', "_", 1),
+        format!("{good}\0"),
+        format!("{good}.tmp"),
+        format!(" {good}"),
+        // other spellings that the uuid crate accepts
+        "0000000123456789-0a1b2c3d4e5f40718293a4b5c6d7e8f9".into(),
+        "0000000123456789-{0a1b2c3d-4e5f-4071-8293-a4b5c6d7e8f9}".into(),
+        "0000000123456789-urn:uuid:0a1b2c3d-4e5f-4071-8293-a4b5c6d7e8f9".into(),
+        String::new(),
+    ] {
+        assert_eq!(PayloadId::parse_file_name(&bad), None, "{bad}");
+    }
+    for bad in
+        ["", "0", "00000000000", "0000000000000", "00000000000G", "00000000000A", "+00000000000", "TRASH"]
+    {
+        assert_eq!(parse_era_dir(bad), None, "{bad}");
+    }
+    for bad in ["", "0", "000", "0G", "0A", "+1", "..", "-1"] {
+        assert_eq!(parse_byte_dir(bad), None, "{bad}");
+    }
+    assert_eq!(parse_era_dir(&era_dir(u64::MAX >> 16)), Some(u64::MAX >> 16));
+}

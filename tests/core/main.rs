@@ -1,0 +1,18 @@
+//! The store without a server: each module holds one behaviour.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod crash;
+mod durability;
+mod faults;
+mod layout;
+mod listing;
+mod memfs;
+mod owner;
+mod payloads;
+mod pending;
+mod planted;
+mod races;
+mod root;
+mod support;
+mod trash;

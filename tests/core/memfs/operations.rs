@@ -1,0 +1,211 @@
+//! The operations of the file system in memory: each is counted, and fails when it was told to.
+
+use super::*;
+use rbytea::store::fs::{Entry, EntryKind, Fs, FsFile, Stat};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+impl What {
+    fn kind(&self) -> EntryKind {
+        match self {
+            Self::File { .. } => EntryKind::File,
+            Self::Dir { .. } => EntryKind::Dir,
+            Self::Link => EntryKind::Other,
+        }
+    }
+}
+
+impl Fs for MemFs {
+    type File = MemFile;
+    type SyncHandle = AtomicU64;
+    type ReadDir = std::vec::IntoIter<io::Result<Entry>>;
+
+    fn root(&self) -> &Path {
+        Path::new("/mem")
+    }
+
+    fn identity(&self) -> (u64, u64) {
+        (0, Arc::as_ptr(&self.disk) as usize as u64)
+    }
+
+    fn mkdir(&self, path: &str) -> io::Result<()> {
+        let mut disk = self.disk();
+        disk.hit(Op::Mkdir)?;
+        disk.add(path, empty_dir()).map(drop)
+    }
+
+    fn create_new(&self, path: &str) -> io::Result<MemFile> {
+        let mut disk = self.disk();
+        disk.hit(Op::Create)?;
+        let id = disk.add(path, empty_file())?;
+        Ok(MemFile { fs: self.clone(), id, seen: AtomicU64::new(0) })
+    }
+
+    fn open(&self, path: &str) -> io::Result<MemFile> {
+        let mut disk = self.disk();
+        disk.hit(Op::Open)?;
+        let id = disk.find(path)?;
+        let seen = AtomicU64::new(disk.nodes[&id].errors);
+        match disk.nodes[&id].what {
+            What::File { .. } => Ok(MemFile { fs: self.clone(), id, seen }),
+            What::Dir { .. } => Err(os(EISDIR)),
+            What::Link => Err(os(ELOOP)),
+        }
+    }
+
+    fn rename_noreplace(&self, from: &str, to: &str) -> io::Result<()> {
+        if self.disk().find(from).is_ok() && self.disk().find(to).is_ok() {
+            return Err(os(EEXIST));
+        }
+        self.rename_replace(from, to)
+    }
+
+    fn rename_replace(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut disk = self.disk();
+        disk.hit(Op::Rename)?;
+        let id = disk.find(from)?;
+        let ((from_dir, from_name), (to_dir, to_name)) = (disk.parent(from)?, disk.parent(to)?);
+        disk.dir(from_dir)?.remove(from_name);
+        disk.dir(to_dir)?.insert(to_name.into(), id);
+        Ok(())
+    }
+
+    fn unlink(&self, path: &str) -> io::Result<()> {
+        let mut disk = self.disk();
+        disk.hit(Op::Unlink)?;
+        let id = disk.find(path)?;
+        if disk.dir(id).is_ok() {
+            return Err(os(EISDIR));
+        }
+        let (dir, name) = disk.parent(path)?;
+        disk.dir(dir)?.remove(name);
+        Ok(())
+    }
+
+    fn rmdir(&self, path: &str) -> io::Result<()> {
+        let mut disk = self.disk();
+        disk.hit(Op::Rmdir)?;
+        let id = disk.find(path)?;
+        if !disk.dir(id)?.is_empty() {
+            return Err(os(ENOTEMPTY));
+        }
+        let (dir, name) = disk.parent(path)?;
+        disk.dir(dir)?.remove(name);
+        Ok(())
+    }
+
+    fn read_dir(&self, path: &str) -> io::Result<Self::ReadDir> {
+        let mut disk = self.disk();
+        disk.hit(Op::ReadDir)?;
+        let id = disk.find(path)?;
+        let mut entries = Vec::new();
+        // backwards, for nobody may rely on an order
+        for (name, id) in disk.dir(id)?.clone().into_iter().rev() {
+            let kind = disk.nodes[&id].what.kind();
+            entries.push(disk.hit(Op::ReadEntry).map(|()| Entry { name: name.into(), kind }));
+        }
+        Ok(entries.into_iter())
+    }
+
+    fn stat(&self, path: &str) -> io::Result<Stat> {
+        let mut disk = self.disk();
+        disk.hit(Op::Stat)?;
+        let id = disk.find(path)?;
+        let node = &disk.nodes[&id];
+        let len = if let What::File { now, .. } = &node.what { now.len() as u64 } else { 0 };
+        Ok(Stat { len, mtime: node.mtime, kind: node.what.kind() })
+    }
+
+    fn sync_dir(&self, path: &str) -> io::Result<()> {
+        let mut disk = self.disk();
+        disk.hit(Op::SyncDir)?;
+        let id = disk.find(path)?;
+        disk.dir(id)?;
+        disk.make_durable(id);
+        Ok(())
+    }
+
+    fn sync_root_entry(&self) -> io::Result<()> {
+        let mut disk = self.disk();
+        disk.hit(Op::SyncRoot)?;
+        disk.root_durable = true;
+        Ok(())
+    }
+
+    fn open_sync_handle(&self) -> io::Result<Option<AtomicU64>> {
+        let mut disk = self.disk();
+        disk.hit(Op::OpenSyncHandle)?;
+        Ok(self.syncfs.then(|| AtomicU64::new(disk.errors)))
+    }
+
+    fn syncfs(&self, handle: &AtomicU64) -> io::Result<()> {
+        let mut disk = self.disk();
+        disk.hit(Op::Syncfs)?;
+        let ids: Vec<u64> = disk.nodes.keys().copied().collect();
+        ids.into_iter().for_each(|id| disk.make_durable(id));
+        disk.root_durable = true;
+        if handle.swap(disk.errors, Ordering::SeqCst) == disk.errors { Ok(()) } else { Err(os(EIO)) }
+    }
+}
+
+pub struct MemFile {
+    fs: MemFs,
+    id: u64,
+    seen: AtomicU64,
+}
+
+impl MemFile {
+    fn with<T>(&self, op: Op, work: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>) -> T) -> io::Result<T> {
+        let mut disk = self.fs.disk();
+        disk.hit(op)?;
+        match &mut disk.nodes.get_mut(&self.id).unwrap().what {
+            What::File { now, durable } => Ok(work(now, durable)),
+            _ => unreachable!("only files are opened"),
+        }
+    }
+}
+
+impl FsFile for MemFile {
+    fn write_all(&mut self, data: &[u8]) -> io::Result<()> {
+        let fits = self.fs.disk().space.map_or(data.len(), |space| space.min(data.len()));
+        self.with(Op::Write, |now, _| now.extend_from_slice(&data[..fits]))?;
+        if let Some(space) = &mut self.fs.disk().space {
+            *space -= fits;
+        }
+        if fits < data.len() { Err(os(ENOSPC)) } else { Ok(()) }
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.with(Op::Read, |now, _| {
+            let rest = now.get(offset as usize..).unwrap_or_default();
+            let read = rest.len().min(buf.len());
+            buf[..read].copy_from_slice(&rest[..read]);
+            read
+        })
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.with(Op::Stat, |now, _| now.len() as u64)
+    }
+
+    fn truncate(&self) -> io::Result<()> {
+        self.with(Op::Truncate, |now, _| now.clear())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut disk = self.fs.disk();
+        disk.hit(Op::SyncData)?;
+        disk.make_durable(self.id);
+        let errors = disk.nodes[&self.id].errors;
+        if self.seen.swap(errors, Ordering::SeqCst) == errors { Ok(()) } else { Err(os(EIO)) }
+    }
+
+    fn start_writeback(&self) {}
+
+    fn set_mtime(&self, time: SystemTime) -> io::Result<()> {
+        let mut disk = self.fs.disk();
+        disk.hit(Op::SetMtime)?;
+        disk.nodes.get_mut(&self.id).unwrap().mtime = time;
+        Ok(())
+    }
+}

@@ -1,0 +1,102 @@
+//! Whose store it is (I9).
+
+use crate::support::{Bed, THEM, US, commit, on_every_file_system, read};
+use rbytea::store::{Error, Fs, FsFile, Kind, OWNER};
+
+on_every_file_system! {
+    the_first_to_write_owns_the_store
+    another_cluster_may_write_and_read_but_not_move
+    the_timeline_counts_as_well
+    adopting_changes_the_owner
+    a_corrupt_owner_is_an_error
+    an_unknown_format_is_not_written_to
+    no_temporary_file_is_left
+}
+
+fn the_first_to_write_owns_the_store<B: Bed>(bed: &B) {
+    let store = bed.store();
+    assert_eq!(store.owner().unwrap(), None);
+    store.check_owner().unwrap();
+    assert_eq!(store.owner().unwrap(), None, "looking claims nothing");
+    commit(&store, 1, b"x");
+    assert_eq!(store.owner().unwrap(), Some(US));
+    store.check_owner().unwrap();
+    let mut text = vec![0; 200];
+    let len = bed.fs().open(OWNER).unwrap().read_at(0, &mut text).unwrap();
+    let expected = r#"{"format":1,"system_identifier":"7123456789012345678","timeline":1}"#;
+    assert_eq!(String::from_utf8_lossy(&text[..len]).trim_end(), expected);
+}
+
+fn another_cluster_may_write_and_read_but_not_move<B: Bed>(bed: &B) {
+    let payload = commit(&bed.store(), 1, b"ours");
+    let clone = bed.store_of(THEM);
+    assert_eq!(read(&clone, &payload).unwrap(), b"ours");
+    let theirs = commit(&clone, 1, b"theirs");
+    assert_eq!(read(&clone, &theirs).unwrap(), b"theirs");
+    let error = clone.check_owner().unwrap_err();
+    assert_eq!(error.kind(), Kind::NotOwner);
+    assert!(matches!(error, Error::NotOwner { found, expected } if found == US && expected == THEM));
+    assert!(error.hint().unwrap().contains("rbytea_adopt_store()"));
+}
+
+fn the_timeline_counts_as_well<B: Bed>(bed: &B) {
+    commit(&bed.store(), 1, b"x");
+    let promoted = bed.store_of(rbytea::store::OwnerId { timeline: 2, ..US });
+    assert_eq!(promoted.check_owner().unwrap_err().kind(), Kind::NotOwner);
+}
+
+fn adopting_changes_the_owner<B: Bed>(bed: &B) {
+    let (ours, theirs) = (bed.store(), bed.store_of(THEM));
+    assert_eq!(ours.adopt().unwrap(), None);
+    assert_eq!(theirs.adopt().unwrap(), Some(US));
+    assert_eq!(theirs.adopt().unwrap(), Some(THEM));
+    theirs.check_owner().unwrap();
+    assert_eq!(ours.check_owner().unwrap_err().kind(), Kind::NotOwner);
+}
+
+fn a_corrupt_owner_is_an_error<B: Bed>(bed: &B) {
+    let long = vec![b' '; 5000];
+    let bad: [&[u8]; 9] = [
+        b"",
+        b"postgres",
+        b"{}",
+        br#"{"format":1}"#,
+        br#"{"format":1,"system_identifier":7,"timeline":1}"#,
+        br#"{"format":1,"system_identifier":"+7","timeline":1}"#,
+        br#"{"format":1,"system_identifier":"7","timeline":1,"more":true}"#,
+        br#"{"format":1,"system_identifier":"18446744073709551616","timeline":1}"#,
+        &long,
+    ];
+    for text in bad {
+        bed.plant(OWNER, text);
+        let store = bed.store();
+        for error in
+            [store.owner().unwrap_err(), store.check_owner().unwrap_err(), store.adopt().unwrap_err()]
+        {
+            assert!(
+                matches!(error, Error::OwnerCorrupt { .. }),
+                "{}: {error}",
+                String::from_utf8_lossy(text)
+            );
+        }
+        assert_eq!(store.create(1).unwrap_err().kind(), Kind::Corrupted);
+    }
+}
+
+fn an_unknown_format_is_not_written_to<B: Bed>(bed: &B) {
+    bed.plant(OWNER, br#"{"format":2,"cluster":"somebody","since":[]}"#);
+    let store = bed.store();
+    let error = store.create(1).unwrap_err();
+    assert!(matches!(error, Error::UnknownFormat { found: 2, .. }), "{error}");
+    assert_eq!(store.adopt().unwrap_err().kind(), Kind::Unsupported);
+    let names: Vec<_> = bed.fs().read_dir("").unwrap().map(|entry| entry.unwrap().name).collect();
+    assert_eq!(names, [OWNER]);
+}
+
+fn no_temporary_file_is_left<B: Bed>(bed: &B) {
+    commit(&bed.store(), 1, b"x");
+    bed.store_of(THEM).adopt().unwrap();
+    let mut names: Vec<_> = bed.fs().read_dir("").unwrap().map(|entry| entry.unwrap().name).collect();
+    names.sort();
+    assert_eq!(names, ["16384", OWNER]);
+}

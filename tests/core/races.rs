@@ -1,0 +1,139 @@
+//! Real threads on a real file system: whatever moves, a payload is never lost and never doubled (I7).
+
+use crate::support::{Bed, OsBed, commit, config, open, read, write};
+use rbytea::store::{Kind, Moves, OsFs, Payload, Pending, Restored, Store, Trashed};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+fn store(bed: &OsBed) -> Store<OsFs> {
+    // durability is not what is tested here
+    let config = rbytea::store::Config { fsync: false, ..config(bed.dir.path()) };
+    open(config).unwrap()
+}
+
+fn names(bed: &OsBed, payload: &Payload) -> usize {
+    let store = bed.store();
+    usize::from(store.live_path(&payload.id).exists()) + usize::from(store.trash_path(&payload.id).exists())
+}
+
+/// Stops the others even when its thread fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_file_that_is_trashed_and_restored_at_once_is_never_lost() {
+    let bed = OsBed::new();
+    let payload = commit(&store(&bed), 1, b"here or there");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let vacuum = store(&bed);
+            while !stop.load(Ordering::SeqCst) {
+                vacuum.trash(&payload.id, SystemTime::now(), &mut Moves::new()).unwrap();
+                vacuum.remove_empty_dirs(0).unwrap();
+            }
+        });
+        scope.spawn(|| {
+            let _stop = Stop(&stop);
+            let backend = store(&bed);
+            for _ in 0..3000 {
+                assert_ne!(backend.restore(&payload.id).unwrap(), Restored::Missing);
+            }
+        });
+    });
+    assert_eq!(names(&bed, &payload), 1);
+    assert_eq!(read(&store(&bed), &payload).unwrap(), b"here or there");
+}
+
+#[test]
+fn of_two_restores_at_once_both_find_the_file() {
+    let bed = OsBed::new();
+    let payload = commit(&store(&bed), 1, b"x");
+    let barrier = Barrier::new(2);
+    let restored = std::thread::scope(|scope| {
+        let threads = [0, 1].map(|first| {
+            let (bed, payload, barrier) = (&bed, &payload, &barrier);
+            scope.spawn(move || {
+                let store = store(bed);
+                let mut restored = 0;
+                for _ in 0..500 {
+                    barrier.wait();
+                    if first == 0 {
+                        let trashed = store.trash(&payload.id, SystemTime::now(), &mut Moves::new()).unwrap();
+                        assert_eq!(trashed, Trashed::Moved { len: 1 });
+                    }
+                    barrier.wait();
+                    match store.restore(&payload.id).unwrap() {
+                        Restored::Restored => restored += 1,
+                        Restored::WasLive => {}
+                        Restored::Missing => panic!("the file was in TRASH or LIVE all the time"),
+                    }
+                }
+                restored
+            })
+        });
+        threads.map(|thread| thread.join().unwrap()).iter().sum::<u32>()
+    });
+    assert_eq!(restored, 500, "each file is brought back by exactly one of the two");
+    assert_eq!(names(&bed, &payload), 1);
+}
+
+#[test]
+fn writing_goes_on_while_directories_are_removed() {
+    let bed = OsBed::new();
+    let stop = AtomicBool::new(false);
+    let payloads = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let vacuum = store(&bed);
+            while !stop.load(Ordering::SeqCst) {
+                vacuum.remove_empty_dirs(0).unwrap();
+            }
+        });
+        scope
+            .spawn(|| {
+                let _stop = Stop(&stop);
+                let store = store(&bed);
+                let mut pending = Pending::new();
+                (0..1000).map(|_| write(&store, 1, b"written", &mut pending).unwrap()).collect::<Vec<_>>()
+            })
+            .join()
+            .unwrap()
+    });
+    let store = store(&bed);
+    for payload in &payloads {
+        assert_eq!(read(&store, payload).unwrap(), b"written");
+    }
+}
+
+#[test]
+fn of_many_first_writers_one_becomes_the_owner() {
+    for _ in 0..50 {
+        let bed = OsBed::new();
+        let barrier = Barrier::new(4);
+        std::thread::scope(|scope| {
+            for cluster in 1..=4 {
+                let (bed, barrier) = (&bed, &barrier);
+                scope.spawn(move || {
+                    let store =
+                        bed.store_of(rbytea::store::OwnerId { system_identifier: cluster, timeline: 1 });
+                    barrier.wait();
+                    drop(store.create(1).unwrap());
+                });
+            }
+        });
+        let owner = bed.store().owner().unwrap().unwrap();
+        let mine = bed.store_of(owner);
+        mine.check_owner().unwrap();
+        let others = (1..=4).filter(|cluster| {
+            let id = rbytea::store::OwnerId { system_identifier: *cluster, timeline: 1 };
+            bed.store_of(id).check_owner().is_err_and(|e| e.kind() == Kind::NotOwner)
+        });
+        assert_eq!(others.count(), 3);
+    }
+}

@@ -1,0 +1,145 @@
+//! What the tests share: places to keep a store, and sentences about it.
+
+use crate::memfs::MemFs;
+use rbytea::store::{Config, FileStore, Fs, OsFs, OwnerId, Payload, Pending, Result, Store};
+use std::path::Path;
+use tempfile::TempDir;
+
+pub const DATABASE: u32 = 16384;
+pub const US: OwnerId = OwnerId { system_identifier: 7_123_456_789_012_345_678, timeline: 1 };
+pub const THEM: OwnerId = OwnerId { system_identifier: 42, timeline: 1 };
+
+pub fn config(root: &Path) -> Config {
+    Config { root: root.into(), create_root: false, database: DATABASE, fsync: true, owner: US }
+}
+
+/// A place for a store, with a way to plant files in it behind the store's back.
+pub trait Bed {
+    type F: Fs;
+    fn fs(&self) -> Self::F;
+    fn plant(&self, path: &str, bytes: &[u8]);
+    fn plant_link(&self, path: &str);
+
+    fn store(&self) -> Store<Self::F> {
+        let fs = self.fs();
+        let config = config(fs.root());
+        Store::with_fs(fs, config).unwrap()
+    }
+
+    fn store_of(&self, owner: OwnerId) -> Store<Self::F> {
+        let fs = self.fs();
+        let config = Config { owner, ..config(fs.root()) };
+        Store::with_fs(fs, config).unwrap()
+    }
+}
+
+/// A directory of the operating system.
+pub struct OsBed {
+    pub dir: TempDir,
+    adapt: fn(OsFs) -> OsFs,
+}
+
+impl OsBed {
+    pub fn new() -> Self {
+        Self::adapted(|fs| fs)
+    }
+
+    pub fn adapted(adapt: fn(OsFs) -> OsFs) -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), adapt }
+    }
+}
+
+impl Bed for OsBed {
+    type F = OsFs;
+
+    fn fs(&self) -> OsFs {
+        (self.adapt)(OsFs::open(self.dir.path(), false).unwrap())
+    }
+
+    fn plant(&self, path: &str, bytes: &[u8]) {
+        let path = self.dir.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    fn plant_link(&self, path: &str) {
+        let target = self.dir.path().join("elsewhere");
+        std::fs::create_dir_all(&target).unwrap();
+        std::os::unix::fs::symlink(target, self.dir.path().join(path)).unwrap();
+    }
+}
+
+impl Bed for MemFs {
+    type F = MemFs;
+
+    fn fs(&self) -> MemFs {
+        self.clone()
+    }
+
+    fn plant(&self, path: &str, bytes: &[u8]) {
+        MemFs::plant(self, path, bytes);
+    }
+
+    fn plant_link(&self, path: &str) {
+        MemFs::plant_link(self, path);
+    }
+}
+
+/// Runs each of the module's functions on every file system there is.
+macro_rules! on_every_file_system {
+    ($($test:ident)*) => {
+        mod on_linux { $(#[test] fn $test() { super::$test(&$crate::support::OsBed::new()) })* }
+        mod on_old_linux { $(#[test] fn $test() {
+            let old = |fs: rbytea::store::OsFs| fs.without_openat2().without_syncfs();
+            super::$test(&$crate::support::OsBed::adapted(old))
+        })* }
+        mod in_memory { $(#[test] fn $test() { super::$test(&$crate::memfs::MemFs::new()) })* }
+    };
+}
+pub(crate) use on_every_file_system;
+
+/// Writes a payload and leaves it pending.
+pub fn write<F: Fs>(store: &Store<F>, birth: u64, bytes: &[u8], pending: &mut Pending<F>) -> Result<Payload> {
+    let mut writer = store.create(birth)?;
+    for chunk in bytes.chunks(1000) {
+        writer.write(chunk)?;
+    }
+    writer.finish(pending)
+}
+
+/// Writes a payload and commits it.
+pub fn commit<F: Fs>(store: &Store<F>, birth: u64, bytes: &[u8]) -> Payload {
+    let mut pending = Pending::new();
+    let payload = write(store, birth, bytes, &mut pending).unwrap();
+    store.sync(&mut pending, &mut || ()).unwrap();
+    payload
+}
+
+/// Reads a payload and checks its digest.
+pub fn read<F: Fs>(store: &Store<F>, payload: &Payload) -> Result<Vec<u8>> {
+    let reader = store.open_payload(payload)?;
+    let mut bytes = vec![0; reader.len() as usize];
+    reader.read_at(0, &mut bytes)?;
+    let mut verifier = reader.verifier();
+    verifier.update(&bytes);
+    verifier.finish()?;
+    Ok(bytes)
+}
+
+/// Path of a payload's LIVE file from the root.
+pub fn live<F: Fs>(_: &Store<F>, payload: &Payload) -> String {
+    format!("{DATABASE}/{}", payload.id.live_path())
+}
+
+/// Every payload that the listing finds.
+pub fn list<F: Fs>(store: &Store<F>) -> Result<Vec<rbytea::store::PayloadId>> {
+    let mut found = Vec::new();
+    for shard in store.shards(0..=u64::MAX)? {
+        found.extend(store.list_shard(shard?)?.payloads);
+    }
+    Ok(found)
+}
+
+pub fn open(config: Config) -> Result<FileStore> {
+    Store::open(config)
+}
