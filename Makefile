@@ -150,7 +150,7 @@ run-demo: install-for-tests
 
 .PHONY: bench
 bench: $(stamp)
-	@if [ -d benches ]; then $(cargo) bench $(features); else echo 'there is no benchmark yet'; fi
+	$(cargo) bench $(features) --bench store
 
 .PHONY: clean
 clean:
