@@ -87,6 +87,17 @@ fn begin(extension: &Extension) -> Result<(RunSnapshot, Mark), ErrorReport> {
         .set_detail("The server may remove rows that a snapshot still sees, and with them the last reference to a file.")
         .set_hint("Set old_snapshot_threshold to -1 and restart the server."));
     }
+    // SAFETY: reads the transaction's state.
+    if unsafe { pg_sys::GetTopTransactionIdIfAny() } != pg_sys::InvalidTransactionId {
+        return Err(error::report(
+            PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
+            "the vacuum cannot run in a transaction that has already written",
+        )
+        .set_detail(
+            "A table that this transaction has truncated, dropped or rewritten comes back if it rolls back.",
+        )
+        .set_hint("Commit first."));
+    }
     history::lock(extension)?;
     let snapshot = RunSnapshot::take();
     let mark = mark::mark(extension, &snapshot)?;
