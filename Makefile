@@ -9,7 +9,7 @@ PG_CONFIG ?= $(shell command -v pg_config || echo /usr/lib/postgresql/15/bin/pg_
 CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 
 # One spelling for one installation (Debian's /usr/bin/pg_config is a wrapper): another path would mean another build.
-pg_config := $(PG_CONFIG)
+pg_config := $(or $(PG_CONFIG),pg_config)
 pg_config := $(or $(wildcard $(shell $(pg_config) --bindir 2>/dev/null)/pg_config),$(pg_config))
 pg_version := $(shell $(pg_config) --version 2>/dev/null)
 pg_major := $(shell echo '$(pg_version)' | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p')
