@@ -108,12 +108,12 @@ pub fn lock_all(rbytea: pg_sys::Oid) -> Relations {
 fn waiting_for(relid: pg_sys::Oid) {
     let name =
         catalog::relation_name(relid).unwrap_or_else(|| "that another transaction is creating".to_string());
-    error::report(
+    let report = error::report(
         PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
         format!("the vacuum waits for a lock on table {name}"),
     )
-    .set_hint("Another session changes its definition; lock_timeout limits the wait.")
-    .report(pgrx::PgLogLevel::NOTICE);
+    .set_hint("Another session changes its definition; lock_timeout limits the wait.");
+    error::tell(report, pgrx::PgLogLevel::NOTICE);
 }
 
 /// Whether a locked relation stores tuples that this backend can read: views, indexes and the like store none, and

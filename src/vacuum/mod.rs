@@ -118,14 +118,14 @@ fn sweep(upper: u64, mark: Mark, act: &mut dyn sweep::Act) -> Result<Swept, Erro
     let Mark { keys, relations, tuples, held } = mark;
     let Sweep { files, young, lost } = sweep::whole_store(upper, keys, act)?;
     if lost > 0 {
-        error::report(
+        let report = error::report(
             PgSqlErrorCode::ERRCODE_WARNING,
             format!("{lost} payloads that rows refer to are neither in the store nor in TRASH"),
         )
         .set_hint(
             "Restore their files from a backup of the store; a database made from a template never had them.",
-        )
-        .report(PgLogLevel::WARNING);
+        );
+        error::tell(report, PgLogLevel::WARNING);
     }
     Ok(Swept { relations, tuples, files, held: holders::Held { references: held, young } })
 }

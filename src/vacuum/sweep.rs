@@ -3,11 +3,12 @@
 
 use super::plan::{MarkKey, Marks};
 use super::rows::Rows;
+use crate::error;
 use crate::mark::SortedKeys;
 use crate::store::{FileStore, Moves, PayloadId, Restored, Trashed};
 use crate::xact::{self, Access};
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{IntoDatum, check_for_interrupts, pg_sys};
+use pgrx::{IntoDatum, PgLogLevel, PgSqlErrorCode, check_for_interrupts, pg_sys};
 use std::collections::{BTreeSet, HashSet};
 use std::time::SystemTime;
 
@@ -138,7 +139,8 @@ impl Act for Carry {
     fn restore(&mut self, store: &FileStore, id: &PayloadId, _len: u64) -> Result<(), ErrorReport> {
         if store.restore(id)? == Restored::Restored {
             self.restored += 1;
-            pgrx::warning!("payload {} was in TRASH although a row refers to it; it is back", id.uuid);
+            let message = format!("payload {} was in TRASH although a row refers to it; it is back", id.uuid);
+            error::tell(error::report(PgSqlErrorCode::ERRCODE_WARNING, message), PgLogLevel::WARNING);
         }
         Ok(())
     }
