@@ -5,8 +5,11 @@
 mod cluster;
 mod installation;
 mod payload;
+mod procfs;
 mod session;
 mod store_files;
+mod twins;
 
+mod like_bytea;
 mod regress;
 mod startup;

@@ -4,6 +4,8 @@ use proptest::prelude::*;
 use rbytea::value::{hash, hash_extended};
 
 proptest! {
+    #![proptest_config(crate::cases(1024))]
+
     /// Hash partitioning uses the extended function, hash joins the short one; with the seed 0 both must agree.
     #[test]
     fn with_seed_zero_the_low_half_is_the_short_hash(digest in any::<[u8; 32]>()) {

@@ -86,6 +86,8 @@ fn every_kind_of_corruption_is_named() {
 }
 
 proptest! {
+    #![proptest_config(crate::cases(1024))]
+
     #[test]
     fn a_reference_is_read_back_as_it_was_written(payload in any_payload()) {
         let bytes = encode_external(&payload);

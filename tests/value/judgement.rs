@@ -86,7 +86,7 @@ fn without_marks_everything_old_is_garbage_and_without_files_every_mark_is_missi
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2048))]
+    #![proptest_config(crate::cases(2048))]
 
     #[test]
     fn no_payload_with_a_reference_is_ever_garbage(scene in any_scene()) {

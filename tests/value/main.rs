@@ -6,3 +6,8 @@ mod hash;
 mod header;
 mod judgement;
 mod substring;
+
+/// How often a property is tried. Failures are printed, not written beside the tests.
+fn cases(cases: u32) -> proptest::test_runner::Config {
+    proptest::test_runner::Config { cases, failure_persistence: None, ..Default::default() }
+}

@@ -46,7 +46,7 @@ fn a_negative_length_is_an_error_even_where_nothing_is_left() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4096))]
+    #![proptest_config(crate::cases(4096))]
 
     #[test]
     fn the_bytes_are_those_of_the_definition(

@@ -1,0 +1,7 @@
+//! To whoever uses it rbytea is bytea: each behaviour is asked of both, and for payloads in memory, in a row and in a
+//! file alike.
+
+mod comparison;
+mod functions;
+mod input_output;
+mod ranges;
