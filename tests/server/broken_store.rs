@@ -92,11 +92,6 @@ impl BrokenStore {
         as_root("mount", &["-o", &format!("remount,{options}"), self.root.to_str().unwrap()]);
     }
 
-    /// The LIVE files.
-    pub fn live(&self) -> Vec<PathBuf> {
-        StoreFiles::walk(&self.root).into_values().flat_map(|files| files.live).collect()
-    }
-
     /// The file of the payload that this query, whose result is a uuid, names.
     pub fn file(&self, session: &Session, uuid: &str) -> PathBuf {
         let uuid = session.text(uuid);

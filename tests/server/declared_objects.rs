@@ -16,7 +16,6 @@ const OBJECTS: &[&str] = &[
     "function pg_catalog.length(public.rbytea)",
     "function pg_catalog.md5(public.rbytea)",
     "function pg_catalog.octet_length(public.rbytea)",
-    "function pg_catalog.sha256(public.rbytea)",
     "function pg_catalog.substr(public.rbytea,integer)",
     "function pg_catalog.substr(public.rbytea,integer,integer)",
     "function public.bytea(public.rbytea)",

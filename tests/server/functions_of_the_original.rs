@@ -110,7 +110,7 @@ fn sums_of_a_large_payload_take_little_memory() {
 
     let whole = peak_of(&cluster, "md5(v::bytea)");
     assert!(whole > LEN / 10 * 9, "the measurement does not see a payload in memory: {whole} bytes");
-    for function in ["md5sum", "sha256sum", "md5store", "sha256store", "md5", "sha256"] {
+    for function in ["md5sum", "sha256sum", "md5store", "sha256store", "md5"] {
         let peak = peak_of(&cluster, &format!("{function}(v)"));
         assert!(peak < LEN / 8, "{function} of {LEN} bytes took {peak} bytes of memory");
     }

@@ -3,6 +3,7 @@
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
 use crate::cluster::Cluster;
 use crate::payload::Payload;
@@ -85,10 +86,16 @@ pub fn twins(cluster: &Cluster) -> Session {
 /// What a statement answers: the text of its rows, or the SQLSTATE that it raises.
 #[track_caller]
 pub fn outcome(db: &Session, sql: &str) -> Result<String, String> {
-    match block_on(db.client().simple_query(sql)) {
-        Ok(_) => Ok(db.text(sql)),
-        Err(error) => Err(error.code().unwrap_or_else(|| panic!("{error} from: {sql}")).code().to_owned()),
-    }
+    let messages = block_on(db.client().simple_query(sql))
+        .map_err(|error| error.code().unwrap_or_else(|| panic!("{error} from: {sql}")).code().to_owned())?;
+    let rows = messages.iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    let fields = |row: &SimpleQueryRow| {
+        (0..row.len()).map(|at| row.get(at).unwrap_or("NULL").to_owned()).collect::<Vec<_>>().join("|")
+    };
+    Ok(rows.map(fields).collect::<Vec<_>>().join("\n"))
 }
 
 /// An SQL literal of any text.

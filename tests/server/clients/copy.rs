@@ -11,7 +11,7 @@ use crate::payload::Payload;
 use crate::session::block_on;
 use crate::twins::{noise, payloads, twins};
 
-const FORMATS: [&str; 5] = ["", "csv", "csv force quote *", "text null 'none' delimiter ';'", "binary"];
+const FORMATS: [&str; 5] = ["", "csv", "csv force quote *", "delimiter ';' null 'none'", "binary"];
 
 #[test]
 fn copy_writes_and_reads_what_it_does_for_bytea() {
@@ -34,7 +34,10 @@ fn copy_writes_and_reads_what_it_does_for_bytea() {
                     "COPY TO {format} of {table} writes something else ({output})"
                 );
             }
-            let rows = db.copy_in(&format!("copy loaded from stdin {format}"), &expected);
+            let rows = db.copy_in(
+                &format!("copy loaded from stdin {}", format.replace("force quote *", "")),
+                &expected,
+            );
             assert_eq!(rows, payloads().len() as u64 + 1);
             assert_eq!(
                 db.text(
@@ -98,9 +101,12 @@ fn psql_shows_copies_and_substitutes() {
 
 #[tokio::test]
 async fn a_driver_reads_and_writes_text_and_binary() {
-    let cluster = Cluster::with_extension();
+    let cluster = Cluster::running();
     let client = cluster.client().await;
-    client.batch_execute("create table t (id int, v rbytea, b bytea)").await.unwrap();
+    client
+        .batch_execute("create extension rbytea; create table t (id int, v rbytea, b bytea)")
+        .await
+        .unwrap();
     let statement = client.prepare("insert into t values ($1, $2, $2)").await;
     assert!(statement.is_err(), "one parameter cannot have two types");
     let statement = client.prepare("insert into t values ($1, $2, $3)").await.unwrap();

@@ -1,5 +1,6 @@
 //! Text and binary, in and out.
 
+use tokio_postgres::error::DbError;
 use tokio_postgres::types::ToSql;
 
 use crate::cluster::Cluster;
@@ -55,6 +56,17 @@ fn text_means_what_it_means_for_bytea_or_is_refused_with_the_same_sqlstate() {
             format!("select encode({literal}::cstring::text::rbytea::bytea, 'hex')"),
         ] {
             assert_eq!(outcome(&db, &ours), expected, "{text:?} means something else to rbytea: {ours}");
+        }
+        if expected.is_err() {
+            let [ours, theirs] = ["rbytea", "bytea"].map(|ty| db.error(&format!("select {literal}::{ty}")));
+            let said = |error: &DbError| {
+                (
+                    error.message().to_owned(),
+                    error.detail().map(str::to_owned),
+                    error.hint().map(str::to_owned),
+                )
+            };
+            assert_eq!(said(&ours), said(&theirs), "{text:?} is refused in other words");
         }
         if expected.is_ok() {
             taken += 1

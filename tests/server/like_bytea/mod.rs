@@ -4,4 +4,5 @@
 mod comparison;
 mod functions;
 mod input_output;
+mod neighbours;
 mod ranges;
