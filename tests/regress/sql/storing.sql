@@ -1,4 +1,7 @@
 -- Which values go into files: those of tables, by themselves.
+SET client_min_messages = warning;
+CREATE EXTENSION IF NOT EXISTS rbytea;
+RESET client_min_messages;
 CREATE FUNCTION stored(rbytea) RETURNS text LANGUAGE sql
 AS $$ SELECT CASE WHEN $1 IS NULL THEN 'null' WHEN uuid($1) IS NULL THEN 'in the row' ELSE 'in a file' END $$;
 

@@ -1,5 +1,7 @@
 -- A tour of the type: what goes in comes out, and bytea is never far away.
-CREATE EXTENSION rbytea;
+SET client_min_messages = warning;
+CREATE EXTENSION IF NOT EXISTS rbytea;
+RESET client_min_messages;
 
 -- Text in the formats of bytea.
 SELECT rbytea '\xDEADbeef', rbytea '\x de ad', rbytea 'abc\000\\', ''::rbytea;
