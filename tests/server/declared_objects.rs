@@ -38,10 +38,10 @@ const OBJECTS: &[&str] = &[
     "function public.rbytea_out(public.rbytea)",
     "function public.rbytea_recv(pg_catalog.internal)",
     "function public.rbytea_send(public.rbytea)",
-    "function public.rbytea_settled(public.rbytea)",
     "function public.rbytea_sql_drop()",
     "function public.rbytea_store(pg_catalog.bytea)",
     "function public.rbytea_typanalyze(pg_catalog.internal)",
+    "function public.rbytea_vacuum_run()",
     "function public.rvacuum()",
     "function public.rvacuum_plan()",
     "function public.sha256store(public.rbytea)",
@@ -66,6 +66,7 @@ const CLOSED: &[&str] = &[
     "rbytea_ddl_command_end()",
     "rbytea_externalize()",
     "rbytea_sql_drop()",
+    "rbytea_vacuum_run()",
     "rvacuum()",
     "rvacuum_plan()",
 ];
@@ -151,9 +152,9 @@ fn values_are_pure_to_the_planner() {
     let expected = [
         "rbytea_adopt_store",
         "rbytea_attach",
-        "rbytea_settled",
         "rbytea_store",
         "rbytea_typanalyze",
+        "rbytea_vacuum_run",
         "rvacuum",
         "rvacuum_plan",
     ];
@@ -167,9 +168,9 @@ fn values_are_pure_to_the_planner() {
         "rbytea_attach",
         "rbytea_ddl_command_end",
         "rbytea_externalize",
-        "rbytea_settled",
         "rbytea_sql_drop",
         "rbytea_store",
+        "rbytea_vacuum_run",
         "rvacuum",
         "rvacuum_plan",
     ];
