@@ -399,7 +399,13 @@ impl Cluster {
         if self.installation.server_user.is_some() {
             command.args(["--reuid", POSTGRES, "--regid", POSTGRES, "--clear-groups", "--inh-caps=-all"]);
         }
-        command.arg(program).current_dir(&self.root).env("LC_ALL", "C").stdin(Stdio::null());
+        // Clients must not see a backtrace, wherever the server was started from.
+        command
+            .arg(program)
+            .current_dir(&self.root)
+            .env("LC_ALL", "C")
+            .env("RUST_BACKTRACE", "1")
+            .stdin(Stdio::null());
         command
     }
 
