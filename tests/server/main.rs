@@ -7,6 +7,12 @@ mod installation;
 mod payload;
 mod session;
 mod store_files;
+mod twin;
 
+mod externalising_columns;
+mod externalising_partitions;
+mod externalising_statements;
+mod externalising_tables;
+mod externalising_triggers;
 mod regress;
 mod startup;
