@@ -10,9 +10,14 @@ mod store_files;
 mod twin;
 
 mod externalising_columns;
+mod externalising_containers;
+mod externalising_filled_tables;
 mod externalising_partitions;
+mod externalising_sessions;
 mod externalising_statements;
 mod externalising_tables;
 mod externalising_triggers;
+mod pure_values;
 mod regress;
+mod row_costs;
 mod startup;
