@@ -2,7 +2,7 @@
 //! written into palloc memory once. Relies on value.rs for the layout.
 
 use crate::error;
-use crate::value::{self, EXTERNAL_LEN, Value};
+use crate::value::{self, EXTERNAL_LEN, MAX_BYTEA, MAX_INLINE, Value};
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::Datum;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -10,13 +10,6 @@ use pgrx::pgrx_sql_entity_graph::impl_sql_translatable;
 use pgrx::{FromDatum, pg_sys, set_varsize_4b, vardata_any, varsize_any_exhdr};
 
 use crate::store::Payload;
-
-/// Longest payload that fits a datum of this type: PostgreSQL allocates at most 1 GiB - 1 byte at once, of which the
-/// varlena header takes 4 and the version 1.
-pub const MAX_INLINE: u64 = 0x3fff_ffff - 4 - 1;
-
-/// Longest payload that fits a bytea datum.
-pub const MAX_BYTEA: u64 = 0x3fff_ffff - 4;
 
 /// An argument of type rbytea, not yet detoasted.
 #[derive(Clone, Copy)]
@@ -80,14 +73,18 @@ impl Rbytea {
         self.datum.into()
     }
 
+    /// Bytes of the detoasted value, without detoasting it.
+    pub fn raw_len(&self) -> usize {
+        // SAFETY: self.datum is a varlena of any form, and the function takes every form.
+        unsafe { pg_sys::toast_raw_datum_size(self.as_datum()) - pg_sys::VARHDRSZ }
+    }
+
     /// The header, at the price of at most 69 detoasted bytes.
     pub fn peek(&self) -> Result<Peek, ErrorReport> {
-        // SAFETY: self.datum is a varlena of any form; both functions take every form.
-        let raw_len = unsafe { pg_sys::toast_raw_datum_size(self.as_datum()) } - pg_sys::VARHDRSZ;
         let head = self.slice_raw(0, EXTERNAL_LEN + 1)?;
         match head.bytes().first() {
             // The version byte of a long inline value is enough; decode() would want all of it.
-            Some(&value::INLINE) => Ok(Peek::Inline(raw_len as u64 - 1)),
+            Some(&value::INLINE) => Ok(Peek::Inline(self.raw_len() as u64 - 1)),
             _ => match value::decode(head.bytes())? {
                 Value::External(payload) => Ok(Peek::External(payload)),
                 Value::Inline(payload) => Ok(Peek::Inline(payload.len() as u64)),

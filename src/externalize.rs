@@ -111,18 +111,15 @@ fn externalize(new: &Rbytea, old: Option<Rbytea>) -> Result<Option<RbyteaResult>
 }
 
 /// A reference that was copied, or kept in a variable, may have outlived the row it came from: its file must be in
-/// LIVE, and is brought back from TRASH if need be (I7). It may even have outlived the transaction that wrote it and
-/// rolled back, which never made it durable (I1).
+/// LIVE, and is brought back from TRASH if need be (I7).
 fn ensure_live(payload: &Payload) -> Result<(), ErrorReport> {
     // SAFETY: reads the transaction state; the transaction's own files cannot have been moved.
     let own = unsafe { pg_sys::GetTopFullTransactionIdIfAny() }.value;
     if payload.id.birth == own {
         return Ok(());
     }
-    let durable = xact::committed(payload.id.birth);
     xact::with_store(|store| match store.restore(&payload.id)? {
-        Restored::WasLive | Restored::Restored if durable => Ok(()),
-        Restored::WasLive | Restored::Restored => Ok(store.make_durable(&payload.id)?),
+        Restored::WasLive | Restored::Restored => Ok(()),
         // Opening it says what was looked for and where.
         Restored::Missing => store.open_payload(payload).map(drop).map_err(ErrorReport::from),
     })

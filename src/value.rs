@@ -16,6 +16,11 @@ pub const INLINE: u8 = 0x01;
 pub const EXTERNAL: u8 = 0x02;
 /// Length of an external value in bytes.
 pub const EXTERNAL_LEN: usize = 68;
+/// Longest payload that fits a datum of this type: PostgreSQL allocates at most 1 GiB - 1 byte at once, of which the
+/// varlena header takes 4 and the version byte 1.
+pub const MAX_INLINE: u64 = MAX_BYTEA - 1;
+/// Longest payload that fits a bytea datum.
+pub const MAX_BYTEA: u64 = 0x3fff_ffff - 4;
 /// Bit 0 of an external value's flags: the file is encrypted with the key `key_id`.
 const FLAG_ENCRYPTED: u8 = 0b0000_0001;
 
@@ -135,11 +140,8 @@ pub fn substring_range(start: i32, length: Option<i32>, total: u64) -> Result<(u
     let end = match length {
         None => total_signed.saturating_add(1),
         Some(length) if length < 0 => return Err(NegativeLength),
-        // Without overflow, as both are 32 bits wide; bytea takes a sum beyond 32 bits as "to the end".
-        Some(length) => match start + i64::from(length) {
-            end if end > i64::from(i32::MAX) => total_signed.saturating_add(1),
-            end => end,
-        },
+        // Without overflow, as both are 32 bits wide.
+        Some(length) => start + i64::from(length),
     };
     let first = start.clamp(1, total_signed.saturating_add(1));
     let end = end.clamp(first, total_signed.saturating_add(1));

@@ -18,7 +18,7 @@ struct Session {
     store: Option<FileStore>,
     /// What outlives the store's closing: directories that are known to be durable.
     knowledge: Option<Knowledge>,
-    /// The files that the current transaction has written.
+    /// The files that the current transaction has written, and those that its procedure has written and rolled back.
     pending: Pending<OsFs>,
 }
 
@@ -56,16 +56,15 @@ pub fn store_payload(payload: &[u8]) -> Result<Payload, ErrorReport> {
     })
 }
 
-/// Whether the transaction is known to have committed. False also when it is too old to tell.
-pub fn committed(transaction: u64) -> bool {
-    let id = pg_sys::FullTransactionId { value: transaction };
+/// Whether the transaction is known not to have committed. False also when it is too old to tell.
+pub fn did_not_commit(transaction: u64) -> bool {
     // SAFETY: pg_xact_status takes an xid8, which is passed by value, and returns text or NULL. It raises an ERROR for
     // a transaction of the future, which no header of this cluster names.
     let status = unsafe {
-        pgrx::direct_function_call_as_datum(pg_sys::pg_xact_status, &[Some(pg_sys::Datum::from(id.value))])
+        pgrx::direct_function_call_as_datum(pg_sys::pg_xact_status, &[Some(pg_sys::Datum::from(transaction))])
             .map(|text| pgrx::text_to_rust_str_unchecked(text.cast_mut_ptr()))
     };
-    status == Some("committed")
+    matches!(status, Some("aborted" | "in progress"))
 }
 
 /// Bytes handled between two looks at pending interrupts.
@@ -95,12 +94,15 @@ fn config() -> Config {
     let data_directory = Path::new(OsStr::from_bytes(unsafe { CStr::from_ptr(pg_sys::DataDir) }.to_bytes()));
     // SAFETY: plain reads of variables and of shared memory that every backend is attached to. In recovery there is
     // no insertion timeline; nothing is moved there, so the owner's timeline does not matter.
-    let (database, fsync, owner) = unsafe {
-        let timeline = if pg_sys::RecoveryInProgress() { 0 } else { pg_sys::GetWALInsertionTimeLine() };
+    let (standby, database, fsync, owner) = unsafe {
+        let standby = pg_sys::RecoveryInProgress();
+        let timeline = if standby { 0 } else { pg_sys::GetWALInsertionTimeLine() };
         let owner = OwnerId { system_identifier: pg_sys::GetSystemIdentifier(), timeline };
-        (pg_sys::MyDatabaseId.to_u32(), pg_sys::enableFsync, owner)
+        (standby, pg_sys::MyDatabaseId.to_u32(), pg_sys::enableFsync, owner)
     };
-    Config { create_root: path.is_relative(), root: data_directory.join(path), database, fsync, owner }
+    // An absolute path may be a mount point: creating it would hide that nothing is mounted there.
+    let create_root = path.is_relative() && !standby;
+    Config { create_root, root: data_directory.join(path), database, fsync, owner }
 }
 
 #[pg_guard]
@@ -113,6 +115,7 @@ extern "C-unwind" fn xact_callback(event: pg_sys::XactEvent::Type, _arg: *mut c_
             }
         }
         pg_sys::XactEvent::XACT_EVENT_PARALLEL_PRE_COMMIT => {}
+        pg_sys::XactEvent::XACT_EVENT_ABORT if in_procedure() => close(),
         // COMMIT, ABORT, PREPARE and their parallel twins: forget, and never raise.
         _ => forget(),
     }
@@ -131,14 +134,35 @@ fn sync() -> Result<(), ErrorReport> {
     })
 }
 
-/// Nothing is unlinked (I5): a variable may outlive the transaction and still be stored.
+/// Whether a procedure is ending the transaction and will go on in the next one. Its variables may hold payloads of a
+/// transaction that it rolls back and store them later, anywhere; so those stay pending and are made durable with the
+/// next commit (I1).
+fn in_procedure() -> bool {
+    // SAFETY: plain reads. A portal is active while it runs; errors that reach the top have reset it before the abort.
+    // A background worker may call a procedure without a portal, and ends with the first error that reaches its top.
+    unsafe {
+        !pg_sys::ActivePortal.is_null()
+            || (!pg_sys::MyBgworkerEntry.is_null() && pg_sys::SPI_inside_nonatomic_context())
+    }
+}
+
+/// Nothing is unlinked (I5): a variable may outlive a subtransaction and still be stored.
 fn forget() {
     SESSION.with(|session| {
         if let Ok(mut session) = session.try_borrow_mut() {
             session.pending.forget();
-            if let Some(store) = session.store.take() {
-                session.knowledge = Some(store.into_knowledge());
-            }
+        }
+    });
+    close();
+}
+
+/// The store is closed between transactions.
+fn close() {
+    SESSION.with(|session| {
+        if let Ok(mut session) = session.try_borrow_mut()
+            && let Some(store) = session.store.take()
+        {
+            session.knowledge = Some(store.into_knowledge());
         }
     });
 }

@@ -18,8 +18,8 @@ pub mod writer;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, Weak};
 
 pub use error::{Error, Kind, Result};
 pub use fs::{EntryKind, Fs, FsFile};
@@ -33,7 +33,7 @@ pub use sync::{Moves, SYNCFS_FROM};
 pub use trash::{Restored, Trashed};
 pub use writer::Writer;
 
-use sync::{DurableDirs, LastSyncPoint};
+use sync::{DurableDirs, SyncPoint};
 
 /// How often an operation makes a directory again that a concurrent `remove_empty_dirs` took away.
 const ATTEMPTS: usize = 32;
@@ -84,7 +84,8 @@ pub struct Store<F: Fs> {
     /// Directory of the database, relative to the root.
     database: String,
     durable: Mutex<DurableDirs>,
-    sync_point: Mutex<LastSyncPoint<F>>,
+    /// The running transaction's, as long as one of its files needs it.
+    sync_point: Mutex<Weak<SyncPoint<F>>>,
     owner_checked: AtomicBool,
 }
 
@@ -100,17 +101,12 @@ impl Store<OsFs> {
         Self::with_fs(OsFs::open(&config.root, config.create_root)?, config)
     }
 
-    /// As [`open`](Self::open), with what this process learnt of the same store before: it spares the fsync of
-    /// directories that are durable already.
+    /// As [`open`](Self::open), with what this process learnt of the same store before.
     ///
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_knowing(config: Config, knowledge: Knowledge) -> Result<Self> {
-        let store = Self::open(config)?;
-        if knowledge.origin == Some(store.origin()) {
-            *store.durable() = knowledge.durable;
-        }
-        Ok(store)
+        Ok(Self::open(config)?.knowing(knowledge))
     }
 }
 
@@ -136,6 +132,16 @@ impl<F: Fs> Store<F> {
             sync_point: Mutex::default(),
             owner_checked: AtomicBool::new(false),
         })
+    }
+
+    /// Takes up what this process learnt of the same store before, which spares the fsync of directories that are
+    /// durable already. What was learnt of another store is dropped.
+    #[must_use]
+    pub fn knowing(self, knowledge: Knowledge) -> Self {
+        if knowledge.origin == Some(self.origin()) {
+            *self.durable() = knowledge.durable;
+        }
+        self
     }
 
     /// Closes the store and keeps what was learnt of it.

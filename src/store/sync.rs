@@ -3,13 +3,14 @@
 //! transaction may have made it and not have synced it.
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::{Error, Result};
 use super::fs::{Fs, FsFile};
-use super::layout::{PayloadId, Shard, TRASH};
+use super::layout::{Shard, TRASH};
 use super::pending::{Collected, Origin, Pending};
-use super::{Store, found, parent};
+use super::{Store, parent};
 
 /// From this many files on, one syncfs takes the place of an fdatasync for each file and an fsync for each
 /// directory.
@@ -36,22 +37,12 @@ const MAX_DURABLE_DIRS: usize = 4096;
 
 /// A descriptor of the file system, opened before the files that it answers for were written.
 pub(super) struct SyncPoint<F: Fs> {
-    /// Position in the order of opening, within one store.
+    /// Position in the order of opening. Not per store: a transaction may see its store opened anew.
     pub(super) opened: u64,
     handle: F::SyncHandle,
 }
 
-/// The sync point of the running transaction, as long as one of its files needs it.
-pub(super) struct LastSyncPoint<F: Fs> {
-    point: Weak<SyncPoint<F>>,
-    opened: u64,
-}
-
-impl<F: Fs> Default for LastSyncPoint<F> {
-    fn default() -> Self {
-        Self { point: Weak::new(), opened: 0 }
-    }
-}
+static OPENED: AtomicU64 = AtomicU64::new(0);
 
 /// Directories, relative to the root, whose entry in their parent is durable. The empty path is the root.
 ///
@@ -136,22 +127,6 @@ impl<F: Fs> Store<F> {
         self.sync_dirs(leaves, Known::Trust, interrupts)
     }
 
-    /// Makes one LIVE file durable at once, with its directories: for a payload that outlived, in a variable, the
-    /// transaction that wrote it and did not commit (I1).
-    ///
-    /// # Errors
-    /// `NotFound`, `Io`, `Sync`.
-    pub fn make_durable(&self, id: &PayloadId) -> Result<()> {
-        if !self.config.fsync {
-            return Ok(());
-        }
-        let live = self.live(id);
-        let file = found(self.fs.open(&live)).map_err(self.io("open file", &live))?;
-        let file = file.ok_or_else(|| Error::NotFound { uuid: id.uuid, path: self.live_path(id) })?;
-        file.sync_data().map_err(|e| Error::sync(self.live_path(id), e))?;
-        self.sync_dirs([self.in_database(&id.shard().path())], Known::Ignore, &mut || ())
-    }
-
     /// Makes the moves durable: TRASH, and each directory that lost a file, once.
     ///
     /// # Errors
@@ -215,14 +190,13 @@ impl<F: Fs> Store<F> {
             return Ok(None);
         }
         let mut last = lock(&self.sync_point);
-        if let Some(point) = last.point.upgrade() {
+        if let Some(point) = last.upgrade() {
             return Ok(Some(point));
         }
         let handle = self.fs.open_sync_handle().map_err(self.io("open directory", ""))?;
         let Some(handle) = handle else { return Ok(None) };
-        last.opened += 1;
-        let point = Arc::new(SyncPoint { opened: last.opened, handle });
-        last.point = Arc::downgrade(&point);
+        let point = Arc::new(SyncPoint { opened: OPENED.fetch_add(1, Ordering::Relaxed), handle });
+        *last = Arc::downgrade(&point);
         Ok(Some(point))
     }
 

@@ -7,7 +7,7 @@ use crate::store::{FileStore, Moves, PayloadId, Restored, Trashed};
 use crate::xact;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{IntoDatum, check_for_interrupts, pg_sys};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::SystemTime;
 
 /// Marked payloads that are not in LIVE and are looked for in TRASH at once: 16 bytes each.
@@ -27,10 +27,12 @@ pub trait Act {
 
 /// What was seen on the way.
 pub struct Sweep {
-    /// Files in LIVE and in TRASH.
+    /// Files in LIVE.
     pub files: u64,
     /// Files that are too young to be judged.
     pub young: u64,
+    /// Payloads that a tuple refers to and that are neither in LIVE nor in TRASH.
+    pub lost: u64,
 }
 
 /// Judges every file of the database.
@@ -38,7 +40,7 @@ pub fn whole_store(upper: u64, keys: SortedKeys, act: &mut dyn Act) -> Result<Sw
     xact::with_store(|store| {
         let mut marks = Marks::new(keys);
         let mut missing = HashSet::new();
-        let mut sweep = Sweep { files: 0, young: 0 };
+        let mut sweep = Sweep { files: 0, young: 0, lost: 0 };
         let mut era = None;
         for shard in store.shards(0..=u64::MAX)? {
             check_for_interrupts!();
@@ -56,23 +58,26 @@ pub fn whole_store(upper: u64, keys: SortedKeys, act: &mut dyn Act) -> Result<Sw
             }
             missing.extend(verdict.missing);
             if missing.len() >= MISSING_AT_ONCE {
-                restore(store, &std::mem::take(&mut missing), act)?;
+                sweep.lost += restore(store, std::mem::take(&mut missing), act)?;
             }
         }
         if let Some(done) = era {
             finish_era(store, done, upper, act)?;
         }
         missing.extend(marks.missing_at_end());
-        sweep.files += restore(store, &missing, act)?;
+        sweep.lost += restore(store, missing, act)?;
         Ok(sweep)
     })
 }
 
-/// Looks through TRASH for marked payloads. Returns the number of files there.
-fn restore(store: &FileStore, missing: &HashSet<MarkKey>, act: &mut dyn Act) -> Result<u64, ErrorReport> {
-    let (mut files, mut found) = (0, Vec::new());
+/// Brings back the marked payloads that are in TRASH, looking through it only if some are missing from LIVE. Returns the
+/// number of those that are in neither.
+fn restore(store: &FileStore, mut missing: HashSet<MarkKey>, act: &mut dyn Act) -> Result<u64, ErrorReport> {
+    if missing.is_empty() {
+        return Ok(0);
+    }
+    let mut found = Vec::new();
     store.list_trash(&mut |id, entry| {
-        files += 1;
         if missing.contains(&MarkKey::of(&id)) {
             found.push((id, entry.len));
         }
@@ -80,9 +85,17 @@ fn restore(store: &FileStore, missing: &HashSet<MarkKey>, act: &mut dyn Act) -> 
     })?;
     for (id, len) in found {
         check_for_interrupts!();
+        missing.remove(&MarkKey::of(&id));
         act.restore(store, &id, len)?;
     }
-    Ok(files)
+    // Somebody may have brought a file back after its directory was judged and before TRASH was read.
+    for shard in missing.iter().map(MarkKey::shard).collect::<BTreeSet<_>>() {
+        check_for_interrupts!();
+        for id in store.list_shard(shard)?.payloads {
+            missing.remove(&MarkKey::of(&id));
+        }
+    }
+    Ok(missing.len() as u64)
 }
 
 /// Only an era that no running transaction can write to is done for good.
@@ -154,7 +167,7 @@ impl Show {
             action.into_datum(),
             pgrx::Uuid::from_bytes(*id.uuid.as_bytes()).into_datum(),
             Some(pg_sys::Datum::from(id.birth)),
-            len.map(|len| pg_sys::Datum::from(len)),
+            len.map(pg_sys::Datum::from),
             reason.into_datum(),
         ]
         .map(|value| (value.unwrap_or(pg_sys::Datum::null()), value.is_none()));
@@ -174,10 +187,10 @@ impl Show {
 impl Act for Show {
     fn trash(&mut self, store: &FileStore, id: &PayloadId) -> Result<(), ErrorReport> {
         let len = store.size(id)?;
-        let reason = if xact::committed(id.birth) {
-            "no row refers to it any more"
-        } else {
+        let reason = if xact::did_not_commit(id.birth) {
             "the transaction that wrote it did not commit"
+        } else {
+            "no row refers to it any more"
         };
         self.row("trash", id, len, reason);
         Ok(())
