@@ -130,7 +130,7 @@ fn a_row_with_hundreds_of_payloads_reads_back() {
     assert_eq!(cluster.live().len(), 3 * COLUMNS as usize);
 
     db.run("update t set id = id where id = 2; create table u as select * from t where id = 2; delete from t where id <= 2");
-    assert_eq!(db.rvacuum(), COLUMNS.into(), "the vacuum reads toasted headers");
+    assert_eq!(db.rvacuum(), i64::from(COLUMNS), "the vacuum reads toasted headers");
     assert_eq!(db.one::<i64>(&check, &[]), 0);
     assert_eq!(db.one::<i64>(&check.replace("from t", "from u"), &[]), 0);
 }
