@@ -1,0 +1,240 @@
+//! Whatever ends a transaction early - an error on the way to the commit, a cancel, a signal, a crash - the server
+//! goes on, committed rows read back, and the rest is garbage that the vacuum collects.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::cluster::{Cluster, PATIENCE, Shutdown, wait_until};
+use crate::session::Session;
+use crate::twin::{Twins, assert_live_is, cluster, cluster_with, cluster_with_table};
+
+/// The directory of the database's files, the leaf directories' grandparent.
+fn eras(cluster: &Cluster) -> PathBuf {
+    cluster.live()[0].parent().unwrap().parent().unwrap().to_owned()
+}
+
+fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Uses up transaction ids: those of transactions that a crash has undone are given out again.
+fn pass_transactions(db: &Session) {
+    for _ in 0..20 {
+        db.run("select pg_current_xact_id()");
+    }
+}
+
+#[test]
+fn a_commit_that_cannot_make_its_payloads_durable_is_refused() {
+    let cluster = cluster_with_table();
+    let db = cluster.session();
+    db.fill("t", 1..=1);
+    let end_of_first_phase = ["commit", "prepare transaction 'a'"];
+
+    for end in end_of_first_phase {
+        db.run("begin");
+        db.fill("t", 2..=5);
+        let leaf = cluster.live().last().unwrap().parent().unwrap().to_owned();
+        chmod(&leaf, 0o000);
+        assert_eq!(db.sqlstate(end).code(), "42501", "{end} with a directory that cannot be opened");
+        chmod(&leaf, 0o700);
+        db.assert_stored("t", 1);
+
+        db.run("begin");
+        db.fill("t", 2..=5);
+        let moved = cluster.dir().join("moved");
+        fs::rename(eras(&cluster), &moved).unwrap();
+        assert_eq!(db.sqlstate(end).code(), "58030", "{end} with directories that are gone");
+        let put_back = eras_or(&moved, &cluster);
+        fs::rename(&moved, put_back).unwrap();
+        db.assert_stored("t", 1);
+    }
+    assert_eq!(db.one::<i64>("select count(*) from pg_prepared_xacts", &[]), 0);
+    assert_eq!(db.rvacuum(), 16, "four rows of four transactions");
+    db.fill("t", 2..=5);
+    db.assert_stored("t", 5);
+    assert_live_is(&cluster, &db, &[("r", "t")]);
+}
+
+/// Where the directory `moved` was.
+fn eras_or(moved: &Path, cluster: &Cluster) -> PathBuf {
+    let first = fs::read_dir(moved)
+        .unwrap()
+        .flatten()
+        .find_map(|leaf| fs::read_dir(leaf.path()).unwrap().flatten().next());
+    let era = first.unwrap().file_name().to_str().unwrap()[..12].to_owned();
+    let oid: u32 = cluster.session().one("select oid from pg_database where datname = 'postgres'", &[]);
+    cluster.store().join(oid.to_string()).join(era)
+}
+
+#[test]
+fn a_big_insert_can_be_cancelled_and_its_session_terminated() {
+    let cluster = cluster_with_table();
+    let db = cluster.session();
+    db.run("insert into t select 0, repeat('x', 32 << 20)::bytea");
+    db.run("update t set r = b");
+
+    for function in ["pg_cancel_backend", "pg_terminate_backend"] {
+        let files = cluster.live().len();
+        let victim = cluster.session();
+        let pid = victim.pid();
+        // Minutes of work.
+        let running = victim.start("insert into t select i, null, b from t, generate_series(1, 1000) i");
+        wait_until(PATIENCE, || cluster.live().len() > files + 1);
+        db.execute(&format!("select {function}($1)"), &[&pid]);
+        let error = running.finish().unwrap_err();
+        let expected = if function == "pg_cancel_backend" { "57014" } else { "57P01" };
+        assert_eq!(error.code().unwrap().code(), expected);
+        if function == "pg_cancel_backend" {
+            victim.run("insert into t values (-1, '\\x01', '\\x01')");
+        } else {
+            wait_until(PATIENCE, || {
+                !db.one::<bool>("select exists (select from pg_stat_activity where pid = $1)", &[&pid])
+            });
+        }
+        db.assert_stored("t", 2);
+        assert!(db.rvacuum() > 0);
+        assert_live_is(&cluster, &db, &[("r", "t")]);
+    }
+}
+
+#[test]
+fn a_big_read_can_be_cancelled_and_its_session_terminated() {
+    let cluster = cluster_with_table();
+    let db = cluster.session();
+    db.run("insert into t select 0, b, b from (select repeat('x', 32 << 20)::bytea b) s");
+
+    for reading in ["md5sum(r)", "r::bytea", "sha256store(r)", "substring(r from 2)"] {
+        for function in ["pg_cancel_backend", "pg_terminate_backend"] {
+            let victim = cluster.session();
+            let pid = victim.pid();
+            let running =
+                victim.start(&format!("select count({reading}) from t, generate_series(1, 100000)"));
+            wait_until(PATIENCE, || {
+                db.one("select exists (select from pg_stat_activity where pid = $1 and state = 'active' and backend_xmin is not null)", &[&pid])
+            });
+            db.execute(&format!("select {function}($1)"), &[&pid]);
+            let error = running.finish().unwrap_err();
+            let expected = if function == "pg_cancel_backend" { "57014" } else { "57P01" };
+            assert_eq!(error.code().unwrap().code(), expected, "{reading}");
+            if function == "pg_cancel_backend" {
+                victim.assert_stored("t", 1);
+            }
+        }
+    }
+    db.assert_stored("t", 1);
+}
+
+#[test]
+fn a_statement_timeout_in_the_middle_of_a_transaction_leaves_the_savepoint() {
+    let cluster = cluster_with_table();
+    let db = cluster.session();
+
+    db.run("begin");
+    db.fill("t", 1..=2);
+    db.run("savepoint s; set local statement_timeout = '50ms'");
+    let endless = "insert into t select n, null, payload(n, 100000) from generate_series(3, 10000000) n";
+    assert_eq!(db.sqlstate(endless).code(), "57014");
+    db.run("rollback to s; commit");
+    db.assert_stored("t", 2);
+    db.rvacuum();
+    assert_live_is(&cluster, &db, &[("r", "t")]);
+}
+
+#[test]
+fn what_was_committed_is_there_after_a_crash() {
+    let mut cluster = cluster_with_table();
+    let db = cluster.session();
+    db.fill("t", 1..=10);
+    db.run("begin; update t set b = payload(-n), r = payload(-n) where n < 5; savepoint s; delete from t where n = 10; commit");
+    cluster.kill9();
+    cluster.start();
+
+    let db = cluster.session();
+    db.assert_stored("t", 9);
+    db.run("insert into t values (11, '\\x0b', '\\x0b')");
+    cluster.stop(Shutdown::Immediate);
+    cluster.start();
+    let db = cluster.session();
+    db.assert_stored("t", 10);
+    assert_eq!(db.rvacuum(), 5, "what was replaced and deleted before the crash");
+    assert_live_is(&cluster, &db, &[("r", "t")]);
+}
+
+#[test]
+fn what_was_not_committed_is_garbage_after_a_crash() {
+    let mut cluster = cluster_with_table();
+    cluster.session().fill("t", 1..=3);
+    for round in 1..=2 {
+        let (db, other) = (cluster.session(), cluster.session());
+        db.run("begin");
+        db.fill("t", 11..=15);
+        db.run("delete from t where n <= 3; savepoint s");
+        other.run("begin; insert into t values (30, payload(30), payload(30))");
+        if round == 1 {
+            cluster.kill9();
+        } else {
+            // One backend: the postmaster restarts all of them.
+            cluster.kill9_backend(other.pid());
+            wait_until(PATIENCE, || {
+                cluster.log().contains("all server processes terminated; reinitializing")
+            });
+            wait_until(PATIENCE, || cluster.try_psql(&["-c", "select 1"], "").status.success());
+            cluster.stop(Shutdown::Fast);
+        }
+        cluster.start();
+        let db = cluster.session();
+        db.assert_stored("t", 3);
+        db.fill("t", 20..=20);
+        db.run("delete from t where n = 20");
+        pass_transactions(&db);
+        assert_eq!(db.rvacuum(), 7, "six of the transactions that the crash has ended, and one deleted");
+        assert_live_is(&cluster, &db, &[("r", "t")]);
+        db.assert_stored("t", 3);
+    }
+}
+
+#[test]
+fn commits_that_a_crash_undoes_leave_rows_that_read_back() {
+    let mut cluster = cluster_with(&["synchronous_commit = off", "wal_writer_delay = 10s"]);
+    let db = cluster.session();
+    db.run("create table t (n int primary key, b bytea, r rbytea)");
+    db.fill("t", 1..=5);
+    db.run("checkpoint");
+
+    db.run("delete from t where n <= 2");
+    db.fill("t", 6..=7);
+    assert_eq!(db.rvacuum(), 2);
+    db.fill("t", 8..=9);
+    db.run("delete from t where n = 3");
+    cluster.kill9();
+    cluster.start();
+
+    let db = cluster.session();
+    let rows = db.one("select count(*) from t", &[]);
+    db.assert_stored("t", rows);
+    let vacuumed: i64 = db.one("select count(*) from t where n <= 2", &[]);
+    assert_eq!(vacuumed, 0, "the vacuum has moved files of rows whose deletion a crash has undone");
+    pass_transactions(&db);
+    db.rvacuum();
+    assert_live_is(&cluster, &db, &[("r", "t")]);
+}
+
+#[test]
+fn an_unlogged_table_that_a_crash_has_emptied_leaves_garbage() {
+    let mut cluster = cluster();
+    let db = cluster.session();
+    db.run("create unlogged table t (n int primary key, b bytea, r rbytea)");
+    db.fill("t", 1..=3);
+    db.assert_stored("t", 3);
+    cluster.kill9();
+    cluster.start();
+
+    let db = cluster.session();
+    db.assert_stored("t", 0);
+    pass_transactions(&db);
+    assert_eq!(db.rvacuum(), 3);
+    db.fill("t", 1..=3);
+    db.assert_stored("t", 3);
+}

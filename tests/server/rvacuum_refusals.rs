@@ -1,0 +1,325 @@
+//! When rvacuum() refuses to run, stops half-way or keeps its hands off: nothing is moved that it is not sure of
+//! (I9, I10).
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+
+use crate::cluster::{Cluster, PATIENCE, Shutdown, wait_until};
+use crate::session::Session;
+use crate::twin::{Twins, assert_live_is, cluster, cluster_with, cluster_with_table};
+
+/// A table with four rows and four deleted ones.
+fn with_garbage() -> (Cluster, Session) {
+    let cluster = cluster_with_table();
+    let db = cluster.session();
+    db.fill("t", 1..=8);
+    db.run("delete from t where n <= 4");
+    (cluster, db)
+}
+
+#[test]
+fn only_those_who_were_allowed_to_may_vacuum() {
+    let (cluster, db) = with_garbage();
+    db.run("create role alice login");
+    let alice = cluster.session_as("alice");
+
+    for call in ["rvacuum()", "rvacuum_plan()", "rbytea_attach()", "rbytea_adopt_store()"] {
+        assert_eq!(alice.sqlstate(&format!("select {call}")).code(), "42501", "{call}");
+    }
+    assert_eq!(cluster.trash().len(), 0);
+    db.run("grant execute on function rvacuum(), rvacuum_plan() to alice");
+    assert_eq!(alice.one::<i64>("select count(*) from rvacuum_plan()", &[]), 4);
+    assert_eq!(alice.rvacuum(), 4, "also of tables that alice may not read");
+    assert_live_is(&cluster, &db, &[("r", "t")]);
+}
+
+#[test]
+fn a_transaction_that_may_not_write_or_has_written_may_not_vacuum() {
+    let (cluster, db) = with_garbage();
+
+    assert_eq!(db.sqlstate("begin read only; select rvacuum()").code(), "25006");
+    db.run("rollback");
+    db.run("set default_transaction_read_only = on");
+    assert_eq!(db.sqlstate("select rvacuum()").code(), "25006");
+    db.run("reset default_transaction_read_only");
+    for write in [
+        "truncate t",
+        "delete from t",
+        "drop table t",
+        "select pg_current_xact_id()",
+        "savepoint s; delete from t",
+    ] {
+        assert_eq!(db.sqlstate(&format!("begin; {write}; select rvacuum()")).code(), "25001", "{write}");
+        db.run("rollback");
+    }
+    assert_eq!(cluster.trash().len(), 0);
+    db.run("begin; select count(*) from t; select rvacuum(); commit");
+    assert_live_is(&cluster, &db, &[("r", "t")]);
+    db.assert_stored("t", 4);
+}
+
+#[test]
+fn a_store_of_another_cluster_is_read_and_written_but_not_vacuumed() {
+    let (cluster, db) = with_garbage();
+    let owner = cluster.store().join("OWNER");
+    let mine: serde_json::Value = serde_json::from_slice(&fs::read(&owner).unwrap()).unwrap();
+    let control: String = db.one("select system_identifier::text from pg_control_system()", &[]);
+    let timeline: i32 = db.one("select timeline_id from pg_control_checkpoint()", &[]);
+    assert_eq!(mine["system_identifier"], control, "OWNER names this cluster");
+    assert_eq!(mine["timeline"], timeline);
+    assert_eq!(mine["format"], 1);
+
+    let others = [
+        format!("{{\"format\":1,\"system_identifier\":\"4711\",\"timeline\":{timeline}}}"),
+        format!("{{\"format\":1,\"system_identifier\":\"{control}\",\"timeline\":{}}}", timeline + 1),
+    ];
+    for (other, named) in others.iter().zip(["4711", &format!("timeline {}", timeline + 1)]) {
+        fs::write(&owner, other).unwrap();
+        let error = db.error("select rvacuum()");
+        assert_eq!(error.code().code(), "55000");
+        assert!(error.hint().unwrap().contains("rbytea_adopt_store()"), "{error:?}");
+        assert_eq!(cluster.trash().len(), 0, "files of another cluster's rows were moved");
+        let n: i32 = db.one("select max(n) + 1 from t", &[]);
+        db.fill("t", n..=n);
+        db.assert_stored("t", (n - 4).into());
+
+        let previous: String = db.one("select rbytea_adopt_store()", &[]);
+        assert!(previous.contains(named), "who was the owner before? {previous}");
+        let now: serde_json::Value = serde_json::from_slice(&fs::read(&owner).unwrap()).unwrap();
+        assert_eq!(now, mine);
+    }
+    assert_eq!(db.rvacuum(), 4);
+    for broken in ["", "{}", "not JSON", "{\"format\":2,\"system_identifier\":\"1\",\"timeline\":1}"] {
+        fs::write(&owner, broken).unwrap();
+        db.run("delete from t where n = 5");
+        db.error("select rvacuum()");
+        db.error("select rbytea_adopt_store()");
+        assert_eq!(cluster.trash().len(), 4, "moved although OWNER says {broken:?}");
+        assert_eq!(
+            fs::read_to_string(&owner).unwrap(),
+            broken,
+            "an OWNER that cannot be read is not for us to replace"
+        );
+    }
+}
+
+#[test]
+fn expiring_snapshots_are_refused() {
+    let cluster = cluster();
+    if cluster.installation().major >= 17 {
+        // There is no old_snapshot_threshold any more.
+        assert_eq!(cluster.session().sqlstate("show old_snapshot_threshold").code(), "42704");
+        return;
+    }
+    drop(cluster);
+    let cluster = cluster_with(&["old_snapshot_threshold = '1min'"]);
+    let db = cluster.session();
+    db.run("create table t (n int, b bytea, r rbytea)");
+    db.fill("t", 1..=2);
+    db.run("delete from t where n = 1");
+
+    let error = db.error("select rvacuum()");
+    assert_eq!(error.code().code(), "55000");
+    assert!(error.hint().unwrap().contains("old_snapshot_threshold"), "{error:?}");
+    assert_eq!(db.sqlstate("select rvacuum_plan()").code(), "55000");
+    assert_eq!(cluster.live().len(), 2);
+    db.assert_stored("t", 1);
+}
+
+#[test]
+fn a_relation_that_cannot_be_locked_stops_the_run() {
+    let (cluster, db) = with_garbage();
+    let other = cluster.session();
+    db.run("create table later (r rbytea)");
+
+    for lock in [
+        "lock table t in access exclusive mode",
+        "create table fresh as select * from t",
+        "drop table later",
+        "alter table t add x rbytea",
+        "truncate t",
+    ] {
+        other.run(&format!("begin; {lock}"));
+        db.run("set lock_timeout = '100ms'");
+        assert_eq!(db.sqlstate("select rvacuum()").code(), "55P03", "{lock}");
+        let notices = db.notices();
+        assert!(
+            notices.iter().any(|notice| notice.message().contains("waits for a lock")),
+            "{lock}: {notices:?}"
+        );
+        assert_eq!(cluster.trash().len(), 0, "{lock}");
+        other.run("rollback");
+    }
+    db.run("set lock_timeout = 0");
+    assert_eq!(db.rvacuum(), 4);
+    assert_live_is(&cluster, &db, &[("r", "t")]);
+    let pid = db.pid();
+    other.run("begin; lock table t in access exclusive mode");
+    let run = db.start("select rvacuum()");
+    wait_until(PATIENCE, || other.sees_waiting(pid));
+    db.cancel();
+    assert_eq!(
+        run.finish().unwrap_err().code().unwrap().code(),
+        "57014",
+        "a waiting vacuum can be cancelled"
+    );
+}
+
+#[test]
+fn a_table_that_cannot_be_read_stops_the_run() {
+    let (mut cluster, db) = with_garbage();
+    db.run("create access method other type table handler heap_tableam_handler; create table odd (n int, r rbytea) using other");
+    assert_eq!(
+        db.sqlstate("select rvacuum()").code(),
+        "0A000",
+        "who knows what another access method keeps where?"
+    );
+    assert_eq!(cluster.trash().len(), 0);
+    db.run("drop table odd");
+
+    db.run("create table broken (n int, r rbytea); insert into broken values (1, '\\x01')");
+    let path = cluster.data().join(db.one::<String>("select pg_relation_filepath('broken')", &[]));
+    cluster.stop(Shutdown::Fast);
+    let mut page = fs::read(&path).unwrap();
+    page[..16].fill(0xff);
+    fs::write(&path, page).unwrap();
+    cluster.start();
+    let db = cluster.session();
+    assert_eq!(db.sqlstate("select rvacuum()").code(), "XX001");
+    assert_eq!(cluster.trash().len(), 0, "what the broken table refers to is not known");
+    db.assert_stored("t", 4);
+    db.run("drop table broken");
+    assert_eq!(db.rvacuum(), 5);
+}
+
+#[test]
+fn a_header_of_a_later_version_stops_the_run() {
+    let (mut cluster, db) = with_garbage();
+    let path = cluster.data().join(db.one::<String>("select pg_relation_filepath('t')", &[]));
+    let uuid: Vec<u8> = db.one("select uuid_send(uuid(r)) from t where n = 8", &[]);
+    cluster.stop(Shutdown::Fast);
+    let mut page = fs::read(&path).unwrap();
+    let at = page.windows(16).position(|bytes| bytes == uuid).unwrap();
+    // 0x02, flags, key id, length and birth are before it.
+    assert_eq!(page[at - 20], 0x02);
+    page[at - 20] = 0x7f;
+    fs::write(&path, page).unwrap();
+    cluster.start();
+
+    let db = cluster.session();
+    assert_eq!(db.sqlstate("select r from t where n = 8").code(), "XX001");
+    assert_eq!(db.sqlstate("select rvacuum()").code(), "XX001");
+    assert_eq!(cluster.trash().len(), 0, "what an unknown header refers to is not known");
+    db.run("delete from t where n = 8");
+    assert_eq!(db.rvacuum(), 5, "the header goes with its row");
+}
+
+#[test]
+fn a_directory_that_cannot_be_listed_stops_the_run() {
+    let (cluster, db) = with_garbage();
+    let live = cluster.live();
+    let last = live.last().unwrap().parent().unwrap();
+    let era = last.parent().unwrap();
+
+    for dir in [last, era, era.parent().unwrap()] {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o000)).unwrap();
+        assert_eq!(db.sqlstate("select rvacuum()").code(), "42501", "{}", dir.display());
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).unwrap();
+        assert_eq!(cluster.live(), live, "files were moved although a listing failed");
+    }
+    assert_eq!(db.rvacuum(), 4);
+    assert_live_is(&cluster, &db, &[("r", "t")]);
+}
+
+#[test]
+fn what_the_store_did_not_name_is_left_alone() {
+    let (cluster, db) = with_garbage();
+    let live = cluster.live();
+    let leaf = live[0].parent().unwrap();
+    let era = leaf.parent().unwrap();
+    let database = era.parent().unwrap();
+    let owner = fs::metadata(leaf).unwrap().uid();
+    let name = live[0].file_name().unwrap().to_str().unwrap();
+    let other_uuid = format!("{}00000000-0000-4000-8000-000000000000", &name[..17]);
+    fs::create_dir(database.join("TRASH")).unwrap();
+    chown(database.join("TRASH"), Some(owner), Some(owner)).unwrap();
+    let put = |path: PathBuf| {
+        fs::write(&path, "mine").unwrap();
+        path
+    };
+    let zero = era.join("00");
+    fs::create_dir_all(&zero).unwrap();
+    let foreign: Vec<PathBuf> = [
+        cluster.store().join("README"),
+        cluster.store().join("lost+found"),
+        database.join("notes.txt"),
+        database.join("TRASH").join("notes.txt"),
+        database.join("TRASH").join(name.to_uppercase()),
+        era.join("notes.txt"),
+        leaf.join("notes.txt"),
+        leaf.join(name.to_uppercase() + "A"),
+        leaf.join(format!("{name}.tmp")),
+        leaf.join(format!(".{name}")),
+        leaf.join(&name[1..]),
+        zero.join(&name[17..]),
+    ]
+    .map(put)
+    .into();
+    let dir = zero.join(&other_uuid);
+    fs::create_dir(&dir).unwrap();
+    let link = zero.join(other_uuid.replace("0000-4000", "0001-4000"));
+    symlink("/etc/passwd", &link).unwrap();
+
+    db.run("delete from t");
+    assert_eq!(db.rvacuum(), 8);
+    for path in &foreign {
+        assert_eq!(fs::read(path).unwrap_or_default(), b"mine", "{} is not the vacuum's", path.display());
+    }
+    assert!(dir.is_dir() && link.is_symlink());
+    assert_eq!(cluster.trash().len(), 8);
+    db.fill("t", 1..=2);
+    db.assert_stored("t", 2);
+}
+
+#[test]
+fn each_database_has_its_own_files() {
+    let (cluster, db) = with_garbage();
+    db.run("create database other");
+    let other = cluster.session_in("other");
+    other.run("create extension rbytea; create table t (n int, r rbytea); insert into t values (1, '\\x01'), (2, '\\x02'); delete from t where n = 1");
+    let oid: u32 = other.one("select oid from pg_database where datname = 'other'", &[]);
+    let files = cluster.store_files()[&oid].clone();
+
+    assert_eq!(db.rvacuum(), 4);
+    assert_eq!(cluster.store_files()[&oid], files, "the vacuum of one database has moved files of another");
+    assert_eq!(other.rvacuum(), 1);
+    assert_eq!(cluster.store_files()[&oid].trash.len(), 1);
+    assert_eq!(other.one::<i64>("select count(*) from t where r = '\\x02' and len(r) = 1", &[]), 1);
+}
+
+#[test]
+fn empty_directories_of_old_eras_go() {
+    let (cluster, db) = with_garbage();
+    let old = cluster.live()[0].ancestors().nth(2).unwrap().to_owned();
+    let leaves = |era: &Path| fs::read_dir(era).map_or(0, |leaves| leaves.count());
+    assert_eq!(db.rvacuum(), 4);
+    assert!(leaves(&old) > 0);
+
+    // One era is 65536 transactions.
+    db.run("set synchronous_commit = off");
+    db.run("do $$ begin for i in 1..66000 loop perform pg_current_xact_id(); commit; end loop; end $$");
+    db.fill("t", 21..=24);
+    assert_eq!(db.rvacuum(), 0);
+    assert_eq!(
+        leaves(&old),
+        cluster.live().iter().filter(|file| file.starts_with(&old)).count(),
+        "empty leaf directories"
+    );
+    db.assert_stored("t", 8);
+    db.run("delete from t where n <= 8");
+    assert_eq!(db.rvacuum(), 4);
+    assert!(!old.exists(), "nothing is left of the old era");
+    db.assert_stored("t", 4);
+    assert_live_is(&cluster, &db, &[("r", "t")]);
+}
