@@ -136,12 +136,12 @@ fn search(rbytea: pg_sys::Oid) -> Search {
         for dependent in depend(&REFERENCE, pg_sys::TypeRelationId, type_oid) {
             if dependent.classid == pg_sys::TypeRelationId {
                 open.extend(search.types.insert(dependent.objid).then_some(dependent.objid));
-            } else if dependent.classid == pg_sys::RelationRelationId
-                && search.relations.insert(dependent.objid)
-            {
+            } else if dependent.classid == pg_sys::RelationRelationId {
                 search.nested |= type_oid != rbytea;
-                for row_type in row_types(dependent.objid) {
-                    open.extend(search.types.insert(row_type).then_some(row_type));
+                if search.relations.insert(dependent.objid) {
+                    for row_type in row_types(dependent.objid) {
+                        open.extend(search.types.insert(row_type).then_some(row_type));
+                    }
                 }
             }
         }

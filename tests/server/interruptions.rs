@@ -33,9 +33,11 @@ fn a_commit_that_cannot_make_its_payloads_durable_is_refused() {
     let end_of_first_phase = ["commit", "prepare transaction 'a'"];
 
     for end in end_of_first_phase {
+        let before = cluster.live();
         db.run("begin");
         db.fill("t", 2..=5);
-        let leaf = cluster.live().last().unwrap().parent().unwrap().to_owned();
+        let leaf =
+            cluster.live().iter().find(|file| !before.contains(file)).unwrap().parent().unwrap().to_owned();
         chmod(&leaf, 0o000);
         assert_eq!(db.sqlstate(end).code(), "42501", "{end} with a directory that cannot be opened");
         chmod(&leaf, 0o700);
@@ -80,7 +82,8 @@ fn a_big_insert_can_be_cancelled_and_its_session_terminated() {
         let victim = cluster.session();
         let pid = victim.pid();
         // Minutes of work.
-        let running = victim.start("insert into t select i, null, b from t, generate_series(1, 1000) i");
+        let running =
+            victim.start("insert into t select i, null, b from t, generate_series(1, 1000) i where n = 0");
         wait_until(PATIENCE, || cluster.live().len() > files + 1);
         db.execute(&format!("select {function}($1)"), &[&pid]);
         let error = running.finish().unwrap_err();

@@ -266,7 +266,7 @@ fn a_file_that_is_none_or_may_not_be_read() {
     let store = BrokenStore::whole();
     let files = store.sessions().map(|session| store.file(session, "select uuid(v) from t where id = 1"));
     for file in &files {
-        fs::set_permissions(file, Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(file, Permissions::from_mode(0o000)).unwrap();
     }
     assert_names(
         &store.assert_error(READ, &SqlState::INSUFFICIENT_PRIVILEGE),
