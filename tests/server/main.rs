@@ -13,6 +13,7 @@ mod twins;
 
 mod clients;
 mod declared_objects;
+mod file_errors;
 mod forged_references;
 mod functions_of_the_original;
 mod like_bytea;
