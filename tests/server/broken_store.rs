@@ -12,6 +12,9 @@ use crate::cluster::Cluster;
 use crate::session::Session;
 use crate::store_files::StoreFiles;
 
+/// Works as often as the store does.
+pub const INSERT: &str = "insert into t values (3, 'third')";
+
 /// Runs a program as root.
 #[track_caller]
 pub fn as_root(program: &str, args: &[&str]) {
@@ -74,6 +77,24 @@ impl BrokenStore {
             session.run("insert into t values (1, 'first'), (2, 'second')");
         }
         store
+    }
+
+    /// That everything works again, in the sessions that saw the fault, and that no row of theirs was lost.
+    #[track_caller]
+    pub fn assert_repaired(&self) {
+        for session in self.sessions() {
+            assert_eq!(
+                session.text("select convert_from(v, 'utf8') from t where id in (1, 2) order by id"),
+                "first\nsecond"
+            );
+            session.run(INSERT);
+            assert_eq!(
+                session.text("select sha256sum(v) = encode(sha256('third'), 'hex') from t where id = 3"),
+                "t"
+            );
+            session.run("delete from t where id = 3");
+        }
+        assert!(!self.cluster.log().contains("was terminated by"), "the server has not lived on");
     }
 
     pub fn sessions(&self) -> [&Session; 2] {

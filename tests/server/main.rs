@@ -23,6 +23,7 @@ mod externalising_sessions;
 mod externalising_statements;
 mod externalising_tables;
 mod externalising_triggers;
+mod file_errors;
 mod forged_references;
 mod functions_of_the_original;
 mod interruptions;

@@ -1,37 +1,18 @@
-//! What is wrong with the store is said once and clearly, with its SQLSTATE and what to do; it costs the transaction and
+//! What is wrong with the root of the store, or with its file system, is said once and clearly, with its SQLSTATE and what to do; it costs the transaction and
 //! nothing else, and when it is repaired the same sessions go on.
 
-use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use tokio_postgres::error::SqlState;
 
-use crate::broken_store::{BrokenStore, as_root, assert_names, text};
+use crate::broken_store::{BrokenStore, INSERT, as_root, assert_names, text};
 use crate::payload::Payload;
 use crate::twins::noise;
 
-const INSERT: &str = "insert into t values (3, 'third')";
 const READ: &str = "select v from t where id = 1";
 const RANGE: &str = "select substring(v from 2 for 2) from t where id = 1";
 const SUM: &str = "select sha256sum(v) from t where id = 1";
-
-/// That everything works again, in the sessions that saw the fault, and that no row of theirs was lost.
-#[track_caller]
-fn assert_repaired(store: &BrokenStore) {
-    for session in store.sessions() {
-        assert_eq!(
-            session.text("select convert_from(v, 'utf8') from t where id in (1, 2) order by id"),
-            "first\nsecond"
-        );
-        session.run(INSERT);
-        assert_eq!(
-            session.text("select sha256sum(v) = encode(sha256('third'), 'hex') from t where id = 3"),
-            "t"
-        );
-        session.run("delete from t where id = 3");
-    }
-    assert!(!store.cluster.log().contains("was terminated by"), "the server has not lived on");
-}
 
 #[test]
 fn a_missing_root() {
@@ -44,7 +25,7 @@ fn a_missing_root() {
     }
     assert!(!store.root.exists(), "a root that is not mounted must not be made up");
     fs::rename(&away, &store.root).unwrap();
-    assert_repaired(&store);
+    store.assert_repaired();
 }
 
 #[test]
@@ -64,13 +45,13 @@ fn a_root_that_is_no_directory() {
 
     // A link to a directory is as good as a directory, until it leads nowhere.
     symlink(&away, &store.root).unwrap();
-    assert_repaired(&store);
+    store.assert_repaired();
     fs::remove_file(&store.root).unwrap();
     symlink("nowhere", &store.root).unwrap();
     assert_names(&store.assert_error(READ, &SqlState::CONFIG_FILE_ERROR), &["does not exist"]);
     fs::remove_file(&store.root).unwrap();
     fs::rename(&away, &store.root).unwrap();
-    assert_repaired(&store);
+    store.assert_repaired();
 }
 
 #[test]
@@ -94,8 +75,8 @@ fn a_root_of_another_user() {
         }
     }
     as_root("chmod", &["700", text(&store.root)]);
-    as_root("chown", &[&std::os::unix::fs::MetadataExt::uid(&me).to_string(), text(&store.root)]);
-    assert_repaired(&store);
+    as_root("chown", &[&me.uid().to_string(), text(&store.root)]);
+    store.assert_repaired();
 }
 
 #[test]
@@ -121,7 +102,7 @@ fn a_root_without_the_right_to_write() {
         );
     }
     as_root("chmod", &["-R", "u+rwX", text(&store.root)]);
-    assert_repaired(&store);
+    store.assert_repaired();
 }
 
 #[test]
@@ -138,7 +119,7 @@ fn a_read_only_file_system() {
         );
     }
     store.remount("rw");
-    assert_repaired(&store);
+    store.assert_repaired();
 }
 
 #[test]
@@ -163,134 +144,7 @@ fn a_full_file_system() {
         session.run("delete from t where id = 5");
     }
     store.remount("size=8m");
-    assert_repaired(&store);
-}
-
-#[test]
-fn a_missing_file() {
-    let store = BrokenStore::whole();
-    for session in store.sessions() {
-        fs::remove_file(store.file(session, "select uuid(v) from t where id = 1")).unwrap();
-    }
-    let uuid = store.superuser.text("select uuid(v) from t where id = 1");
-    for sql in [
-        READ,
-        RANGE,
-        SUM,
-        "select md5store(v) from t",
-        "insert into t select 3, v from t",
-        "create table u as select v::bytea from t",
-    ] {
-        let error = store.assert_error(sql, &SqlState::UNDEFINED_FILE);
-        assert_names(&error, &[&uuid, "is missing", "nor in TRASH", "Restore the file from a backup"]);
-    }
-    for session in store.sessions() {
-        assert_eq!(
-            session.text("select len(v), length(v), uuid(v) is not null from t where id = 1"),
-            "5|5|t"
-        );
-        assert_eq!(
-            session.text("select convert_from(v, 'utf8') from t where id = 2"),
-            "second",
-            "other rows are whole"
-        );
-        session.run("update t set v = 'first' where id = 1");
-    }
-    assert_repaired(&store);
-}
-
-#[test]
-fn a_file_that_is_shorter_or_longer() {
-    let store = BrokenStore::whole();
-    let files = store.sessions().map(|session| store.file(session, "select uuid(v) from t where id = 1"));
-    for (content, len) in [("firs", "4 bytes"), ("", "0 bytes"), ("first!", "6 bytes")] {
-        for file in &files {
-            fs::write(file, content).unwrap();
-        }
-        for setting in ["on", "off"] {
-            for session in store.sessions() {
-                session.run(&format!("set rbytea.verify_digest = {setting}"));
-            }
-            for sql in [READ, RANGE, SUM, "select sha256store(v) from t where id = 1"] {
-                let error = store.assert_error(sql, &SqlState::DATA_CORRUPTED);
-                assert_names(&error, &[len, "instead of 5", "Restore the file from a backup"]);
-            }
-        }
-    }
-    for file in &files {
-        fs::write(file, "first").unwrap();
-    }
-    assert_repaired(&store);
-}
-
-#[test]
-fn a_file_with_other_bytes() {
-    let store = BrokenStore::whole();
-    let files = store.sessions().map(|session| store.file(session, "select uuid(v) from t where id = 1"));
-    for file in &files {
-        File::options().write(true).open(file).unwrap().write_all_at(b"t", 4).unwrap();
-        File::options().write(true).open(file).unwrap().write_all_at(b"s", 3).unwrap();
-        File::options().write(true).open(file).unwrap().write_all_at(b"F", 0).unwrap();
-    }
-    let uuid = store.superuser.text("select uuid(v) from t where id = 1");
-    for sql in [READ, SUM, "select md5(v) from t where id = 1", "select v || '!' from t where id = 1"] {
-        let error = store.assert_error(sql, &SqlState::DATA_CORRUPTED);
-        assert_names(&error, &[&uuid, "digest", "other bytes", "Restore the file from a backup"]);
-    }
-    for session in store.sessions() {
-        session.run("set rbytea.verify_digest = off");
-        assert_eq!(
-            session.text("select convert_from(v, 'utf8') from t where id = 1"),
-            "First",
-            "what is left can be had"
-        );
-    }
-    for sql in [SUM, "select md5sum(v) from t where id = 1"] {
-        store.assert_error(sql, &SqlState::DATA_CORRUPTED);
-    }
-    for session in store.sessions() {
-        assert_eq!(
-            session.text("select sha256store(v) = encode(sha256('First'), 'hex') from t where id = 1"),
-            "t"
-        );
-        session.run("set rbytea.verify_digest = on");
-    }
-    for file in &files {
-        fs::write(file, "first").unwrap();
-    }
-    assert_repaired(&store);
-}
-
-#[test]
-fn a_file_that_is_none_or_may_not_be_read() {
-    let store = BrokenStore::whole();
-    let files = store.sessions().map(|session| store.file(session, "select uuid(v) from t where id = 1"));
-    for file in &files {
-        fs::set_permissions(file, Permissions::from_mode(0o000)).unwrap();
-    }
-    assert_names(
-        &store.assert_error(READ, &SqlState::INSUFFICIENT_PRIVILEGE),
-        &["could not open file", "Permission denied", "server's user needs to own"],
-    );
-    for file in &files {
-        fs::remove_file(file).unwrap();
-        fs::create_dir(file).unwrap();
-    }
-    assert_names(&store.assert_error(READ, &SqlState::IO_ERROR), &["could not open file", "directory"]);
-    let password = store.cluster.dir().join("elsewhere");
-    fs::write(&password, "first").unwrap();
-    for file in &files {
-        fs::remove_dir(file).unwrap();
-        symlink(&password, file).unwrap();
-    }
-    assert_names(&store.assert_error(READ, &SqlState::IO_ERROR), &["could not open file"]);
-    for file in &files {
-        fs::remove_file(file).unwrap();
-        fs::write(file, "first").unwrap();
-        store.own();
-        fs::set_permissions(file, Permissions::from_mode(0o644)).unwrap();
-    }
-    assert_repaired(&store);
+    store.assert_repaired();
 }
 
 /// I1: a store that fails between the statement and its commit fails the commit.
@@ -313,5 +167,5 @@ fn a_store_that_goes_away_before_the_commit() {
         }
         session.run("delete from t where id = 3");
     }
-    assert_repaired(&store);
+    store.assert_repaired();
 }
