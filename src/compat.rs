@@ -15,15 +15,18 @@ pub unsafe fn attribute(tupdesc: pg_sys::TupleDesc, index: usize) -> *const pg_s
     return unsafe { (*tupdesc).attrs.as_ptr().add(index) };
 }
 
-/// A column's statistics target, or the default. It moved from the attribute to ANALYZE's own structure in 17.
+/// A column's statistics target, or the default. 16 made it narrower, and it moved from the attribute
+/// to ANALYZE's own structure in 17.
 ///
 /// # Safety
 /// `stats` must be what ANALYZE passes to a typanalyze function.
 pub unsafe fn statistics_target(stats: *mut pg_sys::VacAttrStats) -> i32 {
     // SAFETY: as promised by the caller; examine_attribute has filled the structure.
     let target = unsafe {
-        #[cfg(any(feature = "pg15", feature = "pg16"))]
+        #[cfg(feature = "pg15")]
         let target = (*(*stats).attr).attstattarget;
+        #[cfg(feature = "pg16")]
+        let target = i32::from((*(*stats).attr).attstattarget);
         #[cfg(any(feature = "pg17", feature = "pg18"))]
         let target = (*stats).attstattarget;
         target
