@@ -213,7 +213,7 @@ COMMENT ON COLUMN rbytea_vacuum_history.lower IS 'first birth transaction that w
 COMMENT ON COLUMN rbytea_vacuum_history.upper IS 'every transaction below had ended; files born below were swept';
 COMMENT ON COLUMN rbytea_vacuum_history.relations IS 'relations scanned';
 COMMENT ON COLUMN rbytea_vacuum_history.tuples IS 'tuples looked at';
-COMMENT ON COLUMN rbytea_vacuum_history.files IS 'files seen in LIVE and TRASH';
+COMMENT ON COLUMN rbytea_vacuum_history.files IS 'files seen in LIVE';
 COMMENT ON COLUMN rbytea_vacuum_history.trashed IS 'files moved to TRASH';
 COMMENT ON COLUMN rbytea_vacuum_history.restored IS 'files moved back from TRASH because a tuple refers to them';
 COMMENT ON COLUMN rbytea_vacuum_history.purged IS 'files deleted from TRASH';

@@ -80,14 +80,18 @@ impl Rbytea {
         self.datum.into()
     }
 
+    /// Bytes of the detoasted value, without detoasting it.
+    pub fn raw_len(&self) -> usize {
+        // SAFETY: self.datum is a varlena of any form, and the function takes every form.
+        unsafe { pg_sys::toast_raw_datum_size(self.as_datum()) - pg_sys::VARHDRSZ }
+    }
+
     /// The header, at the price of at most 69 detoasted bytes.
     pub fn peek(&self) -> Result<Peek, ErrorReport> {
-        // SAFETY: self.datum is a varlena of any form; both functions take every form.
-        let raw_len = unsafe { pg_sys::toast_raw_datum_size(self.as_datum()) } - pg_sys::VARHDRSZ;
         let head = self.slice_raw(0, EXTERNAL_LEN + 1)?;
         match head.bytes().first() {
             // The version byte of a long inline value is enough; decode() would want all of it.
-            Some(&value::INLINE) => Ok(Peek::Inline(raw_len as u64 - 1)),
+            Some(&value::INLINE) => Ok(Peek::Inline(self.raw_len() as u64 - 1)),
             _ => match value::decode(head.bytes())? {
                 Value::External(payload) => Ok(Peek::External(payload)),
                 Value::Inline(payload) => Ok(Peek::Inline(payload.len() as u64)),

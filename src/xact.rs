@@ -95,12 +95,15 @@ fn config() -> Config {
     let data_directory = Path::new(OsStr::from_bytes(unsafe { CStr::from_ptr(pg_sys::DataDir) }.to_bytes()));
     // SAFETY: plain reads of variables and of shared memory that every backend is attached to. In recovery there is
     // no insertion timeline; nothing is moved there, so the owner's timeline does not matter.
-    let (database, fsync, owner) = unsafe {
-        let timeline = if pg_sys::RecoveryInProgress() { 0 } else { pg_sys::GetWALInsertionTimeLine() };
+    let (standby, database, fsync, owner) = unsafe {
+        let standby = pg_sys::RecoveryInProgress();
+        let timeline = if standby { 0 } else { pg_sys::GetWALInsertionTimeLine() };
         let owner = OwnerId { system_identifier: pg_sys::GetSystemIdentifier(), timeline };
-        (pg_sys::MyDatabaseId.to_u32(), pg_sys::enableFsync, owner)
+        (standby, pg_sys::MyDatabaseId.to_u32(), pg_sys::enableFsync, owner)
     };
-    Config { create_root: path.is_relative(), root: data_directory.join(path), database, fsync, owner }
+    // An absolute path may be a mount point: creating it would hide that nothing is mounted there.
+    let create_root = path.is_relative() && !standby;
+    Config { create_root, root: data_directory.join(path), database, fsync, owner }
 }
 
 #[pg_guard]

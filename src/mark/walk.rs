@@ -8,6 +8,9 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use std::collections::HashMap;
 
+/// No version of the format has references of more bytes than this.
+const LONGEST_REFERENCE: usize = 1024;
+
 /// How values of a type are taken apart.
 #[derive(Clone, Copy)]
 enum Shape {
@@ -58,7 +61,11 @@ impl<'a> Walker<'a> {
             pg_sys::check_stack_depth();
             match self.shape(type_oid) {
                 Shape::Rbytea => {
-                    if let Peek::External(payload) = Rbytea::from_raw(datum).peek()? {
+                    let value = Rbytea::from_raw(datum);
+                    // A value this long is a payload; it need not be fetched from its TOAST table to know that.
+                    if value.raw_len() <= LONGEST_REFERENCE
+                        && let Peek::External(payload) = value.peek()?
+                    {
                         visit(&payload);
                     }
                     Ok(())

@@ -18,8 +18,8 @@ pub mod writer;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, Weak};
 
 pub use error::{Error, Kind, Result};
 pub use fs::{EntryKind, Fs, FsFile};
@@ -33,7 +33,7 @@ pub use sync::{Moves, SYNCFS_FROM};
 pub use trash::{Restored, Trashed};
 pub use writer::Writer;
 
-use sync::{DurableDirs, LastSyncPoint};
+use sync::{DurableDirs, SyncPoint};
 
 /// How often an operation makes a directory again that a concurrent `remove_empty_dirs` took away.
 const ATTEMPTS: usize = 32;
@@ -84,7 +84,8 @@ pub struct Store<F: Fs> {
     /// Directory of the database, relative to the root.
     database: String,
     durable: Mutex<DurableDirs>,
-    sync_point: Mutex<LastSyncPoint<F>>,
+    /// The running transaction's, as long as one of its files needs it.
+    sync_point: Mutex<Weak<SyncPoint<F>>>,
     owner_checked: AtomicBool,
 }
 

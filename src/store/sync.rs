@@ -3,7 +3,8 @@
 //! transaction may have made it and not have synced it.
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::{Error, Result};
 use super::fs::{Fs, FsFile};
@@ -36,22 +37,12 @@ const MAX_DURABLE_DIRS: usize = 4096;
 
 /// A descriptor of the file system, opened before the files that it answers for were written.
 pub(super) struct SyncPoint<F: Fs> {
-    /// Position in the order of opening, within one store.
+    /// Position in the order of opening. Not per store: a transaction may see its store opened anew.
     pub(super) opened: u64,
     handle: F::SyncHandle,
 }
 
-/// The sync point of the running transaction, as long as one of its files needs it.
-pub(super) struct LastSyncPoint<F: Fs> {
-    point: Weak<SyncPoint<F>>,
-    opened: u64,
-}
-
-impl<F: Fs> Default for LastSyncPoint<F> {
-    fn default() -> Self {
-        Self { point: Weak::new(), opened: 0 }
-    }
-}
+static OPENED: AtomicU64 = AtomicU64::new(0);
 
 /// Directories, relative to the root, whose entry in their parent is durable. The empty path is the root.
 ///
@@ -215,14 +206,13 @@ impl<F: Fs> Store<F> {
             return Ok(None);
         }
         let mut last = lock(&self.sync_point);
-        if let Some(point) = last.point.upgrade() {
+        if let Some(point) = last.upgrade() {
             return Ok(Some(point));
         }
         let handle = self.fs.open_sync_handle().map_err(self.io("open directory", ""))?;
         let Some(handle) = handle else { return Ok(None) };
-        last.opened += 1;
-        let point = Arc::new(SyncPoint { opened: last.opened, handle });
-        last.point = Arc::downgrade(&point);
+        let point = Arc::new(SyncPoint { opened: OPENED.fetch_add(1, Ordering::Relaxed), handle });
+        *last = Arc::downgrade(&point);
         Ok(Some(point))
     }
 

@@ -17,7 +17,7 @@ pub struct Run {
     pub relations: u64,
     /// Tuples looked at.
     pub tuples: u64,
-    /// Files seen in LIVE and in TRASH.
+    /// Files seen in LIVE.
     pub files: u64,
     /// Files moved to TRASH.
     pub trashed: u64,

@@ -27,7 +27,7 @@ pub trait Act {
 
 /// What was seen on the way.
 pub struct Sweep {
-    /// Files in LIVE and in TRASH.
+    /// Files in LIVE.
     pub files: u64,
     /// Files that are too young to be judged.
     pub young: u64,
@@ -63,16 +63,18 @@ pub fn whole_store(upper: u64, keys: SortedKeys, act: &mut dyn Act) -> Result<Sw
             finish_era(store, done, upper, act)?;
         }
         missing.extend(marks.missing_at_end());
-        sweep.files += restore(store, &missing, act)?;
+        restore(store, &missing, act)?;
         Ok(sweep)
     })
 }
 
-/// Looks through TRASH for marked payloads. Returns the number of files there.
-fn restore(store: &FileStore, missing: &HashSet<MarkKey>, act: &mut dyn Act) -> Result<u64, ErrorReport> {
-    let (mut files, mut found) = (0, Vec::new());
+/// Brings back the marked payloads that are in TRASH, looking through it only if some are missing from LIVE.
+fn restore(store: &FileStore, missing: &HashSet<MarkKey>, act: &mut dyn Act) -> Result<(), ErrorReport> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut found = Vec::new();
     store.list_trash(&mut |id, entry| {
-        files += 1;
         if missing.contains(&MarkKey::of(&id)) {
             found.push((id, entry.len));
         }
@@ -82,7 +84,7 @@ fn restore(store: &FileStore, missing: &HashSet<MarkKey>, act: &mut dyn Act) -> 
         check_for_interrupts!();
         act.restore(store, &id, len)?;
     }
-    Ok(files)
+    Ok(())
 }
 
 /// Only an era that no running transaction can write to is done for good.
@@ -154,7 +156,7 @@ impl Show {
             action.into_datum(),
             pgrx::Uuid::from_bytes(*id.uuid.as_bytes()).into_datum(),
             Some(pg_sys::Datum::from(id.birth)),
-            len.map(|len| pg_sys::Datum::from(len)),
+            len.map(pg_sys::Datum::from),
             reason.into_datum(),
         ]
         .map(|value| (value.unwrap_or(pg_sys::Datum::null()), value.is_none()));

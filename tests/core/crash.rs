@@ -83,8 +83,24 @@ fn a_directory_that_was_removed_is_synced_anew() {
         survives(&fs, &[payload], b"committed");
         let after = fs.after_crash().store();
         assert!(after.is_live(&payload.id).unwrap(), "a restore is durable on return");
+        after.list_trash(&mut |id, _| panic!("{id:?} has two names")).unwrap();
         let more: Vec<_> = (0..300).map(|_| commit(&store, 1, b"committed")).collect();
         survives(&fs, &more, b"committed");
+    }
+}
+
+#[test]
+fn a_directory_that_somebody_removed_and_we_made_again_is_synced_anew() {
+    for fs in both() {
+        let (backend, vacuum) = (fs.store(), fs.store());
+        // meets every leaf directory, so that all of them are known to be durable
+        let garbage: Vec<_> = (0..2000).map(|_| commit(&backend, 1, b"garbage")).collect();
+        garbage
+            .iter()
+            .for_each(|payload| drop(vacuum.trash(&payload.id, std::time::UNIX_EPOCH, &mut Moves::new())));
+        vacuum.remove_empty_dirs(0).unwrap();
+        let payload = commit(&backend, 2, b"committed");
+        survives(&fs, &[payload], b"committed");
     }
 }
 

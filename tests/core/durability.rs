@@ -35,6 +35,8 @@ fn many_files_are_synced_by_one_syncfs() {
     let mut pending = pending_with(&store, 500);
     store.sync(&mut pending, &mut || ()).unwrap();
     assert_eq!((fs.syncs() - before, fs.count(Op::Syncfs)), (1, 1));
+    let one_each = 2;
+    assert_eq!(fs.count(Op::OpenSyncHandle), one_each, "a transaction needs one descriptor for it");
 }
 
 #[test]
@@ -99,6 +101,19 @@ fn a_write_back_lost_before_the_payload_was_finished_is_noticed() {
     let mut pending = pending_with(&store, 20);
     writer.finish(&mut pending).unwrap();
     let error = store.sync(&mut pending, &mut || ()).unwrap_err();
+    assert!(matches!(error, Error::Sync { .. }), "{error}");
+}
+
+#[test]
+fn a_write_back_lost_before_the_store_was_opened_anew_is_noticed() {
+    let fs = MemFs::new();
+    let (before, after) = (fs.store(), fs.store());
+    let mut writer = before.create(1).unwrap();
+    writer.write(b"lost").unwrap();
+    fs.lose_writeback(&format!("{DATABASE}/{}", writer.id().live_path()));
+    let mut pending = pending_with(&after, 20);
+    writer.finish(&mut pending).unwrap();
+    let error = after.sync(&mut pending, &mut || ()).unwrap_err();
     assert!(matches!(error, Error::Sync { .. }), "{error}");
 }
 

@@ -1,7 +1,7 @@
 //! The root: a directory that the server's user owns, or a clear error.
 
 use crate::support::{commit, config, open, read};
-use rbytea::store::{Config, Error, Kind};
+use rbytea::store::{Config, Error, Fs, Kind, OsFs};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 
 #[test]
@@ -113,4 +113,21 @@ fn a_store_keeps_to_the_root_it_opened() {
     let store = open(config(&moved)).unwrap();
     assert_eq!(read(&store, &before).unwrap(), b"before");
     assert_eq!(read(&store, &after).unwrap(), b"after");
+}
+
+#[test]
+fn a_mount_point_below_the_root_is_refused() {
+    // /proc below / is the one mount point that is there for every user; only the superuser owns /
+    let root = std::path::Path::new("/");
+    let opened = OsFs::open(root, false);
+    if root.metadata().unwrap().uid() != tempfile::tempfile().unwrap().metadata().unwrap().uid() {
+        assert_eq!(opened.err().unwrap().kind(), Kind::Config);
+        return;
+    }
+    for fs in [opened.unwrap(), OsFs::open(root, false).unwrap().without_openat2()] {
+        let error = fs.open("proc/version").expect_err("renames and a syncfs would not reach it");
+        assert_eq!(error.kind(), std::io::ErrorKind::CrossesDevices);
+        let error = fs.read_dir("proc").expect_err("nor would a listing belong to the store");
+        assert_eq!(error.kind(), std::io::ErrorKind::CrossesDevices);
+    }
 }

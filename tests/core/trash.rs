@@ -40,6 +40,28 @@ fn a_payload_in_trash_still_reads<B: Bed>(bed: &B) {
     assert_eq!(reader.path(), store.trash_path(&payload.id));
 }
 
+#[test]
+fn a_payload_that_comes_back_between_two_looks_is_found() {
+    let fs = crate::memfs::MemFs::new();
+    let store = fs.store();
+    let payload = commit(&store, 1, b"x");
+    // as if it had been in TRASH at the first look, and been restored before the second
+    fs.fail(crate::memfs::Op::Open, 1, crate::memfs::ENOENT);
+    assert_eq!(read(&store, &payload).unwrap(), b"x");
+}
+
+#[test]
+fn a_restore_never_replaces_what_became_live_meanwhile() {
+    let fs = crate::memfs::MemFs::new();
+    let store = fs.store();
+    let payload = commit(&store, 1, b"live!");
+    fs.plant(&format!("{DATABASE}/{}", payload.id.trash_path()), b"other");
+    // the first look misses it
+    fs.fail(crate::memfs::Op::Stat, 1, crate::memfs::ENOENT);
+    assert_eq!(store.restore(&payload.id).unwrap(), Restored::WasLive);
+    assert_eq!(read(&store, &payload).unwrap(), b"live!");
+}
+
 fn an_open_reader_outlives_trash_and_purge<B: Bed>(bed: &B) {
     let store = bed.store();
     let payload = commit(&store, 1, b"12345");
