@@ -8,5 +8,6 @@ mod payload;
 mod session;
 mod store_files;
 
+mod model;
 mod regress;
 mod startup;
