@@ -1,5 +1,5 @@
 //! The main job on real files, beside a table of plain `bytea`: load, compare checksums, read back, roll back,
-//! delete, vacuum, read out of TRASH. `make demo` runs it; arguments are files or directories, by default
+//! vacuum, read out of TRASH, delete. `make demo` runs it; arguments are files or directories, by default
 //! PostgreSQL's own programs and libraries. Starts a cluster of its own and removes it. Exits with 1 if anything
 //! differs from what it must be.
 #![allow(
@@ -44,13 +44,16 @@ const CHUNK: usize = 1 << 20;
 
 fn main() -> ExitCode {
     let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let mut demo = Demo::start(arguments);
+    let Some(mut demo) = Demo::start(arguments) else {
+        println!("no readable file to show anything with");
+        return ExitCode::FAILURE;
+    };
     demo.load();
     demo.compare_checksums();
     demo.read_back();
     demo.roll_back();
-    demo.delete();
     demo.read_from_trash();
+    demo.delete();
     demo.read_back();
     demo.finish()
 }
@@ -91,7 +94,7 @@ struct Demo {
 impl Demo {
     // --- the steps ---------------------------------------------------------------------------------------
 
-    fn start(arguments: Vec<PathBuf>) -> Self {
+    fn start(arguments: Vec<PathBuf>) -> Option<Self> {
         let cluster = Cluster::with_extension();
         let installation = cluster.installation();
         let roots = if arguments.is_empty() {
@@ -100,6 +103,9 @@ impl Demo {
             arguments
         };
         let files = readable_files(&roots);
+        if files.is_empty() {
+            return None;
+        }
         let db = cluster.session();
         for twin in Twin::BOTH {
             db.run(&format!("create table {} (name text primary key, body {})", twin.table(), twin.ty()));
@@ -111,7 +117,7 @@ impl Demo {
             grouped(files.values().sum()),
             roots.iter().map(|root| root.display().to_string()).collect::<Vec<_>>().join(" ")
         );
-        Self { cluster, db, files, mismatches: 0 }
+        Some(Self { cluster, db, files, mismatches: 0 })
     }
 
     fn load(&mut self) {
@@ -223,20 +229,6 @@ impl Demo {
         self.check(self.live().0 == before, "the files of the aborted transaction are still in their place");
     }
 
-    fn delete(&mut self) {
-        self.heading("delete a row");
-        let Some(path) = self.files.keys().next().cloned() else { return };
-        for twin in Twin::BOTH {
-            let deleted =
-                self.db.execute(&format!("delete from {} where name = $1", twin.table()), &[&name(&path)]);
-            self.check(deleted == 1, "the row to be deleted was not there");
-        }
-        self.files.remove(&path);
-        println!("  {} deleted", path.display());
-        self.vacuum(1);
-        self.check(self.live().0 == self.files.len() as u64, "not every row has its one file");
-    }
-
     fn read_from_trash(&mut self) {
         self.heading("read a payload out of TRASH");
         let Some(path) = self.files.keys().next_back().cloned() else { return };
@@ -258,6 +250,20 @@ impl Demo {
             live.exists() && !trash.exists(),
             "the vacuum did not bring back a file that a row refers to",
         );
+    }
+
+    fn delete(&mut self) {
+        self.heading("delete a row");
+        let Some(path) = self.files.keys().next().cloned() else { return };
+        for twin in Twin::BOTH {
+            let deleted =
+                self.db.execute(&format!("delete from {} where name = $1", twin.table()), &[&name(&path)]);
+            self.check(deleted == 1, "the row to be deleted was not there");
+        }
+        self.files.remove(&path);
+        println!("  {} deleted", path.display());
+        self.vacuum(1);
+        self.check(self.live().0 == self.files.len() as u64, "not every row has its one file");
     }
 
     fn finish(self) -> ExitCode {

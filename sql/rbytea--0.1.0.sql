@@ -40,6 +40,10 @@ CREATE TYPE rbytea (
 );
 COMMENT ON TYPE rbytea IS 'bytes like bytea, kept in a file outside of the table';
 
+-- Arrays of the type too: there is no command for the array type that CREATE TYPE makes.
+UPDATE pg_catalog.pg_type SET typanalyze = '@extschema@.rbytea_typanalyze(internal)'::pg_catalog.regprocedure
+ WHERE oid OPERATOR(pg_catalog.=) '@extschema@.rbytea[]'::pg_catalog.regtype;
+
 -- Casts --------------------------------------------------------------------------------------------------------------
 
 CREATE FUNCTION rbytea(bytea) RETURNS rbytea
@@ -90,6 +94,14 @@ CREATE OPERATOR CLASS rbytea_ops DEFAULT FOR TYPE rbytea USING hash FAMILY rbyte
     FUNCTION 1 rbytea_hash(rbytea),
     FUNCTION 2 rbytea_hash_extended(rbytea, bigint);
 COMMENT ON OPERATOR CLASS rbytea_ops USING hash IS 'hash of the digest';
+
+-- bytea has this operator; without one of its own, a value and an untyped literal would be concatenated as texts.
+CREATE FUNCTION rbytea_cat(rbytea, rbytea) RETURNS bytea
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN $1::bytea OPERATOR(pg_catalog.||) $2::bytea;
+COMMENT ON FUNCTION rbytea_cat(rbytea, rbytea) IS 'implementation of || operator';
+CREATE OPERATOR || (FUNCTION = rbytea_cat, LEFTARG = rbytea, RIGHTARG = rbytea);
+COMMENT ON OPERATOR || (rbytea, rbytea) IS 'concatenate';
 
 -- What bytea has too. These live in pg_catalog because SQL's own syntax, as in substring(x FROM 1 FOR 10), looks only
 -- there; elsewhere it would find the functions of bytea, which read the whole payload. ---------------------------------
@@ -178,16 +190,22 @@ CREATE FUNCTION rbytea_ddl_command_end() RETURNS event_trigger
 AS 'MODULE_PATHNAME', 'rbytea_ddl_command_end_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION rbytea_ddl_command_end() IS 'event trigger that gives tables with rbytea columns their row trigger';
 
+CREATE FUNCTION rbytea_sql_drop() RETURNS event_trigger
+AS 'MODULE_PATHNAME', 'rbytea_sql_drop_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rbytea_sql_drop() IS 'event trigger that takes the row trigger away with the last rbytea column';
+
 CREATE FUNCTION rbytea_attach() RETURNS bigint
 AS 'MODULE_PATHNAME', 'rbytea_attach_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION rbytea_attach() IS 'put missing row triggers back; returns the number of tables changed';
 
 CREATE EVENT TRIGGER rbytea_attach ON ddl_command_end
-    WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'ALTER TABLE', 'ALTER TYPE',
-                 'DROP TYPE', 'DROP DOMAIN')
+    WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'ALTER TABLE', 'ALTER TYPE')
     EXECUTE FUNCTION rbytea_ddl_command_end();
 ALTER EVENT TRIGGER rbytea_attach ENABLE ALWAYS;
 COMMENT ON EVENT TRIGGER rbytea_attach IS 'gives tables with rbytea columns their row trigger';
+CREATE EVENT TRIGGER rbytea_detach ON sql_drop EXECUTE FUNCTION rbytea_sql_drop();
+ALTER EVENT TRIGGER rbytea_detach ENABLE ALWAYS;
+COMMENT ON EVENT TRIGGER rbytea_detach IS 'takes the row trigger away with the last rbytea column';
 
 -- The vacuum ------------------------------------------------------------------------------------------------------------
 
@@ -243,3 +261,4 @@ REVOKE ALL ON FUNCTION rbytea_attach() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_adopt_store() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_externalize() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_ddl_command_end() FROM PUBLIC;
+REVOKE ALL ON FUNCTION rbytea_sql_drop() FROM PUBLIC;

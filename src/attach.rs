@@ -19,39 +19,62 @@ const TRIGGER_FUNCTION: &CStr = c"rbytea_externalize";
 const RELKIND_TABLE: std::ffi::c_char = b'r' as std::ffi::c_char;
 const PERSISTENCE_TEMP: std::ffi::c_char = b't' as std::ffi::c_char;
 
-/// The event trigger on ddl_command_end.
+/// The event trigger on ddl_command_end: gives tables their row trigger, stores what the command left inline.
 #[pg_extern]
 fn rbytea_ddl_command_end(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorReport> {
-    // SAFETY: fcinfo is the call at hand; its context is checked for being an EventTriggerData.
-    let (extension, data) = unsafe {
+    // SAFETY: fcinfo is the call at hand, of a function in the extension's schema.
+    let (extension, statement) = unsafe { (Extension::of_call(fcinfo), ended_statement(fcinfo)?) };
+    // SAFETY: the parse tree of the command that has just ended.
+    let (source, composite) = unsafe {
+        (inline_rows::Source::of_statement(statement), inline_rows::is_alter_of_composite_type(statement))
+    };
+    let relations = if composite { candidates(&extension)? } else { changed_relations()? };
+    let target = Target::of(&extension)?;
+    for relid in relations {
+        reconcile(relid, &target)?;
+        inline_rows::store(relid, &source, &extension)?;
+    }
+    Ok(RawResult(Some(pg_sys::Datum::null())))
+}
+
+/// The event trigger on sql_drop: a table may lose its last rbytea column with a type, a schema or a role's objects.
+#[pg_extern]
+fn rbytea_sql_drop(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorReport> {
+    // SAFETY: fcinfo is the call at hand, of a function in the extension's schema.
+    let extension = unsafe {
+        ended_statement(fcinfo)?;
+        Extension::of_call(fcinfo)
+    };
+    let relations = relations(
+        "SELECT DISTINCT objid FROM pg_catalog.pg_event_trigger_dropped_objects()
+          WHERE classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+            AND objsubid OPERATOR(pg_catalog.<>) 0",
+    )?;
+    if !relations.is_empty() {
+        let target = Target::of(&extension)?;
+        for relid in relations {
+            reconcile(relid, &target)?;
+        }
+    }
+    Ok(RawResult(Some(pg_sys::Datum::null())))
+}
+
+/// The parse tree of the command that an event trigger is called for.
+///
+/// # Safety
+/// `fcinfo` must be a call that the server makes.
+unsafe fn ended_statement(fcinfo: pg_sys::FunctionCallInfo) -> Result<*mut pg_sys::Node, ErrorReport> {
+    // SAFETY: the context is checked for being an EventTriggerData, which always has a parse tree.
+    unsafe {
         let context = (*fcinfo).context;
         if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_EventTriggerData {
             return Err(error::report(
                 PgSqlErrorCode::ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED,
-                "function \"rbytea_ddl_command_end\" was not called as an event trigger",
+                "function was not called as an event trigger",
             ));
         }
-        (Extension::of_call(fcinfo), *context.cast::<pg_sys::EventTriggerData>())
-    };
-    // SAFETY: ddl_command_end passes the parse tree of the command that has just ended.
-    let stored_by = unsafe { inline_rows::Source::of_statement(data.parsetree) };
-    // SAFETY: as above; the tree is only asked for its type.
-    let whole_database = unsafe {
-        !matches!(
-            (*data.parsetree).type_,
-            pg_sys::NodeTag::T_CreateStmt
-                | pg_sys::NodeTag::T_AlterTableStmt
-                | pg_sys::NodeTag::T_CreateTableAsStmt
-                | pg_sys::NodeTag::T_CreateSchemaStmt
-        ) || inline_rows::is_alter_of_composite_type(data.parsetree)
-    };
-    let relations = if whole_database { candidates(&extension)? } else { changed_relations()? };
-    let target = Target::of(&extension)?;
-    for relid in relations {
-        reconcile(relid, &target)?;
-        inline_rows::store(relid, &stored_by, &extension)?;
+        Ok((*context.cast::<pg_sys::EventTriggerData>()).parsetree)
     }
-    Ok(RawResult(Some(pg_sys::Datum::null())))
 }
 
 /// Puts missing row triggers back, for instance after pg_upgrade. Returns the number of tables that changed.

@@ -135,11 +135,8 @@ pub fn substring_range(start: i32, length: Option<i32>, total: u64) -> Result<(u
     let end = match length {
         None => total_signed.saturating_add(1),
         Some(length) if length < 0 => return Err(NegativeLength),
-        // Without overflow, as both are 32 bits wide; bytea takes a sum beyond 32 bits as "to the end".
-        Some(length) => match start + i64::from(length) {
-            end if end > i64::from(i32::MAX) => total_signed.saturating_add(1),
-            end => end,
-        },
+        // Without overflow, as both are 32 bits wide.
+        Some(length) => start + i64::from(length),
     };
     let first = start.clamp(1, total_signed.saturating_add(1));
     let end = end.clamp(first, total_signed.saturating_add(1));

@@ -56,16 +56,41 @@ pub fn store_payload(payload: &[u8]) -> Result<Payload, ErrorReport> {
     })
 }
 
-/// Whether the transaction is known to have committed. False also when it is too old to tell.
-pub fn committed(transaction: u64) -> bool {
-    let id = pg_sys::FullTransactionId { value: transaction };
+/// Copies a stored payload into a file of the current transaction, in constant memory. The copy has the same bytes or
+/// there is an error.
+pub fn copy_payload(payload: &Payload) -> Result<Payload, ErrorReport> {
+    // SAFETY: as in store_payload.
+    let birth = unsafe { pg_sys::GetTopFullTransactionId() }.value;
+    with_session(|session| {
+        let store = open(&mut session.store, &mut session.knowledge)?;
+        let reader = store.open_payload(payload)?;
+        let mut verifier = reader.verifier();
+        let mut writer = store.create(birth)?;
+        let mut buffer = vec![0; CHUNK.min(usize::try_from(payload.len).unwrap_or(CHUNK))];
+        let mut offset = 0;
+        while offset < payload.len {
+            check_for_interrupts!();
+            let want = (payload.len - offset).min(buffer.len() as u64);
+            let chunk = &mut buffer[..want as usize];
+            reader.read_at(offset, chunk)?;
+            verifier.update(chunk);
+            writer.write(chunk)?;
+            offset += want;
+        }
+        verifier.finish()?;
+        Ok(writer.finish(&mut session.pending)?)
+    })
+}
+
+/// Whether the transaction is known not to have committed. False also when it is too old to tell.
+pub fn did_not_commit(transaction: u64) -> bool {
     // SAFETY: pg_xact_status takes an xid8, which is passed by value, and returns text or NULL. It raises an ERROR for
     // a transaction of the future, which no header of this cluster names.
     let status = unsafe {
-        pgrx::direct_function_call_as_datum(pg_sys::pg_xact_status, &[Some(pg_sys::Datum::from(id.value))])
+        pgrx::direct_function_call_as_datum(pg_sys::pg_xact_status, &[Some(pg_sys::Datum::from(transaction))])
             .map(|text| pgrx::text_to_rust_str_unchecked(text.cast_mut_ptr()))
     };
-    status == Some("committed")
+    matches!(status, Some("aborted" | "in progress"))
 }
 
 /// Bytes handled between two looks at pending interrupts.

@@ -61,7 +61,7 @@ unsafe fn scan(
             check_for_interrupts!();
             found.tuples += 1;
             let deleted = is_deleted(slot);
-            let outer = pg_sys::MemoryContextSwitchTo(memory.value());
+            let inside = Inside::of(memory.value());
             for &(column, type_oid) in &columns {
                 let mut is_null = false;
                 let datum = pg_sys::slot_getattr(slot, column, &mut is_null);
@@ -72,13 +72,35 @@ unsafe fn scan(
                     })?;
                 }
             }
-            pg_sys::MemoryContextSwitchTo(outer);
+            drop(inside);
             memory.reset();
         }
         pg_sys::table_endscan(scan);
         pg_sys::ExecDropSingleTupleTableSlot(slot);
     }
     Ok(())
+}
+
+/// While it lives, allocations go to a context of ours. An ERROR that passes must find the context of before, because
+/// ours is deleted on its way.
+struct Inside {
+    outer: pg_sys::MemoryContext,
+}
+
+impl Inside {
+    /// # Safety
+    /// `context` must outlive the result.
+    unsafe fn of(context: pg_sys::MemoryContext) -> Self {
+        // SAFETY: as promised by the caller.
+        Self { outer: unsafe { pg_sys::MemoryContextSwitchTo(context) } }
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        // SAFETY: the context that was current before, which outlives the scan.
+        unsafe { pg_sys::MemoryContextSwitchTo(self.outer) };
+    }
 }
 
 /// Whether the tuple was deleted by a transaction that committed: it counts only because an old snapshot may see it.

@@ -101,17 +101,12 @@ impl Store<OsFs> {
         Self::with_fs(OsFs::open(&config.root, config.create_root)?, config)
     }
 
-    /// As [`open`](Self::open), with what this process learnt of the same store before: it spares the fsync of
-    /// directories that are durable already.
+    /// As [`open`](Self::open), with what this process learnt of the same store before.
     ///
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_knowing(config: Config, knowledge: Knowledge) -> Result<Self> {
-        let store = Self::open(config)?;
-        if knowledge.origin == Some(store.origin()) {
-            *store.durable() = knowledge.durable;
-        }
-        Ok(store)
+        Ok(Self::open(config)?.knowing(knowledge))
     }
 }
 
@@ -137,6 +132,16 @@ impl<F: Fs> Store<F> {
             sync_point: Mutex::default(),
             owner_checked: AtomicBool::new(false),
         })
+    }
+
+    /// Takes up what this process learnt of the same store before, which spares the fsync of directories that are
+    /// durable already. What was learnt of another store is dropped.
+    #[must_use]
+    pub fn knowing(self, knowledge: Knowledge) -> Self {
+        if knowledge.origin == Some(self.origin()) {
+            *self.durable() = knowledge.durable;
+        }
+        self
     }
 
     /// Closes the store and keeps what was learnt of it.

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::{Error, Result};
 use super::fs::{Fs, FsFile};
-use super::layout::{PayloadId, Shard, TRASH};
+use super::layout::{Shard, TRASH};
 use super::pending::{Collected, Origin, Pending};
-use super::{Store, found, parent};
+use super::{Store, parent};
 
 /// From this many files on, one syncfs takes the place of an fdatasync for each file and an fsync for each
 /// directory.
@@ -125,22 +125,6 @@ impl<F: Fs> Store<F> {
             written.file.sync_data().map_err(|e| Error::sync(self.live_path(&written.id), e))?;
         }
         self.sync_dirs(leaves, Known::Trust, interrupts)
-    }
-
-    /// Makes one LIVE file durable at once, with its directories: for a payload that outlived, in a variable, the
-    /// transaction that wrote it and did not commit (I1).
-    ///
-    /// # Errors
-    /// `NotFound`, `Io`, `Sync`.
-    pub fn make_durable(&self, id: &PayloadId) -> Result<()> {
-        if !self.config.fsync {
-            return Ok(());
-        }
-        let live = self.live(id);
-        let file = found(self.fs.open(&live)).map_err(self.io("open file", &live))?;
-        let file = file.ok_or_else(|| Error::NotFound { uuid: id.uuid, path: self.live_path(id) })?;
-        file.sync_data().map_err(|e| Error::sync(self.live_path(id), e))?;
-        self.sync_dirs([self.in_database(&id.shard().path())], Known::Ignore, &mut || ())
     }
 
     /// Makes the moves durable: TRASH, and each directory that lost a file, once.

@@ -12,23 +12,21 @@ pub struct Held {
     pub young: u64,
 }
 
-/// Everything in this cluster that has an xmin or a transaction id, the oldest first. The session that asks is told
-/// apart: its own snapshot is as old as its transaction.
+/// The oldest of everything else in this cluster that has an xmin or a transaction id.
 const HOLDERS: &str = "
     SELECT holder FROM (
-        SELECT CASE WHEN pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() THEN 'this session''s own transaction'
-                    ELSE pg_catalog.format('process %s (%s, %s)', pid, backend_type, COALESCE(state, 'active')) END AS holder,
-               GREATEST(pg_catalog.age(backend_xid), pg_catalog.age(backend_xmin)) AS age,
-               pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() AS own
+        SELECT pg_catalog.format('process %s (%s, %s)', pid, backend_type, COALESCE(state, 'active')) AS holder,
+               GREATEST(pg_catalog.age(backend_xid), pg_catalog.age(backend_xmin)) AS age
           FROM pg_catalog.pg_stat_activity
+         WHERE pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()
         UNION ALL
-        SELECT pg_catalog.format('replication slot %s', slot_name), pg_catalog.age(xmin), false
+        SELECT pg_catalog.format('replication slot %s', slot_name), pg_catalog.age(xmin)
           FROM pg_catalog.pg_replication_slots
         UNION ALL
-        SELECT pg_catalog.format('prepared transaction %s', pg_catalog.quote_literal(gid)), pg_catalog.age(transaction), false
+        SELECT pg_catalog.format('prepared transaction %s', pg_catalog.quote_literal(gid)), pg_catalog.age(transaction)
           FROM pg_catalog.pg_prepared_xacts) AS holders
      WHERE age IS NOT NULL
-     ORDER BY own, age DESC
+     ORDER BY age DESC
      LIMIT 5";
 
 /// Says in a NOTICE what is held back and by whom; nothing if nothing is held.
@@ -39,17 +37,20 @@ pub fn notice(held: &Held) -> Result<(), ErrorReport> {
     let holders = Spi::connect(|client| {
         client.select(HOLDERS, None, &[])?.map(|row| row.get::<String>(1)).collect::<Result<Vec<_>, _>>()
     });
-    let holders = holders.map_err(|error| error::internal(error.to_string()))?;
-    let holders = holders.into_iter().flatten().collect::<Vec<_>>();
+    let mut holders: Vec<_> =
+        holders.map_err(|error| error::internal(error.to_string()))?.into_iter().flatten().collect();
+    if holders.is_empty() {
+        holders.push("the transaction that runs the vacuum".to_string());
+    }
     error::report(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, "some payload files cannot be judged yet")
         .set_detail(format!(
-            "{} references are in deleted rows that an old snapshot may still see, and {} files are of transactions \
-             that began after the oldest running one. The oldest: {}.",
+            "References in deleted rows that an old snapshot may still see: {}. Files of transactions that have not \
+             ended, or that began after the oldest of those: {}. Held by, the oldest first: {}.",
             held.references,
             held.young,
             holders.join(", ")
         ))
-        .set_hint("They can go when these transactions have ended.")
+        .set_hint("They can be collected when these have ended.")
         .report(PgLogLevel::NOTICE);
     Ok(())
 }

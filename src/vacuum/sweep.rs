@@ -176,10 +176,10 @@ impl Show {
 impl Act for Show {
     fn trash(&mut self, store: &FileStore, id: &PayloadId) -> Result<(), ErrorReport> {
         let len = store.size(id)?;
-        let reason = if xact::committed(id.birth) {
-            "no row refers to it any more"
-        } else {
+        let reason = if xact::did_not_commit(id.birth) {
             "the transaction that wrote it did not commit"
+        } else {
+            "no row refers to it any more"
         };
         self.row("trash", id, len, reason);
         Ok(())

@@ -5,6 +5,7 @@
 mod crash;
 mod durability;
 mod faults;
+mod knowledge;
 mod layout;
 mod listing;
 mod memfs;
