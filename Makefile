@@ -9,7 +9,7 @@ PG_CONFIG ?= $(shell command -v pg_config || echo /usr/lib/postgresql/15/bin/pg_
 CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 
 # One spelling for one installation (Debian's /usr/bin/pg_config is a wrapper): another path would mean another build.
-pg_config := $(PG_CONFIG)
+pg_config := $(or $(PG_CONFIG),pg_config)
 pg_config := $(or $(wildcard $(shell $(pg_config) --bindir 2>/dev/null)/pg_config),$(pg_config))
 pg_version := $(shell $(pg_config) --version 2>/dev/null)
 pg_major := $(shell echo '$(pg_version)' | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p')
@@ -20,6 +20,13 @@ pg_regress := $(dir $(shell $(pg_config) --pgxs 2>/dev/null))../../src/test/regr
 target := $(or $(CARGO_TARGET_DIR),target)/pg$(pg_major)
 cargo := CARGO_TARGET_DIR=$(target) PGRX_PG_CONFIG_PATH=$(pg_config) PG_CONFIG=$(pg_config) $(CARGO)
 features := --locked --no-default-features --features pg$(pg_major)
+
+# The server tests are a client, the same for every major version: CLIENT names the installation whose build of it is
+# used, so that a second major version costs no second one.
+CLIENT ?= $(pg_config)
+client_major := $(shell $(CLIENT) --version 2>/dev/null | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p')
+client := CARGO_TARGET_DIR=$(or $(CARGO_TARGET_DIR),target)/pg$(client_major) PGRX_PG_CONFIG_PATH=$(CLIENT) \
+	PG_CONFIG=$(pg_config) $(CARGO) test --locked --no-default-features --features pg$(client_major) --test server
 
 library := $(target)/release/librbytea.so
 stamp := $(target)/pg_version
@@ -112,10 +119,10 @@ ifneq ($(core_tests),)
 	$(cargo) test $(features) $(addprefix --test ,$(core_tests)) -- $(TESTS)
 endif
 
-# The optimised build that users get, and a client of the same profile: nothing is compiled twice.
+# Against the optimised build, the one that users get.
 .PHONY: server-test
 server-test: install-for-tests
-	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),2) $(cargo) test --release $(features) --test server -- $(TESTS)
+	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),2) $(client) -- $(TESTS)
 
 # The database contrib_regression of the server that PGHOST, PGPORT and PGUSER name is created anew.
 .PHONY: installcheck
@@ -150,7 +157,7 @@ run-demo: install-for-tests
 
 .PHONY: bench
 bench: $(stamp)
-	@if [ -d benches ]; then $(cargo) bench $(features); else echo 'there is no benchmark yet'; fi
+	$(cargo) bench $(features) --bench store
 
 .PHONY: clean
 clean:

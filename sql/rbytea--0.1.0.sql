@@ -104,7 +104,8 @@ CREATE OPERATOR || (FUNCTION = rbytea_cat, LEFTARG = rbytea, RIGHTARG = rbytea);
 COMMENT ON OPERATOR || (rbytea, rbytea) IS 'concatenate';
 
 -- What bytea has too. These live in pg_catalog because SQL's own syntax, as in substring(x FROM 1 FOR 10), looks only
--- there; elsewhere it would find the functions of bytea, which read the whole payload. ---------------------------------
+-- there; elsewhere it would find the functions of bytea, which read the whole payload. (There is no sha256: PostgreSQL has
+-- only one, and with a second one an untyped literal or parameter would fit both.) ---------------------------------
 
 CREATE FUNCTION pg_catalog.length(@extschema@.rbytea) RETURNS integer
 AS 'MODULE_PATHNAME', 'rbytea_length_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
@@ -133,10 +134,6 @@ COMMENT ON FUNCTION pg_catalog.substr(@extschema@.rbytea, integer) IS 'extract p
 CREATE FUNCTION pg_catalog.md5(@extschema@.rbytea) RETURNS text
 AS 'MODULE_PATHNAME', 'rbytea_md5sum_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 1000;
 COMMENT ON FUNCTION pg_catalog.md5(@extschema@.rbytea) IS 'MD5 hash of the payload, in constant memory';
-
-CREATE FUNCTION pg_catalog.sha256(@extschema@.rbytea) RETURNS bytea
-AS 'MODULE_PATHNAME', 'rbytea_sha256_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 1000;
-COMMENT ON FUNCTION pg_catalog.sha256(@extschema@.rbytea) IS 'SHA-256 hash of the payload, in constant memory';
 
 -- One value and its file ----------------------------------------------------------------------------------------------
 

@@ -98,3 +98,17 @@ pub fn relation_name(relid: pg_sys::Oid) -> Option<String> {
         })
     }
 }
+
+/// Whether a type exists now, whatever older snapshots see.
+pub fn type_exists(type_oid: pg_sys::Oid) -> bool {
+    // SAFETY: a syscache lookup with the key column of TYPEOID.
+    unsafe {
+        pg_sys::SearchSysCacheExists(
+            pg_sys::SysCacheIdentifier::TYPEOID as i32,
+            pg_sys::Datum::from(type_oid),
+            pg_sys::Datum::null(),
+            pg_sys::Datum::null(),
+            pg_sys::Datum::null(),
+        )
+    }
+}

@@ -2,7 +2,7 @@
 //! written into palloc memory once. Relies on value.rs for the layout.
 
 use crate::error;
-use crate::value::{self, EXTERNAL_LEN, Value};
+use crate::value::{self, EXTERNAL_LEN, MAX_BYTEA, MAX_INLINE, Value};
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::Datum;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -10,13 +10,6 @@ use pgrx::pgrx_sql_entity_graph::impl_sql_translatable;
 use pgrx::{FromDatum, pg_sys, set_varsize_4b, vardata_any, varsize_any_exhdr};
 
 use crate::store::Payload;
-
-/// Longest payload that fits a datum of this type: PostgreSQL allocates at most 1 GiB - 1 byte at once, of which the
-/// varlena header takes 4 and the version 1.
-pub const MAX_INLINE: u64 = 0x3fff_ffff - 4 - 1;
-
-/// Longest payload that fits a bytea datum.
-pub const MAX_BYTEA: u64 = 0x3fff_ffff - 4;
 
 /// An argument of type rbytea, not yet detoasted.
 #[derive(Clone, Copy)]

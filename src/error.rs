@@ -1,7 +1,7 @@
 //! The one place that turns what went wrong into an SQL error: SQLSTATE, message, DETAIL and HINT.
 
 use crate::store;
-use crate::value::{NegativeLength, ValueError};
+use crate::value::{MAX_INLINE, NegativeLength, ValueError};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
 
@@ -67,10 +67,7 @@ pub fn report(code: PgSqlErrorCode, message: impl Into<String>) -> ErrorReport {
 #[track_caller]
 pub fn too_large(len: u64) -> ErrorReport {
     report(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, "payload is too large for one value")
-        .set_detail(format!(
-            "The payload has {len} bytes; a value in memory holds at most {}.",
-            crate::datum::MAX_INLINE
-        ))
+        .set_detail(format!("The payload has {len} bytes; a value in memory holds at most {}.", MAX_INLINE))
         .set_hint("Read it in parts with substring().")
 }
 

@@ -104,31 +104,24 @@ fn externalize(new: &Rbytea, old: Option<Rbytea>) -> Result<Option<RbyteaResult>
             {
                 return Ok(None);
             }
-            if settle(&payload)? {
-                return Ok(None);
-            }
-            Ok(Some(RbyteaResult::external(&xact::copy_payload(&payload)?)?))
+            ensure_live(&payload)?;
+            Ok(None)
         }
     }
 }
 
 /// A reference that was copied, or kept in a variable, may have outlived the row it came from: its file must be in
-/// LIVE, and is brought back from TRASH if need be (I7). False if it has outlived even the transaction that wrote it
-/// and was rolled back: that one never made the file durable, and whether the disk has it cannot be found out later
-/// (I1), so the row needs a file of its own.
-fn settle(payload: &Payload) -> Result<bool, ErrorReport> {
+/// LIVE, and is brought back from TRASH if need be (I7).
+fn ensure_live(payload: &Payload) -> Result<(), ErrorReport> {
     // SAFETY: reads the transaction state; the transaction's own files cannot have been moved.
     let own = unsafe { pg_sys::GetTopFullTransactionIdIfAny() }.value;
     if payload.id.birth == own {
-        return Ok(true);
-    }
-    if xact::did_not_commit(payload.id.birth) {
-        return Ok(false);
+        return Ok(());
     }
     xact::with_store(|store| match store.restore(&payload.id)? {
-        Restored::WasLive | Restored::Restored => Ok(true),
+        Restored::WasLive | Restored::Restored => Ok(()),
         // Opening it says what was looked for and where.
-        Restored::Missing => store.open_payload(payload).map(|_| true).map_err(ErrorReport::from),
+        Restored::Missing => store.open_payload(payload).map(drop).map_err(ErrorReport::from),
     })
 }
 
@@ -138,7 +131,7 @@ fn settle(payload: &Payload) -> Result<bool, ErrorReport> {
 fn rbytea_settled(value: Rbytea) -> Result<bool, ErrorReport> {
     match value.peek()? {
         Peek::Inline(len) => Ok(len < settings::external_threshold()),
-        Peek::External(payload) => settle(&payload),
+        Peek::External(payload) => ensure_live(&payload).map(|()| true),
     }
 }
 

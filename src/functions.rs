@@ -73,16 +73,6 @@ fn rbytea_sha256sum(value: Rbytea) -> Result<String, ErrorReport> {
     Ok(hex(&payload_hash::<Sha256>(&value)?))
 }
 
-/// sha256: SHA-256 of the payload as bytea.
-#[pg_extern]
-fn rbytea_sha256(value: Rbytea) -> Result<ByteaResult, ErrorReport> {
-    let hash = payload_hash::<Sha256>(&value)?;
-    ByteaResult::fill(hash.len() as u64, |buffer| {
-        buffer.copy_from_slice(&hash);
-        Ok(())
-    })
-}
-
 /// MD5 of the stored file; NULL while the payload is in the row.
 #[pg_extern]
 fn rbytea_md5store(value: Rbytea) -> Result<Option<String>, ErrorReport> {

@@ -98,11 +98,15 @@ pub fn store(relid: pg_sys::Oid, source: &Source, extension: &Extension) -> Resu
     let settled = extension.qualified("rbytea_settled")?;
     let assignments = table.columns.iter().map(|column| format!("{column} = {column}")).collect::<Vec<_>>();
     let unsettled = table.columns.iter().map(|column| format!("NOT {settled}({column})")).collect::<Vec<_>>();
-    let update =
-        format!("UPDATE ONLY {} SET {} WHERE {}", table.name, assignments.join(", "), unsettled.join(" OR "));
+    let (name, unsettled) = (&table.name, unsettled.join(" OR "));
+    let any = format!("SELECT EXISTS (SELECT FROM ONLY {name} WHERE {unsettled})");
+    let update = format!("UPDATE ONLY {name} SET {} WHERE {unsettled}", assignments.join(", "));
     as_owner(table.owner, || {
-        // A published table without a replica identity takes no UPDATE. Its rows stay as they are: complete, only large.
-        in_subtransaction(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, &table.name, || {
+        let any = Spi::get_one::<bool>(&any).map_err(|error| error::internal(error.to_string()))?;
+        if any != Some(true) {
+            return Ok(());
+        }
+        unless_published(&table.name, || {
             Spi::run(&update).map_err(|error| error::internal(error.to_string()))
         })
     })
@@ -192,12 +196,18 @@ unsafe fn set_locally(name: &CStr, value: &CStr, context: pg_sys::GucContext::Ty
     }
 }
 
-/// Runs `work` in a subtransaction of its own. An error with the SQLSTATE `tolerated` undoes it and becomes a WARNING;
-/// any other error goes on its way.
-fn in_subtransaction(
-    tolerated: PgSqlErrorCode,
+/// What an UPDATE of a published table is refused with: no replica identity, or a row filter or column list that does not
+/// fit it (CheckCmdReplicaIdentity in PostgreSQL's execReplication.c).
+const REFUSED_BY_PUBLICATION: [PgSqlErrorCode; 2] = [
+    PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+    PgSqlErrorCode::ERRCODE_INVALID_COLUMN_REFERENCE,
+];
+
+/// Runs an UPDATE in a subtransaction of its own. If a publication refuses it, the rows stay as they are, complete and
+/// only large, and a WARNING says so; any other error goes on its way.
+fn unless_published(
     table: &str,
-    work: impl FnOnce() -> Result<(), ErrorReport> + std::panic::UnwindSafe + std::panic::RefUnwindSafe,
+    update: impl FnOnce() -> Result<(), ErrorReport> + std::panic::UnwindSafe + std::panic::RefUnwindSafe,
 ) -> Result<(), ErrorReport> {
     // SAFETY: the pattern of PL/pgSQL's exception blocks: the subtransaction is released or rolled back in this
     // function, and memory context and resource owner are put back in both cases.
@@ -210,25 +220,30 @@ fn in_subtransaction(
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
         pg_sys::MemoryContextSwitchTo(memory);
         PgTryBuilder::new(move || {
-            error::or_raise(work());
+            error::or_raise(update());
             pg_sys::ReleaseCurrentSubTransaction();
             back();
         })
-        .catch_when(tolerated, move |caught| {
+        .catch_others(move |caught| {
+            let (code, reason) = match &caught {
+                CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
+                    (report.sql_error_code(), report.message().to_string())
+                }
+                CaughtError::RustPanic { .. } => caught.rethrow(),
+            };
+            if !REFUSED_BY_PUBLICATION.contains(&code) {
+                caught.rethrow();
+            }
             pg_sys::RollbackAndReleaseCurrentSubTransaction();
             back();
-            let reason = match &caught {
-                CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
-                    report.message().to_string()
-                }
-                CaughtError::RustPanic { ereport, .. } => ereport.message().to_string(),
-            };
-            error::report(tolerated, format!("payloads of table {table} stay in their rows"))
-                .set_detail(format!("{reason}."))
-                .set_hint("They are complete, only large; an UPDATE of the column stores them.")
-                .report(PgLogLevel::WARNING);
+            error::report(
+                PgSqlErrorCode::ERRCODE_WARNING,
+                format!("payloads of table {table} stay in their rows"),
+            )
+            .set_detail(format!("{reason}."))
+            .set_hint("They are complete, only large; an UPDATE of the column stores them.")
+            .report(PgLogLevel::WARNING);
         })
-        .catch_others(|caught| caught.rethrow())
         .execute();
     }
     Ok(())

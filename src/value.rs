@@ -16,6 +16,11 @@ pub const INLINE: u8 = 0x01;
 pub const EXTERNAL: u8 = 0x02;
 /// Length of an external value in bytes.
 pub const EXTERNAL_LEN: usize = 68;
+/// Longest payload that fits a datum of this type: PostgreSQL allocates at most 1 GiB - 1 byte at once, of which the
+/// varlena header takes 4 and the version byte 1.
+pub const MAX_INLINE: u64 = MAX_BYTEA - 1;
+/// Longest payload that fits a bytea datum.
+pub const MAX_BYTEA: u64 = 0x3fff_ffff - 4;
 /// Bit 0 of an external value's flags: the file is encrypted with the key `key_id`.
 const FLAG_ENCRYPTED: u8 = 0b0000_0001;
 

@@ -18,7 +18,7 @@ struct Session {
     store: Option<FileStore>,
     /// What outlives the store's closing: directories that are known to be durable.
     knowledge: Option<Knowledge>,
-    /// The files that the current transaction has written.
+    /// The files that the current transaction has written, and those that its procedure has written and rolled back.
     pending: Pending<OsFs>,
 }
 
@@ -52,32 +52,6 @@ pub fn store_payload(payload: &[u8]) -> Result<Payload, ErrorReport> {
             check_for_interrupts!();
             writer.write(chunk)?;
         }
-        Ok(writer.finish(&mut session.pending)?)
-    })
-}
-
-/// Copies a stored payload into a file of the current transaction, in constant memory. The copy has the same bytes or
-/// there is an error.
-pub fn copy_payload(payload: &Payload) -> Result<Payload, ErrorReport> {
-    // SAFETY: as in store_payload.
-    let birth = unsafe { pg_sys::GetTopFullTransactionId() }.value;
-    with_session(|session| {
-        let store = open(&mut session.store, &mut session.knowledge)?;
-        let reader = store.open_payload(payload)?;
-        let mut verifier = reader.verifier();
-        let mut writer = store.create(birth)?;
-        let mut buffer = vec![0; CHUNK.min(usize::try_from(payload.len).unwrap_or(CHUNK))];
-        let mut offset = 0;
-        while offset < payload.len {
-            check_for_interrupts!();
-            let want = (payload.len - offset).min(buffer.len() as u64);
-            let chunk = &mut buffer[..want as usize];
-            reader.read_at(offset, chunk)?;
-            verifier.update(chunk);
-            writer.write(chunk)?;
-            offset += want;
-        }
-        verifier.finish()?;
         Ok(writer.finish(&mut session.pending)?)
     })
 }
@@ -141,6 +115,7 @@ extern "C-unwind" fn xact_callback(event: pg_sys::XactEvent::Type, _arg: *mut c_
             }
         }
         pg_sys::XactEvent::XACT_EVENT_PARALLEL_PRE_COMMIT => {}
+        pg_sys::XactEvent::XACT_EVENT_ABORT if in_procedure() => close(),
         // COMMIT, ABORT, PREPARE and their parallel twins: forget, and never raise.
         _ => forget(),
     }
@@ -159,14 +134,35 @@ fn sync() -> Result<(), ErrorReport> {
     })
 }
 
-/// Nothing is unlinked (I5): a variable may outlive the transaction and still be stored.
+/// Whether a procedure is ending the transaction and will go on in the next one. Its variables may hold payloads of a
+/// transaction that it rolls back and store them later, anywhere; so those stay pending and are made durable with the
+/// next commit (I1).
+fn in_procedure() -> bool {
+    // SAFETY: plain reads. A portal is active while it runs; errors that reach the top have reset it before the abort.
+    // A background worker may call a procedure without a portal, and ends with the first error that reaches its top.
+    unsafe {
+        !pg_sys::ActivePortal.is_null()
+            || (!pg_sys::MyBgworkerEntry.is_null() && pg_sys::SPI_inside_nonatomic_context())
+    }
+}
+
+/// Nothing is unlinked (I5): a variable may outlive a subtransaction and still be stored.
 fn forget() {
     SESSION.with(|session| {
         if let Ok(mut session) = session.try_borrow_mut() {
             session.pending.forget();
-            if let Some(store) = session.store.take() {
-                session.knowledge = Some(store.into_knowledge());
-            }
+        }
+    });
+    close();
+}
+
+/// The store is closed between transactions.
+fn close() {
+    SESSION.with(|session| {
+        if let Ok(mut session) = session.try_borrow_mut()
+            && let Some(store) = session.store.take()
+        {
+            session.knowledge = Some(store.into_knowledge());
         }
     });
 }

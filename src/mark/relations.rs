@@ -7,11 +7,21 @@ use crate::error;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::collections::HashSet;
 
-/// pg_depend (catalog/pg_depend.h): its OID, the OID of its index over what is depended on, and its columns.
+/// pg_depend (catalog/pg_depend.h).
 const DEPEND: pg_sys::Oid = pg_sys::Oid::from_u32(2608);
-const DEPEND_REFERENCE_INDEX: pg_sys::Oid = pg_sys::Oid::from_u32(2674);
-const REFCLASSID: pg_sys::AttrNumber = 4;
-const REFOBJID: pg_sys::AttrNumber = 5;
+
+/// An index of pg_depend with the columns of its first two keys.
+struct Index {
+    oid: pg_sys::Oid,
+    columns: [pg_sys::AttrNumber; 2],
+}
+
+/// Over what depends: classid, objid.
+const DEPENDER: Index = Index { oid: pg_sys::Oid::from_u32(2673), columns: [1, 2] };
+/// Over what is depended on: refclassid, refobjid.
+const REFERENCE: Index = Index { oid: pg_sys::Oid::from_u32(2674), columns: [4, 5] };
+/// pg_depend.deptype of an object that is part of the implementation of another one.
+const DEPENDENCY_INTERNAL: std::ffi::c_char = b'i' as std::ffi::c_char;
 
 /// The fixed part of a pg_depend row.
 #[repr(C)]
@@ -120,32 +130,43 @@ fn is_scanned(relid: pg_sys::Oid) -> bool {
 /// Follows pg_depend from the type to all types made of it, to the relations with such columns, to their row types,
 /// and on from there.
 fn search(rbytea: pg_sys::Oid) -> Search {
-    let (mut relations, mut types) = (HashSet::new(), HashSet::from([rbytea]));
-    let mut nested = false;
-    let mut open = vec![(pg_sys::TypeRelationId, rbytea)];
-    while let Some((class, object)) = open.pop() {
-        for dependent in dependents(class, object) {
+    let mut search = Search { relations: HashSet::new(), types: HashSet::from([rbytea]), nested: false };
+    let mut open = vec![rbytea];
+    while let Some(type_oid) = open.pop() {
+        for dependent in depend(&REFERENCE, pg_sys::TypeRelationId, type_oid) {
             if dependent.classid == pg_sys::TypeRelationId {
-                if types.insert(dependent.objid) {
-                    open.push((dependent.classid, dependent.objid));
-                }
+                open.extend(search.types.insert(dependent.objid).then_some(dependent.objid));
             } else if dependent.classid == pg_sys::RelationRelationId
-                // A relation that depends on another one is its index, its view or its sequence.
-                && class == pg_sys::TypeRelationId
-                && relations.insert(dependent.objid)
+                && search.relations.insert(dependent.objid)
             {
-                nested |= object != rbytea;
-                open.push((dependent.classid, dependent.objid));
+                search.nested |= type_oid != rbytea;
+                for row_type in row_types(dependent.objid) {
+                    open.extend(search.types.insert(row_type).then_some(row_type));
+                }
             }
         }
     }
-    Search { relations, types, nested }
+    search
 }
 
-/// The objects that depend on an object, by every row of pg_depend that is not dead to everyone.
-fn dependents(class: pg_sys::Oid, object: pg_sys::Oid) -> Vec<Depend> {
+/// The type of a relation's rows. A table's depends on the table, but a stand-alone composite type is depended on by
+/// the relation that describes it (GenerateTypeDependencies in PostgreSQL's pg_type.c).
+fn row_types(relid: pg_sys::Oid) -> impl Iterator<Item = pg_sys::Oid> {
+    let of_table = depend(&REFERENCE, pg_sys::RelationRelationId, relid)
+        .into_iter()
+        .filter(|row| row.classid == pg_sys::TypeRelationId)
+        .map(|row| row.objid);
+    let of_composite = depend(&DEPENDER, pg_sys::RelationRelationId, relid)
+        .into_iter()
+        .filter(|row| row.refclassid == pg_sys::TypeRelationId && row.deptype == DEPENDENCY_INTERNAL)
+        .map(|row| row.refobjid);
+    of_table.chain(of_composite)
+}
+
+/// The rows of pg_depend with these keys, each that is not dead to everyone.
+fn depend(index: &Index, class: pg_sys::Oid, object: pg_sys::Oid) -> Vec<Depend> {
     let mut found = Vec::new();
-    // SAFETY: a scan of pg_depend by the index that serves the two keys; rows have the layout of Depend. The snapshot
+    // SAFETY: a scan of pg_depend by an index that serves the two keys; rows have the layout of Depend. The snapshot
     // outlives the scan, and GlobalVisTestFor returns a static of the process.
     unsafe {
         let depend = pg_sys::table_open(DEPEND, pg_sys::AccessShareLock as i32);
@@ -155,7 +176,7 @@ fn dependents(class: pg_sys::Oid, object: pg_sys::Oid) -> Vec<Depend> {
             ..Default::default()
         };
         let mut keys: [pg_sys::ScanKeyData; 2] = [Default::default(); 2];
-        for (key, (column, value)) in keys.iter_mut().zip([(REFCLASSID, class), (REFOBJID, object)]) {
+        for (key, (column, value)) in keys.iter_mut().zip(index.columns.into_iter().zip([class, object])) {
             pg_sys::ScanKeyInit(
                 key,
                 column,
@@ -164,14 +185,7 @@ fn dependents(class: pg_sys::Oid, object: pg_sys::Oid) -> Vec<Depend> {
                 pg_sys::Datum::from(value),
             );
         }
-        let scan = pg_sys::systable_beginscan(
-            depend,
-            DEPEND_REFERENCE_INDEX,
-            true,
-            &mut snapshot,
-            2,
-            keys.as_mut_ptr(),
-        );
+        let scan = pg_sys::systable_beginscan(depend, index.oid, true, &mut snapshot, 2, keys.as_mut_ptr());
         loop {
             let tuple = pg_sys::systable_getnext(scan);
             if tuple.is_null() {

@@ -1,9 +1,9 @@
 //! From a datum to the references in it, through domains, arrays, composite types, ranges and multiranges.
 
 use super::relations::Relations;
-use crate::compat;
 use crate::datum::{Peek, Rbytea};
 use crate::store::Payload;
+use crate::{catalog, compat};
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use std::collections::HashMap;
@@ -22,6 +22,8 @@ enum Shape {
     Range(*mut pg_sys::TypeCacheEntry),
     /// With the cache entry of its range type.
     Multirange(*mut pg_sys::TypeCacheEntry),
+    /// Dropped: statistics of a dropped table may still be there, but nobody can read a value of such a type.
+    Gone,
 }
 
 /// Takes datums apart; remembers the shape of each type it meets.
@@ -70,6 +72,7 @@ impl<'a> Walker<'a> {
                     }
                     Ok(())
                 }
+                Shape::Gone => Ok(()),
                 Shape::Domain(base) => self.walk(datum, base, visit),
                 Shape::Array => self.array(datum, visit),
                 Shape::Composite => self.composite(datum, visit),
@@ -99,6 +102,9 @@ impl<'a> Walker<'a> {
             }
             // SAFETY: lookups in the system caches; cache entries live as long as the process.
             unsafe {
+                if !catalog::type_exists(type_oid) {
+                    return Shape::Gone;
+                }
                 let base = pg_sys::getBaseType(type_oid);
                 match pg_sys::get_typtype(type_oid) as u8 {
                     b'd' => Shape::Domain(base),
@@ -131,7 +137,7 @@ impl<'a> Walker<'a> {
         unsafe {
             let array: *mut pg_sys::ArrayType = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast();
             let element = (*array).elemtype;
-            if !self.relations.leads_to_value(element) {
+            if !self.relations.leads_to_value(element) || matches!(self.shape(element), Shape::Gone) {
                 return Ok(());
             }
             let (mut len, mut by_value, mut align) = (0, false, 0);

@@ -13,7 +13,7 @@ use crate::mark::{self, Mark};
 use crate::{compat, error, xact};
 use history::Run;
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{PgSqlErrorCode, pg_extern, pg_sys};
+use pgrx::{PgLogLevel, PgSqlErrorCode, pg_extern, pg_sys};
 use sweep::{Carry, Show, Sweep};
 
 /// Moves payload files that no tuple refers to into TRASH, and back what a tuple does refer to. Returns the number of
@@ -87,6 +87,17 @@ fn begin(extension: &Extension) -> Result<(RunSnapshot, Mark), ErrorReport> {
         .set_detail("The server may remove rows that a snapshot still sees, and with them the last reference to a file.")
         .set_hint("Set old_snapshot_threshold to -1 and restart the server."));
     }
+    // SAFETY: reads the transaction's state.
+    if unsafe { pg_sys::GetTopTransactionIdIfAny() } != pg_sys::InvalidTransactionId {
+        return Err(error::report(
+            PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
+            "the vacuum cannot run in a transaction that has already written",
+        )
+        .set_detail(
+            "A table that this transaction has truncated, dropped or rewritten comes back if it rolls back.",
+        )
+        .set_hint("Commit first."));
+    }
     history::lock(extension)?;
     let snapshot = RunSnapshot::take();
     let mark = mark::mark(extension, &snapshot)?;
@@ -104,7 +115,17 @@ struct Swept {
 /// Judges the whole store below `upper` and hands every move to `act`.
 fn sweep(upper: u64, mark: Mark, act: &mut dyn sweep::Act) -> Result<Swept, ErrorReport> {
     let Mark { keys, relations, tuples, held } = mark;
-    let Sweep { files, young } = sweep::whole_store(upper, keys, act)?;
+    let Sweep { files, young, lost } = sweep::whole_store(upper, keys, act)?;
+    if lost > 0 {
+        error::report(
+            PgSqlErrorCode::ERRCODE_WARNING,
+            format!("{lost} payloads that rows refer to are neither in the store nor in TRASH"),
+        )
+        .set_hint(
+            "Restore their files from a backup of the store; a database made from a template never had them.",
+        )
+        .report(PgLogLevel::WARNING);
+    }
     Ok(Swept { relations, tuples, files, held: holders::Held { references: held, young } })
 }
 

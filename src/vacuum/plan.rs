@@ -2,7 +2,7 @@
 //! move comes out. Relies on both sides coming in the same order, so it needs memory for one directory only.
 #![forbid(unsafe_code)]
 
-use crate::store::PayloadId;
+use crate::store::{PayloadId, Shard};
 
 /// What the mark remembers of a reference: 48 bits of the birth (its era, the name of the top directory) and 80 bits of
 /// the uuid. Two payloads that agree in all of them would keep each other from being collected; none is ever lost.
@@ -17,6 +17,13 @@ impl MarkKey {
         key[..6].copy_from_slice(&(id.birth >> 16).to_be_bytes()[2..]);
         key[6..].copy_from_slice(&id.uuid.as_bytes()[..10]);
         Self(key)
+    }
+
+    /// The directory of the payload.
+    pub fn shard(&self) -> Shard {
+        let mut era = [0; 8];
+        era[2..].copy_from_slice(&self.0[..6]);
+        Shard { era: u64::from_be_bytes(era), byte: self.0[6] }
     }
 }
 

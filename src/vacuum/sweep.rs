@@ -7,7 +7,7 @@ use crate::store::{FileStore, Moves, PayloadId, Restored, Trashed};
 use crate::xact;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{IntoDatum, check_for_interrupts, pg_sys};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::SystemTime;
 
 /// Marked payloads that are not in LIVE and are looked for in TRASH at once: 16 bytes each.
@@ -31,6 +31,8 @@ pub struct Sweep {
     pub files: u64,
     /// Files that are too young to be judged.
     pub young: u64,
+    /// Payloads that a tuple refers to and that are neither in LIVE nor in TRASH.
+    pub lost: u64,
 }
 
 /// Judges every file of the database.
@@ -38,7 +40,7 @@ pub fn whole_store(upper: u64, keys: SortedKeys, act: &mut dyn Act) -> Result<Sw
     xact::with_store(|store| {
         let mut marks = Marks::new(keys);
         let mut missing = HashSet::new();
-        let mut sweep = Sweep { files: 0, young: 0 };
+        let mut sweep = Sweep { files: 0, young: 0, lost: 0 };
         let mut era = None;
         for shard in store.shards(0..=u64::MAX)? {
             check_for_interrupts!();
@@ -56,22 +58,23 @@ pub fn whole_store(upper: u64, keys: SortedKeys, act: &mut dyn Act) -> Result<Sw
             }
             missing.extend(verdict.missing);
             if missing.len() >= MISSING_AT_ONCE {
-                restore(store, &std::mem::take(&mut missing), act)?;
+                sweep.lost += restore(store, std::mem::take(&mut missing), act)?;
             }
         }
         if let Some(done) = era {
             finish_era(store, done, upper, act)?;
         }
         missing.extend(marks.missing_at_end());
-        restore(store, &missing, act)?;
+        sweep.lost += restore(store, missing, act)?;
         Ok(sweep)
     })
 }
 
-/// Brings back the marked payloads that are in TRASH, looking through it only if some are missing from LIVE.
-fn restore(store: &FileStore, missing: &HashSet<MarkKey>, act: &mut dyn Act) -> Result<(), ErrorReport> {
+/// Brings back the marked payloads that are in TRASH, looking through it only if some are missing from LIVE. Returns the
+/// number of those that are in neither.
+fn restore(store: &FileStore, mut missing: HashSet<MarkKey>, act: &mut dyn Act) -> Result<u64, ErrorReport> {
     if missing.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let mut found = Vec::new();
     store.list_trash(&mut |id, entry| {
@@ -82,9 +85,17 @@ fn restore(store: &FileStore, missing: &HashSet<MarkKey>, act: &mut dyn Act) -> 
     })?;
     for (id, len) in found {
         check_for_interrupts!();
+        missing.remove(&MarkKey::of(&id));
         act.restore(store, &id, len)?;
     }
-    Ok(())
+    // Somebody may have brought a file back after its directory was judged and before TRASH was read.
+    for shard in missing.iter().map(MarkKey::shard).collect::<BTreeSet<_>>() {
+        check_for_interrupts!();
+        for id in store.list_shard(shard)?.payloads {
+            missing.remove(&MarkKey::of(&id));
+        }
+    }
+    Ok(missing.len() as u64)
 }
 
 /// Only an era that no running transaction can write to is done for good.
