@@ -232,9 +232,10 @@ impl<'w> Actor<'w> {
         self.try_statement(sql, &shown, async |session| session.client().query(sql, params).await)
     }
 
-    /// COPY … FROM STDIN; the number of rows.
+    /// COPY … FROM STDIN; the number of rows. A session whose COPY was refused starts anew: with some errors
+    /// tokio-postgres loses track of the protocol.
     pub fn copy_in(&mut self, sql: &str, data: &[u8]) -> Done<u64> {
-        self.try_statement(sql, &format!("({} bytes)", data.len()), async |session| {
+        let copied = self.try_statement(sql, &format!("({} bytes)", data.len()), async |session| {
             let sink = session.client().copy_in(sql).await?;
             pin_mut!(sink);
             for chunk in data.chunks(1 << 16) {
@@ -244,7 +245,8 @@ impl<'w> Actor<'w> {
                 }
             }
             sink.finish().await
-        })
+        });
+        copied.map_err(|trouble| if matches!(trouble, Trouble::Refused) { Trouble::Gone } else { trouble })
     }
 
     /// Runs what `sql` says for a table and for its twin; both have to count the same rows.
@@ -337,9 +339,10 @@ impl<'w> Actor<'w> {
         bytes
     }
 
-    /// A pair to write to, of those that `wanted` admits. One that was created on the way is locked against DROP.
+    /// A pair to write to, of those that `wanted` admits; in a transaction also one that was created on the way.
     pub fn pair(&mut self, wanted: impl Fn(&Pair) -> bool) -> Done<Pair> {
-        if self.chance(0.2)
+        if self.transaction.is_some()
+            && self.chance(0.2)
             && let Some(created) = self.created()?
             && wanted(&created)
         {
@@ -354,29 +357,21 @@ impl<'w> Actor<'w> {
         if self.chance(0.1) { Ok(Pair::shadow()) } else { self.pair(|_| true) }
     }
 
-    /// A pair that was created on the way.
+    /// A pair that was created on the way. In a transaction it is locked against DROP TABLE.
     pub fn created(&mut self) -> Done<Option<Pair>> {
-        let rows = self.rows(
-            "select substr(relname, 3)::int from pg_class where relname ~ '^x_[0-9]+$' order by 1",
-            &[],
-        )?;
-        let numbers: Vec<i32> = rows.iter().map(|row| row.get(0)).collect();
+        let created = "select substr(relname, 3)::int from pg_class where relname ~ '^x_[0-9]+$' order by 1";
+        let numbers: Vec<i32> = self.rows(created, &[])?.iter().map(|row| row.get(0)).collect();
         if numbers.is_empty() {
             return Ok(None);
         }
         let pair = Pair::created(self.one_of(&numbers));
-        let usual = std::mem::replace(&mut self.tolerates, &["42P01"]);
-        let locked = if self.transaction.is_some() {
-            self.run(&format!(
-                "lock table {}, {} in access share mode",
-                pair.on(Side::Real),
-                pair.on(Side::Twin)
-            ))
-        } else {
-            Ok(())
-        };
-        self.tolerates = usual;
-        locked.map(|()| Some(pair))
+        if self.transaction.is_some() {
+            let usual = std::mem::replace(&mut self.tolerates, &["42P01"]);
+            let (table, twin) = (pair.on(Side::Real), pair.on(Side::Twin));
+            self.run(&format!("lock table {table}, {twin} in access share mode"))?;
+            self.tolerates = usual;
+        }
+        Ok(Some(pair))
     }
 
     /// Ids of up to `most` rows, locked against all other sessions: what happens to a row happens to its twin too.

@@ -56,7 +56,8 @@ fn procedure(actor: &mut Actor<'_>) -> Done {
     for _ in 0..actor.below(4) {
         body += actor.one_of(&[
             "perform pg_sleep(0.02);",
-            "begin perform rvacuum(); exception when lock_not_available or deadlock_detected or object_not_in_prerequisite_state then null; end;",
+            "begin perform rvacuum(); exception when lock_not_available or deadlock_detected or object_not_in_prerequisite_state
+                or active_sql_transaction then null; end;",
             "commit;",
             "rollback;",
         ]);

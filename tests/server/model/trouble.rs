@@ -48,10 +48,8 @@ impl Tolerance {
         } else if code == CANCELED && self.disturbed && error.message().contains("user request") {
             Trouble::Refused
         } else {
-            {
-                let detail: String = error.detail().unwrap_or_default().chars().take(300).collect();
-                bug(format!("{code} {} {detail}", error.message()))
-            }
+            let detail: String = error.detail().unwrap_or_default().chars().take(300).collect();
+            bug(format!("{code} {} {detail}", error.message()))
         }
     }
 }

@@ -105,6 +105,7 @@ fn copy_in(actor: &mut Actor<'_>) -> Done {
         _ => ("binary", binary(&rows)),
     };
     for side in [Side::Real, Side::Twin] {
+        actor.run(&format!("lock table {} in row exclusive mode", pair.on(side)))?;
         let sql = format!("copy {} (id, n, payload) from stdin (format {format})", pair.on(side));
         let copied = actor.copy_in(&sql, &data)?;
         actor.expect(copied == rows.len() as u64, || format!("{copied} of {count} rows copied: {sql}"))?;
