@@ -132,14 +132,15 @@ fn binary(rows: &[(i32, i32, Vec<u8>)]) -> Vec<u8> {
     data
 }
 
-/// A row that is there, or a new one.
+/// A row that is there, or a new one. FOR UPDATE, because an old snapshot would see both the row that another session has
+/// deleted and the one that takes its place.
 fn old_or_new(actor: &mut Actor<'_>, pair: &Pair) -> Done<(i32, i32)> {
     if actor.chance(0.3) {
         return Ok((actor.world.ids(1), n_of(actor, pair)));
     }
     let ids = actor.lock_rows(pair, 1)?;
     let found = actor.rows(
-        &format!("select id, n from {} where id = any($1) order by n limit 1", pair.on(Side::Twin)),
+        &format!("select id, n from {} where id = any($1) order by n limit 1 for update", pair.on(Side::Twin)),
         &[&ids],
     )?;
     // A row that has just been deleted comes back, or a new one comes.
