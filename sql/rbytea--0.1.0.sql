@@ -179,10 +179,6 @@ CREATE FUNCTION rbytea_externalize() RETURNS trigger
 AS 'MODULE_PATHNAME', 'rbytea_externalize_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION rbytea_externalize() IS 'row trigger that moves payloads into files; created by the extension itself';
 
-CREATE FUNCTION rbytea_settled(rbytea) RETURNS boolean
-AS 'MODULE_PATHNAME', 'rbytea_settled_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
-COMMENT ON FUNCTION rbytea_settled(rbytea) IS 'internal: whether a value in a table needs no storing';
-
 CREATE FUNCTION rbytea_ddl_command_end() RETURNS event_trigger
 AS 'MODULE_PATHNAME', 'rbytea_ddl_command_end_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION rbytea_ddl_command_end() IS 'event trigger that gives tables with rbytea columns their row trigger';
@@ -223,6 +219,7 @@ CREATE TABLE rbytea_vacuum_history (
     error       text
 );
 COMMENT ON TABLE rbytea_vacuum_history IS 'what each run of the vacuum did; also the lock that keeps it to one run at a time';
+COMMENT ON SEQUENCE rbytea_vacuum_history_id_seq IS 'numbers the runs';
 COMMENT ON COLUMN rbytea_vacuum_history.lsn IS 'end of the WAL that was flushed before files were moved';
 COMMENT ON COLUMN rbytea_vacuum_history.lower IS 'first birth transaction that was swept';
 COMMENT ON COLUMN rbytea_vacuum_history.upper IS 'every transaction below had ended; files born below were swept';
@@ -235,8 +232,23 @@ COMMENT ON COLUMN rbytea_vacuum_history.purged IS 'files deleted from TRASH';
 COMMENT ON COLUMN rbytea_vacuum_history.bytes IS 'bytes of the files moved to TRASH';
 COMMENT ON COLUMN rbytea_vacuum_history.error IS 'why the run ended early; NULL if it did not';
 
-CREATE FUNCTION rvacuum() RETURNS bigint
-AS 'MODULE_PATHNAME', 'rvacuum_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+CREATE FUNCTION rbytea_vacuum_run(
+    OUT started timestamptz, OUT lsn pg_lsn, OUT upper xid8, OUT relations bigint, OUT tuples bigint, OUT files bigint,
+    OUT trashed bigint, OUT restored bigint, OUT bytes bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'rbytea_vacuum_run_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rbytea_vacuum_run() IS 'internal: one run of the vacuum, without its row of history';
+
+-- The body is bound to its objects when it is created, so no search_path and no name matters later.
+CREATE FUNCTION rvacuum() RETURNS bigint LANGUAGE sql VOLATILE PARALLEL UNSAFE
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    INSERT INTO @extschema@.rbytea_vacuum_history
+           (started, finished, lsn, lower, upper, relations, tuples, files, trashed, restored, purged, bytes)
+    SELECT started, pg_catalog.clock_timestamp(), lsn, '0', upper, relations, tuples, files, trashed, restored, 0, bytes
+      FROM @extschema@.rbytea_vacuum_run()
+    RETURNING trashed;
+END;
 COMMENT ON FUNCTION rvacuum() IS 'move payload files that no tuple refers to into TRASH; returns how many';
 
 CREATE FUNCTION rvacuum_plan(OUT action text, OUT uuid uuid, OUT birth xid8, OUT bytes bigint, OUT reason text)
@@ -253,6 +265,7 @@ COMMENT ON FUNCTION rbytea_adopt_store() IS 'make this cluster the owner of the 
 -- Rights ----------------------------------------------------------------------------------------------------------------
 
 REVOKE ALL ON FUNCTION rvacuum() FROM PUBLIC;
+REVOKE ALL ON FUNCTION rbytea_vacuum_run() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rvacuum_plan() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_attach() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_adopt_store() FROM PUBLIC;

@@ -28,7 +28,7 @@ fn rbytea_ddl_command_end(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult,
     let (source, composite) = unsafe {
         (inline_rows::Source::of_statement(statement), inline_rows::is_alter_of_composite_type(statement))
     };
-    let relations = if composite { candidates(&extension)? } else { changed_relations()? };
+    let relations = if composite { typed_tables()? } else { changed_relations()? };
     let target = Target::of(&extension)?;
     for relid in relations {
         reconcile(relid, &target)?;
@@ -102,8 +102,25 @@ fn changed_relations() -> Result<Vec<pg_sys::Oid>, ErrorReport> {
     )
 }
 
-/// The relations that have a column of the type or of a domain over it, or one of our triggers. (A composite type that
-/// got such a column is no table, but the tables made of it are.)
+/// The tables made of the composite type that the current command altered, with everything that inherits from them.
+fn typed_tables() -> Result<Vec<pg_sys::Oid>, ErrorReport> {
+    relations(
+        "WITH RECURSIVE command AS (SELECT classid, objid FROM pg_catalog.pg_event_trigger_ddl_commands()),
+         altered (oid) AS (
+             SELECT t.oid FROM pg_catalog.pg_type t JOIN command
+                 ON classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass
+                    AND t.oid OPERATOR(pg_catalog.=) objid
+                 OR classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+                    AND t.typrelid OPERATOR(pg_catalog.=) objid),
+         changed (relid) AS (
+             SELECT c.oid FROM pg_catalog.pg_class c JOIN altered ON c.reloftype OPERATOR(pg_catalog.=) altered.oid
+             UNION
+             SELECT inhrelid FROM pg_catalog.pg_inherits JOIN changed ON inhparent OPERATOR(pg_catalog.=) relid)
+         SELECT relid FROM changed",
+    )
+}
+
+/// The relations that have a column of the type or of a domain over it, or one of our triggers.
 fn candidates(extension: &Extension) -> Result<Vec<pg_sys::Oid>, ErrorReport> {
     let (type_oid, function_oid) = (extension.type_oid()?, extension.function_oid(TRIGGER_FUNCTION)?);
     relations(&format!(

@@ -1,5 +1,5 @@
-//! Where the extension's own objects are: everything is looked up from the schema of the function at hand, so it does
-//! not matter in which schema the extension was created or what the search_path is.
+//! The extension's own objects and the names of others. Ours are found by OID: everything is looked up
+//! from the schema of the function at hand, so it does not matter in which schema the extension was created or what the search_path is.
 
 use crate::error;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -62,18 +62,6 @@ impl Extension {
         // SAFETY: a syscache lookup by name and namespace.
         found(unsafe { pg_sys::get_relname_relid(name.as_ptr(), self.namespace) }, "table", name)
     }
-
-    /// `name` as an SQL identifier qualified with the extension's schema.
-    pub fn qualified(&self, name: &str) -> Result<String, ErrorReport> {
-        // SAFETY: returns a palloc'd name or NULL.
-        let schema = unsafe { pg_sys::get_namespace_name(self.namespace) };
-        if schema.is_null() {
-            return Err(error::internal("the schema of the extension rbytea is gone"));
-        }
-        // SAFETY: not null, NUL-terminated.
-        let schema = unsafe { CStr::from_ptr(schema) }.to_string_lossy();
-        Ok(pgrx::spi::quote_qualified_identifier(schema.as_ref(), name))
-    }
 }
 
 fn found(oid: pg_sys::Oid, kind: &str, name: &CStr) -> Result<pg_sys::Oid, ErrorReport> {
@@ -86,16 +74,30 @@ fn found(oid: pg_sys::Oid, kind: &str, name: &CStr) -> Result<pg_sys::Oid, Error
         .set_hint("Do not move single objects of the extension to another schema."))
 }
 
-/// The qualified and quoted name of a relation, for messages and queries; None when it is gone.
+/// The qualified and quoted name of a relation, for messages; None when it is gone.
 pub fn relation_name(relid: pg_sys::Oid) -> Option<String> {
-    // SAFETY: both return a palloc'd name or NULL.
+    // SAFETY: the first two return a palloc'd name or NULL, the third a palloc'd string made of both.
     unsafe {
         let relation = pg_sys::get_rel_name(relid);
         let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relid));
         (!relation.is_null() && !schema.is_null()).then(|| {
-            let (schema, relation) = (CStr::from_ptr(schema), CStr::from_ptr(relation));
-            pgrx::spi::quote_qualified_identifier(schema.to_string_lossy(), relation.to_string_lossy())
+            readable(CStr::from_ptr(pg_sys::quote_qualified_identifier(schema, relation)).to_bytes())
         })
+    }
+}
+
+/// Text in the database's encoding as Rust's, for messages: what is not ASCII appears as `\xNN` unless it is UTF-8.
+pub fn readable(text: &[u8]) -> String {
+    // SAFETY: a plain read of the backend's state.
+    let is_utf8 = unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as i32;
+    match std::str::from_utf8(text) {
+        Ok(text) if is_utf8 => text.to_string(),
+        _ => {
+            let shown = |&byte: &u8| {
+                if byte.is_ascii() { char::from(byte).to_string() } else { format!("\\x{byte:02x}") }
+            };
+            text.iter().map(shown).collect()
+        }
     }
 }
 

@@ -61,3 +61,50 @@ pub unsafe fn tuplesort_getdatum(state: *mut pg_sys::Tuplesortstate) -> Option<p
     };
     found.then_some(datum)
 }
+
+/// Replaces a tuple that nobody else can have changed, and adds it to the indexes that need it. PostgreSQL 16 tells apart
+/// which those are.
+///
+/// # Safety
+/// `slot` must hold a new version of the tuple at `tid` of `relation`, visible to `snapshot`; `target` must be the
+/// relation's, with its indexes open, and `estate` its executor state.
+pub unsafe fn update_tuple(
+    relation: pg_sys::Relation,
+    tid: pg_sys::ItemPointer,
+    slot: *mut pg_sys::TupleTableSlot,
+    snapshot: pg_sys::Snapshot,
+    target: *mut pg_sys::ResultRelInfo,
+    estate: *mut pg_sys::EState,
+) {
+    use std::ptr::null_mut;
+    // SAFETY: as promised by the caller.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        {
+            let mut needed = false;
+            pg_sys::simple_table_tuple_update(relation, tid, slot, snapshot, &mut needed);
+            if needed && (*target).ri_NumIndices > 0 {
+                pg_sys::ExecInsertIndexTuples(target, slot, estate, false, false, null_mut(), null_mut());
+            }
+        }
+        #[cfg(not(feature = "pg15"))]
+        {
+            use pg_sys::TU_UpdateIndexes::{TU_None, TU_Summarizing};
+            let mut needed = TU_None;
+            pg_sys::simple_table_tuple_update(relation, tid, slot, snapshot, &mut needed);
+            if needed != TU_None && (*target).ri_NumIndices > 0 {
+                let summarizing = needed == TU_Summarizing;
+                pg_sys::ExecInsertIndexTuples(
+                    target,
+                    slot,
+                    estate,
+                    false,
+                    false,
+                    null_mut(),
+                    null_mut(),
+                    summarizing,
+                );
+            }
+        }
+    }
+}

@@ -4,6 +4,7 @@ use crate::store;
 use crate::value::{MAX_INLINE, NegativeLength, ValueError};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
+use std::path::Path;
 
 impl From<store::Error> for ErrorReport {
     #[track_caller]
@@ -20,10 +21,10 @@ impl From<store::Error> for ErrorReport {
             Kind::OutOfRange => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
             Kind::ReadOnly | Kind::Io => PgSqlErrorCode::ERRCODE_IO_ERROR,
         };
-        // The root's path is a setting that only superusers may see (GUC_SUPERUSER_ONLY).
+        // Only an error about the root itself has an absolute path. It is a setting that only superusers may see.
         // SAFETY: superuser() only reads the current user's cached flag or pg_authid; an error of ours is raised
         // inside of a transaction.
-        let hide_path = error.kind() == Kind::Config && !unsafe { pg_sys::superuser() };
+        let hide_path = error.path().is_some_and(Path::is_absolute) && !unsafe { pg_sys::superuser() };
         if hide_path {
             return report(code, "the payload store is not usable")
                 .set_detail(
@@ -82,13 +83,4 @@ pub fn internal(message: impl Into<String>) -> ErrorReport {
 pub fn raise(error: impl Into<ErrorReport>) -> ! {
     error.into().report(PgLogLevel::ERROR);
     unreachable!("an ERROR does not return")
-}
-
-/// The value, or the error raised: for places that cannot return a Result.
-#[track_caller]
-pub fn or_raise<T>(result: Result<T, ErrorReport>) -> T {
-    match result {
-        Ok(value) => value,
-        Err(report) => raise(report),
-    }
 }

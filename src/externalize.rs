@@ -3,6 +3,7 @@
 
 use crate::catalog::Extension;
 use crate::datum::{Peek, RawResult, Rbytea, RbyteaResult};
+use crate::xact::Access;
 use crate::{compat, error, settings, xact};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::trigger_support::{
@@ -86,18 +87,13 @@ fn rbytea_externalize(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, Err
         }
     }
     // SAFETY: new is a tuple of tupdesc.
-    Ok(RawResult(Some(unsafe { replaced.apply(new, tupdesc) })))
+    Ok(RawResult(Some(pg_sys::Datum::from(unsafe { replaced.apply(new, tupdesc) }))))
 }
 
 /// What has to stand in the row instead of `new`, if anything.
 fn externalize(new: &Rbytea, old: Option<Rbytea>) -> Result<Option<RbyteaResult>, ErrorReport> {
     match new.peek()? {
-        Peek::Inline(len) if len < settings::external_threshold() => Ok(None),
-        Peek::Inline(_) => {
-            let detoasted = new.detoast();
-            let payload = xact::store_payload(detoasted.payload()?)?;
-            Ok(Some(RbyteaResult::external(&payload)?))
-        }
+        Peek::Inline(len) => store_inline(new, len),
         Peek::External(payload) => {
             if let Some(old) = old
                 && matches!(old.peek()?, Peek::External(before) if before == payload)
@@ -110,41 +106,46 @@ fn externalize(new: &Rbytea, old: Option<Rbytea>) -> Result<Option<RbyteaResult>
     }
 }
 
+/// Stores an inline payload of `len` bytes and returns the reference; None if it is small enough to stay.
+pub fn store_inline(value: &Rbytea, len: u64) -> Result<Option<RbyteaResult>, ErrorReport> {
+    if len < settings::external_threshold() {
+        return Ok(None);
+    }
+    let payload = xact::store_payload(value.detoast().payload()?)?;
+    Ok(Some(RbyteaResult::external(&payload)?))
+}
+
 /// A reference that was copied, or kept in a variable, may have outlived the row it came from: its file must be in
 /// LIVE, and is brought back from TRASH if need be (I7).
-fn ensure_live(payload: &Payload) -> Result<(), ErrorReport> {
+pub fn ensure_live(payload: &Payload) -> Result<(), ErrorReport> {
     // SAFETY: reads the transaction state; the transaction's own files cannot have been moved.
     let own = unsafe { pg_sys::GetTopFullTransactionIdIfAny() }.value;
     if payload.id.birth == own {
         return Ok(());
     }
-    xact::with_store(|store| match store.restore(&payload.id)? {
+    xact::with_store(Access::Read, |store| match store.restore(&payload.id)? {
         Restored::WasLive | Restored::Restored => Ok(()),
         // Opening it says what was looked for and where.
         Restored::Missing => store.open_payload(payload).map(drop).map_err(ErrorReport::from),
     })
 }
 
-/// Whether a value that is already in a table needs nothing done: an external payload in LIVE, or an inline one that
-/// belongs in the row. For the UPDATE by which the event trigger stores what a statement left inline.
-#[pg_extern]
-fn rbytea_settled(value: Rbytea) -> Result<bool, ErrorReport> {
-    match value.peek()? {
-        Peek::Inline(len) => Ok(len < settings::external_threshold()),
-        Peek::External(payload) => ensure_live(&payload).map(|()| true),
-    }
-}
-
 /// The columns of a tuple that get another value.
 #[derive(Default)]
-struct Replaced {
+pub struct Replaced {
     columns: Vec<i32>,
     values: Vec<pg_sys::Datum>,
     nulls: Vec<bool>,
 }
 
 impl Replaced {
-    fn push(&mut self, column: NonZeroUsize, value: RbyteaResult) {
+    /// Whether every column keeps its value.
+    pub fn is_empty(&self) -> bool {
+        self.columns.is_empty()
+    }
+
+    /// Gives a column another value.
+    pub fn push(&mut self, column: NonZeroUsize, value: RbyteaResult) {
         self.columns.push(column.get() as i32);
         self.values.push(value.into_datum());
         self.nulls.push(false);
@@ -154,12 +155,12 @@ impl Replaced {
     ///
     /// # Safety
     /// `tuple` must be a tuple of `tupdesc`, and the columns be of it.
-    unsafe fn apply(mut self, tuple: pg_sys::HeapTuple, tupdesc: pg_sys::TupleDesc) -> pg_sys::Datum {
-        if self.columns.is_empty() {
-            return pg_sys::Datum::from(tuple);
+    pub unsafe fn apply(mut self, tuple: pg_sys::HeapTuple, tupdesc: pg_sys::TupleDesc) -> pg_sys::HeapTuple {
+        if self.is_empty() {
+            return tuple;
         }
         // SAFETY: as promised by the caller; the three arrays have the same length.
-        let modified = unsafe {
+        unsafe {
             pg_sys::heap_modify_tuple_by_cols(
                 tuple,
                 tupdesc,
@@ -168,8 +169,7 @@ impl Replaced {
                 self.values.as_mut_ptr(),
                 self.nulls.as_mut_ptr(),
             )
-        };
-        pg_sys::Datum::from(modified)
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod horizon;
 mod inline_rows;
 mod io;
 mod mark;
+mod memory;
 mod operators;
 mod read;
 mod settings;
@@ -28,6 +29,12 @@ mod xact;
 /// Called by the server when it loads the library.
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    // pgrx would put a backtrace into the DETAIL of every error where the server's environment has RUST_BACKTRACE, for
+    // clients to see. Whoever wants that sets RUST_LIB_BACKTRACE.
+    if std::env::var_os("RUST_LIB_BACKTRACE").is_none() {
+        // SAFETY: a backend has one thread.
+        unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
+    }
     settings::init();
     xact::init();
 }

@@ -2,7 +2,7 @@
 
 use crate::datum::{ByteaResult, Peek, Rbytea};
 use crate::store::{OsFs, Payload, Reader};
-use crate::xact::{self, CHUNK};
+use crate::xact::{self, Access, CHUNK};
 use crate::{settings, value};
 use pgrx::check_for_interrupts;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -14,7 +14,7 @@ pub fn whole(value: &Rbytea) -> Result<ByteaResult, ErrorReport> {
         Peek::External(payload) => payload,
     };
     ByteaResult::fill(payload.len, |buffer| {
-        xact::with_store(|store| {
+        xact::with_store(Access::Read, |store| {
             let reader = store.open_payload(&payload)?;
             let mut verifier = settings::verify_digest().then(|| reader.verifier());
             let mut offset = 0;
@@ -47,7 +47,9 @@ pub fn substring(value: &Rbytea, start: i32, length: Option<i32>) -> Result<Byte
                 if buffer.is_empty() {
                     return Ok(());
                 }
-                xact::with_store(|store| read_range(&store.open_payload(&payload)?, offset, buffer))
+                xact::with_store(Access::Read, |store| {
+                    read_range(&store.open_payload(&payload)?, offset, buffer)
+                })
             })
         }
     }
@@ -79,7 +81,7 @@ pub fn for_each_chunk(value: &Rbytea, mut update: impl FnMut(&[u8])) -> Result<(
             update(value.detoast().payload()?);
             Ok(())
         }
-        Peek::External(payload) => xact::with_store(|store| {
+        Peek::External(payload) => xact::with_store(Access::Read, |store| {
             let reader = store.open_payload(&payload)?;
             let mut verifier = reader.verifier();
             stream(
@@ -97,7 +99,7 @@ pub fn for_each_chunk(value: &Rbytea, mut update: impl FnMut(&[u8])) -> Result<(
 
 /// Feeds the bytes of the stored file to `update`, as they are on disk.
 pub fn for_each_stored_chunk(payload: &Payload, update: impl FnMut(&[u8])) -> Result<(), ErrorReport> {
-    xact::with_store(|store| {
+    xact::with_store(Access::Read, |store| {
         let reader = store.open_payload(payload)?;
         stream(reader.stored_len(), |offset, chunk| Ok(reader.read_stored_at(offset, chunk)?), update)
     })

@@ -33,10 +33,22 @@ pub fn init() {
     unsafe { pg_sys::RegisterXactCallback(Some(xact_callback), std::ptr::null_mut()) };
 }
 
+/// Whether a store that is in the data directory and does not exist yet is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// No: nothing is written for the sake of looking.
+    Read,
+    /// Yes.
+    Write,
+}
+
 /// Runs `work` with the store of the current database.
-pub fn with_store<T>(work: impl FnOnce(&FileStore) -> Result<T, ErrorReport>) -> Result<T, ErrorReport> {
+pub fn with_store<T>(
+    access: Access,
+    work: impl FnOnce(&FileStore) -> Result<T, ErrorReport>,
+) -> Result<T, ErrorReport> {
     with_session(|session| {
-        let store = open(&mut session.store, &mut session.knowledge)?;
+        let store = open(&mut session.store, &mut session.knowledge, access)?;
         work(store)
     })
 }
@@ -46,7 +58,7 @@ pub fn store_payload(payload: &[u8]) -> Result<Payload, ErrorReport> {
     // SAFETY: we are inside of a transaction; this assigns its id, which PostgreSQL refuses in a parallel worker.
     let birth = unsafe { pg_sys::GetTopFullTransactionId() }.value;
     with_session(|session| {
-        let store = open(&mut session.store, &mut session.knowledge)?;
+        let store = open(&mut session.store, &mut session.knowledge, Access::Write)?;
         let mut writer = store.create(birth)?;
         for chunk in payload.chunks(CHUNK) {
             check_for_interrupts!();
@@ -80,15 +92,16 @@ fn with_session<T>(work: impl FnOnce(&mut Session) -> Result<T, ErrorReport>) ->
 fn open<'a>(
     store: &'a mut Option<FileStore>,
     knowledge: &mut Option<Knowledge>,
+    access: Access,
 ) -> Result<&'a FileStore, ErrorReport> {
     if store.is_none() {
-        *store = Some(FileStore::open_knowing(config(), knowledge.take().unwrap_or_default())?);
+        *store = Some(FileStore::open_knowing(config(access), knowledge.take().unwrap_or_default())?);
     }
     store.as_ref().ok_or_else(|| error::internal("the payload store did not open"))
 }
 
 /// The store of the current database as the settings describe it.
-fn config() -> Config {
+fn config(access: Access) -> Config {
     let path = settings::filesystem_storage_path();
     // SAFETY: DataDir is set before any backend starts and never changes.
     let data_directory = Path::new(OsStr::from_bytes(unsafe { CStr::from_ptr(pg_sys::DataDir) }.to_bytes()));
@@ -101,7 +114,7 @@ fn config() -> Config {
         (standby, pg_sys::MyDatabaseId.to_u32(), pg_sys::enableFsync, owner)
     };
     // An absolute path may be a mount point: creating it would hide that nothing is mounted there.
-    let create_root = path.is_relative() && !standby;
+    let create_root = access == Access::Write && path.is_relative() && !standby;
     Config { create_root, root: data_directory.join(path), database, fsync, owner }
 }
 
@@ -127,7 +140,7 @@ fn sync() -> Result<(), ErrorReport> {
         if matches!(session.pending.state(), PendingState::Empty | PendingState::Synced) {
             return Ok(());
         }
-        let store = open(&mut session.store, &mut session.knowledge)?;
+        let store = open(&mut session.store, &mut session.knowledge, Access::Write)?;
         Ok(store.sync(&mut session.pending, &mut || {
             check_for_interrupts!();
         })?)

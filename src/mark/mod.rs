@@ -12,7 +12,8 @@ use crate::error;
 use crate::horizon::{Horizons, RunSnapshot};
 use crate::vacuum::plan::MarkKey;
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{PgSqlErrorCode, pg_sys};
+use pgrx::{PgSqlErrorCode, check_for_interrupts, pg_sys};
+use relations::Relations;
 use std::ptr::null_mut;
 
 /// How often a mark is begun before the run is given up. The snapshot stays the same, and the horizon can rise only up
@@ -35,10 +36,7 @@ pub struct Mark {
 pub fn mark(extension: &Extension, snapshot: &RunSnapshot) -> Result<Mark, ErrorReport> {
     let type_oid = extension.type_oid()?;
     for _ in 0..ATTEMPTS {
-        // Every relation is locked before the first one is scanned: TRUNCATE, DROP and table rewrites remove tuples
-        // without waiting for any snapshot, so they must not come between the scans of two relations.
-        let relations = relations::lock_all(type_oid);
-        let before = Horizons::now(extension)?;
+        let (before, relations) = lock_under_standing_horizon(extension, type_oid)?;
         let mut found = Found::new(snapshot.upper());
         for &relid in relations.relids() {
             scan::relation(relid, &relations, &mut found)?;
@@ -51,6 +49,25 @@ pub fn mark(extension: &Extension, snapshot: &RunSnapshot) -> Result<Mark, Error
     Err(error::report(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "the vacuum was given up")
         .set_detail(format!("The removal horizon moved during each of {ATTEMPTS} marks. Nothing was moved."))
         .set_hint("Run it again when fewer long transactions end; rvacuum_plan() tells the same without moving files."))
+}
+
+/// Takes the horizon, then finds and locks every relation before the first one is scanned: TRUNCATE, DROP and table
+/// rewrites remove tuples without waiting for any snapshot, so they must not come between the scans of two relations.
+///
+/// The horizon comes first: a reference may be copied into a table that is made after the search, but from then on only
+/// from tuples that the scan will still meet. Waiting for locks outlives transactions; that is no reason to scan in vain.
+fn lock_under_standing_horizon(
+    extension: &Extension,
+    type_oid: pg_sys::Oid,
+) -> Result<(Horizons, Relations), ErrorReport> {
+    loop {
+        let before = Horizons::now(extension)?;
+        let relations = relations::lock_all(type_oid);
+        if Horizons::now(extension)? == before {
+            return Ok((before, relations));
+        }
+        check_for_interrupts!();
+    }
 }
 
 /// What a mark has found so far.

@@ -3,9 +3,10 @@
 use super::Found;
 use super::relations::Relations;
 use super::walk::Walker;
+use crate::memory::TupleMemory;
 use crate::{catalog, compat, error};
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{PgMemoryContexts, PgSqlErrorCode, check_for_interrupts, pg_sys};
+use pgrx::{PgSqlErrorCode, check_for_interrupts, pg_sys};
 
 /// Scans a relation that is locked. One that is gone holds nothing; one that cannot be read ends the run (I10).
 pub fn relation(relid: pg_sys::Oid, relations: &Relations, found: &mut Found) -> Result<(), ErrorReport> {
@@ -45,7 +46,7 @@ unsafe fn scan(
         columns
     };
     let mut walker = Walker::new(relations);
-    let mut memory = PgMemoryContexts::new("rbytea mark");
+    let mut memory = TupleMemory::new();
     // SAFETY: the scan, its slot and its snapshot live to the end of the block; tuples are looked at while the slot
     // holds their page pinned, and what detoasting allocates goes to a context that is reset for each tuple.
     unsafe {
@@ -61,46 +62,24 @@ unsafe fn scan(
             check_for_interrupts!();
             found.tuples += 1;
             let deleted = is_deleted(slot);
-            let inside = Inside::of(memory.value());
-            for &(column, type_oid) in &columns {
-                let mut is_null = false;
-                let datum = pg_sys::slot_getattr(slot, column, &mut is_null);
-                if !is_null {
-                    walker.walk(datum, type_oid, &mut |payload| {
-                        found.reference(payload);
-                        found.held += u64::from(deleted);
-                    })?;
+            memory.with(|| -> Result<(), ErrorReport> {
+                for &(column, type_oid) in &columns {
+                    let mut is_null = false;
+                    let datum = pg_sys::slot_getattr(slot, column, &mut is_null);
+                    if !is_null {
+                        walker.walk(datum, type_oid, &mut |payload| {
+                            found.reference(payload);
+                            found.held += u64::from(deleted);
+                        })?;
+                    }
                 }
-            }
-            drop(inside);
-            memory.reset();
+                Ok(())
+            })?;
         }
         pg_sys::table_endscan(scan);
         pg_sys::ExecDropSingleTupleTableSlot(slot);
     }
     Ok(())
-}
-
-/// While it lives, allocations go to a context of ours. An ERROR that passes must find the context of before, because
-/// ours is deleted on its way.
-struct Inside {
-    outer: pg_sys::MemoryContext,
-}
-
-impl Inside {
-    /// # Safety
-    /// `context` must outlive the result.
-    unsafe fn of(context: pg_sys::MemoryContext) -> Self {
-        // SAFETY: as promised by the caller.
-        Self { outer: unsafe { pg_sys::MemoryContextSwitchTo(context) } }
-    }
-}
-
-impl Drop for Inside {
-    fn drop(&mut self) {
-        // SAFETY: the context that was current before, which outlives the scan.
-        unsafe { pg_sys::MemoryContextSwitchTo(self.outer) };
-    }
 }
 
 /// Whether the tuple was deleted by a transaction that committed: it counts only because an old snapshot may see it.

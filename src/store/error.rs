@@ -157,6 +157,25 @@ pub enum Kind {
 }
 
 impl Error {
+    /// The file or directory that the error is about: the root itself as an absolute path, everything else below it.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::NotFound { path, .. }
+            | Self::RootMissing { path }
+            | Self::RootNotADirectory { path }
+            | Self::RootNotOwned { path, .. }
+            | Self::Io { path, .. }
+            | Self::Sync { path, .. }
+            | Self::WrongSize { path, .. }
+            | Self::WrongDigest { path, .. }
+            | Self::OwnerCorrupt { path, .. }
+            | Self::UnknownFormat { path, .. }
+            | Self::DuplicateName { path }
+            | Self::OutOfRange { path, .. } => Some(path),
+            Self::NotOwner { .. } | Self::Unsupported { .. } => None,
+        }
+    }
+
     /// The class of this error.
     pub fn kind(&self) -> Kind {
         match self {

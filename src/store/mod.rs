@@ -160,14 +160,14 @@ impl<F: Fs> Store<F> {
         &self.fs
     }
 
-    /// Full path of a payload's file while it is LIVE, for messages.
+    /// Path of a payload's file below the root while it is LIVE, for messages.
     pub fn live_path(&self, id: &PayloadId) -> PathBuf {
-        self.full(&self.live(id))
+        shown(&self.live(id))
     }
 
-    /// Full path of a payload's file while it is in TRASH, for messages.
+    /// Path of a payload's file below the root while it is in TRASH, for messages.
     pub fn trash_path(&self, id: &PayloadId) -> PathBuf {
-        self.full(&self.trashed(id))
+        shown(&self.trashed(id))
     }
 
     fn live(&self, id: &PayloadId) -> String {
@@ -182,12 +182,8 @@ impl<F: Fs> Store<F> {
         format!("{}/{path}", self.database)
     }
 
-    fn full(&self, path: &str) -> PathBuf {
-        if path.is_empty() { self.fs.root().into() } else { self.fs.root().join(path) }
-    }
-
     fn io(&self, op: &'static str, path: &str) -> impl FnOnce(io::Error) -> Error {
-        let path = self.full(path);
+        let path = shown(path);
         move |source| Error::Io { op, path, source }
     }
 
@@ -209,6 +205,11 @@ impl<F: Fs> Store<F> {
         }
         Ok(())
     }
+}
+
+/// A path below the root as messages show it: without the root, which is for administrators to know.
+fn shown(path: &str) -> PathBuf {
+    if path.is_empty() { ".".into() } else { path.into() }
 }
 
 /// `NotFound` as `None`.

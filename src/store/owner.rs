@@ -8,7 +8,7 @@ use std::fmt;
 use super::error::{Error, Result};
 use super::fs::{Fs, FsFile, Replace, publish};
 use super::layout::OWNER;
-use super::{Store, found};
+use super::{Store, found, shown};
 
 /// The format of everything under the root.
 const FORMAT: u64 = 1;
@@ -73,7 +73,7 @@ impl<F: Fs> Store<F> {
         let corrupt = |e: serde_json::Error| self.corrupt(e.to_string());
         let AnyFormat { format } = serde_json::from_slice(bytes).map_err(corrupt)?;
         if format != FORMAT {
-            return Err(Error::UnknownFormat { path: self.full(OWNER), found: format });
+            return Err(Error::UnknownFormat { path: shown(OWNER), found: format });
         }
         let file: OwnerFile = serde_json::from_slice(bytes).map_err(corrupt)?;
         match file.system_identifier.parse::<u64>() {
@@ -85,7 +85,7 @@ impl<F: Fs> Store<F> {
     }
 
     fn corrupt(&self, reason: String) -> Error {
-        Error::OwnerCorrupt { path: self.full(OWNER), reason }
+        Error::OwnerCorrupt { path: shown(OWNER), reason }
     }
 
     /// Whether this cluster may move files (I9). A store that nobody has claimed is anybody's.

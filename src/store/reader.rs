@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::error::{Error, Result};
 use super::fs::{Fs, FsFile};
-use super::{Payload, Store, found};
+use super::{Payload, Store, found, shown};
 
 impl<F: Fs> Store<F> {
     /// Opens a payload: LIVE, else TRASH, else LIVE again, because it may be moved between two looks (I7).
@@ -22,7 +22,7 @@ impl<F: Fs> Store<F> {
             let path = if in_trash { self.trashed(id) } else { self.live(id) };
             if let Some(file) = found(self.fs.open(&path)).map_err(self.io("open file", &path))? {
                 let stored_len = file.len().map_err(self.io("stat file", &path))?;
-                let path = self.full(&path);
+                let path = shown(&path);
                 let expected = payload.len_full();
                 if stored_len != expected {
                     return Err(Error::WrongSize { path, expected, found: stored_len });

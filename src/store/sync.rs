@@ -10,7 +10,7 @@ use super::error::{Error, Result};
 use super::fs::{Fs, FsFile};
 use super::layout::{Shard, TRASH};
 use super::pending::{Collected, Origin, Pending};
-use super::{Store, parent};
+use super::{Store, parent, shown};
 
 /// From this many files on, one syncfs takes the place of an fdatasync for each file and an fsync for each
 /// directory.
@@ -100,7 +100,7 @@ impl<F: Fs> Store<F> {
     /// `Sync`, and the same again for every later call until `forget`: nothing is fsynced a second time.
     /// `Unsupported` when `pending` holds another store's files.
     pub fn sync(&self, pending: &mut Pending<F>, interrupts: &mut dyn FnMut()) -> Result<()> {
-        let Some(collected) = pending.begin_sync(self.origin(), self.full(""))? else {
+        let Some(collected) = pending.begin_sync(self.origin(), shown(""))? else {
             return Ok(());
         };
         let result = if self.config.fsync { self.sync_collected(collected, interrupts) } else { Ok(()) };
@@ -115,7 +115,7 @@ impl<F: Fs> Store<F> {
         let leaves = collected.shards.iter().map(|shard| self.in_database(&shard.path()));
         if let Some(point) = collected.syncfs() {
             interrupts();
-            self.fs.syncfs(&point.handle).map_err(|e| Error::sync(self.full(""), e))?;
+            self.fs.syncfs(&point.handle).map_err(|e| Error::sync(shown(""), e))?;
             let dirs: BTreeSet<String> = leaves.flat_map(|leaf| chain(&leaf)).collect();
             self.durable().learn(dirs);
             return Ok(());
@@ -144,7 +144,7 @@ impl<F: Fs> Store<F> {
                 Ok(()) => {}
                 // emptied and removed meanwhile
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-                Err(e) => return Err(Error::sync(self.full(&leaf), e)),
+                Err(e) => return Err(Error::sync(shown(&leaf), e)),
             }
         }
         Ok(())
@@ -173,11 +173,11 @@ impl<F: Fs> Store<F> {
         // Descending, so that a directory comes before its parent.
         for dir in targets.iter().rev() {
             interrupts();
-            self.fs.sync_dir(dir).map_err(|e| Error::sync(self.full(dir), e))?;
+            self.fs.sync_dir(dir).map_err(|e| Error::sync(shown(dir), e))?;
         }
         if entries.contains("") {
             interrupts();
-            self.fs.sync_root_entry().map_err(|e| Error::sync(self.full(""), e))?;
+            self.fs.sync_root_entry().map_err(|e| Error::sync(shown(""), e))?;
         }
         self.durable().learn(entries);
         Ok(())

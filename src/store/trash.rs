@@ -8,7 +8,7 @@ use super::error::{Error, Result};
 use super::fs::{EntryKind, Fs, FsFile};
 use super::layout::{PayloadId, TRASH, era_dir};
 use super::sync::{Known, Moves};
-use super::{ATTEMPTS, Store, found};
+use super::{ATTEMPTS, Store, found, shown};
 
 /// Where `restore` found the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,7 +131,7 @@ impl<F: Fs> Store<F> {
                     return Ok(Trashed::Moved { len });
                 }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                    return Err(Error::DuplicateName { path: self.full(&trashed) });
+                    return Err(Error::DuplicateName { path: shown(&trashed) });
                 }
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
                     if !self.is_live(id)? {

@@ -1,10 +1,9 @@
 //! The table rbytea_vacuum_history: what each run did, and the lock that keeps runs of one database apart.
 
 use crate::catalog::Extension;
-use crate::error;
-use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
+use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{Spi, pg_sys};
+use pgrx::{IntoDatum, pg_sys};
 
 /// One row of the history.
 #[derive(Debug, Default)]
@@ -35,25 +34,20 @@ pub fn lock(extension: &Extension) -> Result<(), ErrorReport> {
     Ok(())
 }
 
-/// Adds a run that has just finished.
-pub fn record(extension: &Extension, started: TimestampWithTimeZone, run: &Run) -> Result<(), ErrorReport> {
-    let insert = format!(
-        "INSERT INTO {} (started, finished, lsn, lower, upper, relations, tuples, files, trashed, restored, purged, bytes)
-         VALUES ($1, pg_catalog.clock_timestamp(), '0/0'::pg_catalog.pg_lsn OPERATOR(pg_catalog.+) $2::pg_catalog.numeric,
-                 '0', $3::pg_catalog.text::pg_catalog.xid8, $4, $5, $6, $7, $8, 0, $9)",
-        extension.qualified("rbytea_vacuum_history")?
-    );
-    let number = |number: u64| DatumWithOid::from(number.cast_signed());
-    let arguments = [
-        DatumWithOid::from(started),
-        number(run.lsn),
-        number(run.upper),
-        number(run.relations),
-        number(run.tuples),
-        number(run.files),
-        number(run.trashed),
-        number(run.restored),
-        number(run.bytes),
-    ];
-    Spi::run_with_args(&insert, &arguments).map_err(|error| error::internal(error.to_string()))
+impl Run {
+    /// The row that the SQL function rvacuum() adds to the history, in the order of rbytea_vacuum_run()'s columns.
+    pub fn row(&self, started: TimestampWithTimeZone) -> [Option<pg_sys::Datum>; 9] {
+        let number = |number: u64| Some(pg_sys::Datum::from(number));
+        [
+            started.into_datum(),
+            number(self.lsn),
+            number(self.upper),
+            number(self.relations),
+            number(self.tuples),
+            number(self.files),
+            number(self.trashed),
+            number(self.restored),
+            number(self.bytes),
+        ]
+    }
 }

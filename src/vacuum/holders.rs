@@ -1,5 +1,6 @@
 //! Who keeps garbage from being collected: the sessions, slots and prepared transactions that the horizon waits for.
 
+use crate::catalog::readable;
 use crate::error;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode, Spi};
@@ -14,7 +15,7 @@ pub struct Held {
 
 /// The oldest of everything else in this cluster that has an xmin or a transaction id.
 const HOLDERS: &str = "
-    SELECT holder FROM (
+    SELECT pg_catalog.convert_to(holder, pg_catalog.getdatabaseencoding()) FROM (
         SELECT pg_catalog.format('process %s (%s, %s)', pid, backend_type, COALESCE(state, 'active')) AS holder,
                GREATEST(pg_catalog.age(backend_xid), pg_catalog.age(backend_xmin)) AS age
           FROM pg_catalog.pg_stat_activity
@@ -35,10 +36,14 @@ pub fn notice(held: &Held) -> Result<(), ErrorReport> {
         return Ok(());
     }
     let holders = Spi::connect(|client| {
-        client.select(HOLDERS, None, &[])?.map(|row| row.get::<String>(1)).collect::<Result<Vec<_>, _>>()
+        client.select(HOLDERS, None, &[])?.map(|row| row.get::<Vec<u8>>(1)).collect::<Result<Vec<_>, _>>()
     });
-    let mut holders: Vec<_> =
-        holders.map_err(|error| error::internal(error.to_string()))?.into_iter().flatten().collect();
+    let mut holders: Vec<_> = holders
+        .map_err(|error| error::internal(error.to_string()))?
+        .into_iter()
+        .flatten()
+        .map(|name| readable(&name))
+        .collect();
     if holders.is_empty() {
         holders.push("the transaction that runs the vacuum".to_string());
     }

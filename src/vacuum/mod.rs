@@ -4,32 +4,38 @@ pub mod plan;
 
 mod history;
 mod holders;
+mod rows;
 mod sweep;
 
 use crate::catalog::Extension;
 use crate::datum::RawResult;
 use crate::horizon::RunSnapshot;
 use crate::mark::{self, Mark};
+use crate::xact::Access;
 use crate::{compat, error, xact};
 use history::Run;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_extern, pg_sys};
+use rows::Rows;
 use sweep::{Carry, Show, Sweep};
 
-/// Moves payload files that no tuple refers to into TRASH, and back what a tuple does refer to. Returns the number of
-/// files moved to TRASH.
+/// One run: moves payload files that no tuple refers to into TRASH, and back what a tuple does refer to. Returns the row
+/// that the SQL function rvacuum() adds to the history.
 #[pg_extern]
-fn rvacuum(fcinfo: pg_sys::FunctionCallInfo) -> Result<i64, ErrorReport> {
-    // SAFETY: both look at the server's and the transaction's state and raise an ERROR where writing is not allowed.
-    unsafe {
+fn rbytea_vacuum_run(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorReport> {
+    // SAFETY: the first two look at the server's and the transaction's state and raise an ERROR where writing is not
+    // allowed. fcinfo is the call at hand, of a set-returning function in the extension's schema.
+    let (extension, mut result) = unsafe {
         pg_sys::PreventCommandDuringRecovery(c"rvacuum()".as_ptr());
         pg_sys::PreventCommandIfReadOnly(c"rvacuum()".as_ptr());
-    }
+        (Extension::of_call(fcinfo), Rows::begin(fcinfo))
+    };
     let started = pgrx::datum::clock_timestamp();
-    // SAFETY: fcinfo is the call at hand, of a function in the extension's schema.
-    let extension = unsafe { Extension::of_call(fcinfo) };
-    xact::with_store(|store| Ok(store.check_owner()?))?;
-    let (snapshot, mark) = begin(&extension)?;
+    xact::with_store(Access::Write, |store| Ok(store.check_owner()?))?;
+    refuse_if_unsafe()?;
+    history::lock(&extension)?;
+    let snapshot = RunSnapshot::take();
+    let mark = mark::mark(&extension, &snapshot)?;
     let lsn = flush_wal();
     let mut carry = Carry::new();
     let swept = sweep(snapshot.upper(), mark, &mut carry)?;
@@ -44,25 +50,23 @@ fn rvacuum(fcinfo: pg_sys::FunctionCallInfo) -> Result<i64, ErrorReport> {
         restored,
         bytes,
     };
-    history::record(&extension, started, &run)?;
     holders::notice(&swept.held)?;
-    Ok(trashed.cast_signed())
+    result.put(run.row(started));
+    Ok(RawResult(None))
 }
 
-/// The plan that rvacuum() would carry out now, a row per file. Moves nothing.
+/// The plan that rvacuum() would carry out now, a row per file. Moves nothing, so it needs no lock.
 #[pg_extern]
 fn rvacuum_plan(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorReport> {
-    // SAFETY: fcinfo is the call at hand, of a set-returning function in the extension's schema; InitMaterializedSRF
-    // raises an ERROR if the caller takes no set.
-    let extension = unsafe {
+    // SAFETY: fcinfo is the call at hand, of a set-returning function in the extension's schema.
+    let (extension, result) = unsafe {
         pg_sys::PreventCommandDuringRecovery(c"rvacuum_plan()".as_ptr());
-        pg_sys::InitMaterializedSRF(fcinfo, 0);
-        Extension::of_call(fcinfo)
+        (Extension::of_call(fcinfo), Rows::begin(fcinfo))
     };
-    let (snapshot, mark) = begin(&extension)?;
-    // SAFETY: InitMaterializedSRF has set up the tuple store of this call.
-    let mut show = unsafe { Show::new(fcinfo) };
-    let swept = sweep(snapshot.upper(), mark, &mut show)?;
+    refuse_if_unsafe()?;
+    let snapshot = RunSnapshot::take();
+    let mark = mark::mark(&extension, &snapshot)?;
+    let swept = sweep(snapshot.upper(), mark, &mut Show::new(result))?;
     holders::notice(&swept.held)?;
     Ok(RawResult(None))
 }
@@ -72,13 +76,13 @@ fn rvacuum_plan(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorRepo
 fn rbytea_adopt_store() -> Result<Option<String>, ErrorReport> {
     // SAFETY: looks at the server's state and raises an ERROR in recovery: a standby has no timeline to write down.
     unsafe { pg_sys::PreventCommandDuringRecovery(c"rbytea_adopt_store()".as_ptr()) };
-    let previous = xact::with_store(|store| Ok(store.adopt()?))?;
+    let previous = xact::with_store(Access::Write, |store| Ok(store.adopt()?))?;
     Ok(previous
         .map(|owner| format!("system identifier {}, timeline {}", owner.system_identifier, owner.timeline)))
 }
 
-/// Lock, snapshot, mark: everything before files are looked at.
-fn begin(extension: &Extension) -> Result<(RunSnapshot, Mark), ErrorReport> {
+/// Refuses to mark where tuples may vanish, or come back, behind the mark's back.
+fn refuse_if_unsafe() -> Result<(), ErrorReport> {
     if compat::snapshots_expire() {
         return Err(error::report(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -98,10 +102,7 @@ fn begin(extension: &Extension) -> Result<(RunSnapshot, Mark), ErrorReport> {
         )
         .set_hint("Commit first."));
     }
-    history::lock(extension)?;
-    let snapshot = RunSnapshot::take();
-    let mark = mark::mark(extension, &snapshot)?;
-    Ok((snapshot, mark))
+    Ok(())
 }
 
 /// What a sweep tells about itself.

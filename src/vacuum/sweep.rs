@@ -2,9 +2,10 @@
 //! only shown) by an [`Act`]. Any error ends the run (I10).
 
 use super::plan::{MarkKey, Marks};
+use super::rows::Rows;
 use crate::mark::SortedKeys;
 use crate::store::{FileStore, Moves, PayloadId, Restored, Trashed};
-use crate::xact;
+use crate::xact::{self, Access};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{IntoDatum, check_for_interrupts, pg_sys};
 use std::collections::{BTreeSet, HashSet};
@@ -37,7 +38,7 @@ pub struct Sweep {
 
 /// Judges every file of the database.
 pub fn whole_store(upper: u64, keys: SortedKeys, act: &mut dyn Act) -> Result<Sweep, ErrorReport> {
-    xact::with_store(|store| {
+    xact::with_store(Access::Write, |store| {
         let mut marks = Marks::new(keys);
         let mut missing = HashSet::new();
         let mut sweep = Sweep { files: 0, young: 0, lost: 0 };
@@ -120,7 +121,7 @@ impl Carry {
 
     /// Makes the moves durable. Returns files moved to TRASH, files moved back, and the bytes of the former.
     pub fn finish(self) -> Result<(u64, u64, u64), ErrorReport> {
-        xact::with_store(|store| Ok(store.sync_moves(self.moves)?))?;
+        xact::with_store(Access::Write, |store| Ok(store.sync_moves(self.moves)?))?;
         Ok((self.trashed, self.restored, self.bytes))
     }
 }
@@ -149,38 +150,23 @@ impl Act for Carry {
 
 /// Shows the plan as rows of rvacuum_plan().
 pub struct Show {
-    result: *mut pg_sys::ReturnSetInfo,
+    rows: Rows,
 }
 
 impl Show {
-    /// Into the tuple store of a call.
-    ///
-    /// # Safety
-    /// InitMaterializedSRF must have been called for `fcinfo`, with five result columns.
-    pub unsafe fn new(fcinfo: pg_sys::FunctionCallInfo) -> Self {
-        // SAFETY: as promised by the caller.
-        Self { result: unsafe { (*fcinfo).resultinfo.cast() } }
+    /// Into the result of a call.
+    pub fn new(rows: Rows) -> Self {
+        Self { rows }
     }
 
     fn row(&mut self, action: &str, id: &PayloadId, len: Option<u64>, reason: &str) {
-        let values = [
+        self.rows.put([
             action.into_datum(),
             pgrx::Uuid::from_bytes(*id.uuid.as_bytes()).into_datum(),
             Some(pg_sys::Datum::from(id.birth)),
             len.map(pg_sys::Datum::from),
             reason.into_datum(),
-        ]
-        .map(|value| (value.unwrap_or(pg_sys::Datum::null()), value.is_none()));
-        let (mut data, mut nulls) = (values.map(|value| value.0), values.map(|value| value.1));
-        // SAFETY: the tuple store and its descriptor were made for five columns of these types; values are copied.
-        unsafe {
-            pg_sys::tuplestore_putvalues(
-                (*self.result).setResult,
-                (*self.result).setDesc,
-                data.as_mut_ptr(),
-                nulls.as_mut_ptr(),
-            );
-        }
+        ]);
     }
 }
 

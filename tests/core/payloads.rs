@@ -1,7 +1,7 @@
 //! What is written reads back, byte for byte, and nothing else does.
 
 use crate::support::{Bed, OsBed, commit, config, live, on_every_file_system, open, read, write};
-use rbytea::store::{Error, Kind, Payload, PayloadId, Pending};
+use rbytea::store::{Error, Fs, Kind, Payload, PayloadId, Pending};
 
 on_every_file_system! {
     a_payload_reads_back
@@ -142,7 +142,7 @@ fn files_and_directories_are_private_to_the_server() {
     let bed = OsBed::new();
     let store = open(config(bed.dir.path())).unwrap();
     let payload = commit(&store, 1, b"secret");
-    let file = store.live_path(&payload.id);
+    let file = store.fs().root().join(store.live_path(&payload.id));
     let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode(&file), 0o600);
     for dir in file.ancestors().skip(1).take_while(|dir| *dir != bed.dir.path()) {

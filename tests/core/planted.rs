@@ -88,7 +88,7 @@ fn a_fifo_is_refused_and_does_not_hang() {
         let bed = OsBed::adapted(adapt);
         let store = bed.store();
         let payload = commit(&store, 1, b"x");
-        let path = store.live_path(&payload.id);
+        let path = store.fs().root().join(store.live_path(&payload.id));
         std::fs::remove_file(&path).unwrap();
         let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
         assert!(made.success());

@@ -1,7 +1,7 @@
 //! Real threads on a real file system: whatever moves, a payload is never lost and never doubled (I7).
 
 use crate::support::{Bed, OsBed, commit, config, open, read, write};
-use rbytea::store::{Kind, Moves, OsFs, Payload, Pending, Restored, Store, Trashed};
+use rbytea::store::{Fs, Kind, Moves, OsFs, Payload, Pending, Restored, Store, Trashed};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
@@ -14,7 +14,10 @@ fn store(bed: &OsBed) -> Store<OsFs> {
 
 fn names(bed: &OsBed, payload: &Payload) -> usize {
     let store = bed.store();
-    usize::from(store.live_path(&payload.id).exists()) + usize::from(store.trash_path(&payload.id).exists())
+    [store.live_path(&payload.id), store.trash_path(&payload.id)]
+        .iter()
+        .filter(|path| store.fs().root().join(path).exists())
+        .count()
 }
 
 /// Stops the others even when its thread fails.

@@ -1,0 +1,140 @@
+//! Rows that a statement wrote past the row trigger: CREATE TABLE AS and SELECT INTO fill their table before it has
+//! one, ALTER TABLE rewrites without firing triggers. What they left inline is stored here, in the same transaction.
+
+mod update;
+
+use crate::catalog::Extension;
+use crate::{compat, externalize};
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use std::collections::HashSet;
+use std::ffi::CStr;
+
+/// Which columns of a changed table may hold payloads that the statement left inline.
+pub enum Source {
+    /// None: the statement writes no rows past the trigger.
+    Nothing,
+    /// All columns of a table that the statement created and filled.
+    WholeTable,
+    /// Columns of ALTER TABLE, by name.
+    Columns {
+        /// Those whose type it changed.
+        converted: HashSet<Vec<u8>>,
+        /// Those that it added.
+        added: HashSet<Vec<u8>>,
+    },
+}
+
+impl Source {
+    /// Reads it off a parse tree.
+    ///
+    /// # Safety
+    /// `statement` must be the parse tree of a utility statement.
+    pub unsafe fn of_statement(statement: *mut pg_sys::Node) -> Self {
+        let (mut converted, mut added) = (HashSet::new(), HashSet::new());
+        // SAFETY: the node's tag says which structure it is; a list of AlterTableStmt holds AlterTableCmds, and the
+        // definition of AT_AddColumn is a ColumnDef. Both names are there whenever the subtype is.
+        unsafe {
+            match (*statement).type_ {
+                pg_sys::NodeTag::T_CreateTableAsStmt => return Self::WholeTable,
+                pg_sys::NodeTag::T_AlterTableStmt => {}
+                _ => return Self::Nothing,
+            }
+            let commands = (*statement.cast::<pg_sys::AlterTableStmt>()).cmds;
+            for command in pgrx::PgList::<pg_sys::AlterTableCmd>::from_pg(commands).iter_ptr() {
+                match (*command).subtype {
+                    pg_sys::AlterTableType::AT_AlterColumnType => {
+                        converted.insert(CStr::from_ptr((*command).name).to_bytes().to_vec());
+                    }
+                    pg_sys::AlterTableType::AT_AddColumn => {
+                        let column = (*command).def.cast::<pg_sys::ColumnDef>();
+                        added.insert(CStr::from_ptr((*column).colname).to_bytes().to_vec());
+                    }
+                    _ => {}
+                }
+            }
+        }
+        if converted.is_empty() && added.is_empty() {
+            Self::Nothing
+        } else {
+            Self::Columns { converted, added }
+        }
+    }
+
+    /// Whether the column may hold rows with an inline payload. One that was added without a rewrite does not: it is
+    /// NULL everywhere, or its constant default stands once in the catalog (attmissingval).
+    fn fills(&self, attribute: &pg_sys::FormData_pg_attribute, type_oid: pg_sys::Oid) -> bool {
+        // SAFETY: attname is NUL-terminated.
+        let name = unsafe { CStr::from_ptr(attribute.attname.data.as_ptr()) }.to_bytes();
+        match self {
+            Self::Nothing => false,
+            Self::WholeTable => true,
+            Self::Columns { converted, added } => {
+                let domain_may_have_default = attribute.atttypid != type_oid;
+                let rewritten = !attribute.atthasmissing && (attribute.atthasdef || domain_may_have_default);
+                converted.contains(name) || added.contains(name) && rewritten
+            }
+        }
+    }
+}
+
+/// Whether the statement is ALTER TYPE of a composite type, whose typed tables the command list does not name.
+///
+/// # Safety
+/// `statement` must be the parse tree of a utility statement.
+pub unsafe fn is_alter_of_composite_type(statement: *mut pg_sys::Node) -> bool {
+    // SAFETY: the node's tag says which structure it is.
+    unsafe {
+        (*statement).type_ == pg_sys::NodeTag::T_AlterTableStmt
+            && (*statement.cast::<pg_sys::AlterTableStmt>()).objtype == pg_sys::ObjectType::OBJECT_TYPE
+    }
+}
+
+/// Stores what is still inline in the columns that `source` names.
+pub fn store(relid: pg_sys::Oid, source: &Source, extension: &Extension) -> Result<(), ErrorReport> {
+    if matches!(source, Source::Nothing) {
+        return Ok(());
+    }
+    let type_oid = extension.type_oid()?;
+    // SAFETY: the relation stays open and locked until it is closed below (or by the abort of the transaction).
+    unsafe {
+        let relation = pg_sys::try_relation_open(relid, pg_sys::RowExclusiveLock as i32);
+        if relation.is_null() {
+            return Ok(());
+        }
+        let class = (*relation).rd_rel;
+        let tupdesc = (*relation).rd_att;
+        let is_table = (*class).relkind as u8 == b'r' && (*class).relpersistence as u8 != b't';
+        let mut columns = externalize::rbytea_columns(tupdesc, type_oid);
+        columns.retain(|column| source.fills(&*compat::attribute(tupdesc, column.get() - 1), type_oid));
+        let result = if is_table && !columns.is_empty() {
+            // References can have come from anywhere only where the statement copied them.
+            let check_references = matches!(source, Source::WholeTable);
+            as_owner((*class).relowner, || update::rows(relation, &columns, check_references))
+        } else {
+            Ok(())
+        };
+        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+        result
+    }
+}
+
+/// Runs `work` as a table's owner, in whose name its index expressions are evaluated.
+fn as_owner<T>(owner: pg_sys::Oid, work: impl FnOnce() -> Result<T, ErrorReport>) -> Result<T, ErrorReport> {
+    let (mut user, mut context) = (pg_sys::InvalidOid, 0);
+    let restricted = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
+    // SAFETY: the pattern of PostgreSQL's own maintenance commands: what is set here is taken back below, or by the
+    // abort of the surrounding (sub)transaction when an ERROR passes through.
+    let nest_level = unsafe {
+        pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+        pg_sys::SetUserIdAndSecContext(owner, context | restricted as i32);
+        pg_sys::NewGUCNestLevel()
+    };
+    let result = work();
+    // SAFETY: as above.
+    unsafe {
+        pg_sys::AtEOXact_GUC(false, nest_level);
+        pg_sys::SetUserIdAndSecContext(user, context);
+    }
+    result
+}
