@@ -28,6 +28,7 @@ mod forged_references;
 mod functions_of_the_original;
 mod interruptions;
 mod like_bytea;
+mod model;
 mod prepared_transactions;
 mod pure_values;
 mod races;
