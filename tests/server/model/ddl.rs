@@ -27,7 +27,13 @@ pub const OPERATIONS: &[Operation] = &[
     // undefined_table, wrong_object_type: attached, or not attached, already.
     ddl("attach or detach", 3, &[IN_USE, "42P01", "42809"], attach_or_detach),
     // unique_violation: CONCURRENTLY compares with a view that others have refreshed since the snapshot.
-    Operation { name: "refresh", weight: 3, place: Place::Anywhere, tolerates: &[IN_USE, "23505"], run: refresh },
+    Operation {
+        name: "refresh",
+        weight: 3,
+        place: Place::Anywhere,
+        tolerates: &[IN_USE, "23505"],
+        run: refresh,
+    },
 ];
 
 fn both_tables(actor: &mut Actor<'_>, sql: impl Fn(Side) -> String) -> Done {

@@ -140,7 +140,10 @@ fn old_or_new(actor: &mut Actor<'_>, pair: &Pair) -> Done<(i32, i32)> {
     }
     let ids = actor.lock_rows(pair, 1)?;
     let found = actor.rows(
-        &format!("select id, n from {} where id = any($1) order by n limit 1 for update", pair.on(Side::Twin)),
+        &format!(
+            "select id, n from {} where id = any($1) order by n limit 1 for update",
+            pair.on(Side::Twin)
+        ),
         &[&ids],
     )?;
     // A row that has just been deleted comes back, or a new one comes.
