@@ -144,6 +144,31 @@ fn columns_of_a_domain_store() {
 }
 
 #[test]
+fn tables_that_event_triggers_make_store_too() {
+    let cluster = cluster();
+    let db = cluster.session();
+    db.run(
+        "create function follow() returns event_trigger language plpgsql as $$ begin
+             if not exists (select from pg_class where relname = 'shadow') then
+                 create table shadow (n int, b bytea, r rbytea);
+                 create table shadow_of as select n, payload(n) as b, payload(n)::rbytea as r from generate_series(1, 3) n;
+             end if;
+         end $$;
+         create event trigger aaa on ddl_command_end when tag in ('CREATE TABLE') execute function follow()",
+    );
+
+    db.run("create table t (n int, b bytea, r rbytea)");
+    db.assert_stored("shadow_of", 3);
+    for table in ["t", "shadow", "shadow_of"] {
+        assert_eq!(triggers(&db, table), 1, "{table}");
+    }
+    db.fill("t", 1..=2);
+    db.fill("shadow", 1..=2);
+    db.assert_stored("t", 2);
+    db.assert_stored("shadow", 2);
+}
+
+#[test]
 fn foreign_tables_and_views_are_left_alone() {
     let cluster = cluster();
     let db = cluster.session();
