@@ -84,3 +84,10 @@ pub fn raise(error: impl Into<ErrorReport>) -> ! {
     error.into().report(PgLogLevel::ERROR);
     unreachable!("an ERROR does not return")
 }
+
+/// Sends a NOTICE or a WARNING. PostgreSQL looks for a cancel after each message and may leave by longjmp; through the
+/// boundary that becomes a panic, and what our callers hold is released.
+pub fn tell(report: ErrorReport, level: PgLogLevel) {
+    // SAFETY: nothing between the boundary and the server needs its destructor run.
+    unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| report.report(level)) }
+}

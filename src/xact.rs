@@ -4,8 +4,9 @@
 use crate::{error, settings};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{check_for_interrupts, pg_guard, pg_sys};
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::ffi::{CStr, OsStr, c_void};
+use std::ops::{Deref, DerefMut};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -22,8 +23,15 @@ struct Session {
     pending: Pending<OsFs>,
 }
 
+impl Session {
+    const fn new() -> Self {
+        Self { store: None, knowledge: None, pending: Pending::new() }
+    }
+}
+
 thread_local! {
-    static SESSION: RefCell<Session> = const { RefCell::new(Session { store: None, knowledge: None, pending: Pending::new() }) };
+    /// Empty while it is in use.
+    static SESSION: Cell<Option<Session>> = const { Cell::new(Some(Session::new())) };
 }
 
 /// Registers the callbacks, once per process. (pgrx's own per-transaction closures survive PREPARE TRANSACTION and
@@ -83,10 +91,33 @@ pub fn did_not_commit(transaction: u64) -> bool {
 pub const CHUNK: usize = 1 << 20;
 
 fn with_session<T>(work: impl FnOnce(&mut Session) -> Result<T, ErrorReport>) -> Result<T, ErrorReport> {
-    SESSION.with(|session| match session.try_borrow_mut() {
-        Ok(mut session) => work(&mut session),
-        Err(_) => Err(error::internal("the payload store was entered twice")),
-    })
+    match SESSION.take() {
+        Some(session) => work(&mut Borrowed(session)),
+        None => Err(error::internal("the payload store was entered twice")),
+    }
+}
+
+/// The session in use; goes back when it is dropped, also by a panic.
+struct Borrowed(Session);
+
+impl Deref for Borrowed {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.0
+    }
+}
+
+impl DerefMut for Borrowed {
+    fn deref_mut(&mut self) -> &mut Session {
+        &mut self.0
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        SESSION.set(Some(std::mem::replace(&mut self.0, Session::new())));
+    }
 }
 
 fn open<'a>(
@@ -161,21 +192,18 @@ fn in_procedure() -> bool {
 
 /// Nothing is unlinked (I5): a variable may outlive a subtransaction and still be stored.
 fn forget() {
-    SESSION.with(|session| {
-        if let Ok(mut session) = session.try_borrow_mut() {
-            session.pending.forget();
-        }
-    });
+    let mut session = SESSION.take().unwrap_or(Session::new());
+    session.pending.forget();
+    SESSION.set(Some(session));
     close();
 }
 
-/// The store is closed between transactions.
+/// The store is closed between transactions. A session that an error has left without putting it back (a longjmp runs no
+/// destructors) is replaced.
 fn close() {
-    SESSION.with(|session| {
-        if let Ok(mut session) = session.try_borrow_mut()
-            && let Some(store) = session.store.take()
-        {
-            session.knowledge = Some(store.into_knowledge());
-        }
-    });
+    let mut session = SESSION.take().unwrap_or(Session::new());
+    if let Some(store) = session.store.take() {
+        session.knowledge = Some(store.into_knowledge());
+    }
+    SESSION.set(Some(session));
 }

@@ -213,8 +213,11 @@ fn is_refusal(code: PgSqlErrorCode) -> bool {
 
 fn warn_refused(relid: pg_sys::Oid, reason: &str) {
     let table = catalog::relation_name(relid).unwrap_or_default();
-    error::report(PgSqlErrorCode::ERRCODE_WARNING, format!("payloads of table {table} stay in their rows"))
-        .set_detail(format!("{reason}."))
-        .set_hint("They are complete, only large; an UPDATE of the column stores them.")
-        .report(PgLogLevel::WARNING);
+    let report = error::report(
+        PgSqlErrorCode::ERRCODE_WARNING,
+        format!("payloads of table {table} stay in their rows"),
+    )
+    .set_detail(format!("{reason}."))
+    .set_hint("They are complete, only large; an UPDATE of the column stores them.");
+    error::tell(report, PgLogLevel::WARNING);
 }

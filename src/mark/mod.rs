@@ -119,7 +119,7 @@ impl Sort {
                 false,
                 pg_sys::maintenance_work_mem,
                 null_mut(),
-                pg_sys::TUPLESORT_NONE as i32,
+                pg_sys::TUPLESORT_RANDOMACCESS as i32,
             )
         };
         Self { state }
@@ -147,6 +147,14 @@ impl Drop for Sort {
 /// The keys of a mark in ascending order, duplicates included.
 pub struct SortedKeys {
     state: *mut pg_sys::Tuplesortstate,
+}
+
+impl SortedKeys {
+    /// Starts again with the smallest key.
+    pub fn rewind(&mut self) {
+        // SAFETY: the sort was begun with random access and has been performed.
+        unsafe { pg_sys::tuplesort_rescan(self.state) }
+    }
 }
 
 impl Iterator for SortedKeys {

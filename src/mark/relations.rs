@@ -108,12 +108,12 @@ pub fn lock_all(rbytea: pg_sys::Oid) -> Relations {
 fn waiting_for(relid: pg_sys::Oid) {
     let name =
         catalog::relation_name(relid).unwrap_or_else(|| "that another transaction is creating".to_string());
-    error::report(
+    let report = error::report(
         PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
         format!("the vacuum waits for a lock on table {name}"),
     )
-    .set_hint("Another session changes its definition; lock_timeout limits the wait.")
-    .report(pgrx::PgLogLevel::NOTICE);
+    .set_hint("Another session changes its definition; lock_timeout limits the wait.");
+    error::tell(report, pgrx::PgLogLevel::NOTICE);
 }
 
 /// Whether a locked relation stores tuples that this backend can read: views, indexes and the like store none, and
@@ -136,12 +136,12 @@ fn search(rbytea: pg_sys::Oid) -> Search {
         for dependent in depend(&REFERENCE, pg_sys::TypeRelationId, type_oid) {
             if dependent.classid == pg_sys::TypeRelationId {
                 open.extend(search.types.insert(dependent.objid).then_some(dependent.objid));
-            } else if dependent.classid == pg_sys::RelationRelationId
-                && search.relations.insert(dependent.objid)
-            {
+            } else if dependent.classid == pg_sys::RelationRelationId {
                 search.nested |= type_oid != rbytea;
-                for row_type in row_types(dependent.objid) {
-                    open.extend(search.types.insert(row_type).then_some(row_type));
+                if search.relations.insert(dependent.objid) {
+                    for row_type in row_types(dependent.objid) {
+                        open.extend(search.types.insert(row_type).then_some(row_type));
+                    }
                 }
             }
         }

@@ -47,7 +47,7 @@ pub fn notice(held: &Held) -> Result<(), ErrorReport> {
     if holders.is_empty() {
         holders.push("the transaction that runs the vacuum".to_string());
     }
-    error::report(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, "some payload files cannot be judged yet")
+    let report = error::report(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, "some payload files cannot be judged yet")
         .set_detail(format!(
             "References in deleted rows that an old snapshot may still see: {}. Files of transactions that have not \
              ended, or that began after the oldest of those: {}. Held by, the oldest first: {}.",
@@ -55,7 +55,7 @@ pub fn notice(held: &Held) -> Result<(), ErrorReport> {
             held.young,
             holders.join(", ")
         ))
-        .set_hint("They can be collected when these have ended.")
-        .report(PgLogLevel::NOTICE);
+        .set_hint("They can be collected when these have ended.");
+    error::tell(report, PgLogLevel::NOTICE);
     Ok(())
 }

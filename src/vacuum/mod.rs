@@ -17,7 +17,7 @@ use history::Run;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_extern, pg_sys};
 use rows::Rows;
-use sweep::{Carry, Show, Sweep};
+use sweep::{Carry, Plan, Show, Sweep};
 
 /// One run: moves payload files that no tuple refers to into TRASH, and back what a tuple does refer to. Returns the row
 /// that the SQL function rvacuum() adds to the history.
@@ -35,10 +35,15 @@ fn rbytea_vacuum_run(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, Erro
     refuse_if_unsafe()?;
     history::lock(&extension)?;
     let snapshot = RunSnapshot::take();
-    let mark = mark::mark(&extension, &snapshot)?;
+    let mut mark = mark::mark(&extension, &snapshot)?;
     let lsn = flush_wal();
+    let mut plan = Plan::default();
+    let swept = sweep(snapshot.upper(), &mut mark, &mut plan)?;
     let mut carry = Carry::new();
-    let swept = sweep(snapshot.upper(), mark, &mut carry)?;
+    if !plan.carry_out(&mut carry)? {
+        mark.keys.rewind();
+        sweep::whole_store(snapshot.upper(), &mut mark.keys, &mut carry)?;
+    }
     let (trashed, restored, bytes) = carry.finish()?;
     let run = Run {
         lsn,
@@ -65,8 +70,8 @@ fn rvacuum_plan(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorRepo
     };
     refuse_if_unsafe()?;
     let snapshot = RunSnapshot::take();
-    let mark = mark::mark(&extension, &snapshot)?;
-    let swept = sweep(snapshot.upper(), mark, &mut Show::new(result))?;
+    let mut mark = mark::mark(&extension, &snapshot)?;
+    let swept = sweep(snapshot.upper(), &mut mark, &mut Show::new(result))?;
     holders::notice(&swept.held)?;
     Ok(RawResult(None))
 }
@@ -114,20 +119,20 @@ struct Swept {
 }
 
 /// Judges the whole store below `upper` and hands every move to `act`.
-fn sweep(upper: u64, mark: Mark, act: &mut dyn sweep::Act) -> Result<Swept, ErrorReport> {
-    let Mark { keys, relations, tuples, held } = mark;
-    let Sweep { files, young, lost } = sweep::whole_store(upper, keys, act)?;
+fn sweep(upper: u64, mark: &mut Mark, act: &mut dyn sweep::Act) -> Result<Swept, ErrorReport> {
+    let Sweep { files, young, lost } = sweep::whole_store(upper, &mut mark.keys, act)?;
     if lost > 0 {
-        error::report(
+        let report = error::report(
             PgSqlErrorCode::ERRCODE_WARNING,
             format!("{lost} payloads that rows refer to are neither in the store nor in TRASH"),
         )
         .set_hint(
             "Restore their files from a backup of the store; a database made from a template never had them.",
-        )
-        .report(PgLogLevel::WARNING);
+        );
+        error::tell(report, PgLogLevel::WARNING);
     }
-    Ok(Swept { relations, tuples, files, held: holders::Held { references: held, young } })
+    let held = holders::Held { references: mark.held, young };
+    Ok(Swept { relations: mark.relations, tuples: mark.tuples, files, held })
 }
 
 /// Flushes the WAL: a deletion committed with `synchronous_commit = off` that a crash could still undo must not cost

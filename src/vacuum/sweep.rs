@@ -3,11 +3,12 @@
 
 use super::plan::{MarkKey, Marks};
 use super::rows::Rows;
+use crate::error;
 use crate::mark::SortedKeys;
 use crate::store::{FileStore, Moves, PayloadId, Restored, Trashed};
 use crate::xact::{self, Access};
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{IntoDatum, check_for_interrupts, pg_sys};
+use pgrx::{IntoDatum, PgLogLevel, PgSqlErrorCode, check_for_interrupts, pg_sys};
 use std::collections::{BTreeSet, HashSet};
 use std::time::SystemTime;
 
@@ -37,7 +38,7 @@ pub struct Sweep {
 }
 
 /// Judges every file of the database.
-pub fn whole_store(upper: u64, keys: SortedKeys, act: &mut dyn Act) -> Result<Sweep, ErrorReport> {
+pub fn whole_store(upper: u64, keys: &mut SortedKeys, act: &mut dyn Act) -> Result<Sweep, ErrorReport> {
     xact::with_store(Access::Write, |store| {
         let mut marks = Marks::new(keys);
         let mut missing = HashSet::new();
@@ -104,6 +105,62 @@ fn finish_era(store: &FileStore, era: u64, upper: u64, act: &mut dyn Act) -> Res
     if era < upper >> 16 { act.era_done(store, era) } else { Ok(()) }
 }
 
+/// What has to move, remembered until the whole store has been listed: a listing that fails must not find files moved
+/// already (I10).
+#[derive(Default)]
+pub struct Plan {
+    trash: Vec<PayloadId>,
+    restore: Vec<(PayloadId, u64)>,
+    eras: Vec<u64>,
+    overflow: bool,
+}
+
+/// Moves that a plan remembers, 32 bytes each at most.
+const PLANNED_AT_ONCE: usize = 1 << 20;
+
+impl Plan {
+    /// Carries the plan out. False if there was more to do than it can remember: then nothing has been done, but the
+    /// whole store has been listed once without an error, and the sweep can be made again with moves at once.
+    pub fn carry_out(self, carry: &mut Carry) -> Result<bool, ErrorReport> {
+        if self.overflow {
+            return Ok(false);
+        }
+        xact::with_store(Access::Write, |store| {
+            for id in &self.trash {
+                check_for_interrupts!();
+                carry.trash(store, id)?;
+            }
+            for (id, len) in &self.restore {
+                check_for_interrupts!();
+                carry.restore(store, id, *len)?;
+            }
+            self.eras.iter().try_for_each(|&era| carry.era_done(store, era))
+        })?;
+        Ok(true)
+    }
+
+    fn remember<T>(list: &mut Vec<T>, overflow: &mut bool, item: T) {
+        if list.len() < PLANNED_AT_ONCE { list.push(item) } else { *overflow = true }
+    }
+}
+
+impl Act for Plan {
+    fn trash(&mut self, _store: &FileStore, id: &PayloadId) -> Result<(), ErrorReport> {
+        Self::remember(&mut self.trash, &mut self.overflow, *id);
+        Ok(())
+    }
+
+    fn restore(&mut self, _store: &FileStore, id: &PayloadId, len: u64) -> Result<(), ErrorReport> {
+        Self::remember(&mut self.restore, &mut self.overflow, (*id, len));
+        Ok(())
+    }
+
+    fn era_done(&mut self, _store: &FileStore, era: u64) -> Result<(), ErrorReport> {
+        Self::remember(&mut self.eras, &mut self.overflow, era);
+        Ok(())
+    }
+}
+
 /// Carries the plan out.
 pub struct Carry {
     now: SystemTime,
@@ -138,7 +195,8 @@ impl Act for Carry {
     fn restore(&mut self, store: &FileStore, id: &PayloadId, _len: u64) -> Result<(), ErrorReport> {
         if store.restore(id)? == Restored::Restored {
             self.restored += 1;
-            pgrx::warning!("payload {} was in TRASH although a row refers to it; it is back", id.uuid);
+            let message = format!("payload {} was in TRASH although a row refers to it; it is back", id.uuid);
+            error::tell(error::report(PgSqlErrorCode::ERRCODE_WARNING, message), PgLogLevel::WARNING);
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Payloads are stored whoever writes them and however triggers are set: ordinary users, replicas, restores.
 
-use crate::twin::{Twins, assert_live_is, cluster, cluster_with_table, triggers};
+use crate::twin_tables::{Twins, assert_live_is, cluster, cluster_with_table, triggers};
 
 #[test]
 fn ordinary_users_have_all_of_it() {

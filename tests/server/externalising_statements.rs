@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::payload::Payload;
-use crate::twin::{Twins, assert_live_is, cluster_with_table};
+use crate::twin_tables::{Twins, assert_live_is, cluster_with_table};
 
 #[test]
 fn inserted_payloads_lie_in_files_byte_for_byte() {

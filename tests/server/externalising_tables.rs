@@ -1,6 +1,6 @@
 //! However a table comes to its column of type rbytea, and by whatever name it goes, it stores payloads.
 
-use crate::twin::{Twins, assert_live_is, cluster, triggers};
+use crate::twin_tables::{Twins, assert_live_is, cluster, triggers};
 
 #[test]
 fn tables_from_every_kind_of_definition_store() {

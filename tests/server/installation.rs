@@ -18,6 +18,8 @@ pub struct Installation {
     pub pkglibdir: PathBuf,
     /// Holds `extension`.
     pub sharedir: PathBuf,
+    /// What `pg_config --version` says.
+    pub version: String,
     /// 15, 16, …
     pub major: u32,
     /// User and group `postgres` when the tests run as root, which no server may.
@@ -29,15 +31,13 @@ impl Installation {
     pub fn from_environment() -> Self {
         let pg_config = std::env::var_os("PG_CONFIG").map_or_else(|| "pg_config".into(), PathBuf::from);
         let version = ask(&pg_config, "--version");
-        let major = version
-            .trim_start_matches("PostgreSQL ")
-            .chars()
-            .take_while(char::is_ascii_digit)
-            .collect::<String>();
+        let number = version.trim_start_matches("PostgreSQL ");
+        let major = number.chars().take_while(char::is_ascii_digit).collect::<String>();
         Self {
             bindir: ask(&pg_config, "--bindir").into(),
             pkglibdir: ask(&pg_config, "--pkglibdir").into(),
             sharedir: ask(&pg_config, "--sharedir").into(),
+            version,
             major: major.parse().expect("the version of PostgreSQL starts with a number"),
             server_user: getuid().is_root().then(postgres_user),
             pg_config,

@@ -9,7 +9,7 @@ use tokio_postgres::error::SqlState;
 
 use crate::cluster::{PATIENCE, Shutdown, wait_until};
 use crate::session::Session;
-use crate::twin::{Twins, assert_live_is, cluster, cluster_with, cluster_with_table, name};
+use crate::twin_tables::{Twins, assert_live_is, cluster, cluster_with, cluster_with_table, name};
 
 fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();

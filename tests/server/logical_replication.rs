@@ -2,7 +2,7 @@
 
 use crate::cluster::{Cluster, PATIENCE, wait_until};
 use crate::session::Session;
-use crate::twin::{Twins, cluster_with_table, names};
+use crate::twin_tables::{Twins, cluster_with_table, names};
 
 /// What is the same on both sides: numbers and bytes.
 const ROWS: &str = "select string_agg(n || ':' || md5(b) || md5sum(r), ',' order by n) from t";

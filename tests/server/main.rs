@@ -2,14 +2,19 @@
 //! The extension has to be installed (`make server-test` does that); PG_CONFIG names the installation.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod broken_store;
 mod cluster;
 mod installation;
 mod payload;
+mod procfs;
 mod session;
 mod standby;
 mod store_files;
-mod twin;
+mod twin_tables;
+mod twins;
 
+mod clients;
+mod declared_objects;
 mod externalising_columns;
 mod externalising_containers;
 mod externalising_filled_tables;
@@ -18,13 +23,19 @@ mod externalising_sessions;
 mod externalising_statements;
 mod externalising_tables;
 mod externalising_triggers;
+mod file_errors;
+mod forged_references;
+mod functions_of_the_original;
 mod interruptions;
+mod like_bytea;
 mod logical_replication;
+mod model;
 mod prepared_transactions;
 mod pure_values;
 mod races;
 mod races_under_load;
 mod regress;
+mod rights;
 mod row_costs;
 mod rvacuum;
 mod rvacuum_horizon;
@@ -32,4 +43,6 @@ mod rvacuum_references;
 mod rvacuum_refusals;
 mod rvacuum_store;
 mod startup;
+mod statistics;
+mod store_errors;
 mod transactions;

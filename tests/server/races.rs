@@ -3,7 +3,7 @@
 
 use crate::cluster::{Cluster, PATIENCE, wait_until};
 use crate::session::{Running, Session};
-use crate::twin::{Twins, assert_live_is, cluster_with_table};
+use crate::twin_tables::{Twins, assert_live_is, cluster_with_table};
 
 /// The tables `t`, with four rows, and `copies`, which is empty.
 fn tables() -> (Cluster, Session) {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::twin::{Twins, assert_live_is, cluster_with};
+use crate::twin_tables::{Twins, assert_live_is, cluster_with};
 
 #[test]
 fn sessions_that_copy_move_and_delete_while_the_vacuum_runs_lose_nothing() {

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use crate::cluster::{Cluster, PATIENCE, Shutdown, wait_until};
 use crate::session::Session;
-use crate::twin::{Twins, assert_live_is, cluster, cluster_with, cluster_with_table};
+use crate::twin_tables::{Twins, assert_live_is, cluster, cluster_with, cluster_with_table};
 
 /// A table with four rows and four deleted ones.
 fn with_garbage() -> (Cluster, Session) {

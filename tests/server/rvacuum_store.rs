@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cluster::Cluster;
 use crate::session::Session;
-use crate::twin::{Twins, assert_live_is, cluster_with_table};
+use crate::twin_tables::{Twins, assert_live_is, cluster_with_table};
 
 /// A table with four rows and four deleted ones.
 fn with_garbage() -> (Cluster, Session) {

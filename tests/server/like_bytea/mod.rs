@@ -1,0 +1,8 @@
+//! To whoever uses it rbytea is bytea: each behaviour is asked of both, and for payloads in memory, in a row and in a
+//! file alike.
+
+mod comparison;
+mod functions;
+mod input_output;
+mod neighbours;
+mod ranges;

@@ -1,0 +1,81 @@
+//! A randomised test with a model. Each table with payloads has a twin with plain bytea; several sessions do
+//! whatever SQL allows to both, always in the same transaction, while the vacuum runs and the server is restarted
+//! and killed. At any moment every visible row has to equal its twin; at the end the store has to hold the files
+//! of the visible rows and no other.
+//!
+//! RBYTEA_MODEL_SECONDS bounds the time (20 by default), RBYTEA_MODEL_SEED repeats a run as far as concurrency
+//! allows. A failure shows what each session did last.
+
+mod actor;
+mod chaos;
+mod check;
+mod copies;
+mod ddl;
+mod pairs;
+mod programs;
+mod trouble;
+mod upkeep;
+mod verdict;
+mod world;
+mod writes;
+
+use std::env;
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
+use std::time::Duration;
+
+use crate::cluster::Cluster;
+use actor::Actor;
+use chaos::Chaos;
+use world::World;
+
+/// Sessions at work at the same time.
+const ACTORS: usize = 4;
+
+#[test]
+fn every_row_keeps_its_bytes_and_every_file_its_row() {
+    let seconds = number("RBYTEA_MODEL_SECONDS").unwrap_or(20);
+    let seed = number("RBYTEA_MODEL_SEED").unwrap_or_else(rand::random);
+    // Not through the test harness, which shows the output of failed tests only.
+    let _ = writeln!(std::io::stderr(), "model: RBYTEA_MODEL_SEED={seed} RBYTEA_MODEL_SECONDS={seconds}");
+
+    let mut cluster = Cluster::with_extension();
+    cluster.session().run(&pairs::setup());
+    let world = World::new(&cluster, seed, Duration::from_secs(seconds), ACTORS);
+    let mut failures: Vec<String> = thread::scope(|scope| {
+        let actors: Vec<_> = (0..ACTORS)
+            .map(|number| {
+                scope.spawn({
+                    let world = &world;
+                    move || Actor::new(world, number).live()
+                })
+            })
+            .collect();
+        let chaos = Chaos::new(&mut cluster, &world).reign();
+        let ends = actors.into_iter().map(|actor| actor.join().unwrap_or_else(|panic| Err(text(&*panic))));
+        ends.chain([chaos]).filter_map(Result::err).collect()
+    });
+    if failures.is_empty() {
+        let verdict = catch_unwind(AssertUnwindSafe(|| verdict::reach(&mut cluster, &world)));
+        failures.extend(verdict.unwrap_or_else(|panic| Err(text(&*panic))).err());
+    }
+    let _ = writeln!(std::io::stderr(), "model: {}", world.summary());
+    assert!(
+        failures.is_empty(),
+        "{}\n\nRBYTEA_MODEL_SEED={seed} RBYTEA_MODEL_SECONDS={seconds}: {}",
+        world.journals(),
+        failures.join("\nand: ")
+    );
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let value = env::var(variable).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{variable}={value} is no number")))
+}
+
+/// What a panic said.
+fn text(panic: &(dyn std::any::Any + Send)) -> String {
+    let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    said.unwrap_or("a session panicked").to_owned()
+}

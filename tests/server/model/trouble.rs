@@ -1,0 +1,55 @@
+//! What can go wrong in a statement, and which of it is part of the game.
+
+use tokio_postgres::Error;
+
+/// Why an operation did not succeed.
+#[derive(Debug)]
+pub enum Trouble {
+    /// An error that concurrency brings about. Nothing of the operation may remain.
+    Refused,
+    /// The connection is gone because somebody killed it.
+    Gone,
+    /// What must not happen.
+    Bug(String),
+}
+
+/// The outcome of an operation.
+pub type Done<T = ()> = Result<T, Trouble>;
+
+/// lock_not_available, deadlock_detected, serialization_failure
+const CONCURRENCY: &[&str] = &["55P03", "40P01", "40001"];
+/// admin_shutdown, crash_shutdown, cannot_connect_now
+const SHUTDOWN: &[&str] = &["57P01", "57P02", "57P03"];
+/// query_canceled
+const CANCELED: &str = "57014";
+
+/// What is tolerated in one operation at one moment.
+pub struct Tolerance {
+    /// SQLSTATEs that the operation may end with.
+    pub states: &'static [&'static str],
+    /// Somebody has cancelled or killed this session, or the server.
+    pub disturbed: bool,
+    /// The connection does not exist any more.
+    pub closed: bool,
+}
+
+impl Tolerance {
+    /// Judges an error of the statement `sql`.
+    pub fn judge(&self, sql: &str, error: &Error) -> Trouble {
+        let bug = |what: String| Trouble::Bug(format!("{what}\nfrom: {sql}"));
+        let Some(error) = error.as_db_error() else {
+            return if self.closed && self.disturbed { Trouble::Gone } else { bug(error.to_string()) };
+        };
+        let code = error.code().code();
+        if CONCURRENCY.contains(&code) || self.states.contains(&code) {
+            Trouble::Refused
+        } else if SHUTDOWN.contains(&code) && self.disturbed {
+            Trouble::Gone
+        } else if code == CANCELED && self.disturbed && error.message().contains("user request") {
+            Trouble::Refused
+        } else {
+            let detail: String = error.detail().unwrap_or_default().chars().take(300).collect();
+            bug(format!("{code} {} {detail}", error.message()))
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! What the kernel knows of a backend: bytes read, peak memory.
+
+use std::fs;
+
+/// Bytes that the process has asked the kernel to read from files, whether or not they were in its cache.
+pub fn bytes_read(pid: i32) -> u64 {
+    field(&format!("/proc/{pid}/io"), "rchar:")
+}
+
+/// The most memory that the process has ever had, in bytes.
+pub fn peak_memory(pid: i32) -> u64 {
+    field(&format!("/proc/{pid}/status"), "VmHWM:") << 10
+}
+
+fn field(file: &str, name: &str) -> u64 {
+    let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{file}: {error}"));
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let line = line.unwrap_or_else(|| panic!("{file} has no {name}"));
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
