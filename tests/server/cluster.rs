@@ -112,9 +112,9 @@ impl Cluster {
         let Some(template) = template(&self.installation) else { return self.initdb() };
         if !template.exists() {
             self.initdb();
-            let unfinished = template.with_extension(std::process::id().to_string());
+            let unfinished = template.with_extension(self.root.file_name().unwrap());
             copy(&self.data(), &unfinished);
-            // Whoever runs at the same time loses the race harmlessly.
+            // Whoever runs at the same time, in this process or another one, loses the race harmlessly.
             if fs::rename(&unfinished, &template).is_err() {
                 fs::remove_dir_all(&unfinished).unwrap();
             }
