@@ -12,6 +12,7 @@ use std::io::Write;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -109,18 +110,20 @@ impl Cluster {
     /// Makes the data directory: a copy of one that initdb made once for this installation, which is several times as
     /// fast. All clusters of a run therefore have the same system identifier.
     fn initialise(&self) {
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let Some(template) = template(&self.installation) else { return self.initdb() };
-        if !template.exists() {
-            self.initdb();
-            let unfinished = template.with_extension(self.root.file_name().unwrap());
-            copy(&self.data(), &unfinished);
-            // Whoever runs at the same time, in this process or another one, loses the race harmlessly.
-            if fs::rename(&unfinished, &template).is_err() {
-                fs::remove_dir_all(&unfinished).unwrap();
-            }
-            return;
+        let making = ONE_AT_A_TIME.lock().unwrap();
+        if template.exists() {
+            drop(making);
+            return copy(&template, &self.data());
         }
-        copy(&template, &self.data());
+        self.initdb();
+        let unfinished = template.with_extension(std::process::id().to_string());
+        copy(&self.data(), &unfinished);
+        // Another process that was as fast has put the same there.
+        if fs::rename(&unfinished, &template).is_err() {
+            fs::remove_dir_all(&unfinished).unwrap();
+        }
     }
 
     fn initdb(&self) {

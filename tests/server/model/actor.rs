@@ -170,7 +170,7 @@ impl<'w> Actor<'w> {
         loop {
             let upheavals = self.world.upheavals();
             self.connected_at = (upheavals, self.desk().disturbances.load(SeqCst));
-            if upheavals % 2 == 0 {
+            if upheavals.is_multiple_of(2) {
                 match Session::try_connect(&self.world.config) {
                     Ok(session) => {
                         self.desk().pid.store(session.pid(), SeqCst);
