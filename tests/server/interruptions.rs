@@ -111,7 +111,8 @@ fn a_big_insert_can_be_cancelled_and_its_session_terminated() {
         let victim = cluster.session();
         let pid = victim.pid();
         // Minutes of work.
-        let running = victim.start("insert into t select i, null, b from t, generate_series(1, 1000) i where n = 0");
+        let running =
+            victim.start("insert into t select i, null, b from t, generate_series(1, 1000) i where n = 0");
         wait_until(PATIENCE, || cluster.live().len() > files + 1);
         db.execute(&format!("select {function}($1)"), &[&pid]);
         let error = running.finish().unwrap_err();

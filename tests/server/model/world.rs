@@ -47,7 +47,7 @@ impl World {
         let begun = Instant::now();
         Self {
             seed,
-            strict: seed % 2 == 0,
+            strict: seed.is_multiple_of(2),
             config: cluster.config(POSTGRES, POSTGRES),
             desks: (0..actors).map(|_| Desk::default()).collect(),
             begun,
