@@ -1,6 +1,6 @@
 //! ALTER TABLE: columns that become rbytea, that are added with values, and that become something else again.
 
-use crate::twin::{Twins, assert_live_is, cluster, triggers};
+use crate::twin_tables::{Twins, assert_live_is, cluster, triggers};
 
 #[test]
 fn a_column_of_bytes_becomes_rbytea_and_bytea_again() {

@@ -1,7 +1,7 @@
 //! Payloads inside of arrays and composite values, in generated columns, below the threshold and in rows so wide
 //! that even the headers are toasted.
 
-use crate::twin::{Twins, assert_live_is, cluster, cluster_with_table, triggers};
+use crate::twin_tables::{Twins, assert_live_is, cluster, cluster_with_table, triggers};
 
 #[test]
 fn arrays_and_composites_keep_payloads_and_references() {

@@ -5,7 +5,7 @@ use tokio_postgres::error::SqlState;
 
 use crate::cluster::Cluster;
 use crate::session::Session;
-use crate::twin::{Twins, assert_live_is, cluster, cluster_with_table, triggers};
+use crate::twin_tables::{Twins, assert_live_is, cluster, cluster_with_table, triggers};
 
 #[test]
 fn tables_filled_at_their_creation_store() {

@@ -2,7 +2,7 @@
 
 use crate::cluster::Cluster;
 use crate::session::Session;
-use crate::twin::{Twins, assert_live_is, cluster, triggers};
+use crate::twin_tables::{Twins, assert_live_is, cluster, triggers};
 
 /// `t`, partitioned in each of the four ways, with room for the numbers 1 to 99.
 const PARTITIONED: [(&str, &str); 4] = [

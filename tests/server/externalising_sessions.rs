@@ -1,7 +1,6 @@
 //! Payloads are stored whoever writes them and however triggers are set: ordinary users, replicas, restores.
 
-use crate::cluster::{PATIENCE, wait_until};
-use crate::twin::{Twins, assert_live_is, cluster, cluster_with_table, names, triggers};
+use crate::twin_tables::{Twins, assert_live_is, cluster, cluster_with_table, triggers};
 
 #[test]
 fn ordinary_users_have_all_of_it() {
@@ -186,51 +185,4 @@ fn rbytea_attach_puts_lost_triggers_back() {
     db.assert_stored("t", 6);
     db.assert_stored("late", 2);
     assert_eq!(db.one::<i64>("select rbytea_attach()", &[]), 0);
-}
-
-#[test]
-fn logical_replication_stores_on_the_subscriber() {
-    let cluster = cluster_with_table();
-    let db = cluster.session();
-    db.run("create publication p for table t");
-    db.run("create database far");
-    let far = cluster.session_in("far");
-    far.run("create extension rbytea; create table t (n int primary key, b bytea, r rbytea)");
-    db.fill("t", 1..=3);
-    db.run("select pg_create_logical_replication_slot('s', 'pgoutput')");
-    far.run(&format!(
-        "create subscription s connection 'host={} port={} user=postgres dbname=postgres' publication p
-         with (create_slot = false, slot_name = 's')",
-        cluster.dir().display(),
-        cluster.port()
-    ));
-
-    wait_until(PATIENCE, || far.one::<i64>("select count(*) from t", &[]) == 3);
-    far.assert_stored("t", 3);
-    wait_until(PATIENCE, || far.one("select bool_and(srsubstate = 'r') from pg_subscription_rel", &[]));
-    db.fill("t", 4..=5);
-    db.run("update t set b = payload(-n), r = payload(-n) where n = 1; delete from t where n = 2; update t set n = 30 where n = 3");
-    let lsn: String = db.one("select pg_current_wal_lsn()::text", &[]);
-    wait_until(PATIENCE, || {
-        db.one(
-            "select confirmed_flush_lsn >= $1::text::pg_lsn from pg_replication_slots where slot_name = 's'",
-            &[&lsn],
-        )
-    });
-    far.assert_stored("t", 4);
-    let twins = "select string_agg(n || ':' || md5(b), ',' order by n) from t";
-    assert_eq!(far.one::<String>(twins, &[]), db.one::<String>(twins, &[]));
-
-    let oid: u32 = far.one("select oid from pg_database where datname = 'far'", &[]);
-    far.run("alter subscription s disable; alter subscription s set (slot_name = none)");
-    far.run("drop subscription s");
-    wait_until(PATIENCE, || db.try_run("select pg_drop_replication_slot('s')").is_ok());
-    far.rvacuum();
-    let live = &cluster.store_files()[&oid].live;
-    assert_eq!(
-        names(live).into_iter().collect::<Vec<_>>(),
-        far.uuids("r", "t"),
-        "each database has its own files"
-    );
-    far.assert_stored("t", 4);
 }

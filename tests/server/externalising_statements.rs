@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::payload::Payload;
-use crate::twin::{Twins, assert_live_is, cluster_with_table};
+use crate::twin_tables::{Twins, assert_live_is, cluster_with_table};
 
 #[test]
 fn inserted_payloads_lie_in_files_byte_for_byte() {
@@ -221,4 +221,25 @@ fn rows_that_come_through_views_rules_defaults_and_cursors_are_stored() {
     db.assert_stored("t", 8);
     db.run("update v set b = payload(-2), r = payload(-2) where n = 2");
     db.assert_stored("t", 8);
+}
+
+#[test]
+fn an_exclusion_constraint_knows_stored_payloads() {
+    let cluster = cluster_with_table();
+    let db = cluster.session();
+    db.fill("t", 1..=3);
+    db.run("alter table t add constraint once exclude using hash (r with =)");
+
+    assert_eq!(
+        db.sqlstate("insert into t values (4, null, payload(2))").code(),
+        "23P01",
+        "the payload is there already"
+    );
+    assert_eq!(db.sqlstate("update t set r = payload(2) where n = 1").code(), "23P01");
+    db.run("insert into t values (4, null, payload(2)) on conflict on constraint once do nothing");
+    db.run("insert into t values (4, payload(4), payload(4)); update t set n = 10, r = r where n = 1");
+    db.run("delete from t where n = 2; insert into t values (2, payload(2), payload(2))");
+    db.assert_stored("t", 4);
+    db.rvacuum();
+    assert_live_is(&cluster, &db, &[("r", "t")]);
 }

@@ -1,6 +1,6 @@
 //! However a table comes to its column of type rbytea, and by whatever name it goes, it stores payloads.
 
-use crate::twin::{Twins, assert_live_is, cluster, triggers};
+use crate::twin_tables::{Twins, assert_live_is, cluster, triggers};
 
 #[test]
 fn tables_from_every_kind_of_definition_store() {
@@ -141,6 +141,31 @@ fn columns_of_a_domain_store() {
     db.rvacuum();
     assert_eq!(cluster.live().len(), 0);
     db.run("drop table t, u; drop extension rbytea");
+}
+
+#[test]
+fn tables_that_event_triggers_make_store_too() {
+    let cluster = cluster();
+    let db = cluster.session();
+    db.run(
+        "create function follow() returns event_trigger language plpgsql as $$ begin
+             if not exists (select from pg_class where relname = 'shadow') then
+                 create table shadow (n int, b bytea, r rbytea);
+                 create table shadow_of as select n, payload(n) as b, payload(n)::rbytea as r from generate_series(1, 3) n;
+             end if;
+         end $$;
+         create event trigger aaa on ddl_command_end when tag in ('CREATE TABLE') execute function follow()",
+    );
+
+    db.run("create table t (n int, b bytea, r rbytea)");
+    db.assert_stored("shadow_of", 3);
+    for table in ["t", "shadow", "shadow_of"] {
+        assert_eq!(triggers(&db, table), 1, "{table}");
+    }
+    db.fill("t", 1..=2);
+    db.fill("shadow", 1..=2);
+    db.assert_stored("t", 2);
+    db.assert_stored("shadow", 2);
 }
 
 #[test]

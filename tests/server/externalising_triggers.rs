@@ -1,6 +1,6 @@
 //! Payloads and the users' own triggers, whatever they are called and whatever they do to the row.
 
-use crate::twin::{Twins, assert_live_is, cluster_with_table};
+use crate::twin_tables::{Twins, assert_live_is, cluster_with_table};
 
 #[test]
 fn what_a_before_trigger_puts_into_the_row_is_stored() {

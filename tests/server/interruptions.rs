@@ -3,16 +3,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::cluster::{Cluster, PATIENCE, Shutdown, wait_until};
+use tokio_postgres::error::SqlState;
+
+use crate::cluster::{PATIENCE, Shutdown, wait_until};
 use crate::session::Session;
-use crate::twin::{Twins, assert_live_is, cluster, cluster_with, cluster_with_table};
-
-/// The directory of the database's files, the leaf directories' grandparent.
-fn eras(cluster: &Cluster) -> PathBuf {
-    cluster.live()[0].parent().unwrap().parent().unwrap().to_owned()
-}
+use crate::twin_tables::{Twins, assert_live_is, cluster, cluster_with, cluster_with_table, name};
 
 fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -30,14 +27,17 @@ fn a_commit_that_cannot_make_its_payloads_durable_is_refused() {
     let cluster = cluster_with_table();
     let db = cluster.session();
     db.fill("t", 1..=1);
-    let end_of_first_phase = ["commit", "prepare transaction 'a'"];
+    // The directory of a file that the transaction at hand has written, and the directory above it.
+    let directories = || {
+        let uuid = db.uuids("r", "t where n = 5").remove(0);
+        let file = cluster.live().into_iter().find(|file| name(file) == uuid).unwrap();
+        (file.parent().unwrap().to_owned(), file.ancestors().nth(2).unwrap().to_owned())
+    };
 
-    for end in end_of_first_phase {
-        let before = cluster.live();
+    for end in ["commit", "prepare transaction 'a'"] {
         db.run("begin");
         db.fill("t", 2..=5);
-        let leaf =
-            cluster.live().iter().find(|file| !before.contains(file)).unwrap().parent().unwrap().to_owned();
+        let (leaf, _) = directories();
         chmod(&leaf, 0o000);
         assert_eq!(db.sqlstate(end).code(), "42501", "{end} with a directory that cannot be opened");
         chmod(&leaf, 0o700);
@@ -45,11 +45,11 @@ fn a_commit_that_cannot_make_its_payloads_durable_is_refused() {
 
         db.run("begin");
         db.fill("t", 2..=5);
-        let moved = cluster.dir().join("moved");
-        fs::rename(eras(&cluster), &moved).unwrap();
+        let (_, era) = directories();
+        let elsewhere = cluster.dir().join("elsewhere");
+        fs::rename(&era, &elsewhere).unwrap();
         assert_eq!(db.sqlstate(end).code(), "58030", "{end} with directories that are gone");
-        let put_back = eras_or(&moved, &cluster);
-        fs::rename(&moved, put_back).unwrap();
+        fs::rename(&elsewhere, &era).unwrap();
         db.assert_stored("t", 1);
     }
     assert_eq!(db.one::<i64>("select count(*) from pg_prepared_xacts", &[]), 0);
@@ -59,15 +59,44 @@ fn a_commit_that_cannot_make_its_payloads_durable_is_refused() {
     assert_live_is(&cluster, &db, &[("r", "t")]);
 }
 
-/// Where the directory `moved` was.
-fn eras_or(moved: &Path, cluster: &Cluster) -> PathBuf {
-    let first = fs::read_dir(moved)
-        .unwrap()
-        .flatten()
-        .find_map(|leaf| fs::read_dir(leaf.path()).unwrap().flatten().next());
-    let era = first.unwrap().file_name().to_str().unwrap()[..12].to_owned();
-    let oid: u32 = cluster.session().one("select oid from pg_database where datname = 'postgres'", &[]);
-    cluster.store().join(oid.to_string()).join(era)
+#[test]
+fn a_commit_that_is_interrupted_is_whole_or_nothing() {
+    let cluster = cluster_with_table();
+    let db = cluster.session();
+    let mut next = 1;
+
+    // Few files are synced one by one, many with the whole file system.
+    for (way, rows) in [("cancel", 7), ("terminate", 7), ("cancel", 300), ("terminate", 300)].repeat(4) {
+        let victim = cluster.session();
+        let pid = victim.pid();
+        victim.run("begin");
+        victim.fill("t", next..=next + rows - 1);
+        let commit = victim.start("commit");
+        // One that comes before the command is ignored, one that comes after it has nothing to interrupt.
+        while !commit.is_finished() {
+            db.run(&format!("select pg_{way}_backend({pid})"));
+        }
+        let result = commit.finish();
+        if way == "terminate" {
+            let gone = "select not exists (select from pg_stat_activity where pid = $1)";
+            wait_until(PATIENCE, || db.one(gone, &[&pid]));
+        } else {
+            // A cancel that comes late hits this statement, or none.
+            let _ = victim.try_run("select 1");
+            victim.run("delete from t where n = -1; insert into t values (-1, '\\x01', '\\x01')");
+        }
+        let found: i64 = db.one("select count(*) from t where n >= $1", &[&next]);
+        match result.err().and_then(|error| error.code().cloned()) {
+            None => assert_eq!(found, i64::from(rows), "{way}: what was committed is gone"),
+            Some(SqlState::QUERY_CANCELED) => assert_eq!(found, 0, "a commit that failed has committed"),
+            Some(_) => assert!(found == 0 || found == i64::from(rows), "{way}: {found} rows of {rows}"),
+        }
+        next += rows;
+    }
+    db.assert_stored("t", db.one("select count(*) from t", &[]));
+    db.rvacuum();
+    assert_live_is(&cluster, &db, &[("r", "t")]);
+    db.assert_stored("t", db.one("select count(*) from t", &[]));
 }
 
 #[test]

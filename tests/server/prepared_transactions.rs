@@ -2,7 +2,7 @@
 
 use crate::cluster::{Cluster, Shutdown};
 use crate::session::Session;
-use crate::twin::{Twins, assert_live_is, cluster_with_table};
+use crate::twin_tables::{Twins, assert_live_is, cluster_with_table};
 
 /// Prepares as 'keep' and as 'drop': inserts of 1 and 2, of 3 and 4; each with one that was rolled back.
 fn prepare(cluster: &Cluster) {

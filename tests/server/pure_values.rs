@@ -1,7 +1,7 @@
 //! I2: a value is only stored by storing it. What merely mentions a payload writes no file and takes no
 //! transaction id, and the payloads that plans, defaults and views remember outlive any rollback and vacuum.
 
-use crate::twin::{Twins, assert_live_is, cluster_with_table};
+use crate::twin_tables::{Twins, assert_live_is, cluster_with_table};
 
 #[test]
 fn mentioning_a_payload_writes_nothing() {

@@ -1,6 +1,6 @@
 //! What a payload costs where it is not: at most 72 bytes in the row and 300 bytes of WAL.
 
-use crate::twin::cluster;
+use crate::twin_tables::cluster;
 
 /// Most bytes of a row that a value may take.
 const ROW_BYTES: i64 = 72;

@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::path::PathBuf;
 
 use crate::cluster::{Cluster, PATIENCE, wait_until};
-use crate::twin::{Twins, assert_live_is, cluster_with_table, name, names};
+use crate::twin_tables::{Twins, assert_live_is, cluster_with_table, name, names};
 
 #[test]
 fn rvacuum_counts_what_each_committed_statement_has_freed() {

@@ -3,7 +3,7 @@
 use crate::cluster::{PATIENCE, wait_until};
 use crate::session::Session;
 use crate::standby::standby_of;
-use crate::twin::{Twins, assert_live_is, cluster_with_table};
+use crate::twin_tables::{Twins, assert_live_is, cluster_with_table};
 
 /// The only notice since the last one; its DETAIL.
 #[track_caller]

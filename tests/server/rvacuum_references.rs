@@ -1,7 +1,7 @@
 //! Whatever can hold a reference keeps its file: containers of every shape, relations of every kind, values that no
 //! row has yet.
 
-use crate::twin::{Twins, assert_live_is, cluster_with_table};
+use crate::twin_tables::{Twins, assert_live_is, cluster_with_table};
 
 /// Nothing is collected while the last reference is where `keep` has put it; everything is after `drop`.
 #[track_caller]

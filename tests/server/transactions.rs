@@ -2,7 +2,7 @@
 //! was made of; and nothing is garbage that a variable can still be stored from (I5).
 
 use crate::cluster::{PATIENCE, wait_until};
-use crate::twin::{Twins, assert_live_is, cluster, cluster_with_table};
+use crate::twin_tables::{Twins, assert_live_is, cluster, cluster_with_table};
 
 #[test]
 fn a_rolled_back_payload_goes_to_trash() {

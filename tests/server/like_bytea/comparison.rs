@@ -178,6 +178,12 @@ fn order_is_that_of_the_cast() {
             "{sql}: {state:?}"
         );
     }
+    // bytea has had max() since 18.
+    if cluster.installation().major >= 18 {
+        assert_eq!(db.text("select max(v) from stored"), db.text("select max(b) from stored"));
+    } else {
+        assert_eq!(db.sqlstate("select max(v) from stored"), SqlState::UNDEFINED_FUNCTION);
+    }
     assert_eq!(
         db.text("select string_agg(id::text, ',' order by v::bytea) from stored"),
         db.text("select string_agg(id::text, ',' order by b) from stored")
