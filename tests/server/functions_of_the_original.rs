@@ -180,10 +180,11 @@ fn a_table_is_migrated_in_one_pass() {
     db.run("alter table docs alter c type rbytea using rbytea_store(c)");
     assert_migrated(&cluster, &db);
 
-    let size = "select pg_relation_size('docs')";
-    let migrated: i64 = db.one(size, &[]);
+    // Not the size of the file: a rewrite may leave empty pages at its end.
+    let size = "select max(ctid)::text from docs";
+    let migrated: String = db.one(size, &[]);
     db.run("vacuum full docs");
-    assert_eq!(migrated, db.one::<i64>(size, &[]), "the rows were written more than once");
+    assert_eq!(migrated, db.one::<String>(size, &[]), "the rows were written more than once");
     db.run("update docs set c = 'new' where id = 1");
     assert_eq!(
         db.text("select uuid(c) is not null from docs where id = 1"),

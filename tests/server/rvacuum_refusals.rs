@@ -204,7 +204,7 @@ fn a_header_of_a_later_version_stops_the_run() {
     assert_eq!(page[at - 20], 0x02);
     page[at - 20] = 0x7f;
     fs::write(&path, page).unwrap();
-    // Another version would have written a page that fits its checksum.
+    // From 18 on, pages have checksums by default.
     cluster.set_conf("ignore_checksum_failure = on");
     cluster.start();
 

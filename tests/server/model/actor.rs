@@ -80,17 +80,17 @@ impl<'w> Actor<'w> {
 
     /// Works until time is up or something is wrong.
     pub fn live(mut self) -> Result<(), String> {
-        let operations: Vec<&Operation> = [
+        let strict: &[&[Operation]] = &[
             writes::OPERATIONS,
             copies::OPERATIONS,
             programs::OPERATIONS,
             ddl::OPERATIONS,
             upkeep::OPERATIONS,
             check::OPERATIONS,
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
+        ];
+        let hidden: &[&[Operation]] = &[copies::HIDDEN, programs::HIDDEN];
+        let lists = if self.world.strict { strict.to_vec() } else { [strict, hidden].concat() };
+        let operations: Vec<&Operation> = lists.into_iter().flatten().collect();
         while !self.world.is_over() {
             let mut outcome = if self.session.is_none() { self.connect() } else { self.step(&operations) };
             while let Err(trouble) = outcome {

@@ -45,7 +45,23 @@ pub fn reach(cluster: &mut Cluster, world: &World) -> Result<(), String> {
     let db = cluster.session();
     rows_equal_their_twins(&db, &pairs)?;
     db.run("select rvacuum()");
-    files_are_those_of_the_rows(cluster, &db)
+    files_are_those_of_the_rows(cluster, &db)?;
+    nothing_bad_is_in_the_log(cluster, world)
+}
+
+/// Crashes show here that the sessions took for somebody's doing, and so do the vacuum's complaints.
+fn nothing_bad_is_in_the_log(cluster: &Cluster, world: &World) -> Result<(), String> {
+    let bad = |line: &&str| {
+        let killed = line.contains("terminated by signal") && !line.contains("terminated by signal 9");
+        // It takes a reference that no vacuum can see.
+        let came_back = world.strict && line.contains("was in TRASH although a row refers to it");
+        let lost = line.contains("neither in the store nor in TRASH");
+        killed || came_back || lost || line.contains("PANIC: ") || line.contains("TRAP: ")
+    };
+    match cluster.log().lines().find(bad) {
+        Some(line) => Err(format!("the server's log says: {line}")),
+        None => Ok(()),
+    }
 }
 
 fn pairs(db: &Session) -> Vec<Pair> {

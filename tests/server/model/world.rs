@@ -16,6 +16,8 @@ const REMEMBERED: usize = 60;
 pub struct World {
     /// What everything random comes from.
     pub seed: u64,
+    /// Nobody holds references in memory between statements: no payload may ever leave LIVE while a row refers to it.
+    pub strict: bool,
     /// How a session reaches the server.
     pub config: tokio_postgres::Config,
     /// The sessions, as seen from outside.
@@ -45,6 +47,7 @@ impl World {
         let begun = Instant::now();
         Self {
             seed,
+            strict: seed.is_multiple_of(2),
             config: cluster.config(POSTGRES, POSTGRES),
             desks: (0..actors).map(|_| Desk::default()).collect(),
             begun,
@@ -106,8 +109,9 @@ impl World {
 
     /// How often each operation was done, and refused for a lock or the like.
     pub fn summary(&self) -> String {
+        let kind = if self.strict { "strict" } else { "with hidden references" };
         let mut text =
-            format!("{:.1} s, {} ids", self.begun.elapsed().as_secs_f64(), self.next_id.load(SeqCst));
+            format!("{kind}, {:.1} s, {} ids", self.begun.elapsed().as_secs_f64(), self.next_id.load(SeqCst));
         for (operation, (all, refused)) in &*lock(&self.counts) {
             let _ = write!(text, "; {operation} {all}");
             if *refused > 0 {
