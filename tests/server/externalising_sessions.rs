@@ -26,6 +26,12 @@ fn ordinary_users_have_all_of_it() {
     for (table, rows) in [("t", 3), ("parts", 3), ("old", 3), ("made", 3), ("m", 3)] {
         alice.assert_stored(table, rows);
     }
+    assert_eq!(
+        alice.sqlstate("alter table t disable trigger all").code(),
+        "42501",
+        "system triggers are not the owner's"
+    );
+    alice.run("alter table t disable trigger user");
     alice.run("alter table t drop column r cascade; drop table parts, made");
     assert_eq!(triggers(&db, "t"), 0);
 

@@ -97,6 +97,42 @@ fn transactions_that_only_have_an_id_are_named_too() {
 }
 
 #[test]
+fn the_vacuum_s_own_transaction_may_be_the_one_that_holds_files_back() {
+    let cluster = cluster_with_table();
+    let (db, other) = (cluster.session(), cluster.session());
+    db.fill("t", 1..=2);
+
+    db.run("begin isolation level repeatable read; select count(*) from t");
+    other.run("delete from t");
+    assert_eq!(db.rvacuum(), 0, "the transaction itself still sees the rows");
+    assert!(detail(&db).contains("the transaction that runs the vacuum"));
+    db.assert_stored("t", 2);
+    db.run("commit");
+    assert_eq!(db.rvacuum(), 2);
+}
+
+#[test]
+fn rows_that_are_locked_by_several_sessions_count() {
+    let cluster = cluster_with_table();
+    let (db, first, second) = (cluster.session(), cluster.session(), cluster.session());
+    db.fill("t", 1..=3);
+
+    first.run("begin; select from t for key share");
+    second
+        .run("begin; select from t for key share; update t set b = payload(-n), r = payload(-n) where n = 1");
+    db.run("update t set b = payload(-n), r = payload(-n) where n = 2");
+    db.rvacuum();
+    db.assert_stored("t", 3);
+    second.run("rollback");
+    first.run("delete from t where n = 3; commit");
+    db.assert_stored("t", 2);
+    db.rvacuum();
+    assert_eq!(cluster.trash().len(), 3, "two old payloads, and one that was rolled back");
+    assert_live_is(&cluster, &db, &[("r", "t")]);
+    db.assert_stored("t", 2);
+}
+
+#[test]
 fn sessions_of_other_databases_hold_back_nothing_that_they_cannot_see() {
     let cluster = cluster_with_table();
     let db = cluster.session();
