@@ -62,6 +62,10 @@ unsafe fn scan(
             check_for_interrupts!();
             found.tuples += 1;
             let deleted = is_deleted(slot);
+            if deleted && (*relation).rd_id == pg_sys::StatisticRelationId {
+                // Lookups in the catalogs never use an old snapshot.
+                continue;
+            }
             memory.with(|| -> Result<(), ErrorReport> {
                 for &(column, type_oid) in &columns {
                     let mut is_null = false;
