@@ -203,53 +203,74 @@ COMMENT ON EVENT TRIGGER rbytea_detach IS 'takes the row trigger away with the l
 -- The vacuum ------------------------------------------------------------------------------------------------------------
 
 CREATE TABLE rbytea_vacuum_history (
-    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    started     timestamptz NOT NULL,
-    finished    timestamptz NOT NULL,
-    lsn         pg_lsn NOT NULL,
-    lower       xid8 NOT NULL,
-    upper       xid8 NOT NULL,
-    relations   bigint NOT NULL,
-    tuples      bigint NOT NULL,
-    files       bigint NOT NULL,
-    trashed     bigint NOT NULL,
-    restored    bigint NOT NULL,
-    purged      bigint NOT NULL,
-    bytes       bigint NOT NULL,
-    error       text
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    origin       text NOT NULL,
+    database     oid NOT NULL,
+    started      timestamptz NOT NULL,
+    finished     timestamptz NOT NULL,
+    lsn          pg_lsn,
+    xid          xid8,
+    moved_at     timestamptz,
+    lower        xid8,
+    upper        xid8,
+    horizon      xid8,
+    activity     bigint,
+    relations    bigint NOT NULL,
+    tuples       bigint NOT NULL,
+    directories  bigint NOT NULL,
+    files        bigint NOT NULL,
+    held         bigint NOT NULL,
+    young        bigint NOT NULL,
+    trashed      bigint NOT NULL,
+    bytes        bigint NOT NULL,
+    restored     bigint NOT NULL,
+    lost         bigint NOT NULL,
+    purged       bigint NOT NULL,
+    purged_bytes bigint NOT NULL,
+    live_bytes   bigint,
+    trash_files  bigint,
+    trash_bytes  bigint,
+    oldest_trash timestamptz,
+    error        text
 );
 COMMENT ON TABLE rbytea_vacuum_history IS 'what each run of the vacuum did; also the lock that keeps it to one run at a time';
 COMMENT ON SEQUENCE rbytea_vacuum_history_id_seq IS 'numbers the runs';
+COMMENT ON COLUMN rbytea_vacuum_history.origin IS 'rvacuum, rvacuum_purge or background';
+COMMENT ON COLUMN rbytea_vacuum_history.database IS 'OID of the database; rows that came from a template keep the OID of that';
 COMMENT ON COLUMN rbytea_vacuum_history.lsn IS 'end of the WAL that was flushed before files were moved';
-COMMENT ON COLUMN rbytea_vacuum_history.lower IS 'first birth transaction that was swept';
+COMMENT ON COLUMN rbytea_vacuum_history.xid IS 'transaction of the run, begun after its moves; NULL if it failed';
+COMMENT ON COLUMN rbytea_vacuum_history.moved_at IS 'date that the files moved to TRASH have; NULL if there was nothing to judge';
+COMMENT ON COLUMN rbytea_vacuum_history.lower IS 'first birth transaction that was swept; 0 if the whole store was';
 COMMENT ON COLUMN rbytea_vacuum_history.upper IS 'every transaction below had ended; files born below were swept';
+COMMENT ON COLUMN rbytea_vacuum_history.horizon IS 'removal horizon during the mark';
+COMMENT ON COLUMN rbytea_vacuum_history.activity IS 'fingerprint of what rows may have died in, before a sweep of the whole store';
 COMMENT ON COLUMN rbytea_vacuum_history.relations IS 'relations scanned';
 COMMENT ON COLUMN rbytea_vacuum_history.tuples IS 'tuples looked at';
+COMMENT ON COLUMN rbytea_vacuum_history.directories IS 'directories of LIVE read';
 COMMENT ON COLUMN rbytea_vacuum_history.files IS 'files seen in LIVE';
+COMMENT ON COLUMN rbytea_vacuum_history.held IS 'references in deleted rows that an old snapshot may still see';
+COMMENT ON COLUMN rbytea_vacuum_history.young IS 'files of transactions that had not ended, or that began after the oldest of those';
 COMMENT ON COLUMN rbytea_vacuum_history.trashed IS 'files moved to TRASH';
-COMMENT ON COLUMN rbytea_vacuum_history.restored IS 'files moved back from TRASH because a tuple refers to them';
-COMMENT ON COLUMN rbytea_vacuum_history.purged IS 'files deleted from TRASH';
 COMMENT ON COLUMN rbytea_vacuum_history.bytes IS 'bytes of the files moved to TRASH';
+COMMENT ON COLUMN rbytea_vacuum_history.restored IS 'files moved back from TRASH because a tuple refers to them';
+COMMENT ON COLUMN rbytea_vacuum_history.lost IS 'payloads that tuples refer to and that are nowhere';
+COMMENT ON COLUMN rbytea_vacuum_history.purged IS 'files deleted from TRASH';
+COMMENT ON COLUMN rbytea_vacuum_history.purged_bytes IS 'bytes of the files deleted from TRASH';
+COMMENT ON COLUMN rbytea_vacuum_history.live_bytes IS 'bytes in LIVE that tuples refer to, after a sweep of the whole store';
+COMMENT ON COLUMN rbytea_vacuum_history.trash_files IS 'files left in TRASH by a sweep of the whole store';
+COMMENT ON COLUMN rbytea_vacuum_history.trash_bytes IS 'bytes left in TRASH by a sweep of the whole store';
+COMMENT ON COLUMN rbytea_vacuum_history.oldest_trash IS 'date of the oldest file left in TRASH by a sweep of the whole store';
 COMMENT ON COLUMN rbytea_vacuum_history.error IS 'why the run ended early; NULL if it did not';
 
-CREATE FUNCTION rbytea_vacuum_run(
-    OUT started timestamptz, OUT lsn pg_lsn, OUT upper xid8, OUT relations bigint, OUT tuples bigint, OUT files bigint,
-    OUT trashed bigint, OUT restored bigint, OUT bytes bigint)
-RETURNS SETOF record
-AS 'MODULE_PATHNAME', 'rbytea_vacuum_run_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION rbytea_vacuum_run() IS 'internal: one run of the vacuum, without its row of history';
-
--- The body is bound to its objects when it is created, so no search_path and no name matters later.
-CREATE FUNCTION rvacuum() RETURNS bigint LANGUAGE sql VOLATILE PARALLEL UNSAFE
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    INSERT INTO @extschema@.rbytea_vacuum_history
-           (started, finished, lsn, lower, upper, relations, tuples, files, trashed, restored, purged, bytes)
-    SELECT started, pg_catalog.clock_timestamp(), lsn, '0', upper, relations, tuples, files, trashed, restored, 0, bytes
-      FROM @extschema@.rbytea_vacuum_run()
-    RETURNING trashed;
-END;
+CREATE FUNCTION rvacuum() RETURNS bigint
+AS 'MODULE_PATHNAME', 'rvacuum_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION rvacuum() IS 'move payload files that no tuple refers to into TRASH; returns how many';
+
+CREATE FUNCTION rvacuum_purge() RETURNS bigint
+AS 'MODULE_PATHNAME', 'rvacuum_purge_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION rvacuum_purge() IS 'rvacuum(), and delete from TRASH without waiting for the retention what nobody can refer to; returns how many files';
 
 CREATE FUNCTION rvacuum_plan(OUT action text, OUT uuid uuid, OUT birth xid8, OUT bytes bigint, OUT reason text)
 RETURNS SETOF record
@@ -257,18 +278,71 @@ AS 'MODULE_PATHNAME', 'rvacuum_plan_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION rvacuum_plan() IS 'what rvacuum() would move now, and why; moves nothing';
 
-
 CREATE FUNCTION rbytea_adopt_store() RETURNS text
 AS 'MODULE_PATHNAME', 'rbytea_adopt_store_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION rbytea_adopt_store() IS 'make this cluster the owner of the payload store, after a promotion or a restore; returns the previous owner';
 
+-- What the vacuum does, and what it waits for ----------------------------------------------------------------------------
+
+-- Everything in this cluster that has an xmin or a transaction id, the oldest first.
+CREATE FUNCTION rbytea_holders(OUT holder text, OUT age integer) RETURNS SETOF record
+LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT holders.holder, holders.age FROM (
+        SELECT format('process %s (%s, %s)', pid, backend_type, COALESCE(state, 'active')) AS holder,
+               GREATEST(age(backend_xid), age(backend_xmin)) AS age
+          FROM pg_stat_activity
+         WHERE pid <> pg_backend_pid()
+        UNION ALL
+        SELECT format('replication slot %s', slot_name), age(xmin) FROM pg_replication_slots
+        UNION ALL
+        SELECT format('prepared transaction %s', quote_literal(gid)), age(transaction) FROM pg_prepared_xacts) AS holders
+     WHERE holders.age IS NOT NULL
+     ORDER BY holders.age DESC;
+END;
+COMMENT ON FUNCTION rbytea_holders() IS 'sessions, slots and prepared transactions that garbage waits for, the oldest first';
+
+CREATE FUNCTION rbytea_vacuum_progress(
+    OUT pid integer, OUT datid oid, OUT phase text, OUT relations_total bigint, OUT relations_done bigint,
+    OUT relid oid, OUT tuples bigint, OUT directories bigint, OUT files bigint, OUT moved bigint, OUT purged bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'rbytea_vacuum_progress_wrapper' LANGUAGE c STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION rbytea_vacuum_progress() IS 'runs of the vacuum that are going on in this cluster';
+
+CREATE VIEW rbytea_stat_progress_vacuum AS
+    SELECT p.pid, p.datid, d.datname, p.phase, p.relations_total, p.relations_done, p.relid, p.tuples, p.directories,
+           p.files, p.moved, p.purged
+      FROM rbytea_vacuum_progress() p LEFT JOIN pg_catalog.pg_database d ON d.oid = p.datid;
+COMMENT ON VIEW rbytea_stat_progress_vacuum IS 'runs of the vacuum that are going on in this cluster';
+
+CREATE VIEW rbytea_stat AS
+    WITH own AS (SELECT h.* FROM rbytea_vacuum_history h, pg_catalog.pg_database d
+                  WHERE d.datname = pg_catalog.current_database() AND h.database = d.oid),
+         last AS (SELECT * FROM own ORDER BY id DESC LIMIT 1),
+         done AS (SELECT * FROM own WHERE error IS NULL ORDER BY id DESC LIMIT 1),
+         whole AS (SELECT * FROM own WHERE error IS NULL AND lower = '0' ORDER BY id DESC LIMIT 1),
+         failed AS (SELECT * FROM own WHERE error IS NOT NULL ORDER BY id DESC LIMIT 1)
+    SELECT pg_catalog.current_database() AS datname,
+           whole.files - whole.trashed + whole.restored AS live_files, whole.live_bytes,
+           whole.trash_files, whole.trash_bytes, whole.oldest_trash,
+           whole.finished AS last_whole_sweep, done.finished AS last_success, last.finished AS last_run,
+           failed.finished AS last_failure, failed.error AS last_error,
+           done.upper AS swept_before, done.held, done.young, whole.lost,
+           ARRAY(SELECT holder FROM rbytea_holders()) AS held_by
+      FROM (SELECT) AS one
+      LEFT JOIN last ON true LEFT JOIN done ON true LEFT JOIN whole ON true LEFT JOIN failed ON true;
+COMMENT ON VIEW rbytea_stat IS 'the payload store of this database: files and bytes after the last sweep of the whole store, runs, errors, what garbage waits for';
+
 -- Rights ----------------------------------------------------------------------------------------------------------------
 
 REVOKE ALL ON FUNCTION rvacuum() FROM PUBLIC;
-REVOKE ALL ON FUNCTION rbytea_vacuum_run() FROM PUBLIC;
+REVOKE ALL ON FUNCTION rvacuum_purge() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rvacuum_plan() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_attach() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_adopt_store() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_externalize() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_ddl_command_end() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_sql_drop() FROM PUBLIC;
+REVOKE ALL ON FUNCTION rbytea_holders() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION rbytea_holders() TO pg_monitor;
+GRANT SELECT ON rbytea_vacuum_history, rbytea_stat, rbytea_stat_progress_vacuum TO pg_monitor;

@@ -4,7 +4,7 @@
 use crate::error;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode, pg_sys};
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 /// The schema that the extension was created in.
 #[derive(Clone, Copy)]
@@ -55,6 +55,21 @@ impl Extension {
             )
         };
         found(oid, "function", name)
+    }
+
+    /// A query with the extension's schema, quoted, in place of each `@schema@`. In the database's encoding, which may not
+    /// be Rust's.
+    pub fn query(&self, template: &str) -> Result<CString, ErrorReport> {
+        // SAFETY: the first returns a palloc'd name or NULL, the second a string made of it.
+        let schema = unsafe {
+            let name = pg_sys::get_namespace_name(self.namespace);
+            if name.is_null() {
+                return Err(error::internal("the schema of rbytea is gone"));
+            }
+            CStr::from_ptr(pg_sys::quote_identifier(name)).to_bytes()
+        };
+        let parts: Vec<&[u8]> = template.split("@schema@").map(str::as_bytes).collect();
+        CString::new(parts.join(schema)).map_err(|error| error::internal(error.to_string()))
     }
 
     /// A table of the extension.

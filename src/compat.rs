@@ -108,3 +108,53 @@ pub unsafe fn update_tuple(
         }
     }
 }
+
+/// Switches cost-based delay on if `vacuum_cost_delay` asks for it. PostgreSQL 16 keeps the effective values apart from
+/// the settings.
+pub fn begin_cost_delay() {
+    // SAFETY: plain writes of the backend's own variables; VacuumUpdateCosts only copies settings.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        {
+            pg_sys::VacuumCostActive = pg_sys::VacuumCostDelay > 0.0;
+        }
+        #[cfg(not(feature = "pg15"))]
+        pg_sys::VacuumUpdateCosts();
+        pg_sys::VacuumCostBalance = 0;
+    }
+}
+
+/// Looks at pending interrupts, and sleeps when the balance of costs has reached `vacuum_cost_limit`. PostgreSQL 18 tells
+/// ANALYZE apart.
+pub fn vacuum_delay_point() {
+    // SAFETY: may be called wherever an ERROR may be raised.
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        pg_sys::vacuum_delay_point();
+        #[cfg(feature = "pg18")]
+        pg_sys::vacuum_delay_point(false);
+    }
+}
+
+/// Installs a signal handler. PostgreSQL 18 renamed the server's own variant.
+pub fn pqsignal(signal: u32, handler: unsafe extern "C-unwind" fn(i32)) {
+    // SAFETY: called by a background worker before it unblocks signals, with one of the server's own handlers.
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        pg_sys::pqsignal(signal as i32, Some(handler));
+        #[cfg(feature = "pg18")]
+        pg_sys::pqsignal_be(signal as i32, Some(handler));
+    }
+}
+
+/// What the server shows of backend number `index` (from 1); None past the last one. Renamed in PostgreSQL 16.
+pub fn backend_status(index: i32) -> Option<pg_sys::PgBackendStatus> {
+    // SAFETY: both functions check the index and return a pointer into this backend's copy of the status, or NULL.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        let entry = pg_sys::pgstat_fetch_stat_local_beentry(index);
+        #[cfg(not(feature = "pg15"))]
+        let entry = pg_sys::pgstat_get_local_beentry_by_index(index);
+        entry.as_ref().map(|entry| entry.backendStatus)
+    }
+}

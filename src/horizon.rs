@@ -55,6 +55,11 @@ pub struct Horizons {
 }
 
 impl Horizons {
+    /// The horizon of tables, as a 64-bit transaction id.
+    pub fn full(&self) -> u64 {
+        full_transaction_id(self.data.into())
+    }
+
     /// As they are now.
     pub fn now(extension: &Extension) -> Result<Self, ErrorReport> {
         let history = extension.relation_oid(c"rbytea_vacuum_history")?;

@@ -20,8 +20,13 @@ mod io;
 mod mark;
 mod memory;
 mod operators;
+mod pace;
+mod progress;
 mod read;
+mod rows;
 mod settings;
+mod stop;
+mod subtransaction;
 mod xact;
 
 ::pgrx::pg_module_magic!(name, version);

@@ -1,14 +1,25 @@
 //! The settings `rbytea.*`: defined once when the library is loaded, read through typed accessors.
 
-use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
-use std::ffi::{CString, OsString};
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_guard, pg_sys};
+use std::ffi::{CStr, CString, OsString, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+use std::ptr::null_mut;
+use std::time::Duration;
 
 static FILESYSTEM_STORAGE_PATH: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"rbytea"));
+static DATABASES_FOR_VACUUMING: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static VACUUM_NAPTIME: GucSetting<i32> = GucSetting::<i32>::new(60);
+static VACUUM_FULL_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(DAY);
+static TRASH_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * DAY);
+static LOG_MIN_DURATION: GucSetting<i32> = GucSetting::<i32>::new(600_000);
+static STOP_POINTS: GucSetting<bool> = GucSetting::<bool>::new(false);
 static EXTERNAL_THRESHOLD: GucSetting<i32> = GucSetting::<i32>::new(0);
 static VERIFY_DIGEST: GucSetting<bool> = GucSetting::<bool>::new(true);
+
+/// Seconds.
+const DAY: i32 = 24 * 60 * 60;
 
 /// Defines the settings and reserves their prefix, so that a misspelt one is refused.
 pub fn init() {
@@ -39,8 +50,140 @@ pub fn init() {
         GucContext::Userset,
         GucFlags::default(),
     );
+    init_vacuum();
     // SAFETY: called from _PG_init with a NUL-terminated constant, after all variables of the class are defined.
     unsafe { pgrx::pg_sys::MarkGUCPrefixReserved(c"rbytea".as_ptr()) };
+}
+
+fn init_vacuum() {
+    // SAFETY: the check hook is guarded and lives as long as the library.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            c"rbytea.databases_for_vacuuming",
+            c"Databases that the background vacuum visits.",
+            c"A comma-separated list of names; one with upper-case letters or other special characters is written in \
+              double quotes. Needs shared_preload_libraries.",
+            &DATABASES_FOR_VACUUMING,
+            GucContext::Sighup,
+            GucFlags::from_bits_retain(pg_sys::GUC_LIST_INPUT as i32),
+            Some(check_list),
+            None,
+            None,
+        );
+    }
+    let int = |name, short, long, setting, min, flags| {
+        GucRegistry::define_int_guc(name, short, long, setting, min, i32::MAX, GucContext::Sighup, flags);
+    };
+    int(
+        c"rbytea.vacuum_naptime",
+        c"Pause between two rounds of the background vacuum.",
+        c"",
+        &VACUUM_NAPTIME,
+        1,
+        GucFlags::UNIT_S,
+    );
+    int(
+        c"rbytea.vacuum_full_interval",
+        c"Longest time between two sweeps of the whole store by the background vacuum.",
+        c"The store is swept as a whole before that when rows may have died; other rounds look only at new files.",
+        &VACUUM_FULL_INTERVAL,
+        1,
+        GucFlags::UNIT_S,
+    );
+    int(
+        c"rbytea.trash_retention",
+        c"How long a payload file stays in TRASH before the vacuum deletes it.",
+        c"-1 keeps files for ever; 0 deletes them as soon as nothing can refer to them.",
+        &TRASH_RETENTION,
+        -1,
+        GucFlags::UNIT_S,
+    );
+    GucRegistry::define_int_guc(
+        c"rbytea.log_min_duration",
+        c"Shortest run of the background vacuum that is logged.",
+        c"0 logs every run, -1 none.",
+        &LOG_MIN_DURATION,
+        -1,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_bool_guc(
+        c"rbytea.stop_points",
+        c"Makes the vacuum stop at named points while somebody holds their advisory lock; for tests.",
+        c"",
+        &STOP_POINTS,
+        GucContext::Suset,
+        GucFlags::NO_SHOW_ALL,
+    );
+}
+
+/// Refuses a list that is not one.
+#[pg_guard]
+unsafe extern "C-unwind" fn check_list(
+    new: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: the server passes a NUL-terminated string; the message is a constant, which nobody frees.
+    unsafe {
+        let valid = split_list(CStr::from_ptr(*new)).is_some();
+        if !valid {
+            pg_sys::GUC_check_errdetail_string = c"List syntax is invalid.".as_ptr().cast_mut();
+        }
+        valid
+    }
+}
+
+/// The names in a list as PostgreSQL reads lists of names; None if it is not one.
+fn split_list(list: &CStr) -> Option<Vec<CString>> {
+    // SAFETY: SplitIdentifierString writes into the copy and returns pointers into it.
+    unsafe {
+        let copy = pg_sys::pstrdup(list.as_ptr());
+        let mut names = null_mut();
+        let valid = pg_sys::SplitIdentifierString(copy, b',' as c_char, &mut names);
+        let found = (0..if names.is_null() { 0 } else { (*names).length as c_int })
+            .map(|index| CStr::from_ptr(pg_sys::list_nth(names, index).cast()).to_owned())
+            .collect();
+        pg_sys::list_free(names);
+        pg_sys::pfree(copy.cast());
+        valid.then_some(found)
+    }
+}
+
+/// Databases that the background vacuum visits, in the order of the list.
+pub fn databases_for_vacuuming() -> Vec<CString> {
+    let list = DATABASES_FOR_VACUUMING.get().unwrap_or_default();
+    split_list(&list).unwrap_or_default()
+}
+
+/// Pause between two rounds.
+pub fn vacuum_naptime() -> Duration {
+    seconds(VACUUM_NAPTIME.get()).unwrap_or_default()
+}
+
+/// Longest time between two whole sweeps.
+pub fn vacuum_full_interval() -> Duration {
+    seconds(VACUUM_FULL_INTERVAL.get()).unwrap_or_default()
+}
+
+/// How long TRASH is kept; None for ever.
+pub fn trash_retention() -> Option<Duration> {
+    seconds(TRASH_RETENTION.get())
+}
+
+/// Runs of the background vacuum that take this long are logged; None for no run.
+pub fn log_min_duration() -> Option<Duration> {
+    u64::try_from(LOG_MIN_DURATION.get()).ok().map(Duration::from_millis)
+}
+
+/// Whether the stop points are armed.
+pub fn stop_points() -> bool {
+    STOP_POINTS.get()
+}
+
+fn seconds(value: i32) -> Option<Duration> {
+    u64::try_from(value).ok().map(Duration::from_secs)
 }
 
 /// The root of the store as it was set; a relative one lies in the data directory.

@@ -2,9 +2,10 @@
 //! Reads the catalogs as the mark reads tables: every row that is not dead to everyone counts, so that tables and
 //! columns of transactions that have not ended are found too.
 
-use crate::catalog;
-use crate::error;
-use pgrx::{PgSqlErrorCode, pg_sys};
+use crate::pace::Pace;
+use crate::{catalog, error};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgSqlErrorCode, Spi, pg_sys};
 use std::collections::HashSet;
 
 /// pg_depend (catalog/pg_depend.h).
@@ -39,6 +40,7 @@ struct Depend {
 /// The relations to scan, all locked, and the types that lead to a value.
 pub struct Relations {
     relids: Vec<pg_sys::Oid>,
+    hidden: Vec<pg_sys::Oid>,
     types: HashSet<pg_sys::Oid>,
     rbytea: pg_sys::Oid,
 }
@@ -52,9 +54,22 @@ struct Search {
 }
 
 impl Relations {
-    /// In the order in which they are scanned.
+    /// In the order in which they are scanned: ascending.
     pub fn relids(&self) -> &[pg_sys::Oid] {
         &self.relids
+    }
+
+    /// Temporary tables of other sessions, which only those can read.
+    pub fn hidden(&self) -> &[pg_sys::Oid] {
+        &self.hidden
+    }
+
+    /// Gives back the lock on one of the relations.
+    pub fn unlock(&self, relid: pg_sys::Oid) {
+        if relid != pg_sys::StatisticRelationId {
+            // SAFETY: lock_all has taken it, for the resource owner that is the current one again.
+            unsafe { pg_sys::UnlockRelationOid(relid, pg_sys::AccessShareLock as i32) }
+        }
     }
 
     /// The OID of the type itself.
@@ -72,17 +87,25 @@ impl Relations {
 /// Finds the relations and locks them as a SELECT would, until a search under all locks finds nothing new.
 ///
 /// Waiting for one lock while holding the others could deadlock with DDL. So whenever a lock is not to be had at once,
-/// the others are given back before waiting, and everything starts again.
-pub fn lock_all(rbytea: pg_sys::Oid) -> Relations {
+/// the others are given back before waiting, and everything starts again. A polite run does not wait at all.
+pub fn lock_all(rbytea: pg_sys::Oid, pace: &Pace) -> Result<Relations, ErrorReport> {
     let mut locked: HashSet<pg_sys::Oid> = HashSet::new();
     loop {
         let Search { relations, types, nested } = search(rbytea);
         let new: Vec<_> = relations.difference(&locked).copied().collect();
         if new.is_empty() {
+            let (mut relids, mut hidden) = (Vec::new(), Vec::new());
+            for relid in locked {
+                match storage(relid) {
+                    Storage::Tuples => relids.push(relid),
+                    Storage::Hidden => hidden.push(relid),
+                    Storage::None => {}
+                }
+            }
             // ANALYZE keeps common values of arrays and composite columns in pg_statistic, and pg_stats reads them.
-            let statistics = nested.then_some(pg_sys::StatisticRelationId);
-            let relids = locked.into_iter().filter(|&relid| is_scanned(relid)).chain(statistics).collect();
-            return Relations { relids, types, rbytea };
+            relids.extend(nested.then_some(pg_sys::StatisticRelationId));
+            relids.sort_unstable_by_key(|relid| relid.to_u32());
+            return Ok(Relations { relids, hidden, types, rbytea });
         }
         for relid in new {
             // SAFETY: relation locks can be taken on any OID; they are released at the end of the transaction at the
@@ -91,6 +114,9 @@ pub fn lock_all(rbytea: pg_sys::Oid) -> Relations {
                 if pg_sys::ConditionalLockRelationOid(relid, pg_sys::AccessShareLock as i32) {
                     locked.insert(relid);
                     continue;
+                }
+                if pace.is_polite() {
+                    return Err(busy(relid));
                 }
                 for &relid in &locked {
                     pg_sys::UnlockRelationOid(relid, pg_sys::AccessShareLock as i32);
@@ -105,25 +131,73 @@ pub fn lock_all(rbytea: pg_sys::Oid) -> Relations {
     }
 }
 
+/// What rows may have died in: changes whenever one of the relations that hold values may have lost a reference.
+/// Statistics come late, but they come.
+pub fn fingerprint(rbytea: pg_sys::Oid) -> Result<i64, ErrorReport> {
+    let Search { relations, nested, .. } = search(rbytea);
+    let mut relids: Vec<_> =
+        relations.into_iter().chain(nested.then_some(pg_sys::StatisticRelationId)).collect();
+    relids.sort_unstable_by_key(|relid| relid.to_u32());
+    let found = Spi::get_one_with_args::<i64>(
+        "SELECT pg_catalog.hashtextextended(COALESCE(pg_catalog.string_agg(pg_catalog.concat_ws(' ',
+                    c.oid, c.relfilenode, c.reltoastrelid, pg_catalog.pg_stat_get_tuples_updated(c.oid),
+                    pg_catalog.pg_stat_get_tuples_deleted(c.oid), a.columns), ',' ORDER BY c.oid), ''), 0)
+           FROM pg_catalog.pg_class c,
+        LATERAL (SELECT pg_catalog.string_agg(pg_catalog.concat(attnum, ':', atttypid), ' ' ORDER BY attnum) AS columns
+                   FROM pg_catalog.pg_attribute WHERE attrelid OPERATOR(pg_catalog.=) c.oid
+                    AND attnum OPERATOR(pg_catalog.>) 0 AND NOT attisdropped) a
+          WHERE c.oid OPERATOR(pg_catalog.=) ANY ($1)",
+        &[relids.into()],
+    );
+    Ok(found.map_err(|error| error::internal(error.to_string()))?.unwrap_or_default())
+}
+
+/// Whether other sessions have temporary tables that can hold values.
+pub fn is_hidden_from(rbytea: pg_sys::Oid) -> bool {
+    search(rbytea).relations.into_iter().any(|relid| matches!(storage(relid), Storage::Hidden))
+}
+
+fn busy(relid: pg_sys::Oid) -> ErrorReport {
+    error::report(
+        PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE,
+        format!("the vacuum could not lock table {}", name(relid)),
+    )
+    .set_detail("Another session changes its definition. Nothing was moved.")
+}
+
+fn name(relid: pg_sys::Oid) -> String {
+    catalog::relation_name(relid).unwrap_or_else(|| "that another transaction is creating".to_string())
+}
+
 fn waiting_for(relid: pg_sys::Oid) {
-    let name =
-        catalog::relation_name(relid).unwrap_or_else(|| "that another transaction is creating".to_string());
     let report = error::report(
         PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
-        format!("the vacuum waits for a lock on table {name}"),
+        format!("the vacuum waits for a lock on table {}", name(relid)),
     )
     .set_hint("Another session changes its definition; lock_timeout limits the wait.");
     error::tell(report, pgrx::PgLogLevel::NOTICE);
 }
 
-/// Whether a locked relation stores tuples that this backend can read: views, indexes and the like store none, and
-/// temporary tables of other sessions are in those sessions' memory (I7 and the rules of the purge are there for them).
-fn is_scanned(relid: pg_sys::Oid) -> bool {
+/// Where a relation keeps tuples.
+enum Storage {
+    Tuples,
+    /// In the memory of another session: a temporary table.
+    Hidden,
+    /// Nowhere: a view, an index, a relation that is gone.
+    None,
+}
+
+fn storage(relid: pg_sys::Oid) -> Storage {
     // SAFETY: lookups in the system cache; a relation that is gone has kind 0.
     unsafe {
         let kind = pg_sys::get_rel_relkind(relid) as u8;
-        let stores_tuples = kind == b'r' || kind == b'm';
-        stores_tuples && !pg_sys::isOtherTempNamespace(pg_sys::get_rel_namespace(relid))
+        if kind != b'r' && kind != b'm' {
+            Storage::None
+        } else if pg_sys::isOtherTempNamespace(pg_sys::get_rel_namespace(relid)) {
+            Storage::Hidden
+        } else {
+            Storage::Tuples
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! The scan of one relation: every tuple that is not dead to everyone, and every reference in it.
 
-use super::Found;
-use super::relations::Relations;
+use super::Scan;
 use super::walk::Walker;
 use crate::memory::TupleMemory;
 use crate::{catalog, compat, error};
@@ -9,26 +8,23 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode, check_for_interrupts, pg_sys};
 
 /// Scans a relation that is locked. One that is gone holds nothing; one that cannot be read ends the run (I10).
-pub fn relation(relid: pg_sys::Oid, relations: &Relations, found: &mut Found) -> Result<(), ErrorReport> {
-    // SAFETY: the relation is closed again, its lock kept.
+pub fn relation(relid: pg_sys::Oid, context: &mut Scan<'_>) -> Result<(), ErrorReport> {
+    // SAFETY: the relation is closed again.
     let relation = unsafe { pg_sys::try_relation_open(relid, pg_sys::AccessShareLock as i32) };
     if relation.is_null() {
         return Ok(());
     }
     // SAFETY: open and locked.
-    let result = unsafe { scan(relation, relations, found) };
-    // SAFETY: opened above. Not reached when an ERROR passes through; the transaction's abort closes it then.
-    unsafe { pg_sys::relation_close(relation, pg_sys::NoLock as i32) };
+    let result = unsafe { scan(relation, context) };
+    // SAFETY: opened above. Not reached when an ERROR passes through; the abort of the subtransaction closes it then.
+    unsafe { pg_sys::relation_close(relation, pg_sys::AccessShareLock as i32) };
     result
 }
 
 /// # Safety
 /// `relation` must be open and locked.
-unsafe fn scan(
-    relation: pg_sys::Relation,
-    relations: &Relations,
-    found: &mut Found,
-) -> Result<(), ErrorReport> {
+unsafe fn scan(relation: pg_sys::Relation, context: &mut Scan<'_>) -> Result<(), ErrorReport> {
+    let Scan { relations, unscanned, found, pace } = context;
     // SAFETY: the relation is open; its descriptor lives as long as it is.
     let columns = unsafe {
         let tupdesc = (*relation).rd_att;
@@ -60,6 +56,7 @@ unsafe fn scan(
             pg_sys::table_beginscan_strat(relation, &mut snapshot, 0, std::ptr::null_mut(), true, false);
         while pg_sys::table_scan_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot) {
             check_for_interrupts!();
+            pace.step(unscanned)?;
             found.tuples += 1;
             let deleted = is_deleted(slot);
             if deleted && (*relation).rd_id == pg_sys::StatisticRelationId {
@@ -71,10 +68,7 @@ unsafe fn scan(
                     let mut is_null = false;
                     let datum = pg_sys::slot_getattr(slot, column, &mut is_null);
                     if !is_null {
-                        walker.walk(datum, type_oid, &mut |payload| {
-                            found.reference(payload);
-                            found.held += u64::from(deleted);
-                        })?;
+                        walker.walk(datum, type_oid, &mut |payload| found.reference(payload, deleted))?;
                     }
                 }
                 Ok(())

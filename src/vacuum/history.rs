@@ -1,53 +1,289 @@
-//! The table rbytea_vacuum_history: what each run did, and the lock that keeps runs of one database apart.
+//! The table rbytea_vacuum_history: what each run did, what the next one has to know, and the lock that keeps runs of one
+//! database apart.
 
+use super::schedule::{Memory, Stamp, Whole};
 use crate::catalog::Extension;
-use pgrx::datum::TimestampWithTimeZone;
+use crate::error;
+use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{IntoDatum, pg_sys};
+use pgrx::{Spi, pg_sys};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Rows that are kept; the last whole sweep is kept besides.
+const KEPT: i64 = 1000;
 
 /// One row of the history.
 #[derive(Debug, Default)]
 pub struct Run {
+    /// Who began it.
+    pub origin: &'static str,
+    /// When.
+    pub started: Stamp,
     /// End of the WAL that was flushed before files were moved.
-    pub lsn: u64,
+    pub lsn: Option<u64>,
+    /// The date of what it moved to TRASH.
+    pub moved_at: Option<Stamp>,
+    /// First birth that was swept.
+    pub lower: Option<u64>,
     /// Every transaction below had ended; births below it were swept.
-    pub upper: u64,
+    pub upper: Option<u64>,
+    /// The removal horizon during the mark.
+    pub horizon: Option<u64>,
+    /// What rows could have died in.
+    pub activity: Option<i64>,
     /// Relations scanned.
     pub relations: u64,
     /// Tuples looked at.
     pub tuples: u64,
+    /// Directories of LIVE that were read.
+    pub directories: u64,
     /// Files seen in LIVE.
     pub files: u64,
+    /// References in deleted tuples that old snapshots may see.
+    pub held: u64,
+    /// Files of transactions that had not ended.
+    pub young: u64,
     /// Files moved to TRASH.
     pub trashed: u64,
-    /// Files moved back from TRASH.
-    pub restored: u64,
     /// Bytes of the files moved to TRASH.
     pub bytes: u64,
+    /// Files moved back from TRASH.
+    pub restored: u64,
+    /// Payloads that are nowhere.
+    pub lost: u64,
+    /// Files deleted from TRASH.
+    pub purged: u64,
+    /// Their bytes.
+    pub purged_bytes: u64,
+    /// What a whole sweep leaves.
+    pub left: Option<Left>,
+    /// Why it ended early.
+    pub error: Option<String>,
 }
 
-/// Takes the lock that allows one run at a time in this database, for the rest of the transaction.
-pub fn lock(extension: &Extension) -> Result<(), ErrorReport> {
+/// What a whole sweep leaves behind.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Left {
+    /// Bytes in LIVE that rows refer to.
+    pub live_bytes: u64,
+    /// Files in TRASH.
+    pub trash_files: u64,
+    /// Their bytes.
+    pub trash_bytes: u64,
+    /// The date of the oldest.
+    pub oldest_trash: Option<Stamp>,
+}
+
+/// Takes the lock that allows one run at a time in this database, for the rest of the transaction. False if it is not to
+/// be had at once and the run does not wait.
+pub fn lock(extension: &Extension, wait: bool) -> Result<bool, ErrorReport> {
     let history = extension.relation_oid(c"rbytea_vacuum_history")?;
+    let mode = pg_sys::ShareUpdateExclusiveLock as i32;
     // SAFETY: locks an existing relation; SHARE UPDATE EXCLUSIVE conflicts with itself and with nothing that reads.
-    unsafe { pg_sys::LockRelationOid(history, pg_sys::ShareUpdateExclusiveLock as i32) };
-    Ok(())
+    unsafe {
+        if wait {
+            pg_sys::LockRelationOid(history, mode);
+            return Ok(true);
+        }
+        Ok(pg_sys::ConditionalLockRelationOid(history, mode))
+    }
 }
 
-impl Run {
-    /// The row that the SQL function rvacuum() adds to the history, in the order of rbytea_vacuum_run()'s columns.
-    pub fn row(&self, started: TimestampWithTimeZone) -> [Option<pg_sys::Datum>; 9] {
-        let number = |number: u64| Some(pg_sys::Datum::from(number));
-        [
-            started.into_datum(),
-            number(self.lsn),
-            number(self.upper),
-            number(self.relations),
-            number(self.tuples),
-            number(self.files),
-            number(self.trashed),
-            number(self.restored),
-            number(self.bytes),
-        ]
-    }
+/// The clock.
+pub fn now() -> Stamp {
+    stamp(SystemTime::now())
+}
+
+/// A time in whole microseconds.
+pub fn stamp(time: SystemTime) -> Stamp {
+    let micros = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+    Stamp::try_from(micros).unwrap_or(Stamp::MAX)
+}
+
+/// The inverse of [`stamp`].
+pub fn time(stamp: Stamp) -> SystemTime {
+    UNIX_EPOCH + Duration::from_micros(stamp.max(0).unsigned_abs())
+}
+
+/// What the runs before have left. Rows that were copied from a template tell about another database.
+pub fn recall(extension: &Extension) -> Result<Memory, ErrorReport> {
+    let query = format!(
+        "WITH own AS (SELECT * FROM @schema@.rbytea_vacuum_history WHERE database OPERATOR(pg_catalog.=) $1 AND error IS NULL),
+              whole AS (SELECT * FROM own WHERE lower OPERATOR(pg_catalog.=) '0' ORDER BY id DESC LIMIT 1)
+         SELECT (SELECT upper FROM own ORDER BY upper DESC LIMIT 1)::pg_catalog.text,
+                (SELECT xid FROM own ORDER BY xid DESC LIMIT 1)::pg_catalog.text,
+                {moved}, {started}, {finished},
+                (SELECT horizon FROM whole)::pg_catalog.text, (SELECT held FROM whole), (SELECT activity FROM whole),
+                {oldest}, {since}",
+        moved = micros("pg_catalog.max(moved_at)", "own"),
+        started = micros("started", "whole"),
+        finished = micros("finished", "whole"),
+        oldest = micros("oldest_trash", "whole"),
+        since = micros(
+            "pg_catalog.min(moved_at)",
+            "own WHERE trashed OPERATOR(pg_catalog.>) 0 AND id OPERATOR(pg_catalog.>) (SELECT id FROM whole)"
+        ),
+    );
+    let query = extension.query(&query)?;
+    with_latest_snapshot(|| {
+        Spi::connect(|client| {
+            let row = client.select(query.as_c_str(), Some(1), &[my_database()])?.first();
+            let xid = |column| -> Result<Option<u64>, pgrx::spi::Error> {
+                Ok(row.get::<&str>(column)?.and_then(|xid| xid.parse().ok()))
+            };
+            let whole = match row.get::<i64>(4)? {
+                None => None,
+                Some(started) => Some(Whole {
+                    started,
+                    finished: row.get(5)?.unwrap_or(started),
+                    horizon: xid(6)?.unwrap_or(0),
+                    held: row.get::<i64>(7)?.unwrap_or(0).unsigned_abs(),
+                    activity: row.get(8)?.unwrap_or(0),
+                    oldest_trash: row.get(9)?,
+                }),
+            };
+            Ok(Memory {
+                frontier: xid(1)?.unwrap_or(0),
+                transaction: xid(2)?.unwrap_or(0),
+                moved_at: row.get(3)?,
+                whole,
+                trashed_since: row.get(10)?,
+            })
+        })
+    })
+}
+
+/// The newest date in TRASH that is old enough for every horizon: whoever could still have a reference to such a file in
+/// hand, without its being in a table, has ended. None if there is none.
+///
+/// Snapshots and transactions are older than the transaction in which a run wrote its row, or they began after its moves.
+/// A procedure may hold a value while it holds no snapshot, so statements count too. Slots and standbys read old rows by
+/// their position in the WAL.
+pub fn purge_bound(extension: &Extension, horizon: u64) -> Result<Option<Stamp>, ErrorReport> {
+    let query = format!(
+        "SELECT {}",
+        micros(
+            "pg_catalog.max(moved_at)",
+            &format!(
+                "@schema@.rbytea_vacuum_history
+                  WHERE database OPERATOR(pg_catalog.=) $1 AND error IS NULL
+                    AND xid OPERATOR(pg_catalog.<) $2::pg_catalog.text::pg_catalog.xid8
+                    AND lsn OPERATOR(pg_catalog.<=) COALESCE(LEAST(
+                        (SELECT pg_catalog.min(restart_lsn) FROM pg_catalog.pg_replication_slots
+                          WHERE database IS NULL OR database OPERATOR(pg_catalog.=) pg_catalog.current_database()),
+                        (SELECT pg_catalog.min(replay_lsn) FROM pg_catalog.pg_stat_replication)),
+                        'FFFFFFFF/FFFFFFFF')
+                    AND moved_at OPERATOR(pg_catalog.<) COALESCE(
+                        (SELECT pg_catalog.min(COALESCE(LEAST(query_start, xact_start), backend_start))
+                           FROM pg_catalog.pg_stat_activity
+                          WHERE datid OPERATOR(pg_catalog.=) $1 AND state IS DISTINCT FROM 'idle'
+                            AND backend_type NOT IN ('autovacuum worker', 'walsender')),
+                        'infinity')"
+            )
+        )
+    );
+    let query = extension.query(&query)?;
+    let horizon = horizon.to_string();
+    with_latest_snapshot(|| {
+        Spi::connect(|client| {
+            client.select(query.as_c_str(), Some(1), &[my_database(), horizon.into()])?.first().get(1)
+        })
+    })
+}
+
+/// Adds the row of a run that was begun at `run.started`, and removes the oldest rows.
+pub fn record(extension: &Extension, run: &Run) -> Result<(), ErrorReport> {
+    let left = run.left;
+    let number = |value: u64| -> DatumWithOid<'_> { i64::try_from(value).unwrap_or(i64::MAX).into() };
+    let optional = |value: Option<u64>| -> DatumWithOid<'_> { value.map(|value| value as i64).into() };
+    let text = |value: Option<u64>| -> DatumWithOid<'_> { value.map(|value| value.to_string()).into() };
+    // A run that failed leaves no transaction that a purge could go by.
+    let transaction = run.error.is_none().then(current_transaction);
+    let values: [(&str, &str, DatumWithOid<'_>); 28] = [
+        ("origin", "", run.origin.into()),
+        ("database", "", my_database()),
+        ("started", STAMP, run.started.into()),
+        ("lsn", LSN, run.lsn.map(|lsn| lsn.to_string()).into()),
+        ("xid", XID, text(transaction)),
+        ("moved_at", STAMP, run.moved_at.into()),
+        ("lower", XID, text(run.lower)),
+        ("upper", XID, text(run.upper)),
+        ("horizon", XID, text(run.horizon)),
+        ("activity", "", run.activity.into()),
+        ("relations", "", number(run.relations)),
+        ("tuples", "", number(run.tuples)),
+        ("directories", "", number(run.directories)),
+        ("files", "", number(run.files)),
+        ("held", "", number(run.held)),
+        ("young", "", number(run.young)),
+        ("trashed", "", number(run.trashed)),
+        ("bytes", "", number(run.bytes)),
+        ("restored", "", number(run.restored)),
+        ("lost", "", number(run.lost)),
+        ("purged", "", number(run.purged)),
+        ("purged_bytes", "", number(run.purged_bytes)),
+        ("live_bytes", "", optional(left.map(|left| left.live_bytes))),
+        ("trash_files", "", optional(left.map(|left| left.trash_files))),
+        ("trash_bytes", "", optional(left.map(|left| left.trash_bytes))),
+        ("oldest_trash", STAMP, left.and_then(|left| left.oldest_trash).into()),
+        ("finished", STAMP, now().into()),
+        ("error", "", run.error.as_deref().into()),
+    ];
+    let columns = values.each_ref().map(|(column, _, _)| *column).join(", ");
+    let expressions: Vec<_> = values
+        .iter()
+        .enumerate()
+        .map(|(index, (_, cast, _))| match *cast {
+            "" => format!("${}", index + 1),
+            cast => cast.replace('$', &format!("${}", index + 1)),
+        })
+        .collect();
+    let insert = extension.query(&format!(
+        "INSERT INTO @schema@.rbytea_vacuum_history ({columns}) VALUES ({})",
+        expressions.join(", ")
+    ))?;
+    let trim = extension.query(
+        "DELETE FROM @schema@.rbytea_vacuum_history WHERE id OPERATOR(pg_catalog.<=) (SELECT pg_catalog.max(id) OPERATOR(pg_catalog.-) $1 FROM @schema@.rbytea_vacuum_history)
+            AND id OPERATOR(pg_catalog.<>) ALL (ARRAY(SELECT id FROM @schema@.rbytea_vacuum_history
+                    WHERE lower OPERATOR(pg_catalog.=) '0' AND error IS NULL ORDER BY id DESC LIMIT 1))",
+    )?;
+    let values = values.map(|(_, _, value)| value);
+    Spi::connect_mut(|client| {
+        client.update(insert.as_c_str(), None, &values)?;
+        client.update(trim.as_c_str(), None, &[KEPT.into()]).map(|_| ())
+    })
+    .map_err(|error| error::internal(error.to_string()))
+}
+
+/// How a parameter becomes a value of its column's type.
+const STAMP: &str = "pg_catalog.to_timestamp(0) + $ * '1 microsecond'::pg_catalog.interval";
+const XID: &str = "$::pg_catalog.xid8";
+const LSN: &str = "'0/0'::pg_catalog.pg_lsn + $::pg_catalog.numeric";
+
+/// A scalar subquery for a time in microseconds.
+fn micros(expression: &str, from: &str) -> String {
+    format!(
+        "(SELECT (EXTRACT(epoch FROM {expression}) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8 FROM {from})"
+    )
+}
+
+fn my_database() -> DatumWithOid<'static> {
+    // SAFETY: a plain read; set when the backend starts.
+    unsafe { pg_sys::MyDatabaseId }.into()
+}
+
+/// Runs a query that sees what has been committed until now, whatever the snapshot of the statement sees.
+fn with_latest_snapshot<T>(work: impl FnOnce() -> Result<T, pgrx::spi::Error>) -> Result<T, ErrorReport> {
+    // SAFETY: an ERROR that passes pops the snapshot with its transaction.
+    unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
+    let result = work();
+    // SAFETY: pushed above.
+    unsafe { pg_sys::PopActiveSnapshot() };
+    result.map_err(|error| error::internal(error.to_string()))
+}
+
+/// Assigned only now, after the moves: a snapshot that is younger than this transaction was taken after them.
+fn current_transaction() -> u64 {
+    // SAFETY: we are inside of a transaction that may write.
+    unsafe { pg_sys::GetTopFullTransactionId() }.value
 }

@@ -1,6 +1,6 @@
 //! Who keeps garbage from being collected: the sessions, slots and prepared transactions that the horizon waits for.
 
-use crate::catalog::readable;
+use crate::catalog::{Extension, readable};
 use crate::error;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode, Spi};
@@ -13,30 +13,19 @@ pub struct Held {
     pub young: u64,
 }
 
-/// The oldest of everything else in this cluster that has an xmin or a transaction id.
-const HOLDERS: &str = "
-    SELECT pg_catalog.convert_to(holder, pg_catalog.getdatabaseencoding()) FROM (
-        SELECT pg_catalog.format('process %s (%s, %s)', pid, backend_type, COALESCE(state, 'active')) AS holder,
-               GREATEST(pg_catalog.age(backend_xid), pg_catalog.age(backend_xmin)) AS age
-          FROM pg_catalog.pg_stat_activity
-         WHERE pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()
-        UNION ALL
-        SELECT pg_catalog.format('replication slot %s', slot_name), pg_catalog.age(xmin)
-          FROM pg_catalog.pg_replication_slots
-        UNION ALL
-        SELECT pg_catalog.format('prepared transaction %s', pg_catalog.quote_literal(gid)), pg_catalog.age(transaction)
-          FROM pg_catalog.pg_prepared_xacts) AS holders
-     WHERE age IS NOT NULL
-     ORDER BY age DESC
-     LIMIT 5";
-
 /// Says in a NOTICE what is held back and by whom; nothing if nothing is held.
-pub fn notice(held: &Held) -> Result<(), ErrorReport> {
+pub fn notice(extension: &Extension, held: &Held) -> Result<(), ErrorReport> {
     if held.references == 0 && held.young == 0 {
         return Ok(());
     }
+    let query = extension.query(
+        "SELECT pg_catalog.convert_to(holder, pg_catalog.getdatabaseencoding()) FROM @schema@.rbytea_holders() LIMIT 5",
+    )?;
     let holders = Spi::connect(|client| {
-        client.select(HOLDERS, None, &[])?.map(|row| row.get::<Vec<u8>>(1)).collect::<Result<Vec<_>, _>>()
+        client
+            .select(query.as_c_str(), None, &[])?
+            .map(|row| row.get::<Vec<u8>>(1))
+            .collect::<Result<Vec<_>, _>>()
     });
     let mut holders: Vec<_> = holders
         .map_err(|error| error::internal(error.to_string()))?

@@ -1,63 +1,62 @@
-//! The vacuum: mark, then move to TRASH what nothing refers to. One run is one transaction of one database.
+//! The vacuum: mark, then move to TRASH what nothing refers to, then delete what has been there long enough. One run is one
+//! transaction of one database, of a statement that calls it or of a background worker.
 
 pub mod plan;
+pub mod schedule;
 
 mod history;
 mod holders;
-mod rows;
+mod purge;
+mod run;
 mod sweep;
 
 use crate::catalog::Extension;
 use crate::datum::RawResult;
 use crate::horizon::RunSnapshot;
-use crate::mark::{self, Mark};
+use crate::pace::Pace;
+use crate::rows::Rows;
 use crate::xact::Access;
-use crate::{compat, error, xact};
+use crate::{mark, xact};
 use history::Run;
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{PgLogLevel, PgSqlErrorCode, pg_extern, pg_sys};
-use rows::Rows;
-use sweep::{Carry, Plan, Show, Sweep};
+use pgrx::{pg_extern, pg_sys};
+use run::Request;
+use sweep::Show;
 
-/// One run: moves payload files that no tuple refers to into TRASH, and back what a tuple does refer to. Returns the row
-/// that the SQL function rvacuum() adds to the history.
+/// One run: moves payload files that no tuple refers to into TRASH, and back what a tuple does refer to; deletes what has
+/// been in TRASH for the retention. Returns the number of files moved to TRASH.
 #[pg_extern]
-fn rbytea_vacuum_run(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorReport> {
+fn rvacuum(fcinfo: pg_sys::FunctionCallInfo) -> Result<i64, ErrorReport> {
+    // SAFETY: fcinfo is the call at hand, of a function in the extension's schema.
+    let run = unsafe { run_of_statement(fcinfo, Request::Everything)? };
+    Ok(run.trashed as i64)
+}
+
+/// The same without the retention; the horizons have to agree all the same. Returns the number of files deleted.
+#[pg_extern]
+fn rvacuum_purge(fcinfo: pg_sys::FunctionCallInfo) -> Result<i64, ErrorReport> {
+    // SAFETY: fcinfo is the call at hand, of a function in the extension's schema.
+    let run = unsafe { run_of_statement(fcinfo, Request::PurgeNow)? };
+    Ok(run.purged as i64)
+}
+
+/// # Safety
+/// `fcinfo` must be the call at hand of a function in the extension's schema.
+unsafe fn run_of_statement(fcinfo: pg_sys::FunctionCallInfo, request: Request) -> Result<Run, ErrorReport> {
     // SAFETY: the first two look at the server's and the transaction's state and raise an ERROR where writing is not
-    // allowed. fcinfo is the call at hand, of a set-returning function in the extension's schema.
-    let (extension, mut result) = unsafe {
-        pg_sys::PreventCommandDuringRecovery(c"rvacuum()".as_ptr());
-        pg_sys::PreventCommandIfReadOnly(c"rvacuum()".as_ptr());
-        (Extension::of_call(fcinfo), Rows::begin(fcinfo))
+    // allowed; the rest is promised by the caller.
+    let extension = unsafe {
+        let name = match request {
+            Request::PurgeNow => c"rvacuum_purge()",
+            Request::Everything | Request::Visit => c"rvacuum()",
+        };
+        pg_sys::PreventCommandDuringRecovery(name.as_ptr());
+        pg_sys::PreventCommandIfReadOnly(name.as_ptr());
+        Extension::of_call(fcinfo)
     };
-    let started = pgrx::datum::clock_timestamp();
-    xact::with_store(Access::Write, |store| Ok(store.check_owner()?))?;
-    refuse_if_unsafe()?;
-    history::lock(&extension)?;
-    let snapshot = RunSnapshot::take();
-    let mut mark = mark::mark(&extension, &snapshot)?;
-    let lsn = flush_wal();
-    let mut plan = Plan::default();
-    let swept = sweep(snapshot.upper(), &mut mark, &mut plan)?;
-    let mut carry = Carry::new();
-    if !plan.carry_out(&mut carry)? {
-        mark.keys.rewind();
-        sweep::whole_store(snapshot.upper(), &mut mark.keys, &mut carry)?;
-    }
-    let (trashed, restored, bytes) = carry.finish()?;
-    let run = Run {
-        lsn,
-        upper: snapshot.upper(),
-        relations: swept.relations,
-        tuples: swept.tuples,
-        files: swept.files,
-        trashed,
-        restored,
-        bytes,
-    };
-    holders::notice(&swept.held)?;
-    result.put(run.row(started));
-    Ok(RawResult(None))
+    let mut run = Run::default();
+    run::run(&extension, request, &mut Pace::of_statement(), &mut run)?;
+    Ok(run)
 }
 
 /// The plan that rvacuum() would carry out now, a row per file. Moves nothing, so it needs no lock.
@@ -68,11 +67,14 @@ fn rvacuum_plan(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorRepo
         pg_sys::PreventCommandDuringRecovery(c"rvacuum_plan()".as_ptr());
         (Extension::of_call(fcinfo), Rows::begin(fcinfo))
     };
-    refuse_if_unsafe()?;
+    run::refuse_if_unsafe()?;
+    let mut pace = Pace::of_statement();
     let snapshot = RunSnapshot::take();
-    let mut mark = mark::mark(&extension, &snapshot)?;
-    let swept = sweep(snapshot.upper(), &mut mark, &mut Show::new(result))?;
-    holders::notice(&swept.held)?;
+    let births = 0..snapshot.upper();
+    let mut mark = mark::mark(&extension, &snapshot, &births, &mut pace)?;
+    let swept = sweep::walk(&births, &mut mark.references, &mut Show::new(result), &mut pace)?;
+    run::tell_of_lost(swept.lost);
+    holders::notice(&extension, &holders::Held { references: mark.held, young: swept.young })?;
     Ok(RawResult(None))
 }
 
@@ -85,73 +87,3 @@ fn rbytea_adopt_store() -> Result<Option<String>, ErrorReport> {
     Ok(previous
         .map(|owner| format!("system identifier {}, timeline {}", owner.system_identifier, owner.timeline)))
 }
-
-/// Refuses to mark where tuples may vanish, or come back, behind the mark's back.
-fn refuse_if_unsafe() -> Result<(), ErrorReport> {
-    if compat::snapshots_expire() {
-        return Err(error::report(
-            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            "the vacuum cannot run while old_snapshot_threshold is set",
-        )
-        .set_detail("The server may remove rows that a snapshot still sees, and with them the last reference to a file.")
-        .set_hint("Set old_snapshot_threshold to -1 and restart the server."));
-    }
-    // SAFETY: reads the transaction's state.
-    if unsafe { pg_sys::GetTopTransactionIdIfAny() } != pg_sys::InvalidTransactionId {
-        return Err(error::report(
-            PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
-            "the vacuum cannot run in a transaction that has already written",
-        )
-        .set_detail(
-            "A table that this transaction has truncated, dropped or rewritten comes back if it rolls back.",
-        )
-        .set_hint("Commit first."));
-    }
-    Ok(())
-}
-
-/// What a sweep tells about itself.
-struct Swept {
-    relations: u64,
-    tuples: u64,
-    files: u64,
-    held: holders::Held,
-}
-
-/// Judges the whole store below `upper` and hands every move to `act`.
-fn sweep(upper: u64, mark: &mut Mark, act: &mut dyn sweep::Act) -> Result<Swept, ErrorReport> {
-    let Sweep { files, young, lost } = sweep::whole_store(upper, &mut mark.keys, act)?;
-    if lost > 0 {
-        let report = error::report(
-            PgSqlErrorCode::ERRCODE_WARNING,
-            format!("{lost} payloads that rows refer to are neither in the store nor in TRASH"),
-        )
-        .set_hint(
-            "Restore their files from a backup of the store; a database made from a template never had them.",
-        );
-        error::tell(report, PgLogLevel::WARNING);
-    }
-    let held = holders::Held { references: mark.held, young };
-    Ok(Swept { relations: mark.relations, tuples: mark.tuples, files, held })
-}
-
-/// Flushes the WAL: a deletion committed with `synchronous_commit = off` that a crash could still undo must not cost
-/// its file. Everything that the mark has seen was written before.
-fn flush_wal() -> u64 {
-    // SAFETY: reads and flushes the WAL position; the vacuum does not run in recovery.
-    unsafe {
-        let next = pg_sys::GetXLogInsertRecPtr();
-        // At the start of a page the position lies behind the page's header, which is not written yet.
-        let in_page = next % u64::from(pg_sys::XLOG_BLCKSZ);
-        let in_segment = next % pg_sys::wal_segment_size.unsigned_abs().max(1) as u64;
-        let header = if in_segment == in_page { LONG_PAGE_HEADER } else { SHORT_PAGE_HEADER };
-        let end = if in_page == header { next - in_page } else { next };
-        pg_sys::XLogFlush(end);
-        end
-    }
-}
-
-/// Sizes of a WAL page's header (access/xlog_internal.h): SizeOfXLogLongPHD on the first page of a segment and
-/// SizeOfXLogShortPHD on the others.
-const LONG_PAGE_HEADER: u64 = 40;
-const SHORT_PAGE_HEADER: u64 = 24;

@@ -2,7 +2,8 @@
 //! move comes out. Relies on both sides coming in the same order, so it needs memory for one directory only.
 #![forbid(unsafe_code)]
 
-use crate::store::{PayloadId, Shard};
+use crate::store::{Payload, PayloadId, Shard};
+use std::ops::Range;
 
 /// What the mark remembers of a reference: 48 bits of the birth (its era, the name of the top directory) and 80 bits of
 /// the uuid. Two payloads that agree in all of them would keep each other from being collected; none is ever lost.
@@ -27,6 +28,41 @@ impl MarkKey {
     }
 }
 
+/// A reference that the mark has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Reference {
+    /// To which payload.
+    pub key: MarkKey,
+    /// Bytes of its file.
+    pub len: u64,
+}
+
+/// Bytes of an encoded reference.
+pub const REFERENCE_LEN: usize = 24;
+
+impl Reference {
+    /// To a payload.
+    pub fn to(payload: &Payload) -> Self {
+        Self { key: MarkKey::of(&payload.id), len: payload.len_full() }
+    }
+
+    /// Key, then length, big-endian: the bytes sort as the reference does.
+    pub fn encode(&self) -> [u8; REFERENCE_LEN] {
+        let mut bytes = [0; REFERENCE_LEN];
+        bytes[..16].copy_from_slice(&self.key.0);
+        bytes[16..].copy_from_slice(&self.len.to_be_bytes());
+        bytes
+    }
+
+    /// The inverse of [`encode`](Self::encode).
+    pub fn decode(bytes: &[u8; REFERENCE_LEN]) -> Self {
+        let (mut key, mut len) = ([0; 16], [0; 8]);
+        key.copy_from_slice(&bytes[..16]);
+        len.copy_from_slice(&bytes[16..]);
+        Self { key: MarkKey(key), len: u64::from_be_bytes(len) }
+    }
+}
+
 /// What the mark says about one directory.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
@@ -34,35 +70,41 @@ pub struct Verdict {
     pub garbage: Vec<PayloadId>,
     /// Files of transactions that had not ended when the mark began: nothing can be said about them.
     pub young: u64,
+    /// Files of earlier transactions than this run judges.
+    pub old: u64,
+    /// Bytes of the files that are marked.
+    pub bytes: u64,
     /// Marked payloads that are not in LIVE, in this directory or before it: in TRASH, or lost.
     pub missing: Vec<MarkKey>,
 }
 
-/// The marks of a whole run in ascending order, duplicates allowed, handed out directory by directory.
-pub struct Marks<I: Iterator<Item = MarkKey>> {
-    keys: I,
-    /// The smallest key that has not been handed out.
-    next: Option<MarkKey>,
-    /// The key that was handed out last, and whether a file had it.
-    current: Option<(MarkKey, bool)>,
+/// The references of a whole mark in ascending order, duplicates allowed, handed out directory by directory.
+pub struct Marks<I: Iterator<Item = Reference>> {
+    references: I,
+    /// The smallest reference that has not been handed out.
+    next: Option<Reference>,
+    /// The reference that was handed out last, and whether a file had its key.
+    current: Option<(Reference, bool)>,
 }
 
-impl<I: Iterator<Item = MarkKey>> Marks<I> {
-    /// `keys` must be ascending and all born below the `upper` of the run.
-    pub fn new(mut keys: I) -> Self {
-        let next = keys.next();
-        Self { keys, next, current: None }
+impl<I: Iterator<Item = Reference>> Marks<I> {
+    /// `references` must be ascending, and all of births that the run judges.
+    pub fn new(mut references: I) -> Self {
+        let next = references.next();
+        Self { references, next, current: None }
     }
 
-    /// Judges the files of one directory. Directories must come in ascending order, and `listing` sorted by uuid.
-    pub fn judge(&mut self, listing: &[PayloadId], upper: u64) -> Verdict {
+    /// Judges the files of one directory that were born in the range. Directories must come in ascending order, and
+    /// `listing` sorted by uuid.
+    pub fn judge(&mut self, listing: &[PayloadId], births: &Range<u64>) -> Verdict {
         let mut verdict = Verdict::default();
         for id in listing {
             let marked = self.find(MarkKey::of(id), &mut verdict.missing);
-            if id.birth >= upper {
-                verdict.young += 1;
-            } else if !marked {
-                verdict.garbage.push(*id);
+            match marked {
+                _ if id.birth >= births.end => verdict.young += 1,
+                _ if id.birth < births.start => verdict.old += 1,
+                Some(len) => verdict.bytes += len,
+                None => verdict.garbage.push(*id),
             }
         }
         verdict
@@ -75,35 +117,50 @@ impl<I: Iterator<Item = MarkKey>> Marks<I> {
         missing
     }
 
-    /// Whether `key` is marked. Keys that are passed over without a file having had them are missing.
-    fn find(&mut self, key: MarkKey, missing: &mut Vec<MarkKey>) -> bool {
-        while self.next.is_some_and(|next| next <= key) {
+    /// The length that goes with `key` if it is marked. Keys that are passed over without a file having had them are
+    /// missing.
+    fn find(&mut self, key: MarkKey, missing: &mut Vec<MarkKey>) -> Option<u64> {
+        while self.next.is_some_and(|next| next.key <= key) {
             self.advance(missing);
         }
         match &mut self.current {
             // Stays current: another file may share the key.
-            Some((current, found)) if *current == key => {
+            Some((current, found)) if current.key == key => {
                 *found = true;
-                true
+                Some(current.len)
             }
-            _ => false,
+            _ => None,
         }
     }
 
     /// Makes the next key current, skipping duplicates; false when there is none.
     fn advance(&mut self, missing: &mut Vec<MarkKey>) -> bool {
-        if let Some((key, found)) = self.current
-            && self.next == Some(key)
+        if let Some((current, _)) = self.current
+            && self.next.is_some_and(|next| next.key == current.key)
         {
-            self.current = Some((key, found));
-            self.next = self.keys.next();
+            self.next = self.references.next();
             return true;
         }
-        if let Some((key, false)) = self.current {
-            missing.push(key);
+        if let Some((current, false)) = self.current {
+            missing.push(current.key);
         }
-        self.current = self.next.map(|key| (key, false));
-        self.next = self.keys.next();
+        self.current = self.next.map(|next| (next, false));
+        self.next = self.references.next();
         self.current.is_some()
     }
+}
+
+/// Those of the candidates that no reference names. Whatever agrees with a reference in what its key remembers stays.
+pub fn unreferenced(
+    mut candidates: Vec<PayloadId>,
+    references: impl Iterator<Item = Reference>,
+) -> Vec<PayloadId> {
+    candidates.sort_unstable_by_key(MarkKey::of);
+    let mut references = references.peekable();
+    candidates.retain(|id| {
+        let key = MarkKey::of(id);
+        while references.next_if(|reference| reference.key < key).is_some() {}
+        references.peek().is_none_or(|reference| reference.key != key)
+    });
+    candidates
 }

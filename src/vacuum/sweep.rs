@@ -1,19 +1,23 @@
 //! The walk over the store that turns marks into moves: directory by directory, judged by plan.rs, carried out (or
 //! only shown) by an [`Act`]. Any error ends the run (I10).
 
+use super::history::Run;
 use super::plan::{MarkKey, Marks};
-use super::rows::Rows;
 use crate::error;
-use crate::mark::SortedKeys;
+use crate::mark::SortedReferences;
+use crate::pace::Pace;
+use crate::progress::{self, Phase};
+use crate::rows::Rows;
 use crate::store::{FileStore, Moves, PayloadId, Restored, Trashed};
 use crate::xact::{self, Access};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{IntoDatum, PgLogLevel, PgSqlErrorCode, check_for_interrupts, pg_sys};
 use std::collections::{BTreeSet, HashSet};
+use std::ops::Range;
 use std::time::SystemTime;
 
-/// Marked payloads that are not in LIVE and are looked for in TRASH at once: 16 bytes each.
-const MISSING_AT_ONCE: usize = 1 << 20;
+/// Marked payloads that are not in LIVE and are looked for in TRASH at once: about 32 bytes each.
+const MISSING_AT_ONCE: usize = 1 << 18;
 
 /// What to do with a file that has to move.
 pub trait Act {
@@ -28,32 +32,63 @@ pub trait Act {
 }
 
 /// What was seen on the way.
+#[derive(Default)]
 pub struct Sweep {
-    /// Files in LIVE.
+    /// Directories of LIVE that were read.
+    pub directories: u64,
+    /// Files in them.
     pub files: u64,
     /// Files that are too young to be judged.
     pub young: u64,
+    /// Bytes of the files that rows refer to.
+    pub bytes: u64,
     /// Payloads that a tuple refers to and that are neither in LIVE nor in TRASH.
     pub lost: u64,
 }
 
-/// Judges every file of the database.
-pub fn whole_store(upper: u64, keys: &mut SortedKeys, act: &mut dyn Act) -> Result<Sweep, ErrorReport> {
+/// Whether a file was born in the range. Counts the directories that it reads.
+pub fn any_born(births: &Range<u64>, run: &mut Run, pace: &mut Pace) -> Result<bool, ErrorReport> {
+    let Some(last) = births.end.checked_sub(1).filter(|last| births.start <= *last) else { return Ok(false) };
     xact::with_store(Access::Write, |store| {
-        let mut marks = Marks::new(keys);
+        for shard in store.shards(births.start..=last)? {
+            pace.file()?;
+            run.directories += 1;
+            if store.list_shard(shard?)?.payloads.iter().any(|id| births.contains(&id.birth)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    })
+}
+
+/// Judges every file of the database that was born in the range. `references` must be all of that range.
+pub fn walk(
+    births: &Range<u64>,
+    references: &mut SortedReferences,
+    act: &mut dyn Act,
+    pace: &mut Pace,
+) -> Result<Sweep, ErrorReport> {
+    progress::phase(Phase::Sweeping);
+    // A whole sweep looks at what is younger as well, to say that it is there.
+    let last = if births.start == 0 { u64::MAX } else { births.end.saturating_sub(1) };
+    xact::with_store(Access::Write, |store| {
+        let mut marks = Marks::new(references);
         let mut missing = HashSet::new();
-        let mut sweep = Sweep { files: 0, young: 0, lost: 0 };
+        let mut sweep = Sweep::default();
         let mut era = None;
-        for shard in store.shards(0..=u64::MAX)? {
-            check_for_interrupts!();
+        for shard in store.shards(births.start..=last)? {
+            pace.file()?;
             let shard = shard?;
             if let Some(done) = era.replace(shard.era).filter(|&era| era != shard.era) {
-                finish_era(store, done, upper, act)?;
+                finish_era(store, done, births.end, act)?;
             }
             let listing = store.list_shard(shard)?;
+            let verdict = marks.judge(&listing.payloads, births);
+            sweep.directories += 1;
             sweep.files += listing.payloads.len() as u64;
-            let verdict = marks.judge(&listing.payloads, upper);
             sweep.young += verdict.young;
+            sweep.bytes += verdict.bytes;
+            progress::listed(sweep.directories, sweep.files);
             for id in &verdict.garbage {
                 check_for_interrupts!();
                 act.trash(store, id)?;
@@ -64,7 +99,7 @@ pub fn whole_store(upper: u64, keys: &mut SortedKeys, act: &mut dyn Act) -> Resu
             }
         }
         if let Some(done) = era {
-            finish_era(store, done, upper, act)?;
+            finish_era(store, done, births.end, act)?;
         }
         missing.extend(marks.missing_at_end());
         sweep.lost += restore(store, missing, act)?;
@@ -80,6 +115,7 @@ fn restore(store: &FileStore, mut missing: HashSet<MarkKey>, act: &mut dyn Act) 
     }
     let mut found = Vec::new();
     store.list_trash(&mut |id, entry| {
+        check_for_interrupts!();
         if missing.contains(&MarkKey::of(&id)) {
             found.push((id, entry.len));
         }
@@ -107,31 +143,36 @@ fn finish_era(store: &FileStore, era: u64, upper: u64, act: &mut dyn Act) -> Res
 
 /// What has to move, remembered until the whole store has been listed: a listing that fails must not find files moved
 /// already (I10).
-#[derive(Default)]
 pub struct Plan {
     trash: Vec<PayloadId>,
     restore: Vec<(PayloadId, u64)>,
     eras: Vec<u64>,
+    room: usize,
     overflow: bool,
 }
 
-/// Moves that a plan remembers, 32 bytes each at most.
-const PLANNED_AT_ONCE: usize = 1 << 20;
-
 impl Plan {
+    /// Remembers what fits half of maintenance_work_mem; the mark has the other half.
+    pub fn within_memory() -> Self {
+        // SAFETY: a plain read of a setting, in kilobytes.
+        let bytes = unsafe { pg_sys::maintenance_work_mem }.unsigned_abs() as usize * 1024 / 2;
+        let room = (bytes / (2 * size_of::<(PayloadId, u64)>())).clamp(1 << 10, 1 << 18);
+        Self { trash: Vec::new(), restore: Vec::new(), eras: Vec::new(), room, overflow: false }
+    }
+
     /// Carries the plan out. False if there was more to do than it can remember: then nothing has been done, but the
     /// whole store has been listed once without an error, and the sweep can be made again with moves at once.
-    pub fn carry_out(self, carry: &mut Carry) -> Result<bool, ErrorReport> {
+    pub fn carry_out(self, carry: &mut Carry, pace: &mut Pace) -> Result<bool, ErrorReport> {
         if self.overflow {
             return Ok(false);
         }
         xact::with_store(Access::Write, |store| {
             for id in &self.trash {
-                check_for_interrupts!();
+                pace.file()?;
                 carry.trash(store, id)?;
             }
             for (id, len) in &self.restore {
-                check_for_interrupts!();
+                pace.file()?;
                 carry.restore(store, id, *len)?;
             }
             self.eras.iter().try_for_each(|&era| carry.era_done(store, era))
@@ -139,24 +180,24 @@ impl Plan {
         Ok(true)
     }
 
-    fn remember<T>(list: &mut Vec<T>, overflow: &mut bool, item: T) {
-        if list.len() < PLANNED_AT_ONCE { list.push(item) } else { *overflow = true }
+    fn remember<T>(list: &mut Vec<T>, room: usize, overflow: &mut bool, item: T) {
+        if list.len() < room { list.push(item) } else { *overflow = true }
     }
 }
 
 impl Act for Plan {
     fn trash(&mut self, _store: &FileStore, id: &PayloadId) -> Result<(), ErrorReport> {
-        Self::remember(&mut self.trash, &mut self.overflow, *id);
+        Self::remember(&mut self.trash, self.room, &mut self.overflow, *id);
         Ok(())
     }
 
     fn restore(&mut self, _store: &FileStore, id: &PayloadId, len: u64) -> Result<(), ErrorReport> {
-        Self::remember(&mut self.restore, &mut self.overflow, (*id, len));
+        Self::remember(&mut self.restore, self.room, &mut self.overflow, (*id, len));
         Ok(())
     }
 
     fn era_done(&mut self, _store: &FileStore, era: u64) -> Result<(), ErrorReport> {
-        Self::remember(&mut self.eras, &mut self.overflow, era);
+        Self::remember(&mut self.eras, self.room, &mut self.overflow, era);
         Ok(())
     }
 }
@@ -165,36 +206,46 @@ impl Act for Plan {
 pub struct Carry {
     now: SystemTime,
     moves: Moves,
-    trashed: u64,
-    restored: u64,
-    bytes: u64,
+    moved: Moved,
+}
+
+/// What was moved.
+#[derive(Default)]
+pub struct Moved {
+    /// Files moved to TRASH.
+    pub trashed: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Files moved back.
+    pub restored: u64,
 }
 
 impl Carry {
-    /// Nothing moved yet.
-    pub fn new() -> Self {
-        Self { now: SystemTime::now(), moves: Moves::new(), trashed: 0, restored: 0, bytes: 0 }
+    /// Nothing moved yet. `now` is the date that files in TRASH get.
+    pub fn new(now: SystemTime) -> Self {
+        Self { now, moves: Moves::new(), moved: Moved::default() }
     }
 
-    /// Makes the moves durable. Returns files moved to TRASH, files moved back, and the bytes of the former.
-    pub fn finish(self) -> Result<(u64, u64, u64), ErrorReport> {
+    /// Makes the moves durable.
+    pub fn finish(self) -> Result<Moved, ErrorReport> {
         xact::with_store(Access::Write, |store| Ok(store.sync_moves(self.moves)?))?;
-        Ok((self.trashed, self.restored, self.bytes))
+        Ok(self.moved)
     }
 }
 
 impl Act for Carry {
     fn trash(&mut self, store: &FileStore, id: &PayloadId) -> Result<(), ErrorReport> {
         if let Trashed::Moved { len } = store.trash(id, self.now, &mut self.moves)? {
-            self.trashed += 1;
-            self.bytes += len;
+            self.moved.trashed += 1;
+            self.moved.bytes += len;
+            progress::moved(self.moved.trashed);
         }
         Ok(())
     }
 
     fn restore(&mut self, store: &FileStore, id: &PayloadId, _len: u64) -> Result<(), ErrorReport> {
         if store.restore(id)? == Restored::Restored {
-            self.restored += 1;
+            self.moved.restored += 1;
             let message = format!("payload {} was in TRASH although a row refers to it; it is back", id.uuid);
             error::tell(error::report(PgSqlErrorCode::ERRCODE_WARNING, message), PgLogLevel::WARNING);
         }

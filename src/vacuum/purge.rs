@@ -1,0 +1,124 @@
+//! The purge: the only delete (I8). A file in TRASH goes when this mark, which began after it was trashed, did not find it,
+//! when it has been there for the retention, and when nobody can have a reference to it in hand any more.
+
+use super::history::{self, Left};
+use super::plan;
+use super::schedule::Stamp;
+use crate::catalog::Extension;
+use crate::mark::{self, SortedReferences};
+use crate::pace::Pace;
+use crate::progress;
+use crate::stop::{self, Point};
+use crate::store::{FileStore, Moves, PayloadId};
+use crate::xact::{self, Access};
+use pgrx::check_for_interrupts;
+use pgrx::pg_sys::panic::ErrorReport;
+use std::time::Duration;
+
+/// Files that are compared with the mark at once, 24 bytes each.
+const AT_ONCE: usize = 1 << 18;
+
+/// What a purge did and what it left.
+pub struct Purge {
+    /// Files deleted.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What is in TRASH now.
+    pub left: Left,
+}
+
+/// Files with this date, or an older one, may go if no row refers to them; None if none may. The mark does not see what
+/// other sessions have in their temporary tables, so while there are such tables, nothing may go.
+pub fn bound(
+    extension: &Extension,
+    horizon: u64,
+    retention: Option<Duration>,
+) -> Result<Option<Stamp>, ErrorReport> {
+    let Some(retention) = retention else { return Ok(None) };
+    if mark::is_hidden_from(extension.type_oid()?) {
+        return Ok(None);
+    }
+    let kept = Stamp::try_from(retention.as_micros()).unwrap_or(Stamp::MAX);
+    let expired = history::now().saturating_sub(kept);
+    Ok(history::purge_bound(extension, horizon)?.map(|safe| safe.min(expired)))
+}
+
+/// Deletes what may go, and counts TRASH. `references` must be those of a mark of everything that was born below `upper`.
+pub fn purge(
+    bound: Option<Stamp>,
+    upper: u64,
+    references: &mut SortedReferences,
+    pace: &mut Pace,
+) -> Result<Purge, ErrorReport> {
+    xact::with_store(Access::Write, |store| {
+        let mut done = Purge { files: 0, bytes: 0, left: Left::default() };
+        loop {
+            let Listed { candidates, all, others } = list(store, bound, upper)?;
+            let complete = candidates.len() < AT_ONCE;
+            let chosen = candidates.len();
+            references.rewind();
+            let garbage = plan::unreferenced(candidates, &mut *references);
+            stop::at(Point::BeforePurge);
+            let (files, bytes) = delete(store, &garbage, pace)?;
+            done.files += files;
+            done.bytes += bytes;
+            done.left = Left {
+                trash_files: all.trash_files.saturating_sub(files),
+                trash_bytes: all.trash_bytes.saturating_sub(bytes),
+                oldest_trash: if garbage.len() == chosen { others } else { all.oldest_trash },
+                ..all
+            };
+            // What fills the list and stays would be met again.
+            if complete || files == 0 {
+                return Ok(done);
+            }
+        }
+    })
+}
+
+/// What is in TRASH.
+struct Listed {
+    /// The first files that are old enough.
+    candidates: Vec<PayloadId>,
+    /// Everything, in numbers.
+    all: Left,
+    /// The date of the oldest that is no candidate.
+    others: Option<Stamp>,
+}
+
+fn list(store: &FileStore, bound: Option<Stamp>, upper: u64) -> Result<Listed, ErrorReport> {
+    let earlier = |oldest: Option<Stamp>, date| Some(oldest.map_or(date, |oldest: Stamp| oldest.min(date)));
+    let mut listed = Listed { candidates: Vec::new(), all: Left::default(), others: None };
+    store.list_trash(&mut |id, entry| {
+        check_for_interrupts!();
+        let date = history::stamp(entry.trashed_at);
+        listed.all.trash_files += 1;
+        listed.all.trash_bytes += entry.len;
+        listed.all.oldest_trash = earlier(listed.all.oldest_trash, date);
+        // A birth that the mark did not judge cannot have been trashed by a run.
+        let old_enough = bound.is_some_and(|bound| date <= bound) && id.birth < upper;
+        if old_enough && listed.candidates.len() < AT_ONCE {
+            listed.candidates.push(id);
+        } else {
+            listed.others = earlier(listed.others, date);
+        }
+        Ok(())
+    })?;
+    Ok(listed)
+}
+
+fn delete(store: &FileStore, garbage: &[PayloadId], pace: &mut Pace) -> Result<(u64, u64), ErrorReport> {
+    let mut moves = Moves::new();
+    let (mut files, mut bytes) = (0, 0);
+    for id in garbage {
+        pace.file()?;
+        if let Some(len) = store.purge(id, &mut moves)? {
+            files += 1;
+            bytes += len;
+            progress::purged(files);
+        }
+    }
+    store.sync_moves(moves)?;
+    Ok((files, bytes))
+}

@@ -1,0 +1,209 @@
+//! One run: mark, sweep, purge, one row of history. Any error ends it with nothing moved (I10), but for an error of the
+//! moves themselves; what has been moved then is garbage all the same.
+
+use super::history::{self, Left, Run};
+use super::holders::{self, Held};
+use super::purge::{self, Purge};
+use super::schedule::{self, Memory, Now, Scope};
+use super::sweep::{self, Carry, Plan, Sweep};
+use crate::catalog::Extension;
+use crate::horizon::{Horizons, RunSnapshot};
+use crate::mark::{self, Mark};
+use crate::pace::Pace;
+use crate::progress::{self, Phase, Progress};
+use crate::stop::{self, Point};
+use crate::xact::{self, Access};
+use crate::{compat, error, settings};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
+
+/// What a run is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// rvacuum(): everything.
+    Everything,
+    /// rvacuum_purge(): everything, and no retention.
+    PurgeNow,
+    /// The background vacuum's visit: what is due.
+    Visit,
+}
+
+impl Request {
+    /// As the history calls it.
+    pub fn origin(self) -> &'static str {
+        match self {
+            Self::Everything => "rvacuum",
+            Self::PurgeNow => "rvacuum_purge",
+            Self::Visit => "background",
+        }
+    }
+}
+
+/// Runs what is requested and fills `run`, also if it fails. False if nothing was due, or somebody else is at it.
+pub fn run(
+    extension: &Extension,
+    request: Request,
+    pace: &mut Pace,
+    run: &mut Run,
+) -> Result<bool, ErrorReport> {
+    run.origin = request.origin();
+    run.started = history::now();
+    xact::with_store(Access::Write, |store| Ok(store.check_owner()?))?;
+    refuse_if_unsafe()?;
+    if !history::lock(extension, !pace.is_polite())? {
+        return Ok(false);
+    }
+    let memory = history::recall(extension)?;
+    let snapshot = RunSnapshot::take();
+    let activity = mark::fingerprint(extension.type_oid()?)?;
+    let scope = match request {
+        Request::Everything | Request::PurgeNow => Some(Scope::Whole),
+        Request::Visit => schedule::due(&memory, &now(extension, snapshot.upper(), activity)?),
+    };
+    let Some(scope) = scope else { return Ok(false) };
+    let _progress = Progress::begin();
+    let lower = match scope {
+        Scope::Whole => 0,
+        Scope::Round => memory.frontier,
+    };
+    (run.lower, run.upper) = (Some(lower), Some(snapshot.upper()));
+    run.activity = (scope == Scope::Whole).then_some(activity);
+    let births = lower..snapshot.upper();
+    // Nothing can be born in the range any more, so without files in it there is nothing to judge.
+    if scope == Scope::Whole || sweep::any_born(&births, run, pace)? {
+        judge(extension, request, &memory, &snapshot, scope, pace, run)?;
+    }
+    history::record(extension, run)?;
+    Ok(true)
+}
+
+/// What the schedule has to know.
+fn now(extension: &Extension, upper: u64, activity: i64) -> Result<Now, ErrorReport> {
+    let horizon = Horizons::now(extension)?.full();
+    Ok(Now {
+        time: history::now(),
+        upper,
+        horizon,
+        activity,
+        purge_before: purge::bound(extension, horizon, settings::trash_retention())?,
+        full_interval: settings::vacuum_full_interval(),
+    })
+}
+
+fn judge(
+    extension: &Extension,
+    request: Request,
+    memory: &Memory,
+    snapshot: &RunSnapshot,
+    scope: Scope,
+    pace: &mut Pace,
+    run: &mut Run,
+) -> Result<(), ErrorReport> {
+    let births = run.lower.unwrap_or(0)..snapshot.upper();
+    let mut mark = mark::mark(extension, snapshot, &births, pace)?;
+    (run.relations, run.tuples, run.held) = (mark.relations, mark.tuples, mark.held);
+    run.horizon = Some(mark.horizon);
+    run.lsn = Some(flush_wal());
+    // A date in TRASH must not be older than one that the history has already told others to be in the past.
+    let date = history::now().max(memory.moved_at.map_or(0, |last| last + 1));
+    let mut plan = Plan::within_memory();
+    let swept = sweep::walk(&births, &mut mark.references, &mut plan, pace)?;
+    tell_of_lost(swept.lost);
+    (run.files, run.young, run.lost) = (swept.files, swept.young, swept.lost);
+    run.directories += swept.directories;
+    stop::at(Point::BeforeMoves);
+    progress::phase(Phase::Moving);
+    let mut carry = Carry::new(history::time(date));
+    if !plan.carry_out(&mut carry, pace)? {
+        mark.references.rewind();
+        sweep::walk(&births, &mut mark.references, &mut carry, pace)?;
+    }
+    let moved = carry.finish()?;
+    (run.trashed, run.restored, run.bytes) = (moved.trashed, moved.restored, moved.bytes);
+    run.moved_at = Some(date);
+    if scope == Scope::Whole {
+        purge_and_count(extension, request, &mut mark, &swept, pace, run)?;
+    }
+    holders::notice(extension, &Held { references: mark.held, young: swept.young })
+}
+
+fn purge_and_count(
+    extension: &Extension,
+    request: Request,
+    mark: &mut Mark,
+    swept: &Sweep,
+    pace: &mut Pace,
+    run: &mut Run,
+) -> Result<(), ErrorReport> {
+    progress::phase(Phase::Purging);
+    let retention = match request {
+        Request::PurgeNow => Some(std::time::Duration::ZERO),
+        Request::Everything | Request::Visit => settings::trash_retention(),
+    };
+    let bound = if mark.hidden.is_empty() { purge::bound(extension, mark.horizon, retention)? } else { None };
+    let Purge { files, bytes, left } =
+        purge::purge(bound, run.upper.unwrap_or(0), &mut mark.references, pace)?;
+    (run.purged, run.purged_bytes) = (files, bytes);
+    run.left = Some(Left { live_bytes: swept.bytes, ..left });
+    Ok(())
+}
+
+/// Refuses to mark where tuples may vanish, or come back, behind the mark's back.
+pub fn refuse_if_unsafe() -> Result<(), ErrorReport> {
+    if compat::snapshots_expire() {
+        return Err(error::report(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "the vacuum cannot run while old_snapshot_threshold is set",
+        )
+        .set_detail("The server may remove rows that a snapshot still sees, and with them the last reference to a file.")
+        .set_hint("Set old_snapshot_threshold to -1 and restart the server."));
+    }
+    // SAFETY: reads the transaction's state.
+    if unsafe { pg_sys::GetTopTransactionIdIfAny() } != pg_sys::InvalidTransactionId {
+        return Err(error::report(
+            PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
+            "the vacuum cannot run in a transaction that has already written",
+        )
+        .set_detail(
+            "A table that this transaction has truncated, dropped or rewritten comes back if it rolls back.",
+        )
+        .set_hint("Commit first."));
+    }
+    Ok(())
+}
+
+/// Warns of payloads that are nowhere.
+pub fn tell_of_lost(lost: u64) {
+    if lost > 0 {
+        let report = error::report(
+            PgSqlErrorCode::ERRCODE_WARNING,
+            format!("{lost} payloads that rows refer to are neither in the store nor in TRASH"),
+        )
+        .set_hint(
+            "Restore their files from a backup of the store; in a database that was made from a template, call \
+             rbytea_clone_from('<template>').",
+        );
+        error::tell(report, PgLogLevel::WARNING);
+    }
+}
+
+/// Flushes the WAL: a deletion committed with `synchronous_commit = off` that a crash could still undo must not cost
+/// its file. Everything that the mark has seen was written before.
+fn flush_wal() -> u64 {
+    // SAFETY: reads and flushes the WAL position; the vacuum does not run in recovery.
+    unsafe {
+        let next = pg_sys::GetXLogInsertRecPtr();
+        // At the start of a page the position lies behind the page's header, which is not written yet.
+        let in_page = next % u64::from(pg_sys::XLOG_BLCKSZ);
+        let in_segment = next % pg_sys::wal_segment_size.unsigned_abs().max(1) as u64;
+        let header = if in_segment == in_page { LONG_PAGE_HEADER } else { SHORT_PAGE_HEADER };
+        let end = if in_page == header { next - in_page } else { next };
+        pg_sys::XLogFlush(end);
+        end
+    }
+}
+
+/// Sizes of a WAL page's header (access/xlog_internal.h): SizeOfXLogLongPHD on the first page of a segment and
+/// SizeOfXLogShortPHD on the others.
+const LONG_PAGE_HEADER: u64 = 40;
+const SHORT_PAGE_HEADER: u64 = 24;
