@@ -82,9 +82,14 @@ unsafe fn ended_statement(fcinfo: pg_sys::FunctionCallInfo) -> Result<*mut pg_sy
 fn rbytea_attach(fcinfo: pg_sys::FunctionCallInfo) -> Result<i64, ErrorReport> {
     // SAFETY: fcinfo is the call at hand, of a function in the extension's schema.
     let extension = unsafe { Extension::of_call(fcinfo) };
-    let target = Target::of(&extension)?;
+    attach(&extension)
+}
+
+/// Brings every table's row trigger in order. Returns the number of tables that changed.
+pub fn attach(extension: &Extension) -> Result<i64, ErrorReport> {
+    let target = Target::of(extension)?;
     let mut changed = 0;
-    for relid in candidates(&extension)? {
+    for relid in candidates(extension)? {
         changed += i64::from(reconcile(relid, &target)?);
     }
     Ok(changed)

@@ -3,7 +3,7 @@
 
 use crate::error;
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{PgSqlErrorCode, pg_sys};
+use pgrx::{PgSqlErrorCode, Spi, pg_sys};
 use std::ffi::{CStr, CString};
 
 /// The schema that the extension was created in.
@@ -21,6 +21,17 @@ impl Extension {
         // SAFETY: the caller vouches for fcinfo; a call by the executor has flinfo with the function's OID.
         let namespace = unsafe { pg_sys::get_func_namespace((*(*fcinfo).flinfo).fn_oid) };
         Self { namespace }
+    }
+
+    /// The schema of the extension in this database; None if it is not installed.
+    pub fn installed() -> Result<Option<Self>, ErrorReport> {
+        let namespace = Spi::connect(|client| {
+            let query = "SELECT extnamespace FROM pg_catalog.pg_extension WHERE extname OPERATOR(pg_catalog.=) 'rbytea'";
+            let found = client.select(query, Some(1), &[])?;
+            if found.is_empty() { Ok(None) } else { found.first().get::<pg_sys::Oid>(1) }
+        });
+        let namespace = namespace.map_err(|error: pgrx::spi::Error| error::internal(error.to_string()))?;
+        Ok(namespace.map(|namespace| Self { namespace }))
     }
 
     /// The type.
@@ -99,6 +110,12 @@ pub fn relation_name(relid: pg_sys::Oid) -> Option<String> {
             readable(CStr::from_ptr(pg_sys::quote_qualified_identifier(schema, relation)).to_bytes())
         })
     }
+}
+
+/// The name of the current database, for messages.
+pub fn database_name() -> String {
+    // SAFETY: returns a palloc'd name; the current database exists.
+    unsafe { readable(CStr::from_ptr(pg_sys::get_database_name(pg_sys::MyDatabaseId)).to_bytes()) }
 }
 
 /// Text in the database's encoding as Rust's, for messages: what is not ASCII appears as `\xNN` unless it is UTF-8.

@@ -136,8 +136,18 @@ pub fn vacuum_delay_point() {
     }
 }
 
+/// A signal handler.
+pub type SignalHandler = unsafe extern "C-unwind" fn(i32);
+
+unsafe extern "C-unwind" {
+    /// postmaster/interrupt.h and tcop/tcopprot.h: as they are, because pgrx's wrappers are no signal handlers.
+    pub fn SignalHandlerForConfigReload(signal: i32);
+    pub fn SignalHandlerForShutdownRequest(signal: i32);
+    pub fn die(signal: i32);
+}
+
 /// Installs a signal handler. PostgreSQL 18 renamed the server's own variant.
-pub fn pqsignal(signal: u32, handler: unsafe extern "C-unwind" fn(i32)) {
+pub fn pqsignal(signal: u32, handler: SignalHandler) {
     // SAFETY: called by a background worker before it unblocks signals, with one of the server's own handlers.
     unsafe {
         #[cfg(not(feature = "pg18"))]

@@ -42,4 +42,5 @@ pub extern "C-unwind" fn _PG_init() {
     }
     settings::init();
     xact::init();
+    vacuum::init();
 }

@@ -6,9 +6,12 @@ pub mod schedule;
 
 mod history;
 mod holders;
+mod launcher;
+mod outcome;
 mod purge;
 mod run;
 mod sweep;
+mod worker;
 
 use crate::catalog::Extension;
 use crate::datum::RawResult;
@@ -22,6 +25,8 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{pg_extern, pg_sys};
 use run::Request;
 use sweep::Show;
+
+pub use launcher::init;
 
 /// One run: moves payload files that no tuple refers to into TRASH, and back what a tuple does refer to; deletes what has
 /// been in TRASH for the retention. Returns the number of files moved to TRASH.

@@ -1,0 +1,246 @@
+//! The launcher: a background worker that is connected to no database. Every `rbytea.vacuum_naptime` it starts one worker
+//! after another for the databases of `rbytea.databases_for_vacuuming`. Nothing that goes wrong with one database keeps it
+//! from the others.
+
+use super::outcome::{self, Outcome};
+use crate::{compat, error, settings};
+use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode, pg_guard, pg_sys};
+use std::collections::HashMap;
+use std::ffi::{CStr, CString};
+use std::ptr::null_mut;
+use std::time::{Duration, Instant};
+
+/// How the launcher and the workers appear in pg_stat_activity.
+const LAUNCHER: &str = "rbytea vacuum launcher";
+const WORKER: &str = "rbytea vacuum worker";
+/// After which the postmaster starts a launcher again that has ended.
+const RESTART: Duration = Duration::from_secs(5);
+/// How often the launcher looks at a worker if nobody wakes it.
+const WATCH: Duration = Duration::from_secs(1);
+
+/// Registers the launcher; only while the server loads `shared_preload_libraries`.
+pub fn init() {
+    // SAFETY: plain reads of variables that are set before libraries are loaded.
+    let (preloading, upgrading) =
+        unsafe { (pg_sys::process_shared_preload_libraries_in_progress, pg_sys::IsBinaryUpgrade) };
+    if !preloading || upgrading {
+        return;
+    }
+    outcome::init();
+    BackgroundWorkerBuilder::new(LAUNCHER)
+        .set_library("rbytea")
+        .set_function("rbytea_vacuum_launcher")
+        .enable_spi_access()
+        .set_start_time(BgWorkerStartTime::RecoveryFinished)
+        .set_restart_time(Some(RESTART))
+        .load();
+}
+
+/// The launcher's main function. Ends with exit code 1, after which the postmaster starts it again unless it shuts down
+/// (0 would unregister it).
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn rbytea_vacuum_launcher(_argument: pg_sys::Datum) {
+    compat::pqsignal(pg_sys::SIGHUP, compat::SignalHandlerForConfigReload);
+    compat::pqsignal(pg_sys::SIGTERM, compat::SignalHandlerForShutdownRequest);
+    // SAFETY: what a background worker does first; without a database only shared catalogs can be read.
+    unsafe {
+        pg_sys::BackgroundWorkerUnblockSignals();
+        pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0);
+    }
+    let mut launcher = Launcher::default();
+    loop {
+        let names = settings::databases_for_vacuuming();
+        launcher.said.retain(|name, _| names.contains(name));
+        for name in names {
+            launcher.visit(&name);
+        }
+        sleep(settings::vacuum_naptime());
+    }
+}
+
+/// Waits; a change of the settings ends it early. Does not return when the launcher is to end.
+fn sleep(pause: Duration) {
+    let end = Instant::now() + pause;
+    while let Some(rest) = end.checked_duration_since(Instant::now()) {
+        if wait(rest) {
+            return;
+        }
+    }
+}
+
+/// Waits for a signal, for at most so long. Returns whether the settings were read again.
+fn wait(timeout: Duration) -> bool {
+    let milliseconds = timeout.as_millis().clamp(1, i32::MAX as u128) as std::ffi::c_long;
+    // SAFETY: waits for this process's latch; the postmaster's death ends the process.
+    unsafe {
+        let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
+        pg_sys::WaitLatch(pg_sys::MyLatch, events as i32, milliseconds, pg_sys::PG_WAIT_EXTENSION);
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+        if pg_sys::ShutdownRequestPending != 0 {
+            pg_sys::proc_exit(1);
+        }
+        pgrx::check_for_interrupts!();
+        let reload = pg_sys::ConfigReloadPending != 0;
+        if reload {
+            pg_sys::ConfigReloadPending = 0;
+            pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
+        }
+        reload
+    }
+}
+
+/// What was said last about a database, so that it is said once.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Said {
+    #[default]
+    Nothing,
+    Missing,
+    NotConnectable,
+    NoExtension,
+    NoSlot,
+}
+
+/// What the launcher remembers.
+#[derive(Default)]
+struct Launcher {
+    said: HashMap<CString, Said>,
+}
+
+impl Launcher {
+    /// Starts a worker for a database and waits for its end.
+    fn visit(&mut self, name: &CStr) {
+        let database = match find(name) {
+            Found::Database(database) => database,
+            Found::Missing => return self.say(name, Said::Missing),
+            Found::NotConnectable => return self.say(name, Said::NotConnectable),
+        };
+        outcome::set(Outcome::Unknown);
+        let shown = name.to_string_lossy();
+        let Some(handle) = start(database, &shown) else { return self.say(name, Said::NoSlot) };
+        watch(handle);
+        self.say(name, if outcome::get() == Outcome::NoExtension { Said::NoExtension } else { Said::Nothing });
+    }
+
+    fn say(&mut self, name: &CStr, what: Said) {
+        let said = self.said.entry(name.to_owned()).or_default();
+        if std::mem::replace(said, what) == what {
+            return;
+        }
+        if let Some(report) = message(&name.to_string_lossy(), what) {
+            error::tell(report, PgLogLevel::LOG);
+        }
+    }
+}
+
+fn message(name: &str, what: Said) -> Option<ErrorReport> {
+    let report = |detail: &str| {
+        error::report(
+            PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+            format!("rbytea does not vacuum database \"{name}\""),
+        )
+        .set_detail(detail)
+    };
+    match what {
+        Said::Nothing => None,
+        Said::Missing => Some(report("The database does not exist.").set_hint(
+            "Correct \"rbytea.databases_for_vacuuming\"; names with upper-case letters need double quotes.",
+        )),
+        Said::NotConnectable => Some(report("The database does not accept connections.")),
+        Said::NoExtension => Some(report("The database does not have the extension rbytea.")),
+        Said::NoSlot => Some(
+            report("No background worker slot is free.").set_hint("You might need to increase max_worker_processes."),
+        ),
+    }
+}
+
+enum Found {
+    Database(pg_sys::Oid),
+    Missing,
+    NotConnectable,
+}
+
+/// Looks a database up by its name.
+fn find(name: &CStr) -> Found {
+    // SAFETY: a transaction of its own, as a lookup in a shared catalog needs; the scan has one key, of type name, and the
+    // tuple is looked at while the scan holds its page.
+    unsafe {
+        pg_sys::SetCurrentStatementStartTimestamp();
+        pg_sys::StartTransactionCommand();
+        let mut key = pg_sys::ScanKeyData::default();
+        let mut datname = pg_sys::NameData::default();
+        pg_sys::namestrcpy(&mut datname, name.as_ptr());
+        pg_sys::ScanKeyInit(
+            &mut key,
+            pg_sys::Anum_pg_database_datname as i16,
+            pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber,
+            pg_sys::F_NAMEEQ.into(),
+            pg_sys::Datum::from(&raw const datname),
+        );
+        let databases = pg_sys::table_open(pg_sys::DatabaseRelationId, pg_sys::AccessShareLock as i32);
+        // Without a database there are no indexes.
+        let scan = pg_sys::systable_beginscan(
+            databases,
+            pg_sys::InvalidOid,
+            false,
+            null_mut(),
+            1,
+            &mut key,
+        );
+        let tuple = pg_sys::systable_getnext(scan);
+        let found = if tuple.is_null() {
+            Found::Missing
+        } else {
+            let header = (*tuple).t_data;
+            let database = header.cast::<u8>().add((*header).t_hoff as usize).cast::<pg_sys::FormData_pg_database>();
+            if (*database).datallowconn && (*database).datconnlimit != INVALID_LIMIT {
+                Found::Database((*database).oid)
+            } else {
+                Found::NotConnectable
+            }
+        };
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(databases, pg_sys::AccessShareLock as i32);
+        pg_sys::CommitTransactionCommand();
+        found
+    }
+}
+
+/// datconnlimit of a database whose DROP was interrupted (DATCONNLIMIT_INVALID_DB).
+const INVALID_LIMIT: i32 = -2;
+
+/// Starts a worker; None if there is no free slot.
+fn start(database: pg_sys::Oid, name: &str) -> Option<*mut pg_sys::BackgroundWorkerHandle> {
+    // SAFETY: the structure is copied; a plain read of this process's id.
+    unsafe {
+        let builder = BackgroundWorkerBuilder::new(&format!("{WORKER} for database {name}"))
+            .set_type(WORKER)
+            .set_library("rbytea")
+            .set_function("rbytea_vacuum_worker")
+            .enable_spi_access()
+            .set_argument(Some(pg_sys::Datum::from(database)))
+            .set_notify_pid(pg_sys::MyProcPid);
+        let mut worker = pg_sys::BackgroundWorker::from(&builder);
+        let mut handle = null_mut();
+        pg_sys::RegisterDynamicBackgroundWorker(&mut worker, &mut handle).then_some(handle)
+    }
+}
+
+/// Waits until a worker has ended, and for the settings and for the launcher's own end meanwhile.
+fn watch(handle: *mut pg_sys::BackgroundWorkerHandle) {
+    loop {
+        let mut pid = 0;
+        // SAFETY: the handle is valid until it is freed.
+        let status = unsafe { pg_sys::GetBackgroundWorkerPid(handle, &mut pid) };
+        if status == pg_sys::BgwHandleStatus::BGWH_STOPPED
+            || status == pg_sys::BgwHandleStatus::BGWH_POSTMASTER_DIED
+        {
+            break;
+        }
+        wait(WATCH);
+    }
+    // SAFETY: palloc'd by RegisterDynamicBackgroundWorker.
+    unsafe { pg_sys::pfree(handle.cast()) };
+}

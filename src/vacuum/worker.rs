@@ -1,0 +1,206 @@
+//! The worker: one visit to one database. It puts missing row triggers back, runs what is due, and ends. It waits for no
+//! lock for long, and leaves when somebody wants the database for itself.
+
+use super::history::{self, Run};
+use super::outcome::{self, Outcome};
+use super::run::{self, Request};
+use crate::catalog::{self, Extension};
+use crate::pace::{self, Pace};
+use crate::subtransaction::{Caught, catch};
+use crate::{attach, compat, error, progress, settings};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode, pg_guard, pg_sys};
+use std::time::{Duration, Instant};
+
+/// How long a visit waits for locks on tables that others are changing.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Pause between two attempts.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long it waits for a lock to put a row trigger back, as a setting.
+const ATTACH_TIMEOUT: &std::ffi::CStr = c"1s";
+
+/// The worker's main function; the argument is the OID of the database.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn rbytea_vacuum_worker(argument: pg_sys::Datum) {
+    compat::pqsignal(pg_sys::SIGHUP, compat::SignalHandlerForConfigReload);
+    // A long scan ends at the next look for interrupts.
+    compat::pqsignal(pg_sys::SIGTERM, compat::die);
+    let database = pg_sys::Oid::from(argument.value() as u32);
+    // SAFETY: what a background worker does first. InvalidOid is the bootstrap superuser.
+    unsafe {
+        pg_sys::BackgroundWorkerUnblockSignals();
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0);
+    }
+    set(c"search_path", c"pg_catalog, pg_temp");
+    // A run is one long statement; settings of the database or the role that limit statements are for users.
+    set(c"statement_timeout", c"0");
+    set(c"idle_in_transaction_session_timeout", c"0");
+    set(c"default_transaction_isolation", c"read committed");
+    set(c"default_transaction_read_only", c"off");
+    put_triggers_back();
+    visit();
+}
+
+fn set(name: &std::ffi::CStr, value: &std::ffi::CStr) {
+    // SAFETY: both are NUL-terminated; the value is valid for the setting.
+    unsafe {
+        pg_sys::SetConfigOption(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GucSource::PGC_S_OVERRIDE,
+        );
+    }
+}
+
+/// Runs `work` in a transaction of its own; an ERROR rolls it back.
+fn transaction<T>(work: impl FnOnce() -> Result<T, ErrorReport>) -> Result<T, Caught> {
+    let result = catch(|| {
+        // SAFETY: the worker is in no transaction.
+        unsafe {
+            pg_sys::SetCurrentStatementStartTimestamp();
+            pg_sys::StartTransactionCommand();
+            pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        }
+        let result = work()?;
+        // SAFETY: ends what was begun above.
+        unsafe {
+            pg_sys::PopActiveSnapshot();
+            pg_sys::CommitTransactionCommand();
+        }
+        Ok(result)
+    });
+    if result.is_err() {
+        // SAFETY: the error has been taken over; the abort releases whatever the transaction held.
+        unsafe { pg_sys::AbortCurrentTransaction() };
+    }
+    result
+}
+
+/// pg_upgrade and `pg_restore --disable-triggers` lose row triggers.
+fn put_triggers_back() {
+    set(c"lock_timeout", ATTACH_TIMEOUT);
+    progress::activity("looking for missing row triggers");
+    let attached = transaction(|| match Extension::installed()? {
+        Some(extension) => attach::attach(&extension),
+        None => Ok(0),
+    });
+    set(c"lock_timeout", c"0");
+    match attached {
+        Ok(0) => {}
+        Ok(tables) => error::tell(
+            error::report(
+                PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+                format!("rbytea put the row trigger of {tables} tables in order"),
+            ),
+            PgLogLevel::LOG,
+        ),
+        Err(caught) => error::tell(caught.report, PgLogLevel::LOG),
+    }
+}
+
+/// Runs what is due. What goes wrong is logged and goes into the history.
+fn visit() {
+    let began = Instant::now();
+    loop {
+        let mut run = Run::default();
+        let result = transaction(|| {
+            let Some(extension) = Extension::installed()? else {
+                outcome::set(Outcome::NoExtension);
+                return Ok(false);
+            };
+            run::run(&extension, Request::Visit, &mut Pace::of_worker(), &mut run)
+        });
+        match result {
+            Ok(true) => return log(&run, began.elapsed()),
+            Ok(false) => return,
+            Err(caught) => {
+                // Nobody is kept waiting by a transaction of ours while we wait.
+                let busy = caught.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE;
+                if pace::database_is_wanted() {
+                    return;
+                }
+                if !busy || began.elapsed() >= PATIENCE {
+                    return failed(run, caught.report);
+                }
+                progress::activity("waiting for a lock on a table");
+                pause();
+            }
+        }
+    }
+}
+
+fn pause() {
+    // SAFETY: waits for this process's latch; the postmaster's death ends the process.
+    unsafe {
+        let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
+        let milliseconds = PAUSE.as_millis() as std::ffi::c_long;
+        pg_sys::WaitLatch(pg_sys::MyLatch, events as i32, milliseconds, pg_sys::PG_WAIT_EXTENSION);
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+    }
+    pgrx::check_for_interrupts!();
+}
+
+fn failed(run: Run, report: ErrorReport) {
+    let message = describe(&report);
+    error::tell(
+        error::report(PgSqlErrorCode::ERRCODE_WARNING, format!("rbytea vacuum failed: {}", report.message()))
+            .set_detail(report.detail().unwrap_or_default())
+            .set_hint(report.hint().unwrap_or_default()),
+        PgLogLevel::LOG,
+    );
+    record_failure(Run { error: Some(message), ..run });
+}
+
+/// An error as the history shows it.
+pub fn describe(report: &ErrorReport) -> String {
+    let detail = report.detail().map(|detail| format!("; {detail}")).unwrap_or_default();
+    format!("{}{detail}", report.message())
+}
+
+/// A row for a run that failed, in a transaction of its own.
+pub fn record_failure(run: Run) {
+    let recorded = transaction(|| match Extension::installed()? {
+        Some(extension) => history::record(&extension, &run),
+        None => Ok(()),
+    });
+    if let Err(caught) = recorded {
+        error::tell(caught.report, PgLogLevel::LOG);
+    }
+}
+
+/// Says what a run did, as autovacuum does.
+fn log(run: &Run, took: Duration) {
+    if settings::log_min_duration().is_none_or(|least| took < least) {
+        return;
+    }
+    let Ok(database) = transaction(|| Ok(catalog::database_name())) else { return };
+    let births = match (run.lower, run.upper) {
+        (Some(0), Some(upper)) => format!("everything born before transaction {upper}"),
+        (Some(lower), Some(upper)) => format!("what was born from transaction {lower} to {upper}"),
+        _ => "nothing".to_string(),
+    };
+    let message = format!(
+        "automatic rbytea vacuum of database \"{database}\": {births}\n\
+         relations: {} scanned, {} tuples, {} references only in deleted rows\n\
+         files: {} in {} directories, {} too young, {} moved to TRASH ({} bytes), {} brought back, {} deleted ({} bytes)\n\
+         elapsed: {:.3} s",
+        run.relations,
+        run.tuples,
+        run.held,
+        run.files,
+        run.directories,
+        run.young,
+        run.trashed,
+        run.bytes,
+        run.restored,
+        run.purged,
+        run.purged_bytes,
+        took.as_secs_f64(),
+    );
+    error::tell(
+        error::report(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message),
+        PgLogLevel::LOG,
+    );
+}
