@@ -134,10 +134,9 @@ fn may_be_waited_for(relid: pg_sys::Oid) -> bool {
 
 /// Whether some session waits for this one.
 fn is_waited_for() -> Result<bool, ErrorReport> {
-    let waiting = Spi::get_one::<bool>(
-        "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks
+    let query = "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks
                          WHERE NOT granted
-                           AND pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) ANY (pg_catalog.pg_blocking_pids(pid)))",
-    );
+                           AND pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) ANY (pg_catalog.pg_blocking_pids(pid)))";
+    let waiting = Spi::connect(|client| client.select(query, Some(1), &[])?.first().get::<bool>(1));
     Ok(waiting.map_err(|error| error::internal(error.to_string()))?.unwrap_or(false))
 }

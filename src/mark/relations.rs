@@ -138,17 +138,15 @@ pub fn fingerprint(rbytea: pg_sys::Oid) -> Result<i64, ErrorReport> {
     let mut relids: Vec<_> =
         relations.into_iter().chain(nested.then_some(pg_sys::StatisticRelationId)).collect();
     relids.sort_unstable_by_key(|relid| relid.to_u32());
-    let found = Spi::get_one_with_args::<i64>(
-        "SELECT pg_catalog.hashtextextended(COALESCE(pg_catalog.string_agg(pg_catalog.concat_ws(' ',
+    let query = "SELECT pg_catalog.hashtextextended(COALESCE(pg_catalog.string_agg(pg_catalog.concat_ws(' ',
                     c.oid, c.relfilenode, c.reltoastrelid, pg_catalog.pg_stat_get_tuples_updated(c.oid),
                     pg_catalog.pg_stat_get_tuples_deleted(c.oid), a.columns), ',' ORDER BY c.oid), ''), 0)
            FROM pg_catalog.pg_class c,
         LATERAL (SELECT pg_catalog.string_agg(pg_catalog.concat(attnum, ':', atttypid), ' ' ORDER BY attnum) AS columns
                    FROM pg_catalog.pg_attribute WHERE attrelid OPERATOR(pg_catalog.=) c.oid
                     AND attnum OPERATOR(pg_catalog.>) 0 AND NOT attisdropped) a
-          WHERE c.oid OPERATOR(pg_catalog.=) ANY ($1)",
-        &[relids.into()],
-    );
+          WHERE c.oid OPERATOR(pg_catalog.=) ANY ($1)";
+    let found = Spi::connect(|client| client.select(query, Some(1), &[relids.into()])?.first().get::<i64>(1));
     Ok(found.map_err(|error| error::internal(error.to_string()))?.unwrap_or_default())
 }
 

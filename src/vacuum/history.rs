@@ -198,7 +198,7 @@ pub fn record(extension: &Extension, run: &Run) -> Result<(), ErrorReport> {
     let optional = |value: Option<u64>| -> DatumWithOid<'_> { value.map(|value| value as i64).into() };
     let text = |value: Option<u64>| -> DatumWithOid<'_> { value.map(|value| value.to_string()).into() };
     // A run that failed leaves no transaction that a purge could go by.
-    let transaction = run.error.is_none().then(current_transaction);
+    let transaction = if run.error.is_none() { Some(new_transaction()?) } else { None };
     let values: [(&str, &str, DatumWithOid<'_>); 28] = [
         ("origin", "", run.origin.into()),
         ("database", "", my_database()),
@@ -283,7 +283,12 @@ fn with_latest_snapshot<T>(work: impl FnOnce() -> Result<T, pgrx::spi::Error>) -
 }
 
 /// Assigned only now, after the moves: a snapshot that is younger than this transaction was taken after them.
-fn current_transaction() -> u64 {
+fn new_transaction() -> Result<u64, ErrorReport> {
     // SAFETY: we are inside of a transaction that may write.
-    unsafe { pg_sys::GetTopFullTransactionId() }.value
+    unsafe {
+        if pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId {
+            return Err(error::internal("the transaction of the run is older than its moves"));
+        }
+        Ok(pg_sys::GetTopFullTransactionId().value)
+    }
 }

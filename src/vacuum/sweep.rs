@@ -46,14 +46,16 @@ pub struct Sweep {
     pub lost: u64,
 }
 
-/// Whether a file was born in the range. Counts the directories that it reads.
+/// Whether a file was born in the range. Counts the directories and files that it sees.
 pub fn any_born(births: &Range<u64>, run: &mut Run, pace: &mut Pace) -> Result<bool, ErrorReport> {
     let Some(last) = births.end.checked_sub(1).filter(|last| births.start <= *last) else { return Ok(false) };
     xact::with_store(Access::Write, |store| {
         for shard in store.shards(births.start..=last)? {
             pace.file()?;
             run.directories += 1;
-            if store.list_shard(shard?)?.payloads.iter().any(|id| births.contains(&id.birth)) {
+            let listing = store.list_shard(shard?)?;
+            run.files += listing.payloads.len() as u64;
+            if listing.payloads.iter().any(|id| births.contains(&id.birth)) {
                 return Ok(true);
             }
         }
