@@ -26,7 +26,7 @@ pub use fs::{EntryKind, Fs, FsFile};
 pub use layout::{OWNER, PayloadId, Shard, TRASH};
 pub use list::{Listing, Shards, TrashEntry};
 pub use os::OsFs;
-pub use owner::OwnerId;
+pub use owner::{DataDirectory, OwnerId};
 pub use pending::{MAX_OPEN, Pending, PendingState};
 pub use reader::{Reader, Verifier};
 pub use sync::{Moves, SYNCFS_FROM};

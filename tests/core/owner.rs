@@ -1,12 +1,13 @@
 //! Whose store it is (I9).
 
-use crate::support::{Bed, THEM, US, commit, on_every_file_system, read};
+use crate::support::{Bed, COPY, PROMOTED, THEM, US, commit, on_every_file_system, read};
 use rbytea::store::{Error, Fs, FsFile, Kind, OWNER};
 
 on_every_file_system! {
     the_first_to_write_owns_the_store
     another_cluster_may_write_and_read_but_not_move
     the_timeline_counts_as_well
+    the_data_directory_counts_as_well
     adopting_changes_the_owner
     a_corrupt_owner_is_an_error
     an_unknown_format_is_not_written_to
@@ -23,7 +24,10 @@ fn the_first_to_write_owns_the_store<B: Bed>(bed: &B) {
     store.check_owner().unwrap();
     let mut text = vec![0; 200];
     let len = bed.fs().open(OWNER).unwrap().read_at(0, &mut text).unwrap();
-    let expected = r#"{"format":1,"system_identifier":"7123456789012345678","timeline":1}"#;
+    let expected = concat!(
+        r#"{"format":1,"system_identifier":"7123456789012345678","timeline":1,"#,
+        r#""data_directory":{"inode":"1234","created":"1700000000123456789"}}"#,
+    );
     assert_eq!(String::from_utf8_lossy(&text[..len]).trim_end(), expected);
 }
 
@@ -41,8 +45,17 @@ fn another_cluster_may_write_and_read_but_not_move<B: Bed>(bed: &B) {
 
 fn the_timeline_counts_as_well<B: Bed>(bed: &B) {
     commit(&bed.store(), 1, b"x");
-    let promoted = bed.store_of(rbytea::store::OwnerId { timeline: 2, ..US });
-    assert_eq!(promoted.check_owner().unwrap_err().kind(), Kind::NotOwner);
+    assert_eq!(bed.store_of(PROMOTED).check_owner().unwrap_err().kind(), Kind::NotOwner);
+}
+
+fn the_data_directory_counts_as_well<B: Bed>(bed: &B) {
+    commit(&bed.store(), 1, b"x");
+    let error = bed.store_of(COPY).check_owner().unwrap_err();
+    assert_eq!(error.kind(), Kind::NotOwner);
+    let message = error.to_string();
+    for id in ["data directory 1234-1700000000123456789", "timeline 1, data directory 1235-0"] {
+        assert!(message.contains(id), "{message}");
+    }
 }
 
 fn adopting_changes_the_owner<B: Bed>(bed: &B) {
@@ -56,18 +69,30 @@ fn adopting_changes_the_owner<B: Bed>(bed: &B) {
 
 fn a_corrupt_owner_is_an_error<B: Bed>(bed: &B) {
     let long = vec![b' '; 5000];
-    let bad: [&[u8]; 9] = [
-        b"",
-        b"postgres",
-        b"{}",
-        br#"{"format":1}"#,
-        br#"{"format":1,"system_identifier":7,"timeline":1}"#,
-        br#"{"format":1,"system_identifier":"+7","timeline":1}"#,
-        br#"{"format":1,"system_identifier":"7","timeline":1,"more":true}"#,
-        br#"{"format":1,"system_identifier":"18446744073709551616","timeline":1}"#,
-        &long,
+    let good =
+        r#"{"format":1,"system_identifier":"7","timeline":1,"data_directory":{"inode":"2","created":"3"}}"#;
+    bed.plant(OWNER, good.as_bytes());
+    assert!(bed.store().owner().unwrap().is_some());
+    let near = |from, to| good.replace(from, to).into_bytes();
+    let bad = [
+        b"".to_vec(),
+        b"postgres".to_vec(),
+        b"{}".to_vec(),
+        br#"{"format":1}"#.to_vec(),
+        br#"{"format":1,"system_identifier":"7","timeline":1}"#.to_vec(),
+        near("\"7\"", "7"),
+        near("7", "+7"),
+        near("7", "18446744073709551616"),
+        near("}}", r#"},"more":true}"#),
+        near("}}", r#","more":true}}"#),
+        near("\"2\"", "2"),
+        near("2", "02"),
+        near("\"3\"", "3"),
+        near("3", "-3"),
+        near(r#","created":"3""#, ""),
+        long,
     ];
-    for text in bad {
+    for text in &bad {
         bed.plant(OWNER, text);
         let store = bed.store();
         for error in

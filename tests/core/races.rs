@@ -1,7 +1,7 @@
 //! Real threads on a real file system: whatever moves, a payload is never lost and never doubled (I7).
 
-use crate::support::{Bed, OsBed, commit, config, open, read, write};
-use rbytea::store::{Fs, Kind, Moves, OsFs, Payload, Pending, Restored, Store, Trashed};
+use crate::support::{Bed, OsBed, US, commit, config, open, read, write};
+use rbytea::store::{Fs, Kind, Moves, OsFs, OwnerId, Payload, Pending, Restored, Store, Trashed};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
@@ -123,8 +123,7 @@ fn of_many_first_writers_one_becomes_the_owner() {
             for cluster in 1..=4 {
                 let (bed, barrier) = (&bed, &barrier);
                 scope.spawn(move || {
-                    let store =
-                        bed.store_of(rbytea::store::OwnerId { system_identifier: cluster, timeline: 1 });
+                    let store = bed.store_of(OwnerId { system_identifier: cluster, ..US });
                     barrier.wait();
                     drop(store.create(1).unwrap());
                 });
@@ -134,7 +133,7 @@ fn of_many_first_writers_one_becomes_the_owner() {
         let mine = bed.store_of(owner);
         mine.check_owner().unwrap();
         let others = (1..=4).filter(|cluster| {
-            let id = rbytea::store::OwnerId { system_identifier: *cluster, timeline: 1 };
+            let id = OwnerId { system_identifier: *cluster, ..US };
             bed.store_of(id).check_owner().is_err_and(|e| e.kind() == Kind::NotOwner)
         });
         assert_eq!(others.count(), 3);

@@ -1,13 +1,22 @@
 //! What the tests share: places to keep a store, and sentences about it.
 
 use crate::memfs::MemFs;
-use rbytea::store::{Config, FileStore, Fs, OsFs, OwnerId, Payload, Pending, Result, Store};
+use rbytea::store::{Config, DataDirectory, FileStore, Fs, OsFs, OwnerId, Payload, Pending, Result, Store};
 use std::path::Path;
 use tempfile::TempDir;
 
 pub const DATABASE: u32 = 16384;
-pub const US: OwnerId = OwnerId { system_identifier: 7_123_456_789_012_345_678, timeline: 1 };
-pub const THEM: OwnerId = OwnerId { system_identifier: 42, timeline: 1 };
+pub const US: OwnerId = OwnerId {
+    system_identifier: 7_123_456_789_012_345_678,
+    timeline: 1,
+    data_directory: DataDirectory { inode: 1234, created: 1_700_000_000_123_456_789 },
+};
+/// Another cluster.
+pub const THEM: OwnerId = OwnerId { system_identifier: 42, ..US };
+/// This one after a promotion.
+pub const PROMOTED: OwnerId = OwnerId { timeline: 2, ..US };
+/// A base backup of this one that was started without archive recovery.
+pub const COPY: OwnerId = OwnerId { data_directory: DataDirectory { inode: 1235, created: 0 }, ..US };
 
 pub fn config(root: &Path) -> Config {
     Config { root: root.into(), create_root: false, database: DATABASE, fsync: true, owner: US }
