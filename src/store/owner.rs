@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::atomic::Ordering;
 
 use super::error::{Error, Result};
 use super::fs::{Fs, FsFile, Replace, publish};
@@ -147,15 +148,34 @@ impl<F: Fs> Store<F> {
         Ok(previous)
     }
 
-    /// Makes this cluster the owner unless there is one, durably.
+    /// Makes this cluster the owner unless there is one, durably; looks once for each store.
+    ///
+    /// Refuses another cluster's store: databases of both may have the same OID, and the owner's vacuum would
+    /// take this one's payloads for garbage. The same system identifier may write on another timeline or from
+    /// another data directory, for a standby has to go on working when it is promoted.
+    ///
+    /// # Errors
+    /// `NotOwner`, those of [`owner`](Self::owner), and `Io` or `Sync` of writing.
     pub(super) fn claim(&self) -> Result<()> {
-        if self.owner()?.is_none()
-            && !publish(&self.fs, OWNER, &self.owner_json()?, Replace::No, self.config.fsync)?
-        {
-            // Somebody else was faster; the format still has to be one that is known.
-            self.owner()?;
+        if self.owner_checked.load(Ordering::Relaxed) {
+            return Ok(());
         }
-        Ok(())
+        let expected = self.config.owner;
+        let owner = match self.owner()? {
+            None if publish(&self.fs, OWNER, &self.owner_json()?, Replace::No, self.config.fsync)? => None,
+            // Somebody else was faster.
+            None => self.owner()?,
+            some => some,
+        };
+        match owner {
+            Some(found) if found.system_identifier != expected.system_identifier => {
+                Err(Error::NotOwner { found, expected })
+            }
+            _ => {
+                self.owner_checked.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+        }
     }
 
     fn owner_json(&self) -> Result<Vec<u8>> {

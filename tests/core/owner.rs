@@ -5,7 +5,9 @@ use rbytea::store::{Error, Fs, FsFile, Kind, OWNER};
 
 on_every_file_system! {
     the_first_to_write_owns_the_store
-    another_cluster_may_write_and_read_but_not_move
+    another_cluster_may_read_but_neither_write_nor_move
+    a_promoted_standby_and_a_copy_may_write_but_not_move
+    whoever_adopts_may_write
     the_timeline_counts_as_well
     the_data_directory_counts_as_well
     adopting_changes_the_owner
@@ -31,16 +33,42 @@ fn the_first_to_write_owns_the_store<B: Bed>(bed: &B) {
     assert_eq!(String::from_utf8_lossy(&text[..len]).trim_end(), expected);
 }
 
-fn another_cluster_may_write_and_read_but_not_move<B: Bed>(bed: &B) {
+fn another_cluster_may_read_but_neither_write_nor_move<B: Bed>(bed: &B) {
     let payload = commit(&bed.store(), 1, b"ours");
-    let clone = bed.store_of(THEM);
-    assert_eq!(read(&clone, &payload).unwrap(), b"ours");
-    let theirs = commit(&clone, 1, b"theirs");
-    assert_eq!(read(&clone, &theirs).unwrap(), b"theirs");
-    let error = clone.check_owner().unwrap_err();
-    assert_eq!(error.kind(), Kind::NotOwner);
-    assert!(matches!(error, Error::NotOwner { found, expected } if found == US && expected == THEM));
-    assert!(error.hint().unwrap().contains("rbytea_adopt_store()"));
+    let listed = names(bed, "16384");
+    let other = bed.store_of(THEM);
+    assert_eq!(read(&other, &payload).unwrap(), b"ours");
+    // the second time as well: what was refused is not remembered as checked
+    for error in [
+        other.create(0x1_0000).map(drop).unwrap_err(),
+        other.create(0x1_0000).map(drop).unwrap_err(),
+        other.check_owner().unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), Kind::NotOwner);
+        assert!(matches!(error, Error::NotOwner { found, expected } if found == US && expected == THEM));
+        assert!(error.hint().unwrap().contains("rbytea_adopt_store()"));
+    }
+    assert_eq!(names(bed, "16384"), listed, "nothing was made for what was refused");
+}
+
+fn a_promoted_standby_and_a_copy_may_write_but_not_move<B: Bed>(bed: &B) {
+    commit(&bed.store(), 1, b"ours");
+    for id in [PROMOTED, COPY] {
+        let store = bed.store_of(id);
+        let payload = commit(&store, 1, b"goes on");
+        assert_eq!(read(&store, &payload).unwrap(), b"goes on");
+        assert_eq!(store.check_owner().unwrap_err().kind(), Kind::NotOwner);
+    }
+    assert_eq!(bed.store().owner().unwrap(), Some(US));
+}
+
+fn whoever_adopts_may_write<B: Bed>(bed: &B) {
+    commit(&bed.store(), 1, b"ours");
+    let other = bed.store_of(THEM);
+    assert_eq!(other.create(1).map(drop).unwrap_err().kind(), Kind::NotOwner);
+    other.adopt().unwrap();
+    commit(&other, 1, b"theirs");
+    assert_eq!(bed.store().create(1).map(drop).unwrap_err().kind(), Kind::NotOwner);
 }
 
 fn the_timeline_counts_as_well<B: Bed>(bed: &B) {
@@ -114,14 +142,17 @@ fn an_unknown_format_is_not_written_to<B: Bed>(bed: &B) {
     let error = store.create(1).unwrap_err();
     assert!(matches!(error, Error::UnknownFormat { found: 2, .. }), "{error}");
     assert_eq!(store.adopt().unwrap_err().kind(), Kind::Unsupported);
-    let names: Vec<_> = bed.fs().read_dir("").unwrap().map(|entry| entry.unwrap().name).collect();
-    assert_eq!(names, [OWNER]);
+    assert_eq!(names(bed, ""), [OWNER]);
 }
 
 fn no_temporary_file_is_left<B: Bed>(bed: &B) {
     commit(&bed.store(), 1, b"x");
     bed.store_of(THEM).adopt().unwrap();
-    let mut names: Vec<_> = bed.fs().read_dir("").unwrap().map(|entry| entry.unwrap().name).collect();
+    assert_eq!(names(bed, ""), ["16384", OWNER]);
+}
+
+fn names<B: Bed>(bed: &B, dir: &str) -> Vec<std::ffi::OsString> {
+    let mut names: Vec<_> = bed.fs().read_dir(dir).unwrap().map(|entry| entry.unwrap().name).collect();
     names.sort();
-    assert_eq!(names, ["16384", OWNER]);
+    names
 }
