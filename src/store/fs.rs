@@ -93,8 +93,12 @@ pub trait FsFile {
     fn write_all(&mut self, data: &[u8]) -> io::Result<()>;
     /// Reads at an offset, up to `buf.len()` bytes; 0 at the end of the file.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+    /// What is known of it.
+    fn stat(&self) -> io::Result<Stat>;
     /// Its length in bytes.
-    fn len(&self) -> io::Result<u64>;
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.stat()?.len)
+    }
     /// Whether it has no bytes.
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)

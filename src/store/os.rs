@@ -214,9 +214,7 @@ impl Fs for OsFs {
     fn stat(&self, path: &str) -> io::Result<Stat> {
         let (dir, name) = self.parent(path)?;
         let stat = retry_on_intr(|| sys::statat(dir.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW))?;
-        let kind = os_file::entry_kind(sys::FileType::from_raw_mode(stat.st_mode));
-        let len = u64::try_from(stat.st_size).unwrap_or_default();
-        Ok(Stat { len, mtime: os_file::mtime(&stat), kind })
+        Ok(os_file::stat(&stat))
     }
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {

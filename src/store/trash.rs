@@ -5,7 +5,7 @@ use std::io;
 use std::time::SystemTime;
 
 use super::error::{Error, Result};
-use super::fs::{EntryKind, Fs, FsFile};
+use super::fs::{EntryKind, Fs, FsFile, Stat};
 use super::layout::{PayloadId, TRASH, era_dir};
 use super::sync::{Known, Moves};
 use super::{ATTEMPTS, Store, found, shown};
@@ -109,7 +109,7 @@ impl<F: Fs> Store<F> {
         Ok(true)
     }
 
-    /// Moves a file from LIVE to TRASH and dates it `now`. Durable after [`sync_moves`](Self::sync_moves).
+    /// Moves a file from LIVE to TRASH and dates it `now`, or later if it has a later date. Durable after [`sync_moves`](Self::sync_moves).
     ///
     /// Only garbage may be trashed (I6), and only by the owner (I9): both are for the caller to know.
     ///
@@ -120,9 +120,12 @@ impl<F: Fs> Store<F> {
         let Some(file) = found(self.fs.open(&live)).map_err(self.io("open file", &live))? else {
             return Ok(Trashed::Gone);
         };
-        let len = file.len().map_err(self.io("stat file", &live))?;
-        // Before the rename, so that a file in TRASH never shows an older date than the day it came.
-        file.set_mtime(now).map_err(self.io("set time of file", &live))?;
+        let Stat { len, mtime, .. } = file.stat().map_err(self.io("stat file", &live))?;
+        // Another database may have the same file in its TRASH, and a date there never becomes earlier.
+        if mtime < now {
+            // Before the rename, so that a file in TRASH never shows an older date than the day it came.
+            file.set_mtime(now).map_err(self.io("set time of file", &live))?;
+        }
         for _ in 0..ATTEMPTS {
             match self.fs.rename_noreplace(&live, &trashed) {
                 Ok(()) => {

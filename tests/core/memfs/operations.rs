@@ -184,8 +184,9 @@ impl FsFile for MemFile {
         })
     }
 
-    fn len(&self) -> io::Result<u64> {
-        self.with(Op::Stat, |now, _| now.len() as u64)
+    fn stat(&self) -> io::Result<Stat> {
+        let len = self.with(Op::Stat, |now, _| now.len() as u64)?;
+        Ok(Stat { len, mtime: self.fs.disk().nodes[&self.id].mtime, kind: EntryKind::File })
     }
 
     fn truncate(&self) -> io::Result<()> {
