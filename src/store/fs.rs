@@ -66,6 +66,8 @@ pub trait Fs {
     fn rename_noreplace(&self, from: &str, to: &str) -> io::Result<()>;
     /// Renames, atomically replacing `to`.
     fn rename_replace(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Gives a file a second name, without following a link; `AlreadyExists` when `to` exists.
+    fn hard_link(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file's name.
     fn unlink(&self, path: &str) -> io::Result<()>;
     /// Removes an empty directory; `DirectoryNotEmpty` otherwise.

@@ -34,6 +34,7 @@ pub struct OsFs {
     identity: (u64, u64),
     openat2: bool,
     syncfs: bool,
+    links: bool,
     may_have_created_root: bool,
 }
 
@@ -78,6 +79,7 @@ impl OsFs {
             identity: (stat.st_dev, stat.st_ino),
             openat2,
             syncfs,
+            links: true,
             may_have_created_root: create,
         })
     }
@@ -94,6 +96,13 @@ impl OsFs {
     #[must_use]
     pub fn without_syncfs(self) -> Self {
         Self { syncfs: false, ..self }
+    }
+
+    /// The same without hard links, as on a file system that has none: for tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn without_links(self) -> Self {
+        Self { links: false, ..self }
     }
 
     fn open_at(&self, path: &str, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
@@ -194,6 +203,16 @@ impl Fs for OsFs {
 
     fn rename_replace(&self, from: &str, to: &str) -> io::Result<()> {
         self.rename(from, to, RenameFlags::empty())
+    }
+
+    fn hard_link(&self, from: &str, to: &str) -> io::Result<()> {
+        let (from_dir, from_name) = self.parent(from)?;
+        let (to_dir, to_name) = self.parent(to)?;
+        let (old, new) = (from_dir.as_fd(), to_dir.as_fd());
+        if !self.links {
+            return Err(Errno::PERM.into());
+        }
+        Ok(retry_on_intr(|| sys::linkat(old, from_name, new, to_name, AtFlags::empty()))?)
     }
 
     fn unlink(&self, path: &str) -> io::Result<()> {

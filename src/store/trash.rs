@@ -50,7 +50,7 @@ impl<F: Fs> Store<F> {
         self.file_len(&self.live(id))
     }
 
-    fn file_len(&self, path: &str) -> Result<Option<u64>> {
+    pub(super) fn file_len(&self, path: &str) -> Result<Option<u64>> {
         match found(self.fs.stat(path)).map_err(self.io("stat file", path))? {
             None => Ok(None),
             Some(stat) if stat.kind == EntryKind::File => Ok(Some(stat.len)),
@@ -170,7 +170,7 @@ impl<F: Fs> Store<F> {
     /// # Errors
     /// `Io`.
     pub fn remove_empty_dirs(&self, era: u64) -> Result<()> {
-        for shard in self.era_shards(era)? {
+        for shard in self.era_shards(&self.database, era)? {
             self.remove_if_empty(&self.in_database(&shard.path()))?;
         }
         self.remove_if_empty(&self.in_database(&era_dir(era)))

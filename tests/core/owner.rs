@@ -1,6 +1,6 @@
 //! Whose store it is (I9).
 
-use crate::support::{Bed, COPY, PROMOTED, THEM, US, commit, on_every_file_system, read};
+use crate::support::{Bed, COPY, PROMOTED, THEM, US, commit, names, on_every_file_system, read};
 use rbytea::store::{Error, Fs, FsFile, Kind, OWNER};
 
 on_every_file_system! {
@@ -35,7 +35,7 @@ fn the_first_to_write_owns_the_store<B: Bed>(bed: &B) {
 
 fn another_cluster_may_read_but_neither_write_nor_move<B: Bed>(bed: &B) {
     let payload = commit(&bed.store(), 1, b"ours");
-    let listed = names(bed, "16384");
+    let listed = names(&bed.fs(), "16384");
     let other = bed.store_of(THEM);
     assert_eq!(read(&other, &payload).unwrap(), b"ours");
     // the second time as well: what was refused is not remembered as checked
@@ -48,7 +48,7 @@ fn another_cluster_may_read_but_neither_write_nor_move<B: Bed>(bed: &B) {
         assert!(matches!(error, Error::NotOwner { found, expected } if found == US && expected == THEM));
         assert!(error.hint().unwrap().contains("rbytea_adopt_store()"));
     }
-    assert_eq!(names(bed, "16384"), listed, "nothing was made for what was refused");
+    assert_eq!(names(&bed.fs(), "16384"), listed, "nothing was made for what was refused");
 }
 
 fn a_promoted_standby_and_a_copy_may_write_but_not_move<B: Bed>(bed: &B) {
@@ -142,17 +142,11 @@ fn an_unknown_format_is_not_written_to<B: Bed>(bed: &B) {
     let error = store.create(1).unwrap_err();
     assert!(matches!(error, Error::UnknownFormat { found: 2, .. }), "{error}");
     assert_eq!(store.adopt().unwrap_err().kind(), Kind::Unsupported);
-    assert_eq!(names(bed, ""), [OWNER]);
+    assert_eq!(names(&bed.fs(), ""), [OWNER]);
 }
 
 fn no_temporary_file_is_left<B: Bed>(bed: &B) {
     commit(&bed.store(), 1, b"x");
     bed.store_of(THEM).adopt().unwrap();
-    assert_eq!(names(bed, ""), ["16384", OWNER]);
-}
-
-fn names<B: Bed>(bed: &B, dir: &str) -> Vec<std::ffi::OsString> {
-    let mut names: Vec<_> = bed.fs().read_dir(dir).unwrap().map(|entry| entry.unwrap().name).collect();
-    names.sort();
-    names
+    assert_eq!(names(&bed.fs(), ""), ["16384", OWNER]);
 }
