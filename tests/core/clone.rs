@@ -4,9 +4,8 @@ use crate::support::{
     Bed, DATABASE, OsBed, THEM, commit, config, list, list_trash, live, names, on_every_file_system, read,
 };
 use crate::trash::trash;
-use rbytea::store::{Cloned, Config, Fs, Kind, Moves, Payload, Restored, Store};
+use rbytea::store::{Cloned, Config, Fs, Kind, Moves, Payload, Restored, Store, Trashed};
 use std::os::unix::fs::MetadataExt as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub const CLONE: u32 = DATABASE + 1;
 pub const NONE: Cloned = Cloned { linked: 0, copied: 0, present: 0 };
@@ -23,6 +22,7 @@ on_every_file_system! {
     a_file_that_is_trashed_meanwhile_is_found
     a_file_that_is_restored_meanwhile_is_found
     a_file_that_is_trashed_before_its_directory_is_read_is_found
+    a_file_that_comes_back_just_when_trash_is_read_is_found
     a_file_that_is_purged_meanwhile_is_skipped
     directories_that_the_clones_vacuum_removes_are_made_again
     foreign_names_and_links_stay_behind
@@ -180,6 +180,23 @@ fn a_file_that_is_trashed_before_its_directory_is_read_is_found<B: Bed>(bed: &B)
     same(&bed.store(), &bed.store_for(CLONE), &[first, later]);
 }
 
+fn a_file_that_comes_back_just_when_trash_is_read_is_found<B: Bed>(bed: &B) {
+    let template = bed.store();
+    let (first, later) = (commit(&template, 1, b"first"), commit(&template, 0x1_0000, b"later"));
+    let mut listed = 0;
+    let cloned = bed.store_for(CLONE).clone_database(DATABASE, &mut || {
+        listed += 1;
+        match listed {
+            // the first one is listed: the later one vanishes from LIVE, and from TRASH when it is listed there
+            1 => assert_eq!(trash(&template, &later), Trashed::Moved { len: 5 }),
+            2 => assert_eq!(template.restore(&later.id).unwrap(), Restored::Restored),
+            _ => {}
+        }
+    });
+    assert_eq!(cloned.unwrap(), Cloned { linked: 2, ..NONE });
+    same(&template, &bed.store_for(CLONE), &[first, later]);
+}
+
 fn a_file_that_is_purged_meanwhile_is_skipped<B: Bed>(bed: &B) {
     let (first, kept) = (commit(&bed.store(), 1, b"purged"), commit(&bed.store(), 0x1_0000, b"kept"));
     let cloned = clone_while(bed, |template| {
@@ -252,46 +269,4 @@ fn a_clone_takes_no_space_where_there_are_links() {
         assert_eq!(inode(&bed.store()), inode(&store));
         assert_eq!(inode(&store).1, 2);
     }
-}
-
-#[test]
-fn without_links_files_are_copied_with_their_dates() {
-    for bed in
-        [OsBed::adapted(|fs| fs.without_links()), OsBed::adapted(|fs| fs.without_links().without_syncfs())]
-    {
-        let (template, store) = (bed.store(), bed.store_for(CLONE));
-        let (mut live, garbage) = fill(&template);
-        let big: Vec<u8> = (0..1_000_000_u32).map(|i| (i % 251) as u8).collect();
-        live.push(commit(&template, 1, &big));
-        live.push(commit(&template, 1, b""));
-        assert_eq!(clone(&store), Cloned { copied: 10, ..NONE });
-        same(&template, &store, &[live.clone(), garbage].concat());
-        assert_eq!(clone(&store), Cloned { present: 10, ..NONE });
-        for payload in live {
-            let metadata = bed.dir.path().join(store.live_path(&payload.id)).metadata().unwrap();
-            assert_eq!((metadata.mode() & 0o7777, metadata.nlink()), (0o600, 1));
-        }
-    }
-}
-
-#[test]
-fn an_interrupted_copy_leaves_no_other_name() {
-    let bed = OsBed::adapted(|fs| fs.without_links());
-    let payload = commit(&bed.store(), 1, &[7; 1_000_000]);
-    let store = bed.store_for(CLONE);
-    for at in 2..=5 {
-        let mut calls = 0;
-        let interrupted = catch_unwind(AssertUnwindSafe(|| {
-            store.clone_database(DATABASE, &mut || {
-                calls += 1;
-                if calls == at {
-                    std::panic::resume_unwind(Box::new("cancel"));
-                }
-            })
-        }));
-        assert!(interrupted.is_err(), "a copy of four parts asked for interrupts {calls} times only");
-        assert_eq!(names(store.fs(), &format!("{CLONE}/{}", payload.id.shard().path())), [""; 0]);
-    }
-    assert_eq!(clone(&store), Cloned { copied: 1, ..NONE });
-    assert_eq!(read(&store, &payload).unwrap(), [7; 1_000_000]);
 }

@@ -4,6 +4,7 @@
 
 mod clone;
 mod clone_crash;
+mod copy;
 mod crash;
 mod databases;
 mod durability;

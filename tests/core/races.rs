@@ -47,7 +47,11 @@ fn a_file_that_is_trashed_and_restored_at_once_is_never_lost() {
             let _stop = Stop(&stop);
             let backend = store(&bed);
             for _ in 0..3000 {
-                assert_ne!(backend.restore(&payload.id).unwrap(), Restored::Missing);
+                match backend.restore(&payload.id) {
+                    Ok(restored) => assert_ne!(restored, Restored::Missing),
+                    // a mover that never pauses can outrun it, which is an error and no loss
+                    Err(e) => assert!(e.to_string().ends_with("moved again and again"), "{e}"),
+                }
             }
         });
     });
@@ -146,8 +150,8 @@ fn clone_beside(bed: &OsBed, payloads: &[Payload], work: impl Fn(&Store<OsFs>, &
         scope.spawn(|| {
             let vacuum = store(bed);
             barrier.wait();
-            for payload in payloads {
-                work(&vacuum, payload);
+            for some in payloads.chunks(30) {
+                some.iter().for_each(|payload| work(&vacuum, payload));
                 vacuum.remove_empty_dirs(0).unwrap();
             }
         });
