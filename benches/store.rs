@@ -2,14 +2,15 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use rbytea::store::{Config, FileStore, OwnerId, Payload, Pending};
+use rbytea::store::{Config, DataDirectory, FileStore, OwnerId, Payload, Pending};
 use rbytea::value;
 use std::hint::black_box;
 
 const SIZES: [usize; 3] = [4 << 10, 64 << 10, 1 << 20];
 
 fn store(root: &std::path::Path) -> FileStore {
-    let owner = OwnerId { system_identifier: 1, timeline: 1 };
+    let data_directory = DataDirectory { inode: 1, created: 0 };
+    let owner = OwnerId { system_identifier: 1, timeline: 1, data_directory };
     FileStore::open(Config { root: root.into(), create_root: false, database: 1, fsync: true, owner })
         .unwrap()
 }

@@ -8,9 +8,13 @@ use std::cell::Cell;
 use std::ffi::{CStr, OsStr, c_void};
 use std::ops::{Deref, DerefMut};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::SystemTime;
 
-use crate::store::{Config, FileStore, Knowledge, OsFs, OwnerId, Payload, Pending, PendingState};
+use crate::store::{
+    self, Config, DataDirectory, FileStore, Knowledge, OsFs, OwnerId, Payload, Pending, PendingState,
+};
 
 /// What this backend knows of the store in the current transaction.
 struct Session {
@@ -126,27 +130,42 @@ fn open<'a>(
     access: Access,
 ) -> Result<&'a FileStore, ErrorReport> {
     if store.is_none() {
-        *store = Some(FileStore::open_knowing(config(access), knowledge.take().unwrap_or_default())?);
+        *store = Some(FileStore::open_knowing(config(access)?, knowledge.take().unwrap_or_default())?);
     }
     store.as_ref().ok_or_else(|| error::internal("the payload store did not open"))
 }
 
 /// The store of the current database as the settings describe it.
-fn config(access: Access) -> Config {
+fn config(access: Access) -> Result<Config, ErrorReport> {
     let path = settings::filesystem_storage_path();
     // SAFETY: DataDir is set before any backend starts and never changes.
-    let data_directory = Path::new(OsStr::from_bytes(unsafe { CStr::from_ptr(pg_sys::DataDir) }.to_bytes()));
+    let directory = Path::new(OsStr::from_bytes(unsafe { CStr::from_ptr(pg_sys::DataDir) }.to_bytes()));
+    let data_directory = data_directory(directory)?;
     // SAFETY: plain reads of variables and of shared memory that every backend is attached to. In recovery there is
     // no insertion timeline; nothing is moved there, so the owner's timeline does not matter.
     let (standby, database, fsync, owner) = unsafe {
         let standby = pg_sys::RecoveryInProgress();
         let timeline = if standby { 0 } else { pg_sys::GetWALInsertionTimeLine() };
-        let owner = OwnerId { system_identifier: pg_sys::GetSystemIdentifier(), timeline };
+        let owner = OwnerId { system_identifier: pg_sys::GetSystemIdentifier(), timeline, data_directory };
         (standby, pg_sys::MyDatabaseId.to_u32(), pg_sys::enableFsync, owner)
     };
     // An absolute path may be a mount point: creating it would hide that nothing is mounted there.
     let create_root = access == Access::Write && path.is_relative() && !standby;
-    Config { create_root, root: data_directory.join(path), database, fsync, owner }
+    Ok(Config { create_root, root: directory.join(path), database, fsync, owner })
+}
+
+/// What tells this data directory from its copies: PG_VERSION is written by initdb and by whatever makes a copy.
+fn data_directory(directory: &Path) -> Result<DataDirectory, ErrorReport> {
+    const PG_VERSION: &str = "PG_VERSION";
+    let metadata = std::fs::metadata(directory.join(PG_VERSION)).map_err(|source| store::Error::Io {
+        op: "stat file",
+        path: PG_VERSION.into(),
+        source,
+    })?;
+    // Not every file system knows when a file was created.
+    let created = metadata.created().ok().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+    let created = created.and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or(0);
+    Ok(DataDirectory { inode: metadata.ino(), created })
 }
 
 #[pg_guard]

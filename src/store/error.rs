@@ -80,7 +80,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// OWNER names another cluster, so nothing may be moved (I9).
+    /// OWNER names another cluster, so nothing may be written, or a copy of this one, so nothing may be moved (I9).
     #[error("the store belongs to another cluster: {found}, this one is {expected}")]
     NotOwner {
         /// The cluster in OWNER.

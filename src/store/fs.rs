@@ -66,6 +66,8 @@ pub trait Fs {
     fn rename_noreplace(&self, from: &str, to: &str) -> io::Result<()>;
     /// Renames, atomically replacing `to`.
     fn rename_replace(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Gives a file a second name, without following a link; `AlreadyExists` when `to` exists.
+    fn hard_link(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file's name.
     fn unlink(&self, path: &str) -> io::Result<()>;
     /// Removes an empty directory; `DirectoryNotEmpty` otherwise.
@@ -93,8 +95,12 @@ pub trait FsFile {
     fn write_all(&mut self, data: &[u8]) -> io::Result<()>;
     /// Reads at an offset, up to `buf.len()` bytes; 0 at the end of the file.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+    /// What is known of it.
+    fn stat(&self) -> io::Result<Stat>;
     /// Its length in bytes.
-    fn len(&self) -> io::Result<u64>;
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.stat()?.len)
+    }
     /// Whether it has no bytes.
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)

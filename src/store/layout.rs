@@ -10,6 +10,9 @@ pub const TRASH: &str = "TRASH";
 /// The file in the root that names the cluster which may vacuum the store (I9).
 pub const OWNER: &str = "OWNER";
 
+/// Ending of a file that has not got its own name yet.
+const TEMPORARY: &str = "tmp";
+
 /// Hex digits of an era's directory name: a 64-bit birth without its lower 16 bits.
 const ERA_DIGITS: usize = 12;
 /// Hex digits of a birth in a file name.
@@ -44,10 +47,21 @@ impl PayloadId {
             return None;
         }
         let birth = parse_hex(&name[..BIRTH_DIGITS], BIRTH_DIGITS)?;
-        let tail = &name[BIRTH_DIGITS + 1..];
-        let uuid = Uuid::try_parse(tail).ok()?;
-        let mut canonical = Uuid::encode_buffer();
-        (uuid.hyphenated().encode_lower(&mut canonical) == tail).then_some(Self { birth, uuid })
+        let uuid = parse_uuid(&name[BIRTH_DIGITS + 1..])?;
+        Some(Self { birth, uuid })
+    }
+
+    /// `<file name>.<copy>.tmp`: the file's name while it is being copied from another database. No payload's name.
+    pub fn copy_name(&self, copy: Uuid) -> String {
+        format!("{}.{}.{TEMPORARY}", self.file_name(), copy.hyphenated())
+    }
+
+    /// The inverse of [`copy_name`](Self::copy_name); `None` for every other string.
+    pub fn parse_copy_name(name: &str) -> Option<(Self, Uuid)> {
+        let mut parts = name.splitn(3, '.');
+        let id = Self::parse_file_name(parts.next()?)?;
+        let copy = parse_uuid(parts.next()?)?;
+        (parts.next()? == TEMPORARY).then_some((id, copy))
     }
 
     /// Path in LIVE, relative to the database's directory.
@@ -98,6 +112,24 @@ pub fn parse_era_dir(name: &str) -> Option<u64> {
 /// Leaf directory name → first uuid byte; `None` unless it is two lower-case hex digits.
 pub fn parse_byte_dir(name: &str) -> Option<u8> {
     parse_hex(name, 2).and_then(|value| u8::try_from(value).ok())
+}
+
+/// Directory name of a database: its OID in decimal.
+pub fn database_dir(oid: u32) -> String {
+    oid.to_string()
+}
+
+/// The inverse of [`database_dir`]; `None` for every other string, and for 0, which is no database.
+pub fn parse_database_dir(name: &str) -> Option<u32> {
+    let oid = name.parse().ok().filter(|oid| *oid != 0)?;
+    (database_dir(oid) == name).then_some(oid)
+}
+
+/// A hyphenated uuid in lower case, and no other spelling.
+fn parse_uuid(text: &str) -> Option<Uuid> {
+    let uuid = Uuid::try_parse(text).ok()?;
+    let mut canonical = Uuid::encode_buffer();
+    (uuid.hyphenated().encode_lower(&mut canonical) == text).then_some(uuid)
 }
 
 /// Exactly `digits` lower-case hex digits (`from_str_radix` alone would take a sign and upper case).

@@ -36,22 +36,29 @@ impl<F: Fs> Store<F> {
     /// # Errors
     /// `Io`, from here or from the iterator, which ends with its first error: the listing is void then (I10).
     pub fn shards(&self, births: RangeInclusive<u64>) -> Result<Shards<'_, F>> {
-        let mut eras = Vec::new();
-        if !births.is_empty() {
-            let range = births.start() >> 16..=births.end() >> 16;
-            self.each(&self.database, &mut |entry| {
-                eras.extend(directory(&entry).and_then(parse_era_dir).filter(|era| range.contains(era)));
-                Ok(())
-            })?;
-            eras.sort_unstable();
-        }
+        let eras = if births.is_empty() {
+            Vec::new()
+        } else {
+            self.eras(&self.database, births.start() >> 16..=births.end() >> 16)?
+        };
         Ok(Shards { store: self, eras: eras.into_iter(), leaves: Vec::new().into_iter() })
     }
 
-    /// The leaf directories of one era, ascending.
-    pub(super) fn era_shards(&self, era: u64) -> Result<Vec<Shard>> {
+    /// The eras in `range` that have a directory in that of a database, ascending.
+    pub(super) fn eras(&self, database: &str, range: RangeInclusive<u64>) -> Result<Vec<u64>> {
+        let mut eras = Vec::new();
+        self.each(database, &mut |entry| {
+            eras.extend(directory(&entry).and_then(parse_era_dir).filter(|era| range.contains(era)));
+            Ok(())
+        })?;
+        eras.sort_unstable();
+        Ok(eras)
+    }
+
+    /// The leaf directories of one era of a database, ascending.
+    pub(super) fn era_shards(&self, database: &str, era: u64) -> Result<Vec<Shard>> {
         let mut shards = Vec::new();
-        self.each(&self.in_database(&era_dir(era)), &mut |entry| {
+        self.each(&format!("{database}/{}", era_dir(era)), &mut |entry| {
             shards.extend(directory(&entry).and_then(parse_byte_dir).map(|byte| Shard { era, byte }));
             Ok(())
         })?;
@@ -64,8 +71,12 @@ impl<F: Fs> Store<F> {
     /// # Errors
     /// `Io`; the listing is void then (I10).
     pub fn list_shard(&self, shard: Shard) -> Result<Listing> {
+        self.list_leaf(&self.database, shard)
+    }
+
+    pub(super) fn list_leaf(&self, database: &str, shard: Shard) -> Result<Listing> {
         let mut listing = Listing::default();
-        self.each(&self.in_database(&shard.path()), &mut |entry| {
+        self.each(&format!("{database}/{}", shard.path()), &mut |entry| {
             match payload(&entry).filter(|id| id.shard() == shard) {
                 Some(id) => listing.payloads.push(id),
                 None => listing.foreign += 1,
@@ -103,7 +114,8 @@ impl<F: Fs> Store<F> {
         Ok(foreign)
     }
 
-    fn each(&self, dir: &str, visit: &mut dyn FnMut(Entry) -> Result<()>) -> Result<()> {
+    /// Visits the entries of a directory; one that does not exist has none.
+    pub(super) fn each(&self, dir: &str, visit: &mut dyn FnMut(Entry) -> Result<()>) -> Result<()> {
         let error = |e: io::Error| self.io("read directory", dir)(e);
         let Some(entries) = found(self.fs.read_dir(dir)).map_err(error)? else {
             return Ok(());
@@ -115,11 +127,13 @@ impl<F: Fs> Store<F> {
     }
 }
 
-fn directory(entry: &Entry) -> Option<&str> {
+/// The name of a directory.
+pub(super) fn directory(entry: &Entry) -> Option<&str> {
     if entry.kind == EntryKind::Dir { entry.name.to_str() } else { None }
 }
 
-fn payload(entry: &Entry) -> Option<PayloadId> {
+/// The payload whose file it is.
+pub(super) fn payload(entry: &Entry) -> Option<PayloadId> {
     if entry.kind != EntryKind::File {
         return None;
     }
@@ -141,7 +155,7 @@ impl<F: Fs> Iterator for Shards<'_, F> {
             if let Some(shard) = self.leaves.next() {
                 return Some(Ok(shard));
             }
-            match self.store.era_shards(self.eras.next()?) {
+            match self.store.era_shards(&self.store.database, self.eras.next()?) {
                 Ok(shards) => self.leaves = shards.into_iter(),
                 Err(e) => {
                     self.eras = Vec::new().into_iter();

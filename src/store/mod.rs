@@ -3,6 +3,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod clone;
+mod copy;
+pub mod databases;
 pub mod error;
 pub mod fs;
 pub mod layout;
@@ -21,12 +24,13 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, Weak};
 
+pub use clone::Cloned;
 pub use error::{Error, Kind, Result};
 pub use fs::{EntryKind, Fs, FsFile};
 pub use layout::{OWNER, PayloadId, Shard, TRASH};
 pub use list::{Listing, Shards, TrashEntry};
 pub use os::OsFs;
-pub use owner::OwnerId;
+pub use owner::{DataDirectory, OwnerId};
 pub use pending::{MAX_OPEN, Pending, PendingState};
 pub use reader::{Reader, Verifier};
 pub use sync::{Moves, SYNCFS_FROM};
@@ -123,7 +127,7 @@ impl<F: Fs> Store<F> {
     /// # Errors
     /// None today; opening is where another backend would fail.
     pub fn with_fs(fs: F, config: Config) -> Result<Self> {
-        let database = config.database.to_string();
+        let database = layout::database_dir(config.database);
         Ok(Self {
             fs,
             config,
@@ -196,7 +200,7 @@ impl<F: Fs> Store<F> {
                 // A directory that existed before under this name was durable, this one is not yet.
                 Ok(()) => self.durable().forget(path),
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(e) if e.kind() == io::ErrorKind::NotFound && path == self.database => {
+                Err(e) if e.kind() == io::ErrorKind::NotFound && parent(path).is_empty() => {
                     return Err(Error::RootMissing { path: self.fs.root().into() });
                 }
                 Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),

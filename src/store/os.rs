@@ -34,6 +34,7 @@ pub struct OsFs {
     identity: (u64, u64),
     openat2: bool,
     syncfs: bool,
+    links: bool,
     may_have_created_root: bool,
 }
 
@@ -78,6 +79,7 @@ impl OsFs {
             identity: (stat.st_dev, stat.st_ino),
             openat2,
             syncfs,
+            links: true,
             may_have_created_root: create,
         })
     }
@@ -94,6 +96,13 @@ impl OsFs {
     #[must_use]
     pub fn without_syncfs(self) -> Self {
         Self { syncfs: false, ..self }
+    }
+
+    /// The same without hard links, as on a file system that has none: for tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn without_links(self) -> Self {
+        Self { links: false, ..self }
     }
 
     fn open_at(&self, path: &str, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
@@ -196,6 +205,16 @@ impl Fs for OsFs {
         self.rename(from, to, RenameFlags::empty())
     }
 
+    fn hard_link(&self, from: &str, to: &str) -> io::Result<()> {
+        let (from_dir, from_name) = self.parent(from)?;
+        let (to_dir, to_name) = self.parent(to)?;
+        let (old, new) = (from_dir.as_fd(), to_dir.as_fd());
+        if !self.links {
+            return Err(Errno::PERM.into());
+        }
+        Ok(retry_on_intr(|| sys::linkat(old, from_name, new, to_name, AtFlags::empty()))?)
+    }
+
     fn unlink(&self, path: &str) -> io::Result<()> {
         let (dir, name) = self.parent(path)?;
         Ok(retry_on_intr(|| sys::unlinkat(dir.as_fd(), name, AtFlags::empty()))?)
@@ -214,9 +233,7 @@ impl Fs for OsFs {
     fn stat(&self, path: &str) -> io::Result<Stat> {
         let (dir, name) = self.parent(path)?;
         let stat = retry_on_intr(|| sys::statat(dir.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW))?;
-        let kind = os_file::entry_kind(sys::FileType::from_raw_mode(stat.st_mode));
-        let len = u64::try_from(stat.st_size).unwrap_or_default();
-        Ok(Stat { len, mtime: os_file::mtime(&stat), kind })
+        Ok(os_file::stat(&stat))
     }
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {

@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime};
 
-use super::fs::{Entry, EntryKind, FsFile};
+use super::fs::{Entry, EntryKind, FsFile, Stat};
 
 /// An open regular file.
 #[derive(Debug)]
@@ -35,8 +35,8 @@ impl FsFile for OsFile {
         Ok(retry_on_intr(|| rustix::io::pread(&self.0, &mut *buf, offset))?)
     }
 
-    fn len(&self) -> io::Result<u64> {
-        Ok(u64::try_from(sys::fstat(&self.0)?.st_size).unwrap_or_default())
+    fn stat(&self) -> io::Result<Stat> {
+        Ok(stat(&sys::fstat(&self.0)?))
     }
 
     fn truncate(&self) -> io::Result<()> {
@@ -118,7 +118,7 @@ pub(super) fn check_regular(file: impl AsFd) -> io::Result<()> {
     }
 }
 
-pub(super) fn entry_kind(file_type: FileType) -> EntryKind {
+fn entry_kind(file_type: FileType) -> EntryKind {
     match file_type {
         FileType::RegularFile => EntryKind::File,
         FileType::Directory => EntryKind::Dir,
@@ -142,8 +142,17 @@ fn timespec(time: SystemTime) -> io::Result<Timespec> {
     })
 }
 
+/// What the store needs to know, of what the kernel says.
+pub(super) fn stat(stat: &sys::Stat) -> Stat {
+    Stat {
+        len: u64::try_from(stat.st_size).unwrap_or_default(),
+        mtime: mtime(stat),
+        kind: entry_kind(FileType::from_raw_mode(stat.st_mode)),
+    }
+}
+
 /// Last modification of a file; a time that cannot be represented counts as now, the side of keeping it.
-pub(super) fn mtime(stat: &sys::Stat) -> SystemTime {
+fn mtime(stat: &sys::Stat) -> SystemTime {
     let seconds = stat.st_mtime;
     let whole = Duration::from_secs(seconds.unsigned_abs());
     let base = if seconds < 0 {

@@ -1,9 +1,11 @@
 //! Whose store it is (I9): the file OWNER in the root,
-//! `{"format":1,"system_identifier":"<decimal>","timeline":<number>}`.
-//! Written whole or not at all; the identifier is a string because JSON's numbers end at 2^53.
+//! `{"format":1,"system_identifier":"<decimal>","timeline":<number>,
+//! "data_directory":{"inode":"<decimal>","created":"<decimal>"}}`.
+//! Written whole or not at all; 64-bit numbers are strings because JSON's end at 2^53.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::atomic::Ordering;
 
 use super::error::{Error, Result};
 use super::fs::{Fs, FsFile, Replace, publish};
@@ -13,7 +15,7 @@ use super::{Store, found, shown};
 /// The format of everything under the root.
 const FORMAT: u64 = 1;
 
-/// OWNER is about 70 bytes long; what is longer than this was not written by a store.
+/// OWNER is about 150 bytes long; what is longer than this was not written by a store.
 const MAX_LEN: u64 = 4096;
 
 /// A cluster: what distinguishes it from its clones and its promoted standbys.
@@ -23,11 +25,28 @@ pub struct OwnerId {
     pub system_identifier: u64,
     /// The timeline it is on.
     pub timeline: u32,
+    /// Its data directory.
+    pub data_directory: DataDirectory,
+}
+
+/// A data directory, known by a file in it that is written once (PG_VERSION). A base backup that was started
+/// without archive recovery shares identifier and timeline with the cluster that it was taken from; this it
+/// does not share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DataDirectory {
+    /// Inode of the file.
+    pub inode: u64,
+    /// When the file was created: nanoseconds since 1970, 0 where the file system does not know.
+    pub created: u64,
 }
 
 impl fmt::Display for OwnerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "system identifier {}, timeline {}", self.system_identifier, self.timeline)
+        let Self { system_identifier, timeline, data_directory: DataDirectory { inode, created } } = self;
+        write!(
+            f,
+            "system identifier {system_identifier}, timeline {timeline}, data directory {inode}-{created}"
+        )
     }
 }
 
@@ -37,6 +56,14 @@ struct OwnerFile {
     format: u64,
     system_identifier: String,
     timeline: u32,
+    data_directory: DataDirectoryFile,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DataDirectoryFile {
+    inode: String,
+    created: String,
 }
 
 /// What every format, known or not, has in common.
@@ -76,11 +103,20 @@ impl<F: Fs> Store<F> {
             return Err(Error::UnknownFormat { path: shown(OWNER), found: format });
         }
         let file: OwnerFile = serde_json::from_slice(bytes).map_err(corrupt)?;
-        match file.system_identifier.parse::<u64>() {
-            Ok(system_identifier) if system_identifier.to_string() == file.system_identifier => {
-                Ok(OwnerId { system_identifier, timeline: file.timeline })
-            }
-            _ => Err(self.corrupt("the system identifier is not a decimal number".into())),
+        Ok(OwnerId {
+            system_identifier: self.decimal("system identifier", &file.system_identifier)?,
+            timeline: file.timeline,
+            data_directory: DataDirectory {
+                inode: self.decimal("inode", &file.data_directory.inode)?,
+                created: self.decimal("time of creation", &file.data_directory.created)?,
+            },
+        })
+    }
+
+    fn decimal(&self, what: &str, text: &str) -> Result<u64> {
+        match text.parse::<u64>() {
+            Ok(value) if value.to_string() == text => Ok(value),
+            _ => Err(self.corrupt(format!("the {what} is not a decimal number"))),
         }
     }
 
@@ -112,20 +148,47 @@ impl<F: Fs> Store<F> {
         Ok(previous)
     }
 
-    /// Makes this cluster the owner unless there is one, durably.
+    /// Makes this cluster the owner unless there is one, durably; looks once for each store.
+    ///
+    /// Refuses another cluster's store: databases of both may have the same OID, and the owner's vacuum would
+    /// take this one's payloads for garbage. The same system identifier may write on another timeline or from
+    /// another data directory, for a standby has to go on working when it is promoted.
+    ///
+    /// # Errors
+    /// `NotOwner`, those of [`owner`](Self::owner), and `Io` or `Sync` of writing.
     pub(super) fn claim(&self) -> Result<()> {
-        if self.owner()?.is_none()
-            && !publish(&self.fs, OWNER, &self.owner_json()?, Replace::No, self.config.fsync)?
-        {
-            // Somebody else was faster; the format still has to be one that is known.
-            self.owner()?;
+        if self.owner_checked.load(Ordering::Relaxed) {
+            return Ok(());
         }
-        Ok(())
+        let expected = self.config.owner;
+        let owner = match self.owner()? {
+            None if publish(&self.fs, OWNER, &self.owner_json()?, Replace::No, self.config.fsync)? => None,
+            // Somebody else was faster.
+            None => self.owner()?,
+            some => some,
+        };
+        match owner {
+            Some(found) if found.system_identifier != expected.system_identifier => {
+                Err(Error::NotOwner { found, expected })
+            }
+            _ => {
+                self.owner_checked.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+        }
     }
 
     fn owner_json(&self) -> Result<Vec<u8>> {
-        let OwnerId { system_identifier, timeline } = self.config.owner;
-        let file = OwnerFile { format: FORMAT, system_identifier: system_identifier.to_string(), timeline };
+        let OwnerId { system_identifier, timeline, data_directory } = self.config.owner;
+        let file = OwnerFile {
+            format: FORMAT,
+            system_identifier: system_identifier.to_string(),
+            timeline,
+            data_directory: DataDirectoryFile {
+                inode: data_directory.inode.to_string(),
+                created: data_directory.created.to_string(),
+            },
+        };
         let mut json = serde_json::to_vec(&file).map_err(|e| self.corrupt(e.to_string()))?;
         json.push(b'\n');
         Ok(json)

@@ -5,7 +5,7 @@ use std::io;
 use std::time::SystemTime;
 
 use super::error::{Error, Result};
-use super::fs::{EntryKind, Fs, FsFile};
+use super::fs::{EntryKind, Fs, FsFile, Stat};
 use super::layout::{PayloadId, TRASH, era_dir};
 use super::sync::{Known, Moves};
 use super::{ATTEMPTS, Store, found, shown};
@@ -50,7 +50,7 @@ impl<F: Fs> Store<F> {
         self.file_len(&self.live(id))
     }
 
-    fn file_len(&self, path: &str) -> Result<Option<u64>> {
+    pub(super) fn file_len(&self, path: &str) -> Result<Option<u64>> {
         match found(self.fs.stat(path)).map_err(self.io("stat file", path))? {
             None => Ok(None),
             Some(stat) if stat.kind == EntryKind::File => Ok(Some(stat.len)),
@@ -109,7 +109,7 @@ impl<F: Fs> Store<F> {
         Ok(true)
     }
 
-    /// Moves a file from LIVE to TRASH and dates it `now`. Durable after [`sync_moves`](Self::sync_moves).
+    /// Moves a file from LIVE to TRASH and dates it `now`, or later if it has a later date. Durable after [`sync_moves`](Self::sync_moves).
     ///
     /// Only garbage may be trashed (I6), and only by the owner (I9): both are for the caller to know.
     ///
@@ -120,9 +120,12 @@ impl<F: Fs> Store<F> {
         let Some(file) = found(self.fs.open(&live)).map_err(self.io("open file", &live))? else {
             return Ok(Trashed::Gone);
         };
-        let len = file.len().map_err(self.io("stat file", &live))?;
-        // Before the rename, so that a file in TRASH never shows an older date than the day it came.
-        file.set_mtime(now).map_err(self.io("set time of file", &live))?;
+        let Stat { len, mtime, .. } = file.stat().map_err(self.io("stat file", &live))?;
+        // Another database may have the same file in its TRASH, and a date there never becomes earlier.
+        if mtime < now {
+            // Before the rename, so that a file in TRASH never shows an older date than the day it came.
+            file.set_mtime(now).map_err(self.io("set time of file", &live))?;
+        }
         for _ in 0..ATTEMPTS {
             match self.fs.rename_noreplace(&live, &trashed) {
                 Ok(()) => {
@@ -167,7 +170,7 @@ impl<F: Fs> Store<F> {
     /// # Errors
     /// `Io`.
     pub fn remove_empty_dirs(&self, era: u64) -> Result<()> {
-        for shard in self.era_shards(era)? {
+        for shard in self.era_shards(&self.database, era)? {
             self.remove_if_empty(&self.in_database(&shard.path()))?;
         }
         self.remove_if_empty(&self.in_database(&era_dir(era)))

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::error::{Error, Result};
 use super::fs::{Fs, FsFile};
@@ -15,16 +14,13 @@ use super::{ATTEMPTS, Payload, Store};
 impl<F: Fs> Store<F> {
     /// Starts a payload of transaction `birth` under a fresh random uuid.
     ///
-    /// Claims an unowned store, and makes the directories that are missing. Another owner's store may be
-    /// written: only moving files is the owner's right (I9).
+    /// Claims an unowned store, and makes the directories that are missing. A store that another timeline or
+    /// data directory of this cluster owns may be written: only moving files is the owner's right (I9).
     ///
     /// # Errors
-    /// `UnknownFormat` or `OwnerCorrupt` (OWNER), `RootMissing` (removed since it was opened), `Io`, `Sync`.
+    /// `NotOwner` in another cluster's store, `UnknownFormat` or `OwnerCorrupt` (OWNER), `RootMissing` (removed since it was opened), `Io`, `Sync`.
     pub fn create(&self, birth: u64) -> Result<Writer<'_, F>> {
-        if !self.owner_checked.load(Ordering::Relaxed) {
-            self.claim()?;
-            self.owner_checked.store(true, Ordering::Relaxed);
-        }
+        self.claim()?;
         // Before the first byte is written, so that it sees every write-back error since.
         let sync_point = self.current_sync_point()?;
         let mut id = PayloadId { birth, uuid: random_uuid() };

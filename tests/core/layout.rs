@@ -1,7 +1,7 @@
 //! Names on disk: each identity has one, and no other name is taken for it.
 
 use proptest::prelude::*;
-use rbytea::store::layout::{era_dir, parse_byte_dir, parse_era_dir};
+use rbytea::store::layout::{database_dir, era_dir, parse_byte_dir, parse_database_dir, parse_era_dir};
 use rbytea::store::{PayloadId, Shard};
 use uuid::Uuid;
 
@@ -68,6 +68,23 @@ proptest! {
     }
 
     #[test]
+    fn a_copys_name_parses_to_what_it_was_made_of_and_is_no_payloads(id in id(), copy: u128) {
+        let copy = Uuid::from_u128(copy);
+        let name = id.copy_name(copy);
+        prop_assert_eq!(PayloadId::parse_copy_name(&name), Some((id, copy)));
+        prop_assert_eq!(PayloadId::parse_file_name(&name), None);
+        prop_assert_eq!(PayloadId::parse_copy_name(&id.file_name()), None);
+    }
+
+    #[test]
+    fn a_databases_directory_parses_to_its_oid(oid in 1..=u32::MAX, name in "[0-9+ -]{0,11}") {
+        prop_assert_eq!(parse_database_dir(&database_dir(oid)), Some(oid));
+        if let Some(parsed) = parse_database_dir(&name) {
+            prop_assert_eq!(database_dir(parsed), name);
+        }
+    }
+
+    #[test]
     fn names_sort_as_identities_do(a in id(), b in id()) {
         prop_assert_eq!(a.cmp(&b), a.file_name().cmp(&b.file_name()));
     }
@@ -80,6 +97,7 @@ fn the_names_are_the_documented_ones() {
     assert_eq!(id.file_name(), "0000000123456789-0a1b2c3d-4e5f-4071-8293-a4b5c6d7e8f9");
     assert_eq!(id.live_path(), format!("000000012345/0a/{}", id.file_name()));
     assert_eq!(id.trash_path(), format!("TRASH/{}", id.file_name()));
+    assert_eq!(id.copy_name(uuid), format!("{}.{uuid}.tmp", id.file_name()));
 }
 
 #[test]
@@ -110,6 +128,22 @@ fn near_misses_are_refused() {
     }
     for bad in ["", "0", "000", "0G", "0A", "+1", "..", "-1"] {
         assert_eq!(parse_byte_dir(bad), None, "{bad}");
+    }
+    for bad in ["", "0", "00", "01", "+1", "-1", " 1", "4294967296", "1a", "TRASH"] {
+        assert_eq!(parse_database_dir(bad), None, "{bad}");
+    }
+    let copy = format!("{good}.0a1b2c3d-4e5f-4071-8293-a4b5c6d7e8f9.tmp");
+    assert!(PayloadId::parse_copy_name(&copy).is_some());
+    for bad in [
+        copy.to_uppercase(),
+        copy.replace(".tmp", ""),
+        copy.replace(".tmp", ".TMP"),
+        format!("{copy}.tmp"),
+        format!("{good}.tmp"),
+        format!("{good}..tmp"),
+        format!("{good}.0a1b2c3d4e5f40718293a4b5c6d7e8f9.tmp"),
+    ] {
+        assert_eq!(PayloadId::parse_copy_name(&bad), None, "{bad}");
     }
     assert_eq!(parse_era_dir(&era_dir(u64::MAX >> 16)), Some(u64::MAX >> 16));
 }

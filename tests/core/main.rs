@@ -2,7 +2,11 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod clone;
+mod clone_crash;
+mod copy;
 mod crash;
+mod databases;
 mod durability;
 mod faults;
 mod knowledge;

@@ -1,13 +1,25 @@
 //! What the tests share: places to keep a store, and sentences about it.
 
 use crate::memfs::MemFs;
-use rbytea::store::{Config, FileStore, Fs, OsFs, OwnerId, Payload, Pending, Result, Store};
+use rbytea::store::{
+    Config, DataDirectory, FileStore, Fs, OsFs, OwnerId, Payload, PayloadId, Pending, Result, Store,
+    TrashEntry,
+};
 use std::path::Path;
 use tempfile::TempDir;
 
 pub const DATABASE: u32 = 16384;
-pub const US: OwnerId = OwnerId { system_identifier: 7_123_456_789_012_345_678, timeline: 1 };
-pub const THEM: OwnerId = OwnerId { system_identifier: 42, timeline: 1 };
+pub const US: OwnerId = OwnerId {
+    system_identifier: 7_123_456_789_012_345_678,
+    timeline: 1,
+    data_directory: DataDirectory { inode: 1234, created: 1_700_000_000_123_456_789 },
+};
+/// Another cluster.
+pub const THEM: OwnerId = OwnerId { system_identifier: 42, ..US };
+/// This one after a promotion.
+pub const PROMOTED: OwnerId = OwnerId { timeline: 2, ..US };
+/// A base backup of this one that was started without archive recovery.
+pub const COPY: OwnerId = OwnerId { data_directory: DataDirectory { inode: 1235, created: 0 }, ..US };
 
 pub fn config(root: &Path) -> Config {
     Config { root: root.into(), create_root: false, database: DATABASE, fsync: true, owner: US }
@@ -23,6 +35,12 @@ pub trait Bed {
     fn store(&self) -> Store<Self::F> {
         let fs = self.fs();
         let config = config(fs.root());
+        Store::with_fs(fs, config).unwrap()
+    }
+
+    fn store_for(&self, database: u32) -> Store<Self::F> {
+        let fs = self.fs();
+        let config = Config { database, ..config(fs.root()) };
         Store::with_fs(fs, config).unwrap()
     }
 
@@ -132,8 +150,28 @@ pub fn live<F: Fs>(_: &Store<F>, payload: &Payload) -> String {
     format!("{DATABASE}/{}", payload.id.live_path())
 }
 
+/// Everything that TRASH holds.
+pub fn list_trash<F: Fs>(store: &Store<F>) -> Vec<(PayloadId, TrashEntry)> {
+    let mut found = Vec::new();
+    let visited = store.list_trash(&mut |id, entry| {
+        found.push((id, entry));
+        Ok(())
+    });
+    visited.unwrap();
+    found.sort_by_key(|(id, _)| *id);
+    found
+}
+
+/// The names in a directory, sorted.
+pub fn names<F: Fs>(fs: &F, dir: &str) -> Vec<String> {
+    let name = |entry: std::io::Result<rbytea::store::fs::Entry>| entry.unwrap().name.into_string().unwrap();
+    let mut names: Vec<_> = fs.read_dir(dir).unwrap().map(name).collect();
+    names.sort();
+    names
+}
+
 /// Every payload that the listing finds.
-pub fn list<F: Fs>(store: &Store<F>) -> Result<Vec<rbytea::store::PayloadId>> {
+pub fn list<F: Fs>(store: &Store<F>) -> Result<Vec<PayloadId>> {
     let mut found = Vec::new();
     for shard in store.shards(0..=u64::MAX)? {
         found.extend(store.list_shard(shard?)?.payloads);

@@ -11,6 +11,7 @@ on_every_file_system! {
     restoring_what_is_live_changes_nothing
     restoring_what_is_nowhere_says_so
     trash_remembers_when_it_was_filled
+    a_date_in_trash_never_becomes_earlier
     trashing_twice_finds_it_gone
     a_name_in_both_places_is_an_error_and_moves_nothing
     purge_deletes_only_in_trash
@@ -18,8 +19,9 @@ on_every_file_system! {
     a_directory_that_vanished_is_made_again
 }
 
+/// Later than any file was written.
 fn day() -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000, 123_456_789)
+    SystemTime::UNIX_EPOCH + Duration::new(4_000_000_000, 123_456_789)
 }
 
 pub fn trash<F: Fs>(store: &Store<F>, payload: &Payload) -> Trashed {
@@ -102,14 +104,30 @@ fn trash_remembers_when_it_was_filled<B: Bed>(bed: &B) {
     let store = bed.store();
     let payload = commit(&store, 1, b"12345");
     trash(&store, &payload);
+    assert_eq!(trashed_at(&store), [(payload.id, 5, day())]);
+}
+
+fn trashed_at<F: Fs>(store: &Store<F>) -> Vec<(PayloadId, u64, SystemTime)> {
     let mut seen = Vec::new();
-    let foreign = store
-        .list_trash(&mut |id, entry| {
-            seen.push((id, entry.len, entry.trashed_at));
-            Ok(())
-        })
-        .unwrap();
-    assert_eq!((seen, foreign), (vec![(payload.id, 5, day())], 0));
+    let foreign = store.list_trash(&mut |id, entry| {
+        seen.push((id, entry.len, entry.trashed_at));
+        Ok(())
+    });
+    assert_eq!(foreign.unwrap(), 0);
+    seen
+}
+
+fn a_date_in_trash_never_becomes_earlier<B: Bed>(bed: &B) {
+    let store = bed.store();
+    let payload = commit(&store, 1, b"12345");
+    let hour = Duration::from_secs(3600);
+    for (now, expected) in
+        [(day(), day()), (day() - hour, day()), (SystemTime::UNIX_EPOCH, day()), (day() + hour, day() + hour)]
+    {
+        store.trash(&payload.id, now, &mut Moves::new()).unwrap();
+        assert_eq!(trashed_at(&store), [(payload.id, 5, expected)]);
+        store.restore(&payload.id).unwrap();
+    }
 }
 
 fn trashing_twice_finds_it_gone<B: Bed>(bed: &B) {

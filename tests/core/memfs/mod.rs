@@ -8,6 +8,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
+pub const EPERM: i32 = 1;
 pub const EIO: i32 = 5;
 pub const EACCES: i32 = 13;
 pub const EEXIST: i32 = 17;
@@ -27,6 +28,7 @@ pub enum Op {
     Create,
     Open,
     Rename,
+    Link,
     Unlink,
     Rmdir,
     ReadDir,
@@ -74,6 +76,7 @@ struct Disk {
 pub struct MemFs {
     disk: Arc<Mutex<Disk>>,
     syncfs: bool,
+    links: bool,
 }
 
 fn os(errno: i32) -> io::Error {
@@ -163,11 +166,15 @@ impl MemFs {
             counts: HashMap::new(),
             faults: Vec::new(),
         };
-        Self { disk: Arc::new(Mutex::new(disk)), syncfs: true }
+        Self { disk: Arc::new(Mutex::new(disk)), syncfs: true, links: true }
     }
 
     pub fn without_syncfs(self) -> Self {
         Self { syncfs: false, ..self }
+    }
+
+    pub fn without_links(self) -> Self {
+        Self { links: false, ..self }
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
@@ -188,12 +195,17 @@ impl MemFs {
             disk.nodes.get_mut(&ROOT).unwrap().what = empty_dir();
         }
         disk.faults.clear();
-        Self { disk: Arc::new(Mutex::new(disk)), syncfs: self.syncfs }
+        Self { disk: Arc::new(Mutex::new(disk)), ..*self }
     }
 
     /// The `nth` (1 = next) operation of this kind fails with `errno`.
     pub fn fail(&self, op: Op, nth: u64, errno: i32) {
         self.disk().faults.push((op, nth - 1, errno));
+    }
+
+    /// Nothing fails any more.
+    pub fn heal(&self) {
+        self.disk().faults.clear();
     }
 
     pub fn count(&self, op: Op) -> u64 {

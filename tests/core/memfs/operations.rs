@@ -70,6 +70,21 @@ impl Fs for MemFs {
         Ok(())
     }
 
+    fn hard_link(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut disk = self.disk();
+        disk.hit(Op::Link)?;
+        let id = disk.find(from)?;
+        if disk.dir(id).is_ok() || !self.links {
+            return Err(os(EPERM));
+        }
+        let (dir, name) = disk.parent(to)?;
+        if disk.dir(dir)?.contains_key(name) {
+            return Err(os(EEXIST));
+        }
+        disk.dir(dir)?.insert(name.into(), id);
+        Ok(())
+    }
+
     fn unlink(&self, path: &str) -> io::Result<()> {
         let mut disk = self.disk();
         disk.hit(Op::Unlink)?;
@@ -184,8 +199,9 @@ impl FsFile for MemFile {
         })
     }
 
-    fn len(&self) -> io::Result<u64> {
-        self.with(Op::Stat, |now, _| now.len() as u64)
+    fn stat(&self) -> io::Result<Stat> {
+        let len = self.with(Op::Stat, |now, _| now.len() as u64)?;
+        Ok(Stat { len, mtime: self.fs.disk().nodes[&self.id].mtime, kind: EntryKind::File })
     }
 
     fn truncate(&self) -> io::Result<()> {
