@@ -333,6 +333,10 @@ CREATE VIEW rbytea_stat AS
       LEFT JOIN last ON true LEFT JOIN done ON true LEFT JOIN whole ON true LEFT JOIN failed ON true;
 COMMENT ON VIEW rbytea_stat IS 'the payload store of this database: files and bytes after the last sweep of the whole store, runs, errors, what garbage waits for';
 
+CREATE FUNCTION rbytea_clone_from(template name) RETURNS bigint
+AS 'MODULE_PATHNAME', 'rbytea_clone_from_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rbytea_clone_from(name) IS 'give this database the payload files of the database that it was made from; returns how many';
+
 -- Rights ----------------------------------------------------------------------------------------------------------------
 
 REVOKE ALL ON FUNCTION rvacuum() FROM PUBLIC;
@@ -343,6 +347,7 @@ REVOKE ALL ON FUNCTION rbytea_adopt_store() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_externalize() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_ddl_command_end() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_sql_drop() FROM PUBLIC;
+REVOKE ALL ON FUNCTION rbytea_clone_from(name) FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_holders() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION rbytea_holders() TO pg_monitor;
 GRANT SELECT ON rbytea_vacuum_history, rbytea_stat, rbytea_stat_progress_vacuum TO pg_monitor;

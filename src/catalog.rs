@@ -112,10 +112,81 @@ pub fn relation_name(relid: pg_sys::Oid) -> Option<String> {
     }
 }
 
+/// Whether some transaction may know a database of this OID: whether pg_database has a row that is not dead to everyone.
+pub fn database_may_exist(database: pg_sys::Oid) -> bool {
+    // SAFETY: a scan of pg_database by its index over oid. The snapshot outlives the scan.
+    unsafe {
+        let databases = pg_sys::table_open(pg_sys::DatabaseRelationId, pg_sys::AccessShareLock as i32);
+        let mut snapshot = pg_sys::SnapshotData {
+            snapshot_type: pg_sys::SnapshotType::SNAPSHOT_NON_VACUUMABLE,
+            vistest: pg_sys::GlobalVisTestFor(databases),
+            ..Default::default()
+        };
+        let mut key = pg_sys::ScanKeyData::default();
+        pg_sys::ScanKeyInit(
+            &mut key,
+            pg_sys::Anum_pg_database_oid as i16,
+            pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber,
+            pg_sys::F_OIDEQ.into(),
+            pg_sys::Datum::from(database),
+        );
+        let index = pg_sys::DatabaseOidIndexId.into();
+        let scan = pg_sys::systable_beginscan(databases, index, true, &mut snapshot, 1, &mut key);
+        let exists = !pg_sys::systable_getnext(scan).is_null();
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(databases, pg_sys::AccessShareLock as i32);
+        exists
+    }
+}
+
+/// The lock that keeps everybody from creating, entering or dropping a database; given back by drop.
+pub struct DatabaseLock {
+    tag: pg_sys::LOCKTAG,
+}
+
+/// Takes that lock if it is to be had at once.
+pub fn try_lock_database(database: pg_sys::Oid) -> Option<DatabaseLock> {
+    let tag = database_tag(database);
+    // SAFETY: takes a lock without waiting; it ends with the transaction at the latest.
+    let result = unsafe { pg_sys::LockAcquire(&tag, pg_sys::AccessExclusiveLock as i32, false, true) };
+    (result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL).then_some(DatabaseLock { tag })
+}
+
+impl Drop for DatabaseLock {
+    fn drop(&mut self) {
+        // During unwinding the transaction's abort releases it.
+        if !std::thread::panicking() {
+            // SAFETY: taken by try_lock_database.
+            unsafe { pg_sys::LockRelease(&self.tag, pg_sys::AccessExclusiveLock as i32, false) };
+        }
+    }
+}
+
+/// Of the lock on a row of pg_database, as SET_LOCKTAG_OBJECT makes it.
+pub fn database_tag(database: pg_sys::Oid) -> pg_sys::LOCKTAG {
+    pg_sys::LOCKTAG {
+        locktag_field1: 0,
+        locktag_field2: pg_sys::DatabaseRelationId.to_u32(),
+        locktag_field3: database.to_u32(),
+        locktag_field4: 0,
+        locktag_type: pg_sys::LockTagType::LOCKTAG_OBJECT as u8,
+        locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
+    }
+}
+
 /// The name of the current database, for messages.
 pub fn database_name() -> String {
-    // SAFETY: returns a palloc'd name; the current database exists.
-    unsafe { readable(CStr::from_ptr(pg_sys::get_database_name(pg_sys::MyDatabaseId)).to_bytes()) }
+    // SAFETY: a plain read.
+    name_of_database(unsafe { pg_sys::MyDatabaseId }).unwrap_or_default()
+}
+
+/// The name of a database, for messages; None when it is gone.
+pub fn name_of_database(database: pg_sys::Oid) -> Option<String> {
+    // SAFETY: returns a palloc'd name or NULL.
+    unsafe {
+        let name = pg_sys::get_database_name(database);
+        (!name.is_null()).then(|| readable(CStr::from_ptr(name).to_bytes()))
+    }
 }
 
 /// Text in the database's encoding as Rust's, for messages: what is not ASCII appears as `\xNN` unless it is UTF-8.

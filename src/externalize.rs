@@ -4,7 +4,7 @@
 use crate::catalog::Extension;
 use crate::datum::{Peek, RawResult, Rbytea, RbyteaResult};
 use crate::xact::Access;
-use crate::{compat, error, settings, xact};
+use crate::{compat, error, read, settings, xact};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::trigger_support::{
     called_as_trigger, trigger_fired_before, trigger_fired_by_insert, trigger_fired_by_update,
@@ -126,7 +126,7 @@ pub fn ensure_live(payload: &Payload) -> Result<(), ErrorReport> {
     xact::with_store(Access::Read, |store| match store.restore(&payload.id)? {
         Restored::WasLive | Restored::Restored => Ok(()),
         // Opening it says what was looked for and where.
-        Restored::Missing => store.open_payload(payload).map(drop).map_err(ErrorReport::from),
+        Restored::Missing => read::open(store, payload).map(drop),
     })
 }
 

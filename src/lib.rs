@@ -9,6 +9,7 @@ pub mod value;
 
 mod attach;
 mod catalog;
+mod clone_database;
 mod compat;
 mod datum;
 mod error;
@@ -43,4 +44,5 @@ pub extern "C-unwind" fn _PG_init() {
     settings::init();
     xact::init();
     vacuum::init();
+    clone_database::init();
 }

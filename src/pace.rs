@@ -1,7 +1,7 @@
 //! How the vacuum keeps out of everybody's way: interrupts, cost-based delay, and, in the background, giving way to whoever
 //! waits for it, as autovacuum does.
 
-use crate::{compat, error};
+use crate::{catalog, compat, error};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode, Spi, pg_sys};
 use std::time::{Duration, Instant};
@@ -101,14 +101,7 @@ pub fn database_is_wanted() -> bool {
     // SAFETY: takes a lock without waiting, and releases it. It is the lock that every backend takes when it enters the
     // database. A session-level lock needs no transaction.
     unsafe {
-        let tag = pg_sys::LOCKTAG {
-            locktag_field1: 0,
-            locktag_field2: pg_sys::DatabaseRelationId.to_u32(),
-            locktag_field3: pg_sys::MyDatabaseId.to_u32(),
-            locktag_field4: 0,
-            locktag_type: pg_sys::LockTagType::LOCKTAG_OBJECT as u8,
-            locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
-        };
+        let tag = catalog::database_tag(pg_sys::MyDatabaseId);
         let mode = pg_sys::RowExclusiveLock as i32;
         let free =
             pg_sys::LockAcquire(&tag, mode, true, true) != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL;

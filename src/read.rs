@@ -1,11 +1,24 @@
 //! From a value to its payload: whole, in part, or through a hash in constant memory.
 
 use crate::datum::{ByteaResult, Peek, Rbytea};
-use crate::store::{OsFs, Payload, Reader};
+use crate::store::{self, FileStore, OsFs, Payload, Reader};
 use crate::xact::{self, Access, CHUNK};
-use crate::{settings, value};
+use crate::{clone_database, settings, value};
 use pgrx::check_for_interrupts;
 use pgrx::pg_sys::panic::ErrorReport;
+
+/// Opens a payload's file. An error that tells of a missing one says whether another database has it.
+pub fn open(store: &FileStore, payload: &Payload) -> Result<Reader<OsFs>, ErrorReport> {
+    store.open_payload(payload).map_err(|error| {
+        let missing = matches!(error, store::Error::NotFound { .. });
+        let elsewhere = if missing { store.elsewhere(&payload.id).ok().flatten() } else { None };
+        let report = ErrorReport::from(error);
+        match elsewhere {
+            Some(database) => report.set_hint(clone_database::hint(database)),
+            None => report,
+        }
+    })
+}
 
 /// The payload as bytea. The digest is checked if rbytea.verify_digest is on.
 pub fn whole(value: &Rbytea) -> Result<ByteaResult, ErrorReport> {
@@ -15,7 +28,7 @@ pub fn whole(value: &Rbytea) -> Result<ByteaResult, ErrorReport> {
     };
     ByteaResult::fill(payload.len, |buffer| {
         xact::with_store(Access::Read, |store| {
-            let reader = store.open_payload(&payload)?;
+            let reader = open(store, &payload)?;
             let mut verifier = settings::verify_digest().then(|| reader.verifier());
             let mut offset = 0;
             for chunk in buffer.chunks_mut(CHUNK) {
@@ -47,9 +60,7 @@ pub fn substring(value: &Rbytea, start: i32, length: Option<i32>) -> Result<Byte
                 if buffer.is_empty() {
                     return Ok(());
                 }
-                xact::with_store(Access::Read, |store| {
-                    read_range(&store.open_payload(&payload)?, offset, buffer)
-                })
+                xact::with_store(Access::Read, |store| read_range(&open(store, &payload)?, offset, buffer))
             })
         }
     }
@@ -82,7 +93,7 @@ pub fn for_each_chunk(value: &Rbytea, mut update: impl FnMut(&[u8])) -> Result<(
             Ok(())
         }
         Peek::External(payload) => xact::with_store(Access::Read, |store| {
-            let reader = store.open_payload(&payload)?;
+            let reader = open(store, &payload)?;
             let mut verifier = reader.verifier();
             stream(
                 payload.len,
@@ -100,7 +111,7 @@ pub fn for_each_chunk(value: &Rbytea, mut update: impl FnMut(&[u8])) -> Result<(
 /// Feeds the bytes of the stored file to `update`, as they are on disk.
 pub fn for_each_stored_chunk(payload: &Payload, update: impl FnMut(&[u8])) -> Result<(), ErrorReport> {
     xact::with_store(Access::Read, |store| {
-        let reader = store.open_payload(payload)?;
+        let reader = open(store, payload)?;
         stream(reader.stored_len(), |offset, chunk| Ok(reader.read_stored_at(offset, chunk)?), update)
     })
 }

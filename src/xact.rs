@@ -65,6 +65,17 @@ pub fn with_store<T>(
     })
 }
 
+/// The store of another database, which need not exist for anybody else yet.
+pub fn store_of(database: pg_sys::Oid) -> Result<FileStore, store::Error> {
+    let config = config(Access::Read)?;
+    FileStore::open(Config { database: database.to_u32(), ..config })
+}
+
+/// Whether a store that does not exist is one that nobody has needed yet, rather than one that is not mounted.
+pub fn store_is_optional() -> bool {
+    settings::filesystem_storage_path().is_relative()
+}
+
 /// Writes a payload that belongs to the current transaction (I3: the caller is the trigger or rbytea_store).
 pub fn store_payload(payload: &[u8]) -> Result<Payload, ErrorReport> {
     // SAFETY: we are inside of a transaction; this assigns its id, which PostgreSQL refuses in a parallel worker.
@@ -136,7 +147,7 @@ fn open<'a>(
 }
 
 /// The store of the current database as the settings describe it.
-fn config(access: Access) -> Result<Config, ErrorReport> {
+fn config(access: Access) -> Result<Config, store::Error> {
     let path = settings::filesystem_storage_path();
     // SAFETY: DataDir is set before any backend starts and never changes.
     let directory = Path::new(OsStr::from_bytes(unsafe { CStr::from_ptr(pg_sys::DataDir) }.to_bytes()));
@@ -155,7 +166,7 @@ fn config(access: Access) -> Result<Config, ErrorReport> {
 }
 
 /// What tells this data directory from its copies: PG_VERSION is written by initdb and by whatever makes a copy.
-fn data_directory(directory: &Path) -> Result<DataDirectory, ErrorReport> {
+fn data_directory(directory: &Path) -> Result<DataDirectory, store::Error> {
     const PG_VERSION: &str = "PG_VERSION";
     let metadata = std::fs::metadata(directory.join(PG_VERSION)).map_err(|source| store::Error::Io {
         op: "stat file",

@@ -7,16 +7,17 @@ use crate::error;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{Spi, pg_sys};
+use serde::{Deserialize, Serialize};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Rows that are kept; the last whole sweep is kept besides.
 const KEPT: i64 = 1000;
 
 /// One row of the history.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Run {
     /// Who began it.
-    pub origin: &'static str,
+    pub origin: String,
     /// When.
     pub started: Stamp,
     /// End of the WAL that was flushed before files were moved.
@@ -62,7 +63,7 @@ pub struct Run {
 }
 
 /// What a whole sweep leaves behind.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy, Serialize, Deserialize)]
 pub struct Left {
     /// Bytes in LIVE that rows refer to.
     pub live_bytes: u64,
@@ -200,7 +201,7 @@ pub fn record(extension: &Extension, run: &Run) -> Result<(), ErrorReport> {
     // A run that failed leaves no transaction that a purge could go by.
     let transaction = if run.error.is_none() { Some(new_transaction()?) } else { None };
     let values: [(&str, &str, DatumWithOid<'_>); 28] = [
-        ("origin", "", run.origin.into()),
+        ("origin", "", run.origin.as_str().into()),
         ("database", "", my_database()),
         ("started", STAMP, run.started.into()),
         ("lsn", LSN, run.lsn.map(|lsn| lsn.to_string()).into()),

@@ -100,6 +100,7 @@ enum Said {
     Missing,
     NotConnectable,
     NoExtension,
+    NotOwner,
     NoSlot,
 }
 
@@ -121,7 +122,14 @@ impl Launcher {
         let shown = name.to_string_lossy();
         let Some(handle) = start(database, &shown) else { return self.say(name, Said::NoSlot) };
         watch(handle);
-        self.say(name, if outcome::get() == Outcome::NoExtension { Said::NoExtension } else { Said::Nothing });
+        self.say(
+            name,
+            match outcome::get() {
+                Outcome::NoExtension => Said::NoExtension,
+                Outcome::NotOwner => Said::NotOwner,
+                Outcome::Unknown => Said::Nothing,
+            },
+        );
     }
 
     fn say(&mut self, name: &CStr, what: Said) {
@@ -150,6 +158,12 @@ fn message(name: &str, what: Said) -> Option<ErrorReport> {
         )),
         Said::NotConnectable => Some(report("The database does not accept connections.")),
         Said::NoExtension => Some(report("The database does not have the extension rbytea.")),
+        Said::NotOwner => Some(
+            report("The payload store belongs to another cluster, or to this one before a promotion or a restore.")
+                .set_hint(
+                    "If no other cluster uses the store any more, a superuser can call rbytea_adopt_store() in the database.",
+                ),
+        ),
         Said::NoSlot => Some(
             report("No background worker slot is free.").set_hint("You might need to increase max_worker_processes."),
         ),
@@ -181,20 +195,14 @@ fn find(name: &CStr) -> Found {
         );
         let databases = pg_sys::table_open(pg_sys::DatabaseRelationId, pg_sys::AccessShareLock as i32);
         // Without a database there are no indexes.
-        let scan = pg_sys::systable_beginscan(
-            databases,
-            pg_sys::InvalidOid,
-            false,
-            null_mut(),
-            1,
-            &mut key,
-        );
+        let scan = pg_sys::systable_beginscan(databases, pg_sys::InvalidOid, false, null_mut(), 1, &mut key);
         let tuple = pg_sys::systable_getnext(scan);
         let found = if tuple.is_null() {
             Found::Missing
         } else {
             let header = (*tuple).t_data;
-            let database = header.cast::<u8>().add((*header).t_hoff as usize).cast::<pg_sys::FormData_pg_database>();
+            let database =
+                header.cast::<u8>().add((*header).t_hoff as usize).cast::<pg_sys::FormData_pg_database>();
             if (*database).datallowconn && (*database).datconnlimit != INVALID_LIMIT {
                 Found::Database((*database).oid)
             } else {

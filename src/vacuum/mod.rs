@@ -4,6 +4,8 @@
 pub mod plan;
 pub mod schedule;
 
+mod dropped;
+mod failure;
 mod history;
 mod holders;
 mod launcher;
@@ -18,6 +20,7 @@ use crate::datum::RawResult;
 use crate::horizon::RunSnapshot;
 use crate::pace::Pace;
 use crate::rows::Rows;
+use crate::subtransaction::subtransaction;
 use crate::xact::Access;
 use crate::{mark, xact};
 use history::Run;
@@ -59,9 +62,15 @@ unsafe fn run_of_statement(fcinfo: pg_sys::FunctionCallInfo, request: Request) -
         pg_sys::PreventCommandIfReadOnly(name.as_ptr());
         Extension::of_call(fcinfo)
     };
+    run::refuse_if_unsafe()?;
     let mut run = Run::default();
-    run::run(&extension, request, &mut Pace::of_statement(), &mut run)?;
-    Ok(run)
+    match subtransaction(|| run::run(&extension, request, &mut Pace::of_statement(), &mut run)) {
+        Ok(_) => Ok(run),
+        Err(caught) => {
+            failure::report(&Run { error: Some(worker::describe(&caught.report)), ..run });
+            Err(caught.report)
+        }
+    }
 }
 
 /// The plan that rvacuum() would carry out now, a row per file. Moves nothing, so it needs no lock.
@@ -81,6 +90,11 @@ fn rvacuum_plan(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorRepo
     run::tell_of_lost(swept.lost);
     holders::notice(&extension, &holders::Held { references: mark.held, young: swept.young })?;
     Ok(RawResult(None))
+}
+
+/// Keeps the vacuum of this database away for the rest of the transaction.
+pub fn exclude(extension: &Extension) -> Result<(), ErrorReport> {
+    history::lock(extension, true).map(drop)
 }
 
 /// Makes this cluster the owner of the store; returns what OWNER said before.

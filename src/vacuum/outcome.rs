@@ -10,6 +10,8 @@ pub enum Outcome {
     Unknown = 0,
     /// The database does not have the extension.
     NoExtension = 1,
+    /// The store belongs to another cluster.
+    NotOwner = 2,
 }
 
 // SAFETY: no other library asks for shared memory of this name.
@@ -34,5 +36,8 @@ pub fn set(outcome: Outcome) {
 /// What the last worker told.
 pub fn get() -> Outcome {
     let told = if THERE.load(Ordering::Relaxed) { LAST.get().load(Ordering::Relaxed) } else { 0 };
-    if told == Outcome::NoExtension as u32 { Outcome::NoExtension } else { Outcome::Unknown }
+    [Outcome::NoExtension, Outcome::NotOwner]
+        .into_iter()
+        .find(|&outcome| outcome as u32 == told)
+        .unwrap_or(Outcome::Unknown)
 }

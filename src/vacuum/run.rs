@@ -1,6 +1,7 @@
 //! One run: mark, sweep, purge, one row of history. Any error ends it with nothing moved (I10), but for an error of the
 //! moves themselves; what has been moved then is garbage all the same.
 
+use super::dropped;
 use super::history::{self, Left, Run};
 use super::holders::{self, Held};
 use super::purge::{self, Purge};
@@ -46,7 +47,7 @@ pub fn run(
     pace: &mut Pace,
     run: &mut Run,
 ) -> Result<bool, ErrorReport> {
-    run.origin = request.origin();
+    run.origin = request.origin().to_string();
     run.started = history::now();
     xact::with_store(Access::Write, |store| Ok(store.check_owner()?))?;
     refuse_if_unsafe()?;
@@ -145,7 +146,7 @@ fn purge_and_count(
         purge::purge(bound, run.upper.unwrap_or(0), &mut mark.references, pace)?;
     (run.purged, run.purged_bytes) = (files, bytes);
     run.left = Some(Left { live_bytes: swept.bytes, ..left });
-    Ok(())
+    dropped::collect(retention, pace, run)
 }
 
 /// Refuses to mark where tuples may vanish, or come back, behind the mark's back.

@@ -7,7 +7,8 @@ use super::run::{self, Request};
 use crate::catalog::{self, Extension};
 use crate::pace::{self, Pace};
 use crate::subtransaction::{Caught, catch};
-use crate::{attach, compat, error, progress, settings};
+use crate::xact::{self, Access};
+use crate::{attach, compat, error, progress, settings, store};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_guard, pg_sys};
 use std::time::{Duration, Instant};
@@ -23,10 +24,16 @@ const ATTACH_TIMEOUT: &std::ffi::CStr = c"1s";
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn rbytea_vacuum_worker(argument: pg_sys::Datum) {
+    connect(pg_sys::Oid::from(argument.value() as u32));
+    put_triggers_back();
+    visit();
+}
+
+/// Makes this process a superuser's backend of a database.
+pub fn connect(database: pg_sys::Oid) {
     compat::pqsignal(pg_sys::SIGHUP, compat::SignalHandlerForConfigReload);
     // A long scan ends at the next look for interrupts.
     compat::pqsignal(pg_sys::SIGTERM, compat::die);
-    let database = pg_sys::Oid::from(argument.value() as u32);
     // SAFETY: what a background worker does first. InvalidOid is the bootstrap superuser.
     unsafe {
         pg_sys::BackgroundWorkerUnblockSignals();
@@ -38,8 +45,6 @@ pub extern "C-unwind" fn rbytea_vacuum_worker(argument: pg_sys::Datum) {
     set(c"idle_in_transaction_session_timeout", c"0");
     set(c"default_transaction_isolation", c"read committed");
     set(c"default_transaction_read_only", c"off");
-    put_triggers_back();
-    visit();
 }
 
 fn set(name: &std::ffi::CStr, value: &std::ffi::CStr) {
@@ -110,6 +115,10 @@ fn visit() {
                 outcome::set(Outcome::NoExtension);
                 return Ok(false);
             };
+            if !xact::with_store(Access::Write, |store| owned(store.check_owner()))? {
+                outcome::set(Outcome::NotOwner);
+                return Ok(false);
+            }
             run::run(&extension, Request::Visit, &mut Pace::of_worker(), &mut run)
         });
         match result {
@@ -131,6 +140,15 @@ fn visit() {
     }
 }
 
+/// A store of somebody else is nothing that goes wrong in a run; the launcher says so, once.
+fn owned(checked: store::Result<()>) -> Result<bool, ErrorReport> {
+    match checked {
+        Ok(()) => Ok(true),
+        Err(store::Error::NotOwner { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn pause() {
     // SAFETY: waits for this process's latch; the postmaster's death ends the process.
     unsafe {
@@ -143,14 +161,9 @@ fn pause() {
 }
 
 fn failed(run: Run, report: ErrorReport) {
-    let message = describe(&report);
-    error::tell(
-        error::report(PgSqlErrorCode::ERRCODE_WARNING, format!("rbytea vacuum failed: {}", report.message()))
-            .set_detail(report.detail().unwrap_or_default())
-            .set_hint(report.hint().unwrap_or_default()),
-        PgLogLevel::LOG,
-    );
-    record_failure(Run { error: Some(message), ..run });
+    let error = Some(describe(&report));
+    error::tell(report, PgLogLevel::LOG);
+    record_failure(Run { error, ..run });
 }
 
 /// An error as the history shows it.
@@ -199,8 +212,5 @@ fn log(run: &Run, took: Duration) {
         run.purged_bytes,
         took.as_secs_f64(),
     );
-    error::tell(
-        error::report(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message),
-        PgLogLevel::LOG,
-    );
+    error::tell(error::report(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message), PgLogLevel::LOG);
 }
