@@ -349,5 +349,6 @@ REVOKE ALL ON FUNCTION rbytea_ddl_command_end() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_sql_drop() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_clone_from(name) FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_holders() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION rbytea_holders() TO pg_monitor;
+REVOKE ALL ON FUNCTION rbytea_vacuum_progress() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION rbytea_holders(), rbytea_vacuum_progress() TO pg_monitor;
 GRANT SELECT ON rbytea_vacuum_history, rbytea_stat, rbytea_stat_progress_vacuum TO pg_monitor;

@@ -3,6 +3,7 @@
 //! database; otherwise rbytea_clone_from() does it.
 
 use crate::catalog::{self, Extension};
+use crate::progress::{self, Phase, Progress};
 use crate::store::{FileStore, Kind};
 use crate::xact::{self, Access};
 use crate::{error, vacuum};
@@ -41,6 +42,7 @@ pub fn init() {
 }
 
 /// Remembers the template while a CREATE DATABASE runs.
+#[allow(clippy::too_many_arguments, reason = "the server's hook has as many")]
 #[pg_guard]
 unsafe extern "C-unwind" fn process_utility(
     statement: *mut pg_sys::PlannedStmt,
@@ -206,6 +208,8 @@ fn rbytea_clone_from(template: &CStr, fcinfo: pg_sys::FunctionCallInfo) -> Resul
         .set_hint("Name the database that this one was made from."));
     }
     vacuum::exclude(&extension)?;
+    let _progress = Progress::begin();
+    progress::phase(Phase::Cloning);
     xact::with_store(Access::Write, |store| clone(store, source))
 }
 

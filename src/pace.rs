@@ -47,7 +47,7 @@ impl Pace {
     #[inline]
     pub fn step(&mut self, locked: &[pg_sys::Oid]) -> Result<(), ErrorReport> {
         self.steps += 1;
-        if self.steps % STEPS == 0 { self.look(locked) } else { Ok(()) }
+        if self.steps.is_multiple_of(STEPS) { self.look(locked) } else { Ok(()) }
     }
 
     /// Between two pieces of work of the store, each worth a few pages that are not in memory.

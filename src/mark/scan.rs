@@ -3,9 +3,12 @@
 use super::Scan;
 use super::walk::Walker;
 use crate::memory::TupleMemory;
-use crate::{catalog, compat, error};
+use crate::{catalog, compat, error, progress};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode, check_for_interrupts, pg_sys};
+
+/// How many tuples go by between two reports of progress.
+const TUPLES_SHOWN: u64 = 1024;
 
 /// Scans a relation that is locked. One that is gone holds nothing; one that cannot be read ends the run (I10).
 pub fn relation(relid: pg_sys::Oid, context: &mut Scan<'_>) -> Result<(), ErrorReport> {
@@ -58,6 +61,9 @@ unsafe fn scan(relation: pg_sys::Relation, context: &mut Scan<'_>) -> Result<(),
             check_for_interrupts!();
             pace.step(unscanned)?;
             found.tuples += 1;
+            if found.tuples.is_multiple_of(TUPLES_SHOWN) {
+                progress::tuples(found.tuples);
+            }
             let deleted = is_deleted(slot);
             if deleted && (*relation).rd_id == pg_sys::StatisticRelationId {
                 // Lookups in the catalogs never use an old snapshot.

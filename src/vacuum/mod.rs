@@ -103,6 +103,5 @@ fn rbytea_adopt_store() -> Result<Option<String>, ErrorReport> {
     // SAFETY: looks at the server's state and raises an ERROR in recovery: a standby has no timeline to write down.
     unsafe { pg_sys::PreventCommandDuringRecovery(c"rbytea_adopt_store()".as_ptr()) };
     let previous = xact::with_store(Access::Write, |store| Ok(store.adopt()?))?;
-    Ok(previous
-        .map(|owner| format!("system identifier {}, timeline {}", owner.system_identifier, owner.timeline)))
+    Ok(previous.map(|owner| owner.to_string()))
 }
