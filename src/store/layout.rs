@@ -4,7 +4,8 @@
 use std::fmt::Write as _;
 use uuid::Uuid;
 
-/// The directory of a database that holds what the vacuum has taken out of LIVE.
+/// The directory of a database that holds what the vacuum has taken out of LIVE; in the root, the one that holds
+/// the directories of dropped databases.
 pub const TRASH: &str = "TRASH";
 
 /// The file in the root that names the cluster which may vacuum the store (I9).
@@ -123,6 +124,17 @@ pub fn database_dir(oid: u32) -> String {
 pub fn parse_database_dir(name: &str) -> Option<u32> {
     let oid = name.parse().ok().filter(|oid| *oid != 0)?;
     (database_dir(oid) == name).then_some(oid)
+}
+
+/// Directory name of a dropped database in the root's TRASH: `<oid>-<microseconds since 1970, 16 hex digits>`.
+pub fn dropped_dir(oid: u32, trashed_at: u64) -> String {
+    format!("{}-{trashed_at:016x}", database_dir(oid))
+}
+
+/// The inverse of [`dropped_dir`]; `None` for every other string.
+pub fn parse_dropped_dir(name: &str) -> Option<(u32, u64)> {
+    let (oid, trashed_at) = name.split_once('-')?;
+    Some((parse_database_dir(oid)?, parse_hex(trashed_at, 16)?))
 }
 
 /// A hyphenated uuid in lower case, and no other spelling.

@@ -6,6 +6,7 @@
 pub mod clone;
 mod copy;
 pub mod databases;
+pub mod dropped;
 pub mod error;
 pub mod fs;
 pub mod layout;
@@ -25,6 +26,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, Weak};
 
 pub use clone::Cloned;
+pub use dropped::{DroppedDatabase, Purged};
 pub use error::{Error, Kind, Result};
 pub use fs::{EntryKind, Fs, FsFile};
 pub use layout::{OWNER, PayloadId, Shard, TRASH};

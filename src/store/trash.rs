@@ -173,18 +173,21 @@ impl<F: Fs> Store<F> {
         for shard in self.era_shards(&self.database, era)? {
             self.remove_if_empty(&self.in_database(&shard.path()))?;
         }
-        self.remove_if_empty(&self.in_database(&era_dir(era)))
+        self.remove_if_empty(&self.in_database(&era_dir(era)))?;
+        Ok(())
     }
 
-    fn remove_if_empty(&self, dir: &str) -> Result<()> {
+    /// Whether the directory is gone.
+    pub(super) fn remove_if_empty(&self, dir: &str) -> Result<bool> {
         use io::ErrorKind::{AlreadyExists, DirectoryNotEmpty, NotFound};
         match self.fs.rmdir(dir) {
             Ok(()) => {
                 self.durable().forget(dir);
-                Ok(())
+                Ok(true)
             }
+            Err(e) if e.kind() == NotFound => Ok(true),
             // POSIX lets rmdir say EEXIST for a directory that is not empty
-            Err(e) if matches!(e.kind(), DirectoryNotEmpty | NotFound | AlreadyExists) => Ok(()),
+            Err(e) if matches!(e.kind(), DirectoryNotEmpty | AlreadyExists) => Ok(false),
             Err(e) => Err(self.io("remove directory", dir)(e)),
         }
     }

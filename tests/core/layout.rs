@@ -1,7 +1,9 @@
 //! Names on disk: each identity has one, and no other name is taken for it.
 
 use proptest::prelude::*;
-use rbytea::store::layout::{database_dir, era_dir, parse_byte_dir, parse_database_dir, parse_era_dir};
+use rbytea::store::layout::{
+    database_dir, dropped_dir, era_dir, parse_byte_dir, parse_database_dir, parse_dropped_dir, parse_era_dir,
+};
 use rbytea::store::{PayloadId, Shard};
 use uuid::Uuid;
 
@@ -85,6 +87,13 @@ proptest! {
     }
 
     #[test]
+    fn a_dropped_databases_directory_parses_to_what_it_was_made_of(oid in 1..=u32::MAX, trashed_at: u64) {
+        let name = dropped_dir(oid, trashed_at);
+        prop_assert_eq!(parse_dropped_dir(&name), Some((oid, trashed_at)));
+        prop_assert_eq!(parse_database_dir(&name), None);
+    }
+
+    #[test]
     fn names_sort_as_identities_do(a in id(), b in id()) {
         prop_assert_eq!(a.cmp(&b), a.file_name().cmp(&b.file_name()));
     }
@@ -129,6 +138,23 @@ fn near_misses_are_refused() {
     for bad in ["", "0", "000", "0G", "0A", "+1", "..", "-1"] {
         assert_eq!(parse_byte_dir(bad), None, "{bad}");
     }
+    for bad in [
+        "",
+        "5",
+        "5-",
+        "-000000000000000f",
+        "0-000000000000000f",
+        "05-000000000000000f",
+        "5-00000000000000f",
+        "5-0000000000000000f",
+        "5-000000000000000F",
+        "5-+00000000000000f",
+        "5-000000000000000f-",
+        "5_000000000000000f",
+    ] {
+        assert_eq!(parse_dropped_dir(bad), None, "{bad}");
+    }
+    assert_eq!(dropped_dir(5, 15), "5-000000000000000f");
     for bad in ["", "0", "00", "01", "+1", "-1", " 1", "4294967296", "1a", "TRASH"] {
         assert_eq!(parse_database_dir(bad), None, "{bad}");
     }

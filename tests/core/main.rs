@@ -7,6 +7,8 @@ mod clone_crash;
 mod copy;
 mod crash;
 mod databases;
+mod dropped;
+mod dropped_crash;
 mod durability;
 mod faults;
 mod knowledge;

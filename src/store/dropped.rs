@@ -1,0 +1,169 @@
+//! Databases that were dropped: their directories leave the root for its TRASH, and later the store (I8).
+//! Relies on the caller for when: that a database is gone, and how long its files are kept.
+
+use std::time::{Duration, SystemTime};
+
+use super::error::{Error, Result};
+use super::fs::{Entry, EntryKind, Fs};
+use super::layout::{PayloadId, Shard, TRASH, database_dir, dropped_dir, era_dir, parse_dropped_dir};
+use super::list::{directory, payload};
+use super::sync::Known;
+use super::{ATTEMPTS, Store, found, shown};
+
+/// The directory of a dropped database in the root's TRASH.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DroppedDatabase {
+    /// OID that the database had. Another one may have it now.
+    pub oid: u32,
+    /// When its directory was trashed, to the microsecond.
+    pub trashed_at: SystemTime,
+}
+
+impl DroppedDatabase {
+    /// Path below the root.
+    fn path(&self) -> String {
+        format!("{TRASH}/{}", dropped_dir(self.oid, microseconds(self.trashed_at)))
+    }
+}
+
+/// What `purge_database` did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// Files removed.
+    pub files: u64,
+    /// Bytes in them. Of a file that other databases have as well, the space comes back with its last name.
+    pub bytes: u64,
+    /// Whether the database's directory is gone. It stays while it has names in it that the store did not give.
+    pub complete: bool,
+}
+
+impl<F: Fs> Store<F> {
+    /// Moves the directory of a database that was dropped to the root's TRASH, durably. False when there was none.
+    ///
+    /// That the database is gone is for the caller to know (I6), as is who owns the store (I9).
+    ///
+    /// # Errors
+    /// `Io`, `Sync`. After the latter the directory is in TRASH and may be back after a crash.
+    pub fn trash_database(&self, oid: u32, now: SystemTime) -> Result<bool> {
+        use std::io::ErrorKind::{AlreadyExists, NotFound};
+        let directory = database_dir(oid);
+        let mut trashed_at = microseconds(now);
+        for _ in 0..ATTEMPTS {
+            let stat = found(self.fs.stat(&directory)).map_err(self.io("stat directory", &directory))?;
+            // The store gives no other kind of thing this name, and nothing the name of database 0.
+            if oid == 0 || stat.is_none_or(|stat| stat.kind != EntryKind::Dir) {
+                return Ok(false);
+            }
+            let dropped = format!("{TRASH}/{}", dropped_dir(oid, trashed_at));
+            match self.fs.rename_noreplace(&directory, &dropped) {
+                Ok(()) => {
+                    if self.config.fsync {
+                        // TRASH before the root: a directory may have two names after a crash, but never none.
+                        self.sync_dirs([TRASH.to_owned()], Known::Ignore, &mut || ())?;
+                    }
+                    return Ok(true);
+                }
+                // an earlier database of this OID, trashed by the same clock reading
+                Err(e) if e.kind() == AlreadyExists => trashed_at = trashed_at.saturating_add(1),
+                Err(e) if e.kind() == NotFound => self.make_dirs(TRASH)?,
+                Err(e) => return Err(self.io("rename directory", &directory)(e)),
+            }
+        }
+        Err(self.io("rename directory", &directory)(NotFound.into()))
+    }
+
+    /// The databases in the root's TRASH, the oldest first.
+    ///
+    /// # Errors
+    /// `Io`; the listing is void then (I10).
+    pub fn dropped_databases(&self) -> Result<Vec<DroppedDatabase>> {
+        let mut dropped = Vec::new();
+        self.each(TRASH, &mut |entry| {
+            if let Some((oid, trashed_at)) = directory(&entry).and_then(parse_dropped_dir)
+                && let Some(trashed_at) =
+                    SystemTime::UNIX_EPOCH.checked_add(Duration::from_micros(trashed_at))
+            {
+                dropped.push(DroppedDatabase { oid, trashed_at });
+            }
+            Ok(())
+        })?;
+        dropped.sort_unstable_by_key(|dropped| (dropped.trashed_at, dropped.oid));
+        Ok(dropped)
+    }
+
+    /// Removes a dropped database: every file that the store gave it, and the directories that are empty then.
+    ///
+    /// Can be called again after an error, an interrupt or a crash, and by several at once, each of whom counts
+    /// what it removed itself. `interrupts` is called for every entry of a directory and may unwind.
+    ///
+    /// # Errors
+    /// `Io`, `Sync`.
+    pub fn purge_database(&self, dropped: &DroppedDatabase, interrupts: &mut dyn FnMut()) -> Result<Purged> {
+        let database = dropped.path();
+        let mut purged = Purged::default();
+        let trash = format!("{database}/{TRASH}");
+        let stat = found(self.fs.stat(&trash)).map_err(self.io("stat directory", &trash))?;
+        if stat.is_some_and(|stat| stat.kind == EntryKind::Dir) {
+            self.purge_files(&trash, None, &mut purged, interrupts)?;
+        }
+        for era in self.eras(&database, 0..=u64::MAX)? {
+            for shard in self.era_shards(&database, era)? {
+                let leaf = format!("{database}/{}", shard.path());
+                self.purge_files(&leaf, Some(shard), &mut purged, interrupts)?;
+            }
+            self.remove_if_empty(&format!("{database}/{}", era_dir(era)))?;
+        }
+        purged.complete = self.remove_if_empty(&database)?;
+        // The directories inside are not synced: a file that a crash brings back is garbage still, and the next call
+        // removes it. Only what is reported as complete has to stay so.
+        if purged.complete && self.config.fsync {
+            found(self.fs.sync_dir(TRASH)).map_err(|e| Error::sync(shown(TRASH), e))?;
+        }
+        Ok(purged)
+    }
+
+    /// Removes the payloads of a directory, and the directory if nothing is left.
+    fn purge_files(
+        &self,
+        dir: &str,
+        shard: Option<Shard>,
+        purged: &mut Purged,
+        interrupts: &mut dyn FnMut(),
+    ) -> Result<()> {
+        loop {
+            let before = purged.files;
+            self.each(dir, &mut |entry| {
+                interrupts();
+                if let Some(name) = ours(&entry, shard) {
+                    let path = format!("{dir}/{name}");
+                    // None when somebody else was faster
+                    if let Some(len) = self.file_len(&path)?
+                        && found(self.fs.unlink(&path)).map_err(self.io("remove file", &path))?.is_some()
+                    {
+                        purged.files += 1;
+                        purged.bytes += len;
+                    }
+                }
+                Ok(())
+            })?;
+            // Some file systems skip entries of a directory that shrinks while it is read.
+            if self.remove_if_empty(dir)? || purged.files == before {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The name of a file that the store made: a payload in its leaf directory (or in TRASH), or what is left of a copy.
+fn ours(entry: &Entry, shard: Option<Shard>) -> Option<&str> {
+    let name = entry.name.to_str().filter(|_| entry.kind == EntryKind::File)?;
+    let copy = || PayloadId::parse_copy_name(name).map(|(id, _)| id);
+    let id = payload(entry).or_else(copy)?;
+    shard.is_none_or(|shard| id.shard() == shard).then_some(name)
+}
+
+/// Since 1970; what lies before is 1970.
+fn microseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
