@@ -51,6 +51,7 @@ impl<F: Fs> Store<F> {
             store: self,
             source: directory,
             cloned: Cloned::default(),
+            met: false,
             syncfs: syncfs.map_err(self.io("open directory", ""))?,
             unsynced: BTreeSet::new(),
             trash: false,
@@ -108,6 +109,8 @@ struct Cloning<'a, F: Fs> {
     /// Directory of the other database.
     source: String,
     cloned: Cloned,
+    /// Whether there was any file.
+    met: bool,
     /// What to make one syncfs through at the end. Without it, directories are fsynced.
     syncfs: Option<F::SyncHandle>,
     /// Leaf directories of this database with files that may not be durable yet.
@@ -158,6 +161,7 @@ impl<F: Fs> Cloning<'_, F> {
                 Given::Copied => self.cloned.copied += 1,
                 Given::Present => self.cloned.present += u64::from(seen == Seen::Count),
             }
+            self.met = true;
             // What is present may come from a call that failed or crashed before it synced.
             match place {
                 Place::Trash => self.trash = true,
@@ -215,7 +219,7 @@ impl<F: Fs> Cloning<'_, F> {
     /// Makes durable what the database has been given, and what it had already.
     fn sync(&mut self, interrupts: &mut dyn FnMut()) -> Result<()> {
         let store = self.store;
-        if self.cloned == Cloned::default() {
+        if !self.met {
             return Ok(());
         }
         if let Some(handle) = &self.syncfs {

@@ -7,7 +7,7 @@ use super::error::{Error, Result};
 use super::fs::{Entry, EntryKind, Fs};
 use super::layout::{PayloadId, Shard, TRASH, database_dir, dropped_dir, era_dir, parse_dropped_dir};
 use super::list::{directory, payload};
-use super::sync::{DurableDirs, Known};
+use super::sync::Known;
 use super::{ATTEMPTS, Store, found, shown};
 
 /// The directory of a dropped database in the root's TRASH.
@@ -57,9 +57,6 @@ impl<F: Fs> Store<F> {
             let dropped = format!("{TRASH}/{}", dropped_dir(oid, trashed_at));
             match self.fs.rename_noreplace(&directory, &dropped) {
                 Ok(()) => {
-                    if oid == self.config.database {
-                        *self.durable() = DurableDirs::default();
-                    }
                     if self.config.fsync {
                         // TRASH before the root: a directory may have two names after a crash, but never none.
                         self.sync_dirs([TRASH.to_owned()], Known::Ignore, &mut || ())?;

@@ -225,7 +225,7 @@ fn several_purges_at_once_remove_each_file_once() {
         let store = bed.store();
         let mut pending = rbytea::store::Pending::new();
         for birth in 0..200_u64 {
-            crate::support::write(&store, birth % 2 << 16, b"12345", &mut pending).unwrap();
+            crate::support::write(&store, (birth % 2) << 16, b"12345", &mut pending).unwrap();
         }
         let dropped = drop_database(&store);
         let barrier = std::sync::Barrier::new(3);
