@@ -32,6 +32,7 @@ mod logical_replication;
 mod model;
 mod prepared_transactions;
 mod pure_values;
+mod purge_hidden_values;
 mod races;
 mod races_under_load;
 mod regress;
