@@ -27,6 +27,7 @@ mod file_errors;
 mod forged_references;
 mod functions_of_the_original;
 mod interruptions;
+mod isolation;
 mod like_bytea;
 mod logical_replication;
 mod model;
