@@ -85,9 +85,14 @@ fn scan_all(relations: &Relations, found: &mut Found, pace: &mut Pace) -> Result
     for (index, &relid) in relids.iter().enumerate() {
         let unscanned = relids.get(index..).unwrap_or_default();
         progress::relation(relid, index);
-        subtransaction(|| scan::relation(relid, &mut Scan { relations, unscanned, found, pace }))?;
+        let scanned =
+            subtransaction(|| scan::relation(relid, &mut Scan { relations, unscanned, found, pace }));
+        if scanned.is_err() {
+            unscanned.iter().for_each(|&relid| relations.unlock(relid));
+            return scanned;
+        }
         relations.unlock(relid);
-        if index == 0 {
+        if Some(&relid) == relids.iter().find(|&&relid| !relations::is_statistics(relid)) {
             stop::at(Point::BetweenRelations);
         }
     }
