@@ -46,6 +46,7 @@ mod rvacuum_horizon;
 mod rvacuum_references;
 mod rvacuum_refusals;
 mod rvacuum_store;
+mod soak;
 mod startup;
 mod statistics;
 mod store_errors;
