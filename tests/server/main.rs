@@ -29,6 +29,7 @@ mod functions_of_the_original;
 mod interruptions;
 mod isolation;
 mod like_bytea;
+mod liveness;
 mod logical_replication;
 mod model;
 mod prepared_transactions;
