@@ -2,6 +2,7 @@
 //! The extension has to be installed (`make server-test` does that); PG_CONFIG names the installation.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod background;
 mod broken_store;
 mod cluster;
 mod installation;
@@ -13,6 +14,8 @@ mod store_files;
 mod twin_tables;
 mod twins;
 
+mod background_launcher;
+mod background_ranges;
 mod clients;
 mod declared_objects;
 mod externalising_columns;
