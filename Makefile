@@ -159,6 +159,11 @@ run-demo: install-for-tests
 bench: $(stamp)
 	$(cargo) bench $(features) --bench store
 
+# rvacuum() and the background worker beside vacuumlo; ARGUMENTS="payloads bytes" (1000000 1024). On disk, some minutes.
+.PHONY: bench-vacuum
+bench-vacuum: install-for-tests
+	RBYTEA_ON_DISK=1 $(cargo) run --quiet --release $(features) --example vacuum -- $(ARGUMENTS)
+
 .PHONY: clean
 clean:
 	$(CARGO) clean

@@ -87,7 +87,7 @@ fn scan_all(relations: &Relations, found: &mut Found, pace: &mut Pace) -> Result
         progress::relation(relid, index);
         subtransaction(|| scan::relation(relid, &mut Scan { relations, unscanned, found, pace }))?;
         relations.unlock(relid);
-        if index == 0 {
+        if Some(&relid) == relids.iter().find(|&&relid| !relations::is_statistics(relid)) {
             stop::at(Point::BetweenRelations);
         }
     }

@@ -37,6 +37,24 @@ struct Depend {
     deptype: std::ffi::c_char,
 }
 
+/// Catalogs in which ANALYZE keeps values: pg_statistic for columns, pg_statistic_ext_data for expressions.
+const STATISTICS: [pg_sys::Oid; 2] = [pg_sys::StatisticRelationId, pg_sys::Oid::from_u32(3429)];
+
+/// Whether a relation is one of the catalogs that keep values of other relations.
+pub fn is_statistics(relid: pg_sys::Oid) -> bool {
+    STATISTICS.contains(&relid)
+}
+
+/// Statistics of expressions are rows of pg_statistic in an array.
+fn with_statistics(mut types: HashSet<pg_sys::Oid>) -> HashSet<pg_sys::Oid> {
+    // SAFETY: lookups in the system caches.
+    unsafe {
+        let row = pg_sys::get_rel_type_id(pg_sys::StatisticRelationId);
+        types.extend([row, pg_sys::get_array_type(row)]);
+    }
+    types
+}
+
 /// The relations to scan, all locked, and the types that lead to a value.
 pub struct Relations {
     relids: Vec<pg_sys::Oid>,
@@ -66,7 +84,7 @@ impl Relations {
 
     /// Gives back the lock on one of the relations.
     pub fn unlock(&self, relid: pg_sys::Oid) {
-        if relid != pg_sys::StatisticRelationId {
+        if !is_statistics(relid) {
             // SAFETY: lock_all has taken it, for the resource owner that is the current one again.
             unsafe { pg_sys::UnlockRelationOid(relid, pg_sys::AccessShareLock as i32) }
         }
@@ -102,10 +120,12 @@ pub fn lock_all(rbytea: pg_sys::Oid, pace: &Pace) -> Result<Relations, ErrorRepo
                     Storage::None => {}
                 }
             }
-            // ANALYZE keeps common values of arrays and composite columns in pg_statistic, and pg_stats reads them.
-            relids.extend(nested.then_some(pg_sys::StatisticRelationId));
+            // ANALYZE keeps common values of arrays and composites in two catalogs, and pg_stats and pg_stats_ext read them.
+            if nested {
+                relids.extend(STATISTICS);
+            }
             relids.sort_unstable_by_key(|relid| relid.to_u32());
-            return Ok(Relations { relids, hidden, types, rbytea });
+            return Ok(Relations { relids, hidden, types: with_statistics(types), rbytea });
         }
         for relid in new {
             // SAFETY: relation locks can be taken on any OID; they are released at the end of the transaction at the
@@ -135,8 +155,7 @@ pub fn lock_all(rbytea: pg_sys::Oid, pace: &Pace) -> Result<Relations, ErrorRepo
 /// Statistics come late, but they come.
 pub fn fingerprint(rbytea: pg_sys::Oid) -> Result<i64, ErrorReport> {
     let Search { relations, nested, .. } = search(rbytea);
-    let mut relids: Vec<_> =
-        relations.into_iter().chain(nested.then_some(pg_sys::StatisticRelationId)).collect();
+    let mut relids: Vec<_> = relations.into_iter().chain(STATISTICS.into_iter().filter(|_| nested)).collect();
     relids.sort_unstable_by_key(|relid| relid.to_u32());
     let query = "SELECT pg_catalog.hashtextextended(COALESCE(pg_catalog.string_agg(pg_catalog.concat_ws(' ',
                     c.oid, c.relfilenode, c.reltoastrelid, pg_catalog.pg_stat_get_tuples_updated(c.oid),

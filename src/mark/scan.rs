@@ -1,6 +1,7 @@
 //! The scan of one relation: every tuple that is not dead to everyone, and every reference in it.
 
 use super::Scan;
+use super::relations::is_statistics;
 use super::walk::Walker;
 use crate::memory::TupleMemory;
 use crate::{catalog, compat, error, progress};
@@ -65,7 +66,7 @@ unsafe fn scan(relation: pg_sys::Relation, context: &mut Scan<'_>) -> Result<(),
                 progress::tuples(found.tuples);
             }
             let deleted = is_deleted(slot);
-            if deleted && (*relation).rd_id == pg_sys::StatisticRelationId {
+            if deleted && is_statistics((*relation).rd_id) {
                 // Lookups in the catalogs never use an old snapshot.
                 continue;
             }

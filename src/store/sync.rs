@@ -127,12 +127,20 @@ impl<F: Fs> Store<F> {
         self.sync_dirs(leaves, Known::Trust, interrupts)
     }
 
-    /// Makes the moves durable: TRASH, and each directory that lost a file, once.
+    /// Makes the moves durable: TRASH, and each directory that lost a file, once; from some number of directories on by
+    /// one syncfs.
     ///
     /// # Errors
     /// `Sync`.
     pub fn sync_moves(&self, moves: Moves) -> Result<()> {
         if !self.config.fsync {
+            return Ok(());
+        }
+        if moves.shards.len() as u64 >= SYNCFS_FROM
+            && let Some(handle) = self.fs.open_sync_handle().map_err(self.io("open directory", ""))?
+        {
+            self.fs.syncfs(&handle).map_err(|e| Error::sync(shown(""), e))?;
+            self.durable().learn(chain(&self.in_database(TRASH)));
             return Ok(());
         }
         // TRASH first: a file may have two names after a crash, but never none.

@@ -57,7 +57,10 @@ pub extern "C-unwind" fn rbytea_vacuum_launcher(_argument: pg_sys::Datum) {
         for name in names {
             launcher.visit(&name);
         }
-        sleep(settings::vacuum_naptime());
+        // What was changed during the round may concern it.
+        if !std::mem::take(&mut launcher.reloaded) {
+            sleep(settings::vacuum_naptime());
+        }
     }
 }
 
@@ -108,6 +111,8 @@ enum Said {
 #[derive(Default)]
 struct Launcher {
     said: HashMap<CString, Said>,
+    /// Whether the settings have been read again during the round.
+    reloaded: bool,
 }
 
 impl Launcher {
@@ -121,7 +126,7 @@ impl Launcher {
         outcome::set(Outcome::Unknown);
         let shown = name.to_string_lossy();
         let Some(handle) = start(database, &shown) else { return self.say(name, Said::NoSlot) };
-        watch(handle);
+        self.reloaded |= watch(handle);
         self.say(
             name,
             match outcome::get() {
@@ -236,8 +241,10 @@ fn start(database: pg_sys::Oid, name: &str) -> Option<*mut pg_sys::BackgroundWor
     }
 }
 
-/// Waits until a worker has ended, and for the settings and for the launcher's own end meanwhile.
-fn watch(handle: *mut pg_sys::BackgroundWorkerHandle) {
+/// Waits until a worker has ended, and for the settings and for the launcher's own end meanwhile. Returns whether the
+/// settings were read again.
+fn watch(handle: *mut pg_sys::BackgroundWorkerHandle) -> bool {
+    let mut reloaded = false;
     loop {
         let mut pid = 0;
         // SAFETY: the handle is valid until it is freed.
@@ -247,8 +254,9 @@ fn watch(handle: *mut pg_sys::BackgroundWorkerHandle) {
         {
             break;
         }
-        wait(WATCH);
+        reloaded |= wait(WATCH);
     }
     // SAFETY: palloc'd by RegisterDynamicBackgroundWorker.
     unsafe { pg_sys::pfree(handle.cast()) };
+    reloaded
 }

@@ -4,8 +4,8 @@
 use super::dropped;
 use super::history::{self, Left, Run};
 use super::holders::{self, Held};
-use super::purge::{self, Purge};
-use super::schedule::{self, Memory, Now, Scope};
+use super::purge;
+use super::schedule::{self, Memory, Now, Scope, Stamp};
 use super::sweep::{self, Carry, Plan, Sweep};
 use crate::catalog::Extension;
 use crate::horizon::{Horizons, RunSnapshot};
@@ -17,6 +17,7 @@ use crate::xact::{self, Access};
 use crate::{compat, error, settings};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
+use std::time::Duration;
 
 /// What a run is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,9 +71,13 @@ pub fn run(
     (run.lower, run.upper) = (Some(lower), Some(snapshot.upper()));
     run.activity = (scope == Scope::Whole).then_some(activity);
     let births = lower..snapshot.upper();
-    // Nothing can be born in the range any more, so without files in it there is nothing to judge.
+    // Nothing can be born in the range any more, so without files in it there is nothing to judge, and nothing to remember
+    // but that the next round need not look at an era again. (A row for each such round would be news to the rounds of
+    // other databases, and theirs to this one.)
     if scope == Scope::Whole || sweep::any_born(&births, run, pace)? {
         judge(extension, request, &memory, &snapshot, scope, pace, run)?;
+    } else if births.start >> 16 == births.end >> 16 {
+        return Ok(false);
     }
     history::record(extension, run)?;
     Ok(true)
@@ -101,6 +106,8 @@ fn judge(
     run: &mut Run,
 ) -> Result<(), ErrorReport> {
     let births = run.lower.unwrap_or(0)..snapshot.upper();
+    // Before the mark: whoever has an old reference in hand now may put it where the mark has been already.
+    let deletable = if scope == Scope::Whole { deletable(extension, request)? } else { None };
     let mut mark = mark::mark(extension, snapshot, &births, pace)?;
     (run.relations, run.tuples, run.held) = (mark.relations, mark.tuples, mark.held);
     run.horizon = Some(mark.horizon);
@@ -123,29 +130,37 @@ fn judge(
     (run.trashed, run.restored, run.bytes) = (moved.trashed, moved.restored, moved.bytes);
     run.moved_at = Some(date);
     if scope == Scope::Whole {
-        purge_and_count(extension, request, &mut mark, &swept, pace, run)?;
+        // A temporary table that was made meanwhile may hold what its session had in hand.
+        let deletable = deletable.filter(|_| mark.hidden.is_empty());
+        purge_and_count(retention(request), deletable, &mut mark, &swept, pace, run)?;
     }
     holders::notice(extension, &Held { references: mark.held, young: swept.young })
 }
 
+fn retention(request: Request) -> Option<Duration> {
+    match request {
+        Request::PurgeNow => Some(Duration::ZERO),
+        Request::Everything | Request::Visit => settings::trash_retention(),
+    }
+}
+
+/// Files in TRASH with this date, or an older one, may be deleted if a mark that begins now does not find them.
+fn deletable(extension: &Extension, request: Request) -> Result<Option<Stamp>, ErrorReport> {
+    purge::bound(extension, Horizons::now(extension)?.full(), retention(request))
+}
+
 fn purge_and_count(
-    extension: &Extension,
-    request: Request,
+    retention: Option<Duration>,
+    deletable: Option<Stamp>,
     mark: &mut Mark,
     swept: &Sweep,
     pace: &mut Pace,
     run: &mut Run,
 ) -> Result<(), ErrorReport> {
     progress::phase(Phase::Purging);
-    let retention = match request {
-        Request::PurgeNow => Some(std::time::Duration::ZERO),
-        Request::Everything | Request::Visit => settings::trash_retention(),
-    };
-    let bound = if mark.hidden.is_empty() { purge::bound(extension, mark.horizon, retention)? } else { None };
-    let Purge { files, bytes, left } =
-        purge::purge(bound, run.upper.unwrap_or(0), &mut mark.references, pace)?;
-    (run.purged, run.purged_bytes) = (files, bytes);
-    run.left = Some(Left { live_bytes: swept.bytes, ..left });
+    let purged = purge::purge(deletable, run.upper.unwrap_or(0), &mut mark.references, pace)?;
+    (run.purged, run.purged_bytes) = (purged.files, purged.bytes);
+    run.left = Some(Left { live_bytes: swept.bytes, ..purged.left });
     dropped::collect(retention, pace, run)
 }
 

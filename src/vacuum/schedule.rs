@@ -73,8 +73,9 @@ pub fn due(memory: &Memory, now: &Now) -> Option<Scope> {
     if whole_is_due(memory, now) {
         return Some(Scope::Whole);
     }
-    // The row of history is itself the work of a transaction.
-    (now.upper > memory.frontier.max(memory.transaction + 1)).then_some(Scope::Round)
+    // The row of history is itself the work of a transaction. If that is all that there was, there is nothing new.
+    let only_the_row = memory.transaction == memory.frontier && now.upper == memory.frontier + 1;
+    (now.upper > memory.frontier && !only_the_row).then_some(Scope::Round)
 }
 
 fn whole_is_due(memory: &Memory, now: &Now) -> bool {
