@@ -14,8 +14,13 @@ mod store_files;
 mod twin_tables;
 mod twins;
 
+mod background_databases;
+mod background_failures;
 mod background_launcher;
+mod background_locks;
+mod background_promotion;
 mod background_ranges;
+mod background_workers;
 mod clients;
 mod declared_objects;
 mod externalising_columns;
