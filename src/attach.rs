@@ -125,7 +125,8 @@ fn typed_tables() -> Result<Vec<pg_sys::Oid>, ErrorReport> {
     )
 }
 
-/// The relations that have a column of the type or of a domain over it, or one of our triggers.
+/// The relations that have a column of the type or of a domain over it, or one of our triggers, but for those that have
+/// both as they should be.
 fn candidates(extension: &Extension) -> Result<Vec<pg_sys::Oid>, ErrorReport> {
     let (type_oid, function_oid) = (extension.type_oid()?, extension.function_oid(TRIGGER_FUNCTION)?);
     relations(&format!(
@@ -133,12 +134,17 @@ fn candidates(extension: &Extension) -> Result<Vec<pg_sys::Oid>, ErrorReport> {
              SELECT {type_oid}::pg_catalog.oid
              UNION
              SELECT t.oid FROM pg_catalog.pg_type t JOIN type ON t.typbasetype OPERATOR(pg_catalog.=) type.oid)
-         SELECT c.oid FROM pg_catalog.pg_class c
+         SELECT c.oid FROM pg_catalog.pg_class c,
+        LATERAL (SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute a
+                                  JOIN type ON a.atttypid OPERATOR(pg_catalog.=) type.oid
+                                 WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND NOT a.attisdropped) AS wanted,
+                        pg_catalog.count(*) AS triggers,
+                        pg_catalog.bool_and(tgisinternal AND tgenabled OPERATOR(pg_catalog.=) 'A') AS good
+                   FROM pg_catalog.pg_trigger
+                  WHERE tgrelid OPERATOR(pg_catalog.=) c.oid AND tgfoid OPERATOR(pg_catalog.=) {function_oid}) t
           WHERE c.relkind OPERATOR(pg_catalog.=) 'r' AND c.relpersistence OPERATOR(pg_catalog.<>) 't'
-            AND (EXISTS (SELECT FROM pg_catalog.pg_attribute a JOIN type ON a.atttypid OPERATOR(pg_catalog.=) type.oid
-                          WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND NOT a.attisdropped)
-                 OR EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid OPERATOR(pg_catalog.=) c.oid
-                                                   AND g.tgfoid OPERATOR(pg_catalog.=) {function_oid}))"
+            AND (t.wanted OR t.triggers OPERATOR(pg_catalog.>) 0)
+            AND NOT (t.wanted AND t.triggers OPERATOR(pg_catalog.=) 1 AND t.good)"
     ))
 }
 

@@ -17,6 +17,8 @@ pub struct Pace {
     polite: bool,
     steps: u32,
     looked: Instant,
+    /// A relation that is locked to the end.
+    held: Option<pg_sys::Oid>,
     /// Since when somebody has been waiting for a lock of ours.
     waited_for: Option<Instant>,
 }
@@ -34,12 +36,17 @@ impl Pace {
 
     fn new(polite: bool) -> Self {
         compat::begin_cost_delay();
-        Self { polite, steps: 0, looked: Instant::now(), waited_for: None }
+        Self { polite, steps: 0, looked: Instant::now(), held: None, waited_for: None }
     }
 
     /// Whether this run waits for no lock.
     pub fn is_polite(&self) -> bool {
         self.polite
+    }
+
+    /// A relation that this run has locked to its end.
+    pub fn holds(&mut self, relid: pg_sys::Oid) {
+        self.held = Some(relid);
     }
 
     /// Between two small pieces of work, with the relations that are still to be scanned. An error when the run must give
@@ -70,7 +77,8 @@ impl Pace {
         if database_is_wanted() {
             return Err(gave_way("somebody drops, copies or renames the database"));
         }
-        if !locked.iter().any(|&relid| may_be_waited_for(relid)) || !is_waited_for()? {
+        let mut locked = locked.iter().copied().chain(self.held);
+        if !locked.any(may_be_waited_for) || !is_waited_for()? {
             self.waited_for = None;
             return Ok(());
         }
@@ -79,7 +87,7 @@ impl Pace {
         if self.waited_for.get_or_insert_with(Instant::now).elapsed() < grace {
             return Ok(());
         }
-        Err(gave_way("somebody waits for a lock on a table that is being scanned"))
+        Err(gave_way("somebody waits for a lock on a table that the vacuum uses"))
     }
 }
 

@@ -85,7 +85,12 @@ fn scan_all(relations: &Relations, found: &mut Found, pace: &mut Pace) -> Result
     for (index, &relid) in relids.iter().enumerate() {
         let unscanned = relids.get(index..).unwrap_or_default();
         progress::relation(relid, index);
-        subtransaction(|| scan::relation(relid, &mut Scan { relations, unscanned, found, pace }))?;
+        let scanned =
+            subtransaction(|| scan::relation(relid, &mut Scan { relations, unscanned, found, pace }));
+        if scanned.is_err() {
+            unscanned.iter().for_each(|&relid| relations.unlock(relid));
+            return scanned;
+        }
         relations.unlock(relid);
         if Some(&relid) == relids.iter().find(|&&relid| !relations::is_statistics(relid)) {
             stop::at(Point::BetweenRelations);
@@ -143,7 +148,7 @@ impl Found {
     fn reference(&mut self, payload: &Payload, deleted: bool) {
         // Other births are not judged in this run.
         if self.births.contains(&payload.id.birth) {
-            self.sort.put(&Reference::to(payload));
+            self.sort.put(Reference::to(payload));
             self.held += u64::from(deleted);
         }
     }

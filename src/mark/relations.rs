@@ -85,8 +85,7 @@ impl Relations {
     /// Gives back the lock on one of the relations.
     pub fn unlock(&self, relid: pg_sys::Oid) {
         if !is_statistics(relid) {
-            // SAFETY: lock_all has taken it, for the resource owner that is the current one again.
-            unsafe { pg_sys::UnlockRelationOid(relid, pg_sys::AccessShareLock as i32) }
+            unlock(relid);
         }
     }
 
@@ -115,10 +114,15 @@ pub fn lock_all(rbytea: pg_sys::Oid, pace: &Pace) -> Result<Relations, ErrorRepo
             let (mut relids, mut hidden) = (Vec::new(), Vec::new());
             for relid in locked {
                 match storage(relid) {
-                    Storage::Tuples => relids.push(relid),
+                    Storage::Tuples => {
+                        relids.push(relid);
+                        continue;
+                    }
                     Storage::Hidden => hidden.push(relid),
                     Storage::None => {}
                 }
+                // Nothing is read there, so nobody need wait for us.
+                unlock(relid);
             }
             // ANALYZE keeps common values of arrays and composites in two catalogs, and pg_stats and pg_stats_ext read them.
             if nested {
@@ -138,10 +142,7 @@ pub fn lock_all(rbytea: pg_sys::Oid, pace: &Pace) -> Result<Relations, ErrorRepo
                 if pace.is_polite() {
                     return Err(busy(relid));
                 }
-                for &relid in &locked {
-                    pg_sys::UnlockRelationOid(relid, pg_sys::AccessShareLock as i32);
-                }
-                locked.clear();
+                locked.drain().for_each(unlock);
                 waiting_for(relid);
                 pg_sys::LockRelationOid(relid, pg_sys::AccessShareLock as i32);
                 locked.insert(relid);
@@ -149,6 +150,12 @@ pub fn lock_all(rbytea: pg_sys::Oid, pace: &Pace) -> Result<Relations, ErrorRepo
             }
         }
     }
+}
+
+/// Gives back a lock that lock_all has taken, for the resource owner that is the current one again.
+fn unlock(relid: pg_sys::Oid) {
+    // SAFETY: as described.
+    unsafe { pg_sys::UnlockRelationOid(relid, pg_sys::AccessShareLock as i32) }
 }
 
 /// What rows may have died in: changes whenever one of the relations that hold values may have lost a reference.

@@ -101,6 +101,8 @@ fn put_triggers_back() {
             ),
             PgLogLevel::LOG,
         ),
+        // Somebody changes one of the tables; the next visit will do.
+        Err(caught) if caught.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {}
         Err(caught) => error::tell(caught.report, PgLogLevel::LOG),
     }
 }
