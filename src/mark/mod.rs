@@ -148,7 +148,7 @@ impl Found {
     fn reference(&mut self, payload: &Payload, deleted: bool) {
         // Other births are not judged in this run.
         if self.births.contains(&payload.id.birth) {
-            self.sort.put(&Reference::to(payload));
+            self.sort.put(Reference::to(payload));
             self.held += u64::from(deleted);
         }
     }

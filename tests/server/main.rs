@@ -2,6 +2,7 @@
 //! The extension has to be installed (`make server-test` does that); PG_CONFIG names the installation.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod background;
 mod broken_store;
 mod cluster;
 mod installation;
@@ -13,7 +14,18 @@ mod store_files;
 mod twin_tables;
 mod twins;
 
+mod background_databases;
+mod background_failures;
+mod background_launcher;
+mod background_locks;
+mod background_promotion;
+mod background_ranges;
+mod background_workers;
 mod clients;
+mod databases_clone_from;
+mod databases_dropped;
+mod databases_owner;
+mod databases_templates;
 mod declared_objects;
 mod externalising_columns;
 mod externalising_containers;
@@ -26,6 +38,8 @@ mod externalising_triggers;
 mod file_errors;
 mod forged_references;
 mod functions_of_the_original;
+mod history_runs;
+mod history_views;
 mod interruptions;
 mod isolation;
 mod like_bytea;

@@ -10,7 +10,7 @@ use crate::session::Session;
 
 /// `payload(seed, len)`: bytes that look random, the same ones for the same arguments. Outside of the
 /// statements that a test watches, because it is a function that has to be parsed and planned.
-const PAYLOAD_FUNCTION: &str = "
+pub const PAYLOAD_FUNCTION: &str = "
     create function payload(seed int, len int default 1000) returns bytea
     language sql immutable parallel safe as $$
         select substring(string_agg(pg_catalog.sha256(int4send(seed) || int4send(i)), ''::bytea order by i) for len)

@@ -1,0 +1,272 @@
+//! Workers: what ends one in the middle of its work costs nothing, and what it does can be seen.
+
+use std::time::{Duration, Instant};
+
+use crate::background::{Background, Point, Watching, bare_cluster_with, cluster, cluster_with, create_database};
+use crate::cluster::{PATIENCE, Shutdown, wait_until};
+use crate::twin_tables::{Twins, assert_live_is, triggers};
+
+/// Settings with which the mark of a table of `MANY` rows takes minutes.
+const SLOW: &[&str] = &["vacuum_cost_delay = '100ms'", "vacuum_cost_limit = 1"];
+const MANY: &str = "insert into t (n) select n from generate_series(1000, 200000) n";
+const MARKING: &str = "select exists (select from rbytea_stat_progress_vacuum where phase = 'marking' and tuples > 0)";
+
+#[test]
+fn a_worker_that_is_terminated_anywhere_loses_nothing() {
+    for point in [
+        Point::BeforeMark,
+        Point::BetweenRelations,
+        Point::BeforeSecondHorizon,
+        Point::BeforeMoves,
+        Point::BeforePurge,
+    ] {
+        let cluster = cluster();
+        let (db, gate) = (cluster.session(), cluster.session());
+        db.run("create table u (n int, b bytea, r rbytea)");
+        db.fill("t", 1..=4);
+        db.fill("u", 1..=2);
+        gate.stop_at(point);
+        db.run_and_tell("delete from t where n <= 2");
+        let worker = gate.await_stopped(point);
+
+        db.execute("select pg_terminate_backend($1)", &[&worker]);
+        wait_until(PATIENCE, || db.worker() != Some(worker));
+        assert!(cluster.live().len() + cluster.trash().len() >= 4, "{point:?}");
+        db.assert_stored("t", 2);
+        db.assert_stored("u", 2);
+        gate.go_on(point);
+        wait_until(PATIENCE, || cluster.live().len() == 4 && cluster.trash().is_empty());
+        assert_live_is(&cluster, &db, &[("r", "t"), ("r", "u")]);
+    }
+}
+
+#[test]
+fn a_worker_that_is_killed_anywhere_loses_nothing() {
+    for point in [Point::BeforeMark, Point::BeforeMoves, Point::BeforePurge] {
+        let cluster = cluster();
+        let db = cluster.session();
+        db.fill("t", 1..=4);
+        db.stop_at(point);
+        db.run_and_tell("delete from t where n <= 2");
+        cluster.kill9_backend(db.await_stopped(point));
+        cluster.await_log("all server processes terminated; reinitializing");
+        wait_until(PATIENCE, || cluster.try_psql(&["-c", "select 1"], "").status.success());
+
+        let db = cluster.session();
+        db.assert_stored("t", 2);
+        wait_until(PATIENCE, || cluster.live().len() == 2 && cluster.trash().is_empty());
+        assert_live_is(&cluster, &db, &[("r", "t")]);
+    }
+}
+
+#[test]
+fn a_worker_that_is_cancelled_goes_into_the_history_and_the_next_one_works() {
+    let cluster = cluster();
+    let (db, gate) = (cluster.session(), cluster.session());
+    db.fill("t", 1..=4);
+    gate.stop_at(Point::BeforeMoves);
+    db.run_and_tell("delete from t where n <= 2");
+    let worker = gate.await_stopped(Point::BeforeMoves);
+    db.execute("select pg_cancel_backend($1)", &[&worker]);
+    wait_until(PATIENCE, || db.worker() != Some(worker));
+    gate.go_on(Point::BeforeMoves);
+    let failed = "select origin, error from rbytea_vacuum_history where error is not null";
+    wait_until(PATIENCE, || !db.text(failed).is_empty());
+    assert_eq!(db.text(failed).lines().next(), Some("background|canceling statement due to user request"));
+    wait_until(PATIENCE, || cluster.live().len() == 2);
+    db.assert_stored("t", 2);
+}
+
+#[test]
+fn a_fast_shutdown_does_not_wait_for_a_long_scan() {
+    let mut cluster = cluster_with(SLOW);
+    let db = cluster.session();
+    db.fill("t", 1..=2);
+    db.run(MANY);
+    db.run_and_tell("delete from t where n = 1");
+    wait_until(PATIENCE, || db.one(MARKING, &[]));
+
+    let began = Instant::now();
+    cluster.stop(Shutdown::Fast);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(3), "a shutdown in mid-scan took {took:?}");
+    cluster.set_conf("vacuum_cost_delay = 0");
+    cluster.start();
+    let db = cluster.session();
+    wait_until(PATIENCE, || cluster.live().len() == 1);
+    db.assert_stored("t where n < 1000", 1);
+}
+
+#[test]
+fn a_fast_shutdown_does_not_wait_for_a_worker_that_waits() {
+    let mut cluster = cluster();
+    let db = cluster.session();
+    db.fill("t", 1..=2);
+    db.run_and_tell("begin; lock table t in access exclusive mode");
+    let waits = "select exists (select from pg_stat_activity where backend_type = 'rbytea vacuum worker'
+                                   and query = 'rbytea vacuum: waiting for a lock on a table')";
+    wait_until(PATIENCE, || db.one(waits, &[]));
+    let began = Instant::now();
+    cluster.stop(Shutdown::Fast);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(3), "a shutdown took {took:?}");
+    cluster.start();
+    cluster.session().assert_stored("t", 2);
+}
+
+#[test]
+fn pg_stat_activity_shows_what_a_worker_does() {
+    let cluster = cluster();
+    let (db, gate) = (cluster.session(), cluster.session());
+    db.fill("t", 1..=2);
+    let shown = "select datname, usename, backend_type, state, query from pg_stat_activity where pid = ";
+    for (point, activity) in [
+        (Point::BeforeMark, "locking relations"),
+        (Point::BetweenRelations, "marking public.t"),
+        (Point::BeforeMoves, "listing the store"),
+        (Point::BeforePurge, "purging TRASH"),
+    ] {
+        gate.stop_at(point);
+        db.fill("t", 1000..=1000);
+        db.run_and_tell("delete from t where n = 1000");
+        let worker = gate.await_stopped(point);
+        assert_eq!(
+            db.text(&format!("{shown}{worker}")),
+            format!("postgres|postgres|rbytea vacuum worker|active|rbytea vacuum: {activity}")
+        );
+        gate.go_on(point);
+        wait_until(PATIENCE, || cluster.live().len() == 2 && cluster.trash().is_empty());
+    }
+    wait_until(PATIENCE, || db.worker().is_none());
+}
+
+#[test]
+fn row_triggers_that_were_lost_come_back() {
+    let cluster = cluster_with(&["rbytea.databases_for_vacuuming = ''"]);
+    let db = cluster.session();
+    db.run("create table u (n int, b bytea, r rbytea)");
+    // As after pg_upgrade, and as pg_restore --disable-triggers leaves them if it ends early.
+    db.run("set allow_system_table_mods = on; delete from pg_trigger where tgrelid = 't'::regclass; update pg_class set relhastriggers = false where oid = 't'::regclass");
+    db.run("alter table u disable trigger all");
+    assert_eq!((triggers(&db, "t"), triggers(&db, "u")), (0, 0));
+    db.run("insert into t values (1, '\\x01', '\\x01')");
+    assert_eq!(db.uuids("r", "t").len(), 0, "nobody stores it");
+
+    cluster.set_conf("rbytea.databases_for_vacuuming = 'postgres'");
+    cluster.reload();
+    cluster.await_log("rbytea put the row trigger of 2 tables in order");
+    wait_until(PATIENCE, || (triggers(&db, "t"), triggers(&db, "u")) == (1, 1));
+    db.fill("u", 1..=1);
+    db.assert_stored("u", 1);
+    db.fill("t", 2..=2);
+    db.assert_same("t", 2);
+    assert_eq!(db.uuids("r", "t").len(), 1);
+    cluster.await_visit("postgres");
+    assert_eq!(cluster.logged("rbytea put the row trigger of"), 1, "only when there was something to do");
+}
+
+#[test]
+fn without_a_free_slot_the_log_names_the_setting_and_service_goes_on_later() {
+    // The launcher and that of logical replication.
+    let mut cluster = bare_cluster_with(&["max_worker_processes = 2"]);
+    let no_slot = "You might need to increase max_worker_processes.";
+    cluster.await_log(no_slot);
+    let db = cluster.session();
+    db.run("create extension rbytea; create table t (n int primary key, b bytea, r rbytea)");
+    db.run(crate::twin_tables::PAYLOAD_FUNCTION);
+    db.fill("t", 1..=4);
+    db.run("delete from t where n = 1");
+    assert_eq!(db.rvacuum(), 1, "by hand it needs none");
+    assert_eq!(db.sqlstate("begin; select pg_current_xact_id(); select rvacuum()").code(), "25001");
+    db.run("rollback");
+    assert_eq!(cluster.logged(no_slot), 1, "said once");
+    assert_eq!(cluster.visits("postgres"), 0);
+
+    cluster.set_conf("max_worker_processes = 3");
+    cluster.restart();
+    let db = cluster.session();
+    db.run_and_tell("delete from t where n = 2");
+    wait_until(PATIENCE, || cluster.live().len() == 2);
+    db.assert_stored("t", 2);
+}
+
+#[test]
+fn a_slot_that_becomes_free_is_used() {
+    let cluster = cluster_with(&["max_worker_processes = 3", "max_parallel_workers = 8"]);
+    let (db, gate) = (cluster.session(), cluster.session());
+    db.fill("t", 1..=3);
+    // A parallel worker takes the last slot.
+    db.run("create table numbers as select n from generate_series(1, 1000) n; select pg_advisory_lock(7)");
+    db.run("create function wait() returns int language plpgsql parallel safe cost 100000 as
+            $$ begin perform pg_advisory_lock_shared(7); perform pg_advisory_unlock_shared(7); return 1; end $$");
+    gate.run("set parallel_setup_cost = 0; set parallel_tuple_cost = 0; set min_parallel_table_scan_size = 0;
+              set max_parallel_workers_per_gather = 1");
+    cluster.set_conf("rbytea.vacuum_naptime = '1s'");
+    let running = "select exists (select from pg_stat_activity where backend_type = 'parallel worker')";
+    let mut query = gate.start("select sum(wait()) from numbers where n < 10");
+    // The vacuum's worker may have been in the slot when the query wanted it.
+    wait_until(PATIENCE, || {
+        let waiting: bool = db.one("select count(*) > 0 from pg_locks where locktype = 'advisory' and not granted", &[]);
+        if waiting && !db.one::<bool>(running, &[]) {
+            gate.cancel();
+            wait_until(PATIENCE, || query.is_finished());
+            query = gate.start("select sum(wait()) from numbers where n < 10");
+        }
+        db.one(running, &[])
+    });
+    cluster.await_log("You might need to increase max_worker_processes.");
+    db.run_and_tell("delete from t where n = 1");
+    db.run("select pg_advisory_unlock(7)");
+    query.finish().unwrap();
+    wait_until(PATIENCE, || cluster.live().len() == 2);
+    db.assert_stored("t", 2);
+}
+
+#[test]
+fn log_min_duration_decides_which_visits_are_logged() {
+    let cluster = cluster_with(&["rbytea.log_min_duration = -1"]);
+    let db = cluster.session();
+    let line = "automatic rbytea vacuum of database \"postgres\": everything born before transaction";
+    db.fill("t", 1..=3);
+    db.run_and_tell("delete from t where n = 1");
+    wait_until(PATIENCE, || cluster.live().len() == 2);
+    cluster.await_visit("postgres");
+    assert_eq!(cluster.logged("automatic rbytea vacuum"), 0, "-1 logs none");
+
+    cluster.set_conf("rbytea.log_min_duration = '1h'");
+    cluster.reload();
+    db.run_and_tell("delete from t where n = 2");
+    wait_until(PATIENCE, || cluster.live().len() == 1);
+    cluster.await_visit("postgres");
+    assert_eq!(cluster.logged("automatic rbytea vacuum"), 0, "shorter than that");
+
+    cluster.set_conf("rbytea.log_min_duration = 0");
+    cluster.reload();
+    db.run_and_tell("delete from t where n = 3");
+    cluster.await_log(line);
+    wait_until(PATIENCE, || cluster.log().contains("1 moved to TRASH (1000 bytes)"));
+    let visits = cluster.logged("automatic rbytea vacuum");
+    cluster.await_visit("postgres");
+    cluster.await_visit("postgres");
+    assert!(cluster.logged("automatic rbytea vacuum") <= visits + 1, "nothing is said when nothing was done");
+}
+
+#[test]
+fn two_databases_are_vacuumed_one_after_the_other() {
+    let cluster = cluster_with(&["rbytea.databases_for_vacuuming = 'postgres, other'"]);
+    let db = cluster.session();
+    let other = create_database(&cluster, "other");
+    db.fill("t", 1..=2);
+    other.fill("t", 1..=2);
+    let gate = cluster.session();
+    gate.stop_at(Point::BeforeMoves);
+    db.run_and_tell("delete from t where n = 1");
+    other.run_and_tell("delete from t where n = 1");
+    gate.await_stopped(Point::BeforeMoves);
+    let workers = "select count(*) from pg_stat_activity where backend_type = 'rbytea vacuum worker'";
+    assert_eq!(db.one::<i64>(workers, &[]), 1);
+    gate.go_on(Point::BeforeMoves);
+    wait_until(PATIENCE, || cluster.live().len() == 2);
+    db.assert_stored("t", 1);
+    other.assert_stored("t", 1);
+}

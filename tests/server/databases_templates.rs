@@ -1,0 +1,270 @@
+//! CREATE DATABASE … TEMPLATE with the library preloaded: the new database has payloads of its own, whatever becomes of the
+//! template's.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use crate::cluster::Cluster;
+use crate::session::Session;
+use crate::store_files::StoreFiles;
+use crate::twin_tables::{PAYLOAD_FUNCTION, Twins};
+
+/// What the tests of this module start from: a database `source` with six rows, two payloads in TRASH of rows that are
+/// gone, and two in LIVE of rows that are gone.
+fn cluster_with_source() -> Cluster {
+    let cluster = Cluster::running();
+    cluster.session().run("create database source");
+    fill(&cluster.session_in("source"));
+    cluster
+}
+
+fn fill(db: &Session) {
+    db.run("create extension rbytea; create table t (n int primary key, b bytea, r rbytea)");
+    db.run(PAYLOAD_FUNCTION);
+    db.fill("t", 1..=10);
+    db.run("delete from t where n > 8");
+    assert_eq!(db.rvacuum(), 2);
+    db.run("delete from t where n > 6");
+}
+
+fn files_of(cluster: &Cluster, db: &Session) -> StoreFiles {
+    let oid: u32 = db.one("select oid from pg_database where datname = current_database()", &[]);
+    cluster.store_files().get(&oid).cloned().unwrap_or_default()
+}
+
+/// Inodes by file name.
+fn inodes(files: &StoreFiles) -> BTreeMap<String, u64> {
+    let name = |file: &Path| file.file_name().unwrap().to_str().unwrap().to_owned();
+    files.live.iter().chain(&files.trash).map(|file| (name(file), fs::metadata(file).unwrap().ino())).collect()
+}
+
+#[test]
+fn a_new_database_reads_the_payloads_of_its_template() {
+    let cluster = cluster_with_source();
+    let db = cluster.session();
+    for strategy in ["", "strategy wal_log", "strategy file_copy"] {
+        db.run(&format!("create database copy template source {strategy}"));
+        let (source, copy) = (cluster.session_in("source"), cluster.session_in("copy"));
+        copy.assert_stored("t", 6);
+        source.assert_stored("t", 6);
+        let (mine, theirs) = (inodes(&files_of(&cluster, &copy)), inodes(&files_of(&cluster, &source)));
+        for (name, inode) in &mine {
+            assert_eq!(Some(inode), theirs.get(name), "{name} takes its space twice");
+        }
+        assert!(mine.len() >= 6);
+
+        copy.fill("t", 21..=22);
+        copy.run("delete from t where n = 1");
+        copy.rvacuum();
+        copy.one::<i64>("select rvacuum_purge()", &[]);
+        copy.assert_stored("t", 7);
+        assert_eq!(files_of(&cluster, &copy).live.len(), 7);
+        source.assert_stored("t", 6);
+        drop((source, copy));
+        db.run("drop database copy");
+    }
+}
+
+#[test]
+fn the_vacuum_of_one_database_never_takes_the_other_s_payloads() {
+    let cluster = cluster_with_source();
+    cluster.session().run("create database copy template source");
+    let (source, copy) = (cluster.session_in("source"), cluster.session_in("copy"));
+
+    copy.run("delete from t where n <= 2");
+    source.run("delete from t where n in (2, 3)");
+    for db in [&source, &copy] {
+        db.rvacuum();
+        assert!(db.one::<i64>("select rvacuum_purge()", &[]) > 0);
+        assert_eq!(files_of(&cluster, db).live.len(), 4);
+        assert_eq!(files_of(&cluster, db).trash.len(), 0);
+        source.assert_stored("t", 4);
+        copy.assert_stored("t", 4);
+    }
+    copy.run("drop table t");
+    copy.rvacuum();
+    copy.one::<i64>("select rvacuum_purge()", &[]);
+    assert_eq!(files_of(&cluster, &copy), StoreFiles::default());
+    source.assert_stored("t", 4);
+
+    drop(copy);
+    cluster.session().run("drop database copy; create database copy template source");
+    drop(source);
+    cluster.session().run("drop database source");
+    // The root's TRASH, and out of it.
+    let db = cluster.session();
+    db.run("create extension rbytea");
+    db.rvacuum();
+    db.one::<i64>("select rvacuum_purge()", &[]);
+    db.one::<i64>("select rvacuum_purge()", &[]);
+    cluster.session_in("copy").assert_stored("t", 4);
+}
+
+#[test]
+fn a_payload_that_is_in_the_template_s_trash_is_the_new_database_s_too() {
+    let cluster = cluster_with_source();
+    let source = cluster.session_in("source");
+    // By hand: a row whose file is in TRASH.
+    let file = files_of(&cluster, &source).live.remove(0);
+    let trash = file.ancestors().nth(3).unwrap().join("TRASH").join(file.file_name().unwrap());
+    fs::rename(&file, &trash).unwrap();
+    source.assert_stored("t", 6);
+    drop(source);
+
+    cluster.session().run("create database copy template source");
+    let (source, copy) = (cluster.session_in("source"), cluster.session_in("copy"));
+    copy.assert_stored("t", 6);
+    source.run("delete from t");
+    source.rvacuum();
+    source.one::<i64>("select rvacuum_purge()", &[]);
+    assert_eq!(files_of(&cluster, &source).trash.len(), 0);
+    copy.assert_stored("t", 6);
+    copy.rvacuum();
+    copy.one::<i64>("select rvacuum_purge()", &[]);
+    copy.assert_stored("t", 6);
+    assert_eq!(files_of(&cluster, &copy).live.len(), 6);
+}
+
+#[test]
+fn new_values_of_both_databases_stay_apart() {
+    let cluster = cluster_with_source();
+    cluster.session().run("create database copy template source");
+    let (source, copy) = (cluster.session_in("source"), cluster.session_in("copy"));
+    source.run("update t set b = payload(-n), r = payload(-n) where n = 1");
+    copy.run("update t set b = payload(-n - 100), r = payload(-n - 100) where n = 1");
+    // A reference that is stored again stays with its database.
+    copy.run("insert into t select n + 100, b, r from t where n = 2; delete from t where n = 2");
+    source.run("delete from t where n = 2");
+    for db in [&source, &copy, &source, &copy] {
+        db.rvacuum();
+        db.one::<i64>("select rvacuum_purge()", &[]);
+        source.assert_stored("t", 5);
+        copy.assert_stored("t", 6);
+    }
+}
+
+#[test]
+fn the_history_of_the_template_tells_nothing_about_the_new_database() {
+    let cluster = cluster_with_source();
+    let source = cluster.session_in("source");
+    source.one::<i64>("select rvacuum_purge()", &[]);
+    let figures = "select live_files, trash_files, last_run is null, held_by from rbytea_stat";
+    assert_eq!(source.text(figures), "6|2|f|{}");
+    drop(source);
+    cluster.session().run("create database copy template source");
+    let copy = cluster.session_in("copy");
+    assert_eq!(copy.text(figures), "||t|{}", "those are numbers of another store");
+
+    // A file of a transaction that the template's history says was swept.
+    copy.run("delete from t where n = 1");
+    cluster.set_conf("rbytea.databases_for_vacuuming = 'copy'");
+    cluster.set_conf("rbytea.vacuum_naptime = '1s'");
+    cluster.reload();
+    crate::cluster::wait_until(crate::cluster::PATIENCE, || files_of(&cluster, &copy).live.len() == 5);
+    copy.assert_stored("t", 5);
+    cluster.session_in("source").assert_stored("t", 6);
+}
+
+#[test]
+fn template1_with_the_extension_is_a_template_too() {
+    let cluster = Cluster::running();
+    fill(&cluster.session_in("template1"));
+    let db = cluster.session();
+    db.run("create database plain");
+    cluster.session_in("plain").assert_stored("t", 6);
+    let created = cluster.run_tool("createdb", &["by_tool"], b"");
+    assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
+    cluster.session_in("by_tool").assert_stored("t", 6);
+    let empty = cluster.run_tool("createdb", &["-T", "template0", "empty"], b"");
+    assert!(empty.status.success());
+    assert_eq!(files_of(&cluster, &cluster.session_in("empty")), StoreFiles::default());
+}
+
+#[test]
+fn a_template_without_payloads_makes_no_store() {
+    let cluster = Cluster::running();
+    let db = cluster.session();
+    db.run("create database plain; create database copy template plain; create database empty template template0");
+    assert!(!cluster.store().exists());
+    db.run("create database source");
+    cluster.session_in("source").run("create extension rbytea; create table t (r rbytea)");
+    db.run("create database nothing template source");
+    let nothing = cluster.session_in("nothing");
+    nothing.run("insert into t values ('\\x01')");
+    assert_eq!(nothing.rvacuum(), 0);
+    assert_eq!(nothing.text("select md5sum(r) from t"), "55a54008ad1ba589aa210d2629c1df41");
+}
+
+#[test]
+fn a_create_database_that_fails_leaves_nothing_that_harms() {
+    let cluster = cluster_with_source();
+    let db = cluster.session();
+    let before = cluster.store_files();
+    db.run("create database taken");
+    let blocker = cluster.session_in("source");
+    for (statement, code) in [
+        ("create database taken template source", "42P04"),
+        ("create database copy template missing", "3D000"),
+        ("create database copy template source tablespace missing", "42704"),
+        ("create database copy template source encoding 'LATIN1'", "22023"),
+        ("begin; create database copy template source", "25001"),
+    ] {
+        assert_eq!(db.sqlstate(statement).code(), code, "{statement}");
+        let _ = db.try_run("rollback");
+    }
+    assert_eq!(db.sqlstate("create database copy template source").code(), "55006", "somebody is in the template");
+    drop(blocker);
+    assert_eq!(cluster.store_files(), before);
+
+    // One that fails after the files were made: its tablespace has no directory.
+    let space = cluster.dir().join("space");
+    fs::create_dir(&space).unwrap();
+    let owner = fs::metadata(cluster.data()).unwrap();
+    std::os::unix::fs::chown(&space, Some(owner.uid()), Some(owner.gid())).unwrap();
+    db.run(&format!("create tablespace space location '{}'", space.display()));
+    let inside = fs::read_dir(&space).unwrap().next().unwrap().unwrap().path();
+    fs::remove_dir(&inside).unwrap();
+    fs::write(&inside, "a file").unwrap();
+    for strategy in ["wal_log", "file_copy"] {
+        db.error(&format!("create database copy template source tablespace space strategy {strategy}"));
+    }
+    fs::remove_file(&inside).unwrap();
+    db.run("create extension rbytea");
+    db.rvacuum();
+    assert_eq!(cluster.store_files(), before, "directories of databases that never were");
+    cluster.session_in("source").assert_stored("t", 6);
+    db.one::<i64>("select rvacuum_purge()", &[]);
+    cluster.session_in("source").assert_stored("t", 6);
+
+    db.run("create database copy template source");
+    cluster.session_in("copy").assert_stored("t", 6);
+}
+
+#[test]
+fn who_may_create_databases_need_not_be_a_superuser() {
+    let cluster = cluster_with_source();
+    let db = cluster.session();
+    db.run("create role alice login createdb; alter database source is_template true");
+    let alice = cluster.session_as("alice");
+    alice.run("create database copy template source");
+    cluster.session_in("copy").assert_stored("t", 6);
+    alice.run("do $$ begin perform 1; end $$; drop database copy");
+}
+
+#[test]
+fn a_store_with_a_broken_file_says_so_before_there_is_a_database() {
+    let cluster = cluster_with_source();
+    let db = cluster.session();
+    let source = cluster.session_in("source");
+    let files = files_of(&cluster, &source);
+    drop(source);
+    let leaf = files.live[0].parent().unwrap();
+    fs::set_permissions(leaf, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
+    assert_eq!(db.sqlstate("create database copy template source").code(), "42501");
+    assert_eq!(db.text("select from pg_database where datname = 'copy'"), "", "a database without its payloads");
+    fs::set_permissions(leaf, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    db.run("create database copy template source");
+    cluster.session_in("copy").assert_stored("t", 6);
+}
