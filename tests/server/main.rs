@@ -51,6 +51,7 @@ mod pure_values;
 mod purge;
 mod purge_hidden_values;
 mod purge_horizons;
+mod purge_temporary_tables;
 mod races;
 mod races_under_load;
 mod regress;
