@@ -88,7 +88,8 @@ fn a_database_that_is_being_scanned_can_be_a_template() {
 #[test]
 fn who_waits_for_a_table_in_mid_scan_gets_it_soon() {
     let (cluster, db, other) = in_mid_scan();
-    for statement in ["alter table t add column x int", "lock table t in access exclusive mode", "truncate t"] {
+    for statement in ["alter table t add column x int", "lock table t in access exclusive mode", "truncate t"]
+    {
         await_scan(&db);
         let began = Instant::now();
         other.run(&format!("begin; {statement}; rollback"));
@@ -119,7 +120,8 @@ fn who_waits_for_a_table_in_mid_scan_gets_it_soon() {
 fn reading_and_writing_go_on_while_a_worker_scans() {
     let (_cluster, db, other) = in_mid_scan();
     await_scan(&db);
-    let worker: Vec<i32> = db.column("select pid from rbytea_stat_progress_vacuum where datname = 'other'", &[]);
+    let worker: Vec<i32> =
+        db.column("select pid from rbytea_stat_progress_vacuum where datname = 'other'", &[]);
     other.fill("t", 5..=6);
     other.run("update t set b = payload(-3), r = payload(-3) where n = 3; create index on t (n)");
     other.assert_stored("t where n < 1000", 4);

@@ -2,14 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use crate::background::{Background, Point, Watching, bare_cluster_with, cluster, cluster_with, create_database};
+use crate::background::{
+    Background, Point, Watching, bare_cluster_with, cluster, cluster_with, create_database,
+};
 use crate::cluster::{PATIENCE, Shutdown, wait_until};
 use crate::twin_tables::{Twins, assert_live_is, triggers};
 
 /// Settings with which the mark of a table of `MANY` rows takes minutes.
 const SLOW: &[&str] = &["vacuum_cost_delay = '100ms'", "vacuum_cost_limit = 1"];
 const MANY: &str = "insert into t (n) select n from generate_series(1000, 200000) n";
-const MARKING: &str = "select exists (select from rbytea_stat_progress_vacuum where phase = 'marking' and tuples > 0)";
+const MARKING: &str =
+    "select exists (select from rbytea_stat_progress_vacuum where phase = 'marking' and tuples > 0)";
 
 #[test]
 fn a_worker_that_is_terminated_anywhere_loses_nothing() {
@@ -199,14 +202,17 @@ fn a_slot_that_becomes_free_is_used() {
     db.run("create table numbers as select n from generate_series(1, 1000) n; select pg_advisory_lock(7)");
     db.run("create function wait() returns int language plpgsql parallel safe cost 100000 as
             $$ begin perform pg_advisory_lock_shared(7); perform pg_advisory_unlock_shared(7); return 1; end $$");
-    gate.run("set parallel_setup_cost = 0; set parallel_tuple_cost = 0; set min_parallel_table_scan_size = 0;
-              set max_parallel_workers_per_gather = 1");
+    gate.run(
+        "set parallel_setup_cost = 0; set parallel_tuple_cost = 0; set min_parallel_table_scan_size = 0;
+              set max_parallel_workers_per_gather = 1",
+    );
     cluster.set_conf("rbytea.vacuum_naptime = '1s'");
     let running = "select exists (select from pg_stat_activity where backend_type = 'parallel worker')";
     let mut query = gate.start("select sum(wait()) from numbers where n < 10");
     // The vacuum's worker may have been in the slot when the query wanted it.
     wait_until(PATIENCE, || {
-        let waiting: bool = db.one("select count(*) > 0 from pg_locks where locktype = 'advisory' and not granted", &[]);
+        let waiting: bool =
+            db.one("select count(*) > 0 from pg_locks where locktype = 'advisory' and not granted", &[]);
         if waiting && !db.one::<bool>(running, &[]) {
             gate.cancel();
             wait_until(PATIENCE, || query.is_finished());

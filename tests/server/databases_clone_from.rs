@@ -31,13 +31,22 @@ fn files_of(cluster: &Cluster, db: &Session) -> StoreFiles {
 #[test]
 fn reads_name_the_template_and_the_function_that_helps() {
     let (cluster, source, copy) = cluster_with_copy();
-    for read in ["select r from t", "select r::bytea from t", "select md5sum(r) from t", "select substring(r from 2 for 3) from t"] {
+    for read in [
+        "select r from t",
+        "select r::bytea from t",
+        "select md5sum(r) from t",
+        "select substring(r from 2 for 3) from t",
+    ] {
         let error = copy.error(read);
         assert_eq!(error.code().code(), "58P01", "{read}");
         let hint = error.hint().unwrap_or_default();
         assert!(hint.contains("rbytea_clone_from('Source')"), "{read}: {hint}");
     }
-    assert_eq!(copy.sqlstate("create table u as select * from t").code(), "58P01", "a copied reference to nothing");
+    assert_eq!(
+        copy.sqlstate("create table u as select * from t").code(),
+        "58P01",
+        "a copied reference to nothing"
+    );
     assert_eq!(copy.one::<i64>("select sum(len(r))::bigint from t", &[]), 4000, "the headers are there");
 
     assert!(copy.one::<i64>("select rbytea_clone_from('Source')", &[]) >= 4);
@@ -70,9 +79,12 @@ fn a_vacuum_before_the_cloning_warns_and_loses_nothing() {
     let (cluster, source, copy) = cluster_with_copy();
     assert_eq!(copy.rvacuum(), 0);
     let warnings = copy.notices();
-    assert!(warnings.iter().any(|notice| notice.severity() == "WARNING"
-        && notice.message().starts_with("4 payloads that rows refer to")
-        && notice.hint().is_some_and(|hint| hint.contains("rbytea_clone_from('<template>')"))), "{warnings:?}");
+    assert!(
+        warnings.iter().any(|notice| notice.severity() == "WARNING"
+            && notice.message().starts_with("4 payloads that rows refer to")
+            && notice.hint().is_some_and(|hint| hint.contains("rbytea_clone_from('<template>')"))),
+        "{warnings:?}"
+    );
     copy.fill("t", 11..=12);
     copy.rvacuum();
     copy.run("select rvacuum_purge()");
@@ -120,7 +132,8 @@ fn what_cannot_be_a_template_is_refused() {
 fn a_cloning_that_failed_or_was_rolled_back_can_be_done_again() {
     let (cluster, source, copy) = cluster_with_copy();
     let leaf = files_of(&cluster, &source).live[3].parent().unwrap().to_owned();
-    let chmod = |mode| fs::set_permissions(&leaf, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    let chmod =
+        |mode| fs::set_permissions(&leaf, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
     chmod(0o000);
     assert_eq!(copy.sqlstate("select rbytea_clone_from('Source')").code(), "42501");
     chmod(0o700);

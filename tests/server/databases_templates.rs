@@ -37,7 +37,12 @@ fn files_of(cluster: &Cluster, db: &Session) -> StoreFiles {
 /// Inodes by file name.
 fn inodes(files: &StoreFiles) -> BTreeMap<String, u64> {
     let name = |file: &Path| file.file_name().unwrap().to_str().unwrap().to_owned();
-    files.live.iter().chain(&files.trash).map(|file| (name(file), fs::metadata(file).unwrap().ino())).collect()
+    files
+        .live
+        .iter()
+        .chain(&files.trash)
+        .map(|file| (name(file), fs::metadata(file).unwrap().ino()))
+        .collect()
 }
 
 #[test]
@@ -214,7 +219,11 @@ fn a_create_database_that_fails_leaves_nothing_that_harms() {
         assert_eq!(db.sqlstate(statement).code(), code, "{statement}");
         let _ = db.try_run("rollback");
     }
-    assert_eq!(db.sqlstate("create database copy template source").code(), "55006", "somebody is in the template");
+    assert_eq!(
+        db.sqlstate("create database copy template source").code(),
+        "55006",
+        "somebody is in the template"
+    );
     drop(blocker);
     assert_eq!(cluster.store_files(), before);
 
@@ -263,7 +272,11 @@ fn a_store_with_a_broken_file_says_so_before_there_is_a_database() {
     let leaf = files.live[0].parent().unwrap();
     fs::set_permissions(leaf, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
     assert_eq!(db.sqlstate("create database copy template source").code(), "42501");
-    assert_eq!(db.text("select from pg_database where datname = 'copy'"), "", "a database without its payloads");
+    assert_eq!(
+        db.text("select from pg_database where datname = 'copy'"),
+        "",
+        "a database without its payloads"
+    );
     fs::set_permissions(leaf, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     db.run("create database copy template source");
     cluster.session_in("copy").assert_stored("t", 6);
