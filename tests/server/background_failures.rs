@@ -19,8 +19,8 @@ fn two_databases() -> (Cluster, Session, Session) {
     let other = create_database(&cluster, "other");
     for db in [&db, &other] {
         db.fill("t", 1..=4);
-        wait_until(PATIENCE, || db.text("select live_files from rbytea_stat") == "4");
     }
+    cluster.await_visit("postgres");
     (cluster, db, other)
 }
 
@@ -54,7 +54,10 @@ fn a_directory_that_cannot_be_read_fails_the_visit_and_moves_nothing() {
     wait_until(PATIENCE, || files_of(&cluster, &db).live.len() == 2);
     chmod(&leaf, 0o700);
     let files = files_of(&cluster, &other);
-    assert!(files.live.len() == 4 || files.live.len() == 2, "a visit that failed has moved part of the garbage");
+    assert!(
+        files.live.len() == 4 || files.live.len() == 2,
+        "a visit that failed has moved part of the garbage"
+    );
     let first: String = error.lines().next().unwrap().split(';').next().unwrap().to_owned();
     assert!(cluster.log().contains(&first), "the log does not say {first}");
 
@@ -101,7 +104,9 @@ fn a_store_that_is_not_there_fails_the_visit() {
     fs::rename(cluster.store(), &elsewhere).unwrap();
     cluster.set_conf(&format!("rbytea.filesystem_storage_path = '{}'", elsewhere.display()));
     cluster.reload();
-    wait_until(PATIENCE, || StoreFiles::walk(&elsewhere).values().map(|files| files.live.len()).sum::<usize>() == 6);
+    wait_until(PATIENCE, || {
+        StoreFiles::walk(&elsewhere).values().map(|files| files.live.len()).sum::<usize>() == 6
+    });
     cluster.session().assert_stored("t", 2);
     cluster.session_in("other").assert_stored("t", 4);
     drop(other);

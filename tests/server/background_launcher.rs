@@ -1,6 +1,8 @@
 //! The launcher: it is there, does its rounds by itself, follows the settings, and comes back whatever ended it.
 
-use crate::background::{Background, Point, Watching, bare_cluster_with, cluster, cluster_with, create_database};
+use crate::background::{
+    Background, Point, Watching, bare_cluster_with, cluster, cluster_with, create_database,
+};
 use crate::cluster::{Cluster, PATIENCE, Shutdown, wait_until};
 use crate::twin_tables::{Twins, assert_live_is};
 

@@ -24,7 +24,8 @@ fn a_standby_vacuums_after_its_promotion_and_adoption_and_not_before() {
     wait_until(PATIENCE, || db.launcher().is_some());
     db.fill("t", 5..=6);
     db.run_and_tell("delete from t where n <= 2");
-    let said = "The payload store belongs to another cluster, or to this one before a promotion or a restore.";
+    let said =
+        "The payload store belongs to another cluster, or to this one before a promotion or a restore.";
     standby.await_log(said);
     for _ in 0..2 {
         standby.await_visit("postgres");

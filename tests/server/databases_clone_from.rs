@@ -31,13 +31,22 @@ fn files_of(cluster: &Cluster, db: &Session) -> StoreFiles {
 #[test]
 fn reads_name_the_template_and_the_function_that_helps() {
     let (cluster, source, copy) = cluster_with_copy();
-    for read in ["select r from t", "select r::bytea from t", "select md5sum(r) from t", "select substring(r from 2 for 3) from t"] {
+    for read in [
+        "select r from t",
+        "select r::bytea from t",
+        "select md5sum(r) from t",
+        "select substring(r from 2 for 3) from t",
+    ] {
         let error = copy.error(read);
         assert_eq!(error.code().code(), "58P01", "{read}");
         let hint = error.hint().unwrap_or_default();
         assert!(hint.contains("rbytea_clone_from('Source')"), "{read}: {hint}");
     }
-    assert_eq!(copy.sqlstate("create table u as select * from t").code(), "58P01", "a copied reference to nothing");
+    assert_eq!(
+        copy.sqlstate("create table u as select * from t").code(),
+        "58P01",
+        "a copied reference to nothing"
+    );
     assert_eq!(copy.one::<i64>("select sum(len(r))::bigint from t", &[]), 4000, "the headers are there");
 
     assert!(copy.one::<i64>("select rbytea_clone_from('Source')", &[]) >= 4);
@@ -49,7 +58,7 @@ fn reads_name_the_template_and_the_function_that_helps() {
     copy.one::<i64>("select rvacuum_purge()", &[]);
     copy.assert_stored("u", 4);
     source.assert_stored("t", 4);
-    assert_eq!(copy.one::<i64>("select rbytea_clone_from('Source')", &[]) > 1, false, "only what is missing");
+    assert!(copy.one::<i64>("select rbytea_clone_from('Source')", &[]) <= 1, "only what is missing");
     copy.assert_stored("u", 4);
 }
 
@@ -70,9 +79,12 @@ fn a_vacuum_before_the_cloning_warns_and_loses_nothing() {
     let (cluster, source, copy) = cluster_with_copy();
     assert_eq!(copy.rvacuum(), 0);
     let warnings = copy.notices();
-    assert!(warnings.iter().any(|notice| notice.severity() == "WARNING"
-        && notice.message().starts_with("4 payloads that rows refer to")
-        && notice.hint().is_some_and(|hint| hint.contains("rbytea_clone_from('<template>')"))), "{warnings:?}");
+    assert!(
+        warnings.iter().any(|notice| notice.severity() == "WARNING"
+            && notice.message().starts_with("4 payloads that rows refer to")
+            && notice.hint().is_some_and(|hint| hint.contains("rbytea_clone_from('<template>')"))),
+        "{warnings:?}"
+    );
     copy.fill("t", 11..=12);
     copy.rvacuum();
     copy.run("select rvacuum_purge()");
@@ -85,14 +97,16 @@ fn a_vacuum_before_the_cloning_warns_and_loses_nothing() {
 }
 
 #[test]
-fn a_vacuum_of_the_template_before_the_cloning_is_what_to_avoid() {
-    let (_cluster, source, copy) = cluster_with_copy();
+fn what_the_template_s_vacuum_has_put_into_trash_can_still_be_cloned() {
+    let (cluster, source, copy) = cluster_with_copy();
     source.run("delete from t where n = 1");
     // TRASH is a place to clone from too.
     source.rvacuum();
     copy.run("select rbytea_clone_from('Source')");
     copy.assert_stored("t", 4);
-    source.run("select rvacuum_purge(); select rvacuum_purge()");
+    source.run("select rvacuum_purge()");
+    source.run("select rvacuum_purge()");
+    assert!(files_of(&cluster, &source).trash.is_empty());
     copy.assert_stored("t", 4);
     copy.rvacuum();
     copy.assert_stored("t", 4);
@@ -120,7 +134,8 @@ fn what_cannot_be_a_template_is_refused() {
 fn a_cloning_that_failed_or_was_rolled_back_can_be_done_again() {
     let (cluster, source, copy) = cluster_with_copy();
     let leaf = files_of(&cluster, &source).live[3].parent().unwrap().to_owned();
-    let chmod = |mode| fs::set_permissions(&leaf, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    let chmod =
+        |mode| fs::set_permissions(&leaf, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
     chmod(0o000);
     assert_eq!(copy.sqlstate("select rbytea_clone_from('Source')").code(), "42501");
     chmod(0o700);

@@ -1,8 +1,8 @@
 //! DROP DATABASE leaves the payload files where they are; later sweeps of other databases collect them.
 
 use std::fs;
-use std::os::unix::fs::chown;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -55,7 +55,10 @@ fn the_directory_of_a_dropped_database_goes_to_trash_and_later_away() {
     cluster.reload();
     db.rvacuum();
     assert!(dropped(&cluster).is_empty(), "{:?}", dropped(&cluster));
-    assert_eq!(db.text("select purged, purged_bytes from rbytea_vacuum_history order by id desc limit 1"), "3|3000");
+    assert_eq!(
+        db.text("select purged, purged_bytes from rbytea_vacuum_history order by id desc limit 1"),
+        "3|3000"
+    );
     db.assert_stored("t", 1);
 }
 
@@ -74,7 +77,12 @@ fn a_retention_of_minus_one_keeps_it_for_ever_and_an_impatient_superuser_may_pur
 
 #[test]
 fn the_background_vacuum_of_another_database_collects_it() {
-    let conf = ["rbytea.databases_for_vacuuming = 'postgres'", "rbytea.vacuum_naptime = '1s'", "rbytea.trash_retention = 0", "rbytea.vacuum_full_interval = '1s'"];
+    let conf = [
+        "rbytea.databases_for_vacuuming = 'postgres'",
+        "rbytea.vacuum_naptime = '1s'",
+        "rbytea.trash_retention = 0",
+        "rbytea.vacuum_full_interval = '1s'",
+    ];
     let (cluster, db, dir) = two_databases(&conf);
     db.run("drop database other");
     wait_until(PATIENCE, || !dir.exists() && dropped(&cluster).is_empty());

@@ -5,7 +5,8 @@ use crate::cluster::{Cluster, PATIENCE, wait_until};
 use crate::session::Session;
 use crate::twin_tables::{Twins, assert_live_is, cluster_with_table};
 
-const FAILED: &str = "select origin, error from rbytea_vacuum_history where error is not null order by id desc limit 1";
+const FAILED: &str =
+    "select origin, error from rbytea_vacuum_history where error is not null order by id desc limit 1";
 
 /// A table with four rows and four deleted ones.
 fn with_garbage() -> (Cluster, Session) {
@@ -31,7 +32,10 @@ fn a_call_that_fails_is_recorded_although_its_transaction_is_rolled_back() {
 
     assert_eq!(db.sqlstate("select rvacuum()").code(), "0A000");
     let row = failure(&db, 1);
-    assert!(row.starts_with("rvacuum|the vacuum cannot read table public.odd: its access method is not heap"), "{row}");
+    assert!(
+        row.starts_with("rvacuum|the vacuum cannot read table public.odd: its access method is not heap"),
+        "{row}"
+    );
     assert!(row.contains("no payload file can be called garbage"), "with the DETAIL: {row}");
     assert_eq!(db.sqlstate("select rvacuum_purge()").code(), "0A000");
     let row = failure(&db, 2);
@@ -45,7 +49,9 @@ fn a_call_that_fails_is_recorded_although_its_transaction_is_rolled_back() {
     assert_eq!(db.sqlstate("select rvacuum()").code(), "0A000");
     db.run("rollback to s; create table kept (n int); commit");
     failure(&db, 3);
-    db.run("do $$ begin perform rvacuum(); exception when feature_not_supported then null; end $$; table kept");
+    db.run(
+        "do $$ begin perform rvacuum(); exception when feature_not_supported then null; end $$; table kept",
+    );
     failure(&db, 4);
 
     db.run("drop table odd");
@@ -67,7 +73,10 @@ fn a_call_that_is_cancelled_or_times_out_is_recorded() {
 
     assert_eq!(db.sqlstate("set statement_timeout = '200ms'; select rvacuum()").code(), "57014");
     assert_eq!(failure(&db, 2), "rvacuum|canceling statement due to statement timeout");
-    assert_eq!(db.sqlstate("set statement_timeout = 0; set lock_timeout = '200ms'; select rvacuum()").code(), "55P03");
+    assert_eq!(
+        db.sqlstate("set statement_timeout = 0; set lock_timeout = '200ms'; select rvacuum()").code(),
+        "55P03"
+    );
     assert_eq!(failure(&db, 3), "rvacuum|canceling statement due to lock timeout");
     other.run("rollback");
     assert_eq!(db.rvacuum(), 4);
@@ -96,12 +105,17 @@ fn a_call_of_somebody_who_may_not_is_not_recorded() {
     assert_eq!(db.sqlstate("select rvacuum()").code(), "42501");
     db.run("reset role");
     assert_eq!(db.rvacuum(), 4);
-    assert_eq!(db.text("select trashed, error is null from rbytea_vacuum_history"), "4|t", "nothing was begun");
+    assert_eq!(
+        db.text("select trashed, error is null from rbytea_vacuum_history"),
+        "4|t",
+        "nothing was begun"
+    );
 }
 
 #[test]
 fn without_a_worker_slot_a_failure_is_an_error_all_the_same() {
-    let cluster = crate::twin_tables::cluster_with(&["max_worker_processes = 0", "shared_preload_libraries = ''"]);
+    let cluster =
+        crate::twin_tables::cluster_with(&["max_worker_processes = 0", "shared_preload_libraries = ''"]);
     let db = cluster.session();
     db.run("create table t (n int primary key, b bytea, r rbytea)");
     db.fill("t", 1..=2);
@@ -122,7 +136,8 @@ fn the_name_of_a_table_in_any_script_is_recorded() {
 
 #[test]
 fn the_history_keeps_a_bounded_number_of_rows_and_the_last_whole_sweep() {
-    let cluster = cluster_with(&["rbytea.databases_for_vacuuming = ''", "rbytea.vacuum_full_interval = '1000d'"]);
+    let cluster =
+        cluster_with(&["rbytea.databases_for_vacuuming = ''", "rbytea.vacuum_full_interval = '1000d'"]);
     let db = cluster.session();
     db.fill("t", 1..=4);
     db.run("delete from t where n = 1");
@@ -147,8 +162,14 @@ fn the_history_keeps_a_bounded_number_of_rows_and_the_last_whole_sweep() {
     assert!(rows() >= 1000, "recent runs are kept");
     let kept: bool = db.one("select exists (select from rbytea_vacuum_history where id = $1)", &[&whole]);
     assert!(kept, "the next visit would sweep everything, because nobody knows of the last whole sweep");
-    assert!(db.one::<bool>("select last_whole_sweep is not null and live_files is not null from rbytea_stat", &[]));
-    let first: i64 = db.one("select count(*) from rbytea_vacuum_history where lower = '0' and error is null", &[]);
+    assert!(
+        db.one::<bool>(
+            "select last_whole_sweep is not null and live_files is not null from rbytea_stat",
+            &[]
+        )
+    );
+    let first: i64 =
+        db.one("select count(*) from rbytea_vacuum_history where lower = '0' and error is null", &[]);
     assert_eq!(first, 1, "the round made no whole sweep");
 
     assert_eq!(db.rvacuum(), 0);
@@ -164,10 +185,17 @@ fn the_history_is_not_dumped_and_the_extension_s_users_cannot_write_it() {
     let (cluster, db) = with_garbage();
     db.rvacuum();
     let dump = String::from_utf8(cluster.pg_dump(&[])).unwrap();
-    assert!(!dump.contains("COPY public.rbytea_vacuum_history"), "a restored database has a store of its own");
+    assert!(
+        !dump.contains("COPY public.rbytea_vacuum_history"),
+        "a restored database has a store of its own"
+    );
     db.run("create role alice login; grant pg_monitor to alice");
     let alice = cluster.session_as("alice");
-    for statement in ["delete from rbytea_vacuum_history", "update rbytea_vacuum_history set trashed = 0", "truncate rbytea_vacuum_history"] {
+    for statement in [
+        "delete from rbytea_vacuum_history",
+        "update rbytea_vacuum_history set trashed = 0",
+        "truncate rbytea_vacuum_history",
+    ] {
         assert_eq!(alice.sqlstate(statement).code(), "42501", "{statement}");
     }
 }

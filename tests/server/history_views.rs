@@ -57,7 +57,8 @@ fn rbytea_stat_keeps_the_last_error_and_when_it_was() {
     assert_eq!(db.rvacuum(), 0);
     db.run("create access method other type table handler heap_tableam_handler; create table odd (n int, r rbytea) using other");
     db.error("select rvacuum()");
-    let failed = "select last_error like 'the vacuum cannot read table public.odd%' and last_failure > last_success
+    let failed =
+        "select last_error like 'the vacuum cannot read table public.odd%' and last_failure > last_success
                      and last_run = last_failure and live_files = 2 from rbytea_stat";
     wait_until(PATIENCE, || db.one::<Option<bool>>(failed, &[]) == Some(true));
     db.run("drop table odd");
@@ -82,7 +83,10 @@ fn rbytea_stat_names_who_holds_garbage_back() {
     assert_eq!(db.text("select held, young from rbytea_stat"), "1|2");
     let holders: Vec<String> = db.column("select unnest(held_by) from rbytea_stat", &[]);
     assert!(holders[0].starts_with(&format!("process {} ", reader.pid())), "the oldest first: {holders:?}");
-    assert!(holders.iter().any(|holder| holder.starts_with(&format!("process {} ", writer.pid()))), "{holders:?}");
+    assert!(
+        holders.iter().any(|holder| holder.starts_with(&format!("process {} ", writer.pid()))),
+        "{holders:?}"
+    );
     assert!(holders.iter().any(|holder| holder == "prepared transaction 'it''s'"), "{holders:?}");
     assert_eq!(holders.len(), 3, "a slot without an xmin holds nothing: {holders:?}");
     reader.run("commit");
@@ -96,15 +100,15 @@ fn rbytea_stat_names_who_holds_garbage_back() {
 fn progress_shows_each_phase_of_a_run_by_hand_and_nothing_afterwards() {
     let cluster = cluster_with_table();
     let (db, vacuum) = (cluster.session(), cluster.session());
-    let progress = "select pid, datname, phase, relations_total, relations_done, relid::regclass, files, moved, purged
+    let progress =
+        "select pid, datname, phase, relations_total, relations_done, relid::regclass, files, moved, purged
                       from rbytea_stat_progress_vacuum";
     db.run("create table u (n int, b bytea, r rbytea)");
     db.fill("t", 1..=6);
     db.run("delete from t where n <= 2");
-    vacuum.run("set rbytea.stop_points = on; set rbytea.trash_retention to default");
+    vacuum.run("set rbytea.stop_points = on");
     let pid = vacuum.pid();
     let relations: i64 = {
-        db.run("begin; select rvacuum(); rollback");
         db.rvacuum();
         db.one("select relations from rbytea_vacuum_history order by id desc limit 1", &[])
     };
@@ -118,7 +122,10 @@ fn progress_shows_each_phase_of_a_run_by_hand_and_nothing_afterwards() {
         db.stop_at(point);
         let run = vacuum.start("begin; select rvacuum(); rollback");
         db.await_stopped(point);
-        let row = &db.rows("select pid, datname, phase, relations_total, relations_done from rbytea_stat_progress_vacuum", &[])[0];
+        let row = &db.rows(
+            "select pid, datname, phase, relations_total, relations_done from rbytea_stat_progress_vacuum",
+            &[],
+        )[0];
         assert_eq!((row.get::<_, i32>(0), row.get::<_, &str>(1)), (pid, "postgres"));
         assert_eq!(row.get::<_, &str>(2), phase, "{point:?}");
         if phase != "locking relations" {
@@ -157,7 +164,9 @@ fn progress_shows_the_runs_of_other_databases_and_of_workers() {
     // Other commands' progress is not the vacuum's, and the other way round.
     assert_eq!(db.text("select count(*) from pg_stat_progress_vacuum"), "0");
     gate.go_on(Point::BeforeMoves);
-    wait_until(PATIENCE, || other.text("select from rbytea_stat_progress_vacuum").is_empty() && db.worker().is_none());
+    wait_until(PATIENCE, || {
+        other.text("select from rbytea_stat_progress_vacuum").is_empty() && db.worker().is_none()
+    });
 }
 
 #[test]
@@ -190,7 +199,9 @@ fn a_mark_sleeps_as_the_cost_settings_say() {
     let cluster = cluster_with(&["vacuum_cost_delay = '50ms'", "vacuum_cost_limit = 1"]);
     let db = cluster.session();
     db.fill("t", 1..=2);
-    db.run_and_tell("insert into t (n) select n from generate_series(1000, 100000) n; delete from t where n = 1");
+    db.run_and_tell(
+        "insert into t (n) select n from generate_series(1000, 100000) n; delete from t where n = 1",
+    );
     let sleeps = "select exists (select from pg_stat_activity where backend_type = 'rbytea vacuum worker'
                                     and wait_event = 'VacuumDelay')";
     wait_until(PATIENCE, || db.one(sleeps, &[]));

@@ -12,7 +12,8 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A store that was swept as a whole by a run that took a second, and nothing has happened since.
 fn rested() -> (Memory, Now) {
-    let whole = Whole { started: 0, finished: SECOND, horizon: 100, held: 0, activity: 7, oldest_trash: None };
+    let whole =
+        Whole { started: 0, finished: SECOND, horizon: 100, held: 0, activity: 7, oldest_trash: None };
     let memory = Memory {
         frontier: 100,
         transaction: 100,
