@@ -10,7 +10,7 @@ use crate::{error, vacuum};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode, check_for_interrupts, pg_extern, pg_guard, pg_sys};
 use std::cell::Cell;
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_int, c_void};
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
@@ -23,75 +23,30 @@ thread_local! {
 }
 
 /// Who was hooked in before us.
-static PREVIOUS_UTILITY: OnceLock<pg_sys::ProcessUtility_hook_type> = OnceLock::new();
-static PREVIOUS_ACCESS: OnceLock<pg_sys::object_access_hook_type> = OnceLock::new();
+static PREVIOUS: OnceLock<pg_sys::object_access_hook_type> = OnceLock::new();
 
 /// Hooks into CREATE DATABASE; only while the server loads `shared_preload_libraries`, because a database that is created
 /// by a backend without the library goes without.
 pub fn init() {
-    // SAFETY: called from _PG_init; hooks are plain variables, and ours live as long as the library.
+    // SAFETY: called from _PG_init; the hook is a plain variable, and ours lives as long as the library.
     unsafe {
-        if !pg_sys::process_shared_preload_libraries_in_progress {
-            return;
-        }
-        PREVIOUS_UTILITY.get_or_init(|| pg_sys::ProcessUtility_hook);
-        PREVIOUS_ACCESS.get_or_init(|| pg_sys::object_access_hook);
-        pg_sys::ProcessUtility_hook = Some(process_utility);
+        PREVIOUS.get_or_init(|| pg_sys::object_access_hook);
         pg_sys::object_access_hook = Some(object_access);
     }
 }
 
-/// Remembers the template while a CREATE DATABASE runs.
-#[allow(clippy::too_many_arguments, reason = "the server's hook has as many")]
-#[pg_guard]
-unsafe extern "C-unwind" fn process_utility(
-    statement: *mut pg_sys::PlannedStmt,
-    query: *const c_char,
-    read_only_tree: bool,
-    context: pg_sys::ProcessUtilityContext::Type,
-    params: pg_sys::ParamListInfo,
-    environment: *mut pg_sys::QueryEnvironment,
-    destination: *mut pg_sys::DestReceiver,
-    completion: *mut pg_sys::QueryCompletion,
-) {
-    // SAFETY: the server passes a statement with a parse tree; all arguments are passed on as they came.
-    unsafe {
-        let _remembered = template_of((*statement).utilityStmt).map(Remembered::new);
-        let next = PREVIOUS_UTILITY.get().copied().flatten();
-        pg_sys::ffi::pg_guard_ffi_boundary(|| match next {
-            Some(next) => {
-                next(statement, query, read_only_tree, context, params, environment, destination, completion);
-            }
-            None => standard_ProcessUtility(
-                statement,
-                query,
-                read_only_tree,
-                context,
-                params,
-                environment,
-                destination,
-                completion,
-            ),
-        });
-    }
-}
-
-unsafe extern "C-unwind" {
-    /// tcop/utility.h, without pgrx's wrapper: it is called inside of one boundary.
-    fn standard_ProcessUtility(
-        statement: *mut pg_sys::PlannedStmt,
-        query: *const c_char,
-        read_only_tree: bool,
-        context: pg_sys::ProcessUtilityContext::Type,
-        params: pg_sys::ParamListInfo,
-        environment: *mut pg_sys::QueryEnvironment,
-        destination: *mut pg_sys::DestReceiver,
-        completion: *mut pg_sys::QueryCompletion,
-    );
+/// Remembers the template of a CREATE DATABASE that is about to run, as long as the result lives; None for any other
+/// statement.
+///
+/// # Safety
+/// `statement` must be a parse tree.
+pub unsafe fn remember(statement: *mut pg_sys::Node) -> Option<Remembered> {
+    // SAFETY: as promised by the caller.
+    unsafe { template_of(statement) }.map(Remembered::new)
 }
 
 /// Forgets the template when the statement ends, however it ends.
-struct Remembered(());
+pub struct Remembered(());
 
 impl Remembered {
     fn new(template: CString) -> Self {
@@ -136,7 +91,7 @@ unsafe extern "C-unwind" fn object_access(
     sub: c_int,
     argument: *mut c_void,
 ) {
-    if let Some(next) = PREVIOUS_ACCESS.get().copied().flatten() {
+    if let Some(next) = PREVIOUS.get().copied().flatten() {
         // SAFETY: the hook of before, with the arguments as they came.
         unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| next(access, class, object, sub, argument)) }
     }

@@ -15,6 +15,7 @@ mod datum;
 mod error;
 mod externalize;
 mod functions;
+mod held_cursors;
 mod horizon;
 mod inline_rows;
 mod io;
@@ -28,6 +29,7 @@ mod rows;
 mod settings;
 mod stop;
 mod subtransaction;
+mod utility_hook;
 mod xact;
 
 ::pgrx::pg_module_magic!(name, version);
@@ -44,5 +46,5 @@ pub extern "C-unwind" fn _PG_init() {
     settings::init();
     xact::init();
     vacuum::init();
-    clone_database::init();
+    utility_hook::init();
 }

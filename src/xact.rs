@@ -1,7 +1,7 @@
 //! The transaction's side of the store: opens it once per transaction and makes I1 true. Relies on the state machine
 //! in store::pending; promises that only PRE_COMMIT and PRE_PREPARE can raise.
 
-use crate::{error, settings};
+use crate::{error, held_cursors, settings};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{check_for_interrupts, pg_guard, pg_sys};
 use std::cell::Cell;
@@ -184,6 +184,7 @@ extern "C-unwind" fn xact_callback(event: pg_sys::XactEvent::Type, _arg: *mut c_
     use pg_sys::XactEvent::{XACT_EVENT_PRE_COMMIT, XACT_EVENT_PRE_PREPARE};
     match event {
         XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE => {
+            held_cursors::before_commit();
             if let Err(report) = sync() {
                 error::raise(report);
             }

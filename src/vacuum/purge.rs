@@ -7,10 +7,10 @@ use super::schedule::Stamp;
 use crate::catalog::Extension;
 use crate::mark::{self, SortedReferences};
 use crate::pace::Pace;
-use crate::progress;
 use crate::stop::{self, Point};
 use crate::store::{FileStore, Moves, PayloadId};
 use crate::xact::{self, Access};
+use crate::{held_cursors, progress};
 use pgrx::check_for_interrupts;
 use pgrx::pg_sys::panic::ErrorReport;
 use std::time::Duration;
@@ -29,14 +29,14 @@ pub struct Purge {
 }
 
 /// Files with this date, or an older one, may go if no row refers to them; None if none may. The mark does not see what
-/// other sessions have in their temporary tables, so while there are such tables, nothing may go.
+/// other sessions have in their temporary tables and cursors, so while there are such, nothing may go.
 pub fn bound(
     extension: &Extension,
     horizon: u64,
     retention: Option<Duration>,
 ) -> Result<Option<Stamp>, ErrorReport> {
     let Some(retention) = retention else { return Ok(None) };
-    if mark::is_hidden_from(extension.type_oid()?) {
+    if held_cursors::are_there() || mark::is_hidden_from(extension.type_oid()?) {
         return Ok(None);
     }
     let kept = Stamp::try_from(retention.as_micros()).unwrap_or(Stamp::MAX);

@@ -6,17 +6,17 @@
 //! RBYTEA_MODEL_SECONDS bounds the time (20 by default), RBYTEA_MODEL_SEED repeats a run as far as concurrency
 //! allows. A failure shows what each session did last.
 
-mod actor;
+pub mod actor;
 mod chaos;
 mod check;
 mod copies;
 mod ddl;
-mod pairs;
+pub mod pairs;
 mod programs;
 mod trouble;
 mod upkeep;
-mod verdict;
-mod world;
+pub mod verdict;
+pub mod world;
 mod writes;
 
 use std::env;
@@ -28,7 +28,7 @@ use std::time::Duration;
 use crate::cluster::Cluster;
 use actor::Actor;
 use chaos::Chaos;
-use world::World;
+use world::{Hiding, World};
 
 /// Sessions at work at the same time.
 const ACTORS: usize = 4;
@@ -42,7 +42,8 @@ fn every_row_keeps_its_bytes_and_every_file_its_row() {
 
     let mut cluster = Cluster::with_extension();
     cluster.session().run(&pairs::setup());
-    let world = World::new(&cluster, seed, Duration::from_secs(seconds), ACTORS);
+    let hiding = if seed.is_multiple_of(2) { Hiding::Nowhere } else { Hiding::Everywhere };
+    let world = World::new(&cluster, seed, Duration::from_secs(seconds), ACTORS, hiding);
     let mut failures: Vec<String> = thread::scope(|scope| {
         let actors: Vec<_> = (0..ACTORS)
             .map(|number| {
@@ -69,13 +70,13 @@ fn every_row_keeps_its_bytes_and_every_file_its_row() {
     );
 }
 
-fn number(variable: &str) -> Option<u64> {
+pub fn number(variable: &str) -> Option<u64> {
     let value = env::var(variable).ok()?;
     Some(value.parse().unwrap_or_else(|_| panic!("{variable}={value} is no number")))
 }
 
 /// What a panic said.
-fn text(panic: &(dyn std::any::Any + Send)) -> String {
+pub fn text(panic: &(dyn std::any::Any + Send)) -> String {
     let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
     said.unwrap_or("a session panicked").to_owned()
 }

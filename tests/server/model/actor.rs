@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use super::pairs::session_setup;
+use super::pairs::{PREPARED, TEMPORARY, for_both};
 use super::trouble::{Done, Trouble};
-use super::world::World;
+use super::world::{Hiding, World};
 use super::{check, copies, ddl, programs, upkeep, writes};
 use crate::cluster::PATIENCE;
 use crate::session::Session;
@@ -88,8 +88,12 @@ impl<'w> Actor<'w> {
             upkeep::OPERATIONS,
             check::OPERATIONS,
         ];
-        let hidden: &[&[Operation]] = &[copies::HIDDEN, programs::HIDDEN];
-        let lists = if self.world.strict { strict.to_vec() } else { [strict, hidden].concat() };
+        let hidden: &[&[Operation]] = match self.world.hiding {
+            Hiding::Nowhere => &[check::HELD],
+            Hiding::InProcedures => &[programs::HIDDEN, upkeep::PURGE],
+            Hiding::Everywhere => &[check::HELD, copies::HIDDEN, programs::HIDDEN],
+        };
+        let lists = [strict, hidden].concat();
         let operations: Vec<&Operation> = lists.into_iter().flatten().collect();
         while !self.world.is_over() {
             let mut outcome = if self.session.is_none() { self.connect() } else { self.step(&operations) };
@@ -191,7 +195,8 @@ impl<'w> Actor<'w> {
     }
 
     fn prepare_session(&mut self) -> Done {
-        self.run(&format!("{SETTINGS}{}", session_setup()))?;
+        let temporary = if self.has_temporary() { TEMPORARY } else { "" };
+        self.run(&format!("{SETTINGS}{}{}", for_both(temporary), for_both(PREPARED)))?;
         let rows = self.rows("select pg_backend_pid()", &[])?;
         self.desk().pid.store(rows[0].get(0), SeqCst);
         Ok(())
@@ -203,6 +208,11 @@ impl<'w> Actor<'w> {
         self.desk().pid.store(0, SeqCst);
         (self.session, self.transaction) = (None, None);
         self.cursors.clear();
+    }
+
+    /// Whether every session has temporary tables of its own.
+    pub fn has_temporary(&self) -> bool {
+        self.world.hiding != Hiding::InProcedures
     }
 
     fn desk(&self) -> &'w super::world::Desk {

@@ -12,6 +12,10 @@ pub const OPERATIONS: &[Operation] = &[
     // feature_not_supported: ALTER TABLE came between preparing the statement and executing it.
     Operation { name: "check client", weight: 6, place: Place::Anywhere, tolerates: &["0A000"], run: client },
     Operation { name: "check view", weight: 3, place: Place::Anywhere, tolerates: &[], run: view },
+];
+
+/// References in cursors WITH HOLD.
+pub const HELD: &[Operation] = &[
     Operation { name: "declare", weight: 2, place: Place::Inside, tolerates: &[], run: declare },
     // invalid_cursor_name: its transaction was rolled back.
     Operation { name: "fetch", weight: 6, place: Place::Outside, tolerates: &["34000"], run: fetch },
@@ -48,7 +52,7 @@ pub fn comparisons(pair: &Pair) -> &'static [&'static str] {
 
 /// Any pair that this session can see.
 fn any(actor: &mut Actor<'_>) -> Done<Pair> {
-    if actor.chance(0.1) { Ok(Pair::temporary()) } else { actor.source() }
+    if actor.has_temporary() && actor.chance(0.1) { Ok(Pair::temporary()) } else { actor.source() }
 }
 
 fn rows(actor: &mut Actor<'_>) -> Done {

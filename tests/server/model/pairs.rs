@@ -122,15 +122,13 @@ impl Pair {
 
 /// Makes all tables of a run.
 pub fn setup() -> String {
-    let sides =
-        [Side::Real, Side::Twin].map(|side| SETUP.replace("{S}", side.suffix()).replace("{T}", side.bytes()));
-    [GEN, &sides.concat(), VIEW].concat()
+    [GEN, &for_both(SETUP), VIEW].concat()
 }
 
-/// What every session makes for itself.
-pub fn session_setup() -> String {
+/// The same statements for tables with payloads and for their twins.
+pub fn for_both(statements: &str) -> String {
     [Side::Real, Side::Twin]
-        .map(|side| SESSION_SETUP.replace("{S}", side.suffix()).replace("{T}", side.bytes()))
+        .map(|side| statements.replace("{S}", side.suffix()).replace("{T}", side.bytes()))
         .concat()
 }
 
@@ -171,8 +169,10 @@ const VIEW: &str = "
     create materialized view mv as select id, x.n, x.payload, t.payload as twin from a x join a_twin t using (id);
     create unique index on mv (id);";
 
-/// The constants of the prepared statement outlive every transaction.
-const SESSION_SETUP: &str = "
-    create temp table tmp{S} (id int primary key, n int not null, payload {T});
+/// What a session makes for itself.
+pub const TEMPORARY: &str = "create temp table tmp{S} (id int primary key, n int not null, payload {T});";
+
+/// Every session prepares it: its constants outlive every transaction.
+pub const PREPARED: &str = "
     prepare constant{S}(int, int) as insert into a{S} (id, n, payload)
         values ($1, $2, '\\x00ff636f6e7374616e742c2070726570617265642062792061207369676e6174757265'::{T});";

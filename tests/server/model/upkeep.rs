@@ -47,6 +47,9 @@ pub const OPERATIONS: &[Operation] = &[
     outside("reconnect", 1, reconnect),
 ];
 
+/// What deletes payloads for ever. Those that a cursor WITH HOLD of an idle session has read go, too.
+pub const PURGE: &[Operation] = &[outside("rvacuum_purge", 6, rvacuum_purge)];
+
 fn begin(actor: &mut Actor<'_>) -> Done {
     let isolation = match actor.below(10) {
         0..6 => "read committed",
@@ -110,6 +113,10 @@ fn rvacuum(actor: &mut Actor<'_>) -> Done {
         "select rvacuum()"
     };
     actor.rows(sql, &[]).map(drop)
+}
+
+fn rvacuum_purge(actor: &mut Actor<'_>) -> Done {
+    actor.rows("select rvacuum_purge()", &[]).map(drop)
 }
 
 fn vacuum(actor: &mut Actor<'_>) -> Done {

@@ -12,12 +12,23 @@ use crate::cluster::{Cluster, POSTGRES};
 /// Statements of each session that a failure shows.
 const REMEMBERED: usize = 60;
 
+/// Where the sessions of a run may have references that no vacuum can see.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Hiding {
+    /// Nowhere: no payload may ever leave LIVE while a row refers to it.
+    Nowhere,
+    /// In variables of procedures. Payloads may come back from TRASH, but none may be purged too early.
+    InProcedures,
+    /// In temporary tables and cursors, too: the former keep the purge away.
+    Everywhere,
+}
+
 /// One run.
 pub struct World {
     /// What everything random comes from.
     pub seed: u64,
-    /// Nobody holds references in memory between statements: no payload may ever leave LIVE while a row refers to it.
-    pub strict: bool,
+    /// Where references may be.
+    pub hiding: Hiding,
     /// How a session reaches the server.
     pub config: tokio_postgres::Config,
     /// The sessions, as seen from outside.
@@ -43,11 +54,11 @@ pub struct Desk {
 
 impl World {
     /// A run that begins now.
-    pub fn new(cluster: &Cluster, seed: u64, time: Duration, actors: usize) -> Self {
+    pub fn new(cluster: &Cluster, seed: u64, time: Duration, actors: usize, hiding: Hiding) -> Self {
         let begun = Instant::now();
         Self {
             seed,
-            strict: seed.is_multiple_of(2),
+            hiding,
             config: cluster.config(POSTGRES, POSTGRES),
             desks: (0..actors).map(|_| Desk::default()).collect(),
             begun,
@@ -109,7 +120,11 @@ impl World {
 
     /// How often each operation was done, and refused for a lock or the like.
     pub fn summary(&self) -> String {
-        let kind = if self.strict { "strict" } else { "with hidden references" };
+        let kind = match self.hiding {
+            Hiding::Nowhere => "strict",
+            Hiding::InProcedures => "with references in procedures",
+            Hiding::Everywhere => "with hidden references",
+        };
         let mut text =
             format!("{kind}, {:.1} s, {} ids", self.begun.elapsed().as_secs_f64(), self.next_id.load(SeqCst));
         for (operation, (all, refused)) in &*lock(&self.counts) {

@@ -1,0 +1,293 @@
+//! Who keeps the purge from deleting: everybody who is older than the move to TRASH and might have a reference in hand. And
+//! who does not: everybody who came later.
+
+use crate::cluster::{Cluster, PATIENCE, wait_until};
+use crate::session::Session;
+use crate::standby::standby_of;
+use crate::twin_tables::{Twins, cluster_with_table};
+
+/// A table with two rows.
+fn tables() -> (Cluster, Session) {
+    let cluster = cluster_with_table();
+    let db = cluster.session();
+    db.fill("t", 1..=2);
+    (cluster, db)
+}
+
+/// Writes a file that is garbage to everybody, whatever they see.
+fn garbage(db: &Session) {
+    db.run("begin");
+    db.fill("t", 9..=9);
+    db.run("rollback");
+}
+
+/// The same, and has it moved to TRASH.
+#[track_caller]
+fn trash_one(db: &Session) {
+    garbage(db);
+    assert_eq!(db.rvacuum(), 1);
+}
+
+#[track_caller]
+fn purge(db: &Session) -> i64 {
+    db.one("select rvacuum_purge()", &[])
+}
+
+/// `hold` is older than the move and keeps the file until `release`; the same, younger than the move, does not.
+#[track_caller]
+fn holds(hold: &str, release: &str) {
+    let (cluster, db) = tables();
+    let other = cluster.session();
+
+    garbage(&db);
+    other.run(hold);
+    assert_eq!(db.rvacuum(), 1);
+    assert_eq!(purge(&db), 0, "deleted under: {hold}");
+    db.run("select rvacuum()");
+    assert_eq!(cluster.trash().len(), 1);
+    other.run(release);
+    assert_eq!(purge(&db), 1, "after: {release}");
+
+    trash_one(&db);
+    other.run(hold);
+    assert_eq!(purge(&db), 1, "{hold} is younger than the move");
+    other.run(release);
+    db.assert_stored("t", 2);
+}
+
+#[test]
+fn an_old_snapshot() {
+    holds("begin isolation level repeatable read; select count(*) from t", "commit");
+    holds("begin isolation level serializable; select 1", "rollback");
+    holds("begin; declare c cursor for select r from t; fetch c", "commit");
+}
+
+#[test]
+fn an_exported_snapshot_and_its_importer() {
+    let (cluster, db) = tables();
+    let (exporter, importer) = (cluster.session(), cluster.session());
+    exporter.run("begin isolation level repeatable read");
+    let id: String = exporter.one("select pg_export_snapshot()", &[]);
+    trash_one(&db);
+    importer.run(&format!("begin isolation level repeatable read; set transaction snapshot '{id}'"));
+    exporter.run("commit");
+    assert_eq!(purge(&db), 0, "the importer is younger than the move, its snapshot is not");
+    importer.run("commit");
+    assert_eq!(purge(&db), 1);
+}
+
+#[test]
+fn a_transaction_without_a_snapshot() {
+    holds("begin; select pg_current_xact_id()", "rollback");
+    // It has neither a snapshot nor an id, and PL/pgSQL might have kept nothing; but that is not known.
+    holds("begin; select count(*) from t", "commit");
+}
+
+#[test]
+fn a_prepared_transaction() {
+    holds(
+        "begin; delete from t where n = 7; select pg_current_xact_id(); prepare transaction 'p'",
+        "rollback prepared 'p'",
+    );
+    holds("begin; select pg_current_xact_id(); prepare transaction 'p'", "commit prepared 'p'");
+}
+
+#[test]
+fn a_running_procedure_that_has_committed_since() {
+    let (cluster, db) = tables();
+    let (first, second, holder) = (cluster.session(), cluster.session(), cluster.session());
+    db.run(
+        "create procedure work(l int) language plpgsql as $$ begin
+             perform pg_advisory_lock_shared(l); commit; perform pg_advisory_lock_shared(l + 1);
+         end $$",
+    );
+    let waits = |session: &Session, lock: i32| {
+        let sql =
+            "select exists (select from pg_locks where pid = $1 and not granted and objid = $2::int4::oid)";
+        let pid = session.pid();
+        move |db: &Session| wait_until(PATIENCE, || db.one::<bool>(sql, &[&pid, &lock]))
+    };
+    let (first_at_10, first_at_11, second_at_20) = (waits(&first, 10), waits(&first, 11), waits(&second, 20));
+    holder
+        .run("select pg_advisory_lock(10), pg_advisory_lock(11), pg_advisory_lock(20), pg_advisory_lock(21)");
+    let running = first.start("call work(10)");
+    first_at_10(&db);
+    trash_one(&db);
+    // From here on its snapshot and its transaction are younger than the move. It is not.
+    holder.run("select pg_advisory_unlock(10)");
+    first_at_11(&db);
+    let later = second.start("call work(20)");
+    second_at_20(&db);
+    assert_eq!(purge(&db), 0, "the procedure may have a value in a variable");
+    holder.run("select pg_advisory_unlock(11)");
+    running.finish().unwrap();
+    assert_eq!(purge(&db), 1, "the other procedure began after the move");
+    holder.run("select pg_advisory_unlock_all()");
+    later.finish().unwrap();
+}
+
+#[test]
+fn a_session_that_does_nothing_holds_nothing() {
+    let (cluster, db) = tables();
+    let idle = cluster.session();
+    idle.assert_stored("t", 2);
+    trash_one(&db);
+    assert_eq!(purge(&db), 1);
+    idle.assert_stored("t", 2);
+}
+
+#[test]
+fn a_session_whose_doings_are_not_known_holds_everything_that_came_after_it() {
+    let (cluster, db) = tables();
+    let secret = cluster.session();
+    secret.run("set track_activities = off; select 1");
+    trash_one(&db);
+    assert_eq!(purge(&db), 0);
+    drop(secret);
+    wait_until(PATIENCE, || purge(&db) == 1);
+}
+
+#[test]
+fn sessions_of_other_databases_hold_nothing() {
+    let (cluster, db) = tables();
+    db.run("create database far");
+    let far = cluster.session_in("far");
+    far.run("create temp table held (n int)");
+    far.run("begin isolation level repeatable read; select * from held");
+    trash_one(&db);
+    assert_eq!(purge(&db), 1);
+}
+
+#[test]
+fn the_transaction_that_purges_itself() {
+    let (cluster, db) = tables();
+    let other = cluster.session();
+    for begin in ["begin", "begin isolation level repeatable read"] {
+        db.run(&format!("{begin}; select count(*) from t"));
+        trash_one(&other);
+        assert_eq!(purge(&db), 0, "{begin}: it is older than the move");
+        db.run("commit");
+        assert_eq!(purge(&db), 1);
+        assert_eq!(cluster.trash().len(), 0);
+    }
+}
+
+#[test]
+fn another_session_s_temporary_table() {
+    let (cluster, db) = tables();
+    for (make, unmake) in [
+        ("create temp table own as select * from t", "drop table own"),
+        ("create temp table own (rs rbytea[])", "discard temp"),
+        ("create temp table own (d t)", "drop table own"),
+        ("create temp table own (r rbytea) on commit delete rows", "discard all"),
+    ] {
+        let other = cluster.session();
+        other.run(make);
+        trash_one(&db);
+        assert_eq!(purge(&db), 0, "nobody can read it: {make}");
+        other.run(unmake);
+        assert_eq!(purge(&db), 1, "{unmake}");
+        // A younger one may have been filled with what an older one held.
+        trash_one(&db);
+        other.run(make);
+        assert_eq!(purge(&db), 0);
+        drop(other);
+        wait_until(PATIENCE, || purge(&db) == 1);
+    }
+    cluster.session().run("create temp table own (b bytea)");
+    db.run("create temp table mine as select * from t where n = 1");
+    trash_one(&db);
+    assert_eq!(purge(&db), 1, "its own temporary tables the vacuum can read");
+    db.run("delete from t");
+    db.run("select rvacuum()");
+    assert_eq!(purge(&db), 1);
+    db.assert_stored("mine", 1);
+}
+
+#[test]
+fn a_physical_slot_that_has_not_seen_the_move() {
+    let (cluster, db) = tables();
+    db.run("select pg_create_physical_replication_slot('s', true)");
+    db.run("select pg_create_physical_replication_slot('unused')");
+    trash_one(&db);
+    assert_eq!(purge(&db), 0, "a standby that reads from there sees rows that refer to the file");
+    db.run("select pg_replication_slot_advance('s', pg_current_wal_lsn())");
+    assert_eq!(purge(&db), 1);
+
+    trash_one(&db);
+    db.run("select pg_drop_replication_slot('s')");
+    assert_eq!(purge(&db), 1);
+    trash_one(&db);
+    db.run("checkpoint");
+    db.run("select pg_create_physical_replication_slot('s', true)");
+    assert_eq!(purge(&db), 1, "a slot that begins after the move");
+    assert!(cluster.trash().is_empty());
+}
+
+#[test]
+fn a_logical_slot_that_has_not_decoded_the_old_rows() {
+    let (cluster, db) = tables();
+    db.run("create database far");
+    let far = cluster.session_in("far");
+    db.run("select pg_create_logical_replication_slot('s', 'test_decoding')");
+    db.fill("t", 5..=5);
+    let payload: String = db.one("select encode(payload(5), 'hex')", &[]);
+    db.run("delete from t where n = 5");
+    db.run("vacuum t");
+    assert_eq!(db.rvacuum(), 1);
+    assert_eq!(purge(&db), 0);
+    let changes = "select string_agg(data, ' ') from pg_logical_slot_get_changes('s', null, null)";
+    assert!(
+        db.one::<String>(changes, &[]).contains(&payload),
+        "the row is long gone, its payload is in TRASH"
+    );
+    // The slot moves on when it meets what checkpoints leave in the WAL.
+    wait_until(PATIENCE, || {
+        db.run("checkpoint");
+        db.run("select count(*) from pg_logical_slot_get_changes('s', null, null)");
+        purge(&db) == 1
+    });
+    db.run("select pg_drop_replication_slot('s')");
+
+    far.run("select pg_create_logical_replication_slot('far', 'test_decoding')");
+    trash_one(&db);
+    assert_eq!(purge(&db), 1, "a logical slot reads rows of its own database only");
+}
+
+#[test]
+fn a_standby_that_has_not_replayed_the_move() {
+    let (cluster, db) = tables();
+    let standby = standby_of(&cluster, &["wal_receiver_status_interval = 1s"]);
+    let reader = standby.session();
+    reader.assert_stored("t", 2);
+    reader.run("select pg_wal_replay_pause()");
+    wait_until(PATIENCE, || reader.one::<String>("select pg_get_wal_replay_pause_state()", &[]) == "paused");
+    db.run("delete from t");
+    assert_eq!(db.rvacuum(), 2);
+    let received = "select pg_last_wal_receive_lsn() >= $1::text::pg_lsn";
+    let now: String = db.one("select pg_current_wal_lsn()::text", &[]);
+    wait_until(PATIENCE, || reader.one(received, &[&now]));
+    let slot = "select restart_lsn >= $1::text::pg_lsn from pg_replication_slots";
+    wait_until(PATIENCE, || db.one(slot, &[&now]));
+    assert_eq!(purge(&db), 0, "the standby has received the deletion, but its readers still see the rows");
+    reader.run("select pg_wal_replay_resume()");
+    wait_until(PATIENCE, || purge(&db) == 2);
+}
+
+#[test]
+fn a_standby_s_reader_by_its_feedback() {
+    let (cluster, db) = tables();
+    let standby = standby_of(&cluster, &["hot_standby_feedback = on", "wal_receiver_status_interval = 1s"]);
+    let reader = standby.session();
+    reader.run("begin isolation level repeatable read");
+    reader.assert_stored("t", 2);
+    let fed = "select xmin is not null from pg_replication_slots";
+    wait_until(PATIENCE, || db.one::<Option<bool>>(fed, &[]) == Some(true));
+    trash_one(&db);
+    let now: String = db.one("select pg_current_wal_lsn()::text", &[]);
+    let replayed = "select coalesce(min(replay_lsn) >= $1::text::pg_lsn, false) from pg_stat_replication";
+    wait_until(PATIENCE, || db.one(replayed, &[&now]));
+    assert_eq!(purge(&db), 0, "the slot's xmin is older than the move");
+    reader.run("commit");
+    wait_until(PATIENCE, || purge(&db) == 1);
+}

@@ -1,0 +1,100 @@
+//! The vacuum as a service under load: the sessions of the model write, copy, delete, abort, prepare, truncate, rewrite
+//! and drop, procedures hold values across their commits, autovacuum prunes, and the background vacuum visits every
+//! second and purges at the first allowed moment. Every table has a twin with plain bytea.
+//!
+//! RBYTEA_SOAK_SECONDS bounds the time (20 by default; `make soak`), RBYTEA_MODEL_SEED repeats a run as far as
+//! concurrency allows.
+
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
+use std::time::Duration;
+
+use crate::cluster::{Cluster, PATIENCE, wait_until};
+use crate::model::actor::Actor;
+use crate::model::world::{Hiding, World};
+use crate::model::{number, pairs, text, verdict};
+use crate::session::Session;
+
+/// Sessions at work at the same time.
+const ACTORS: usize = 6;
+
+const SETTINGS: &[&str] = &[
+    "rbytea.databases_for_vacuuming = 'postgres'",
+    "rbytea.vacuum_naptime = 1s",
+    "rbytea.trash_retention = 0",
+    "rbytea.log_min_duration = 0",
+    "autovacuum = on",
+    "autovacuum_naptime = 1s",
+    "autovacuum_vacuum_threshold = 5",
+    "autovacuum_analyze_threshold = 5",
+];
+
+/// Why a run may give up: it gave way, or transactions ended all the time. The next one will do.
+const MAY_FAIL: &str =
+    "the vacuum (could not lock table|gave way to another session|was given up)|canceling statement due to";
+
+#[test]
+fn the_background_vacuum_loses_nothing_and_leaves_nothing_under_load() {
+    let seconds = number("RBYTEA_SOAK_SECONDS").unwrap_or(20);
+    let seed = number("RBYTEA_MODEL_SEED").unwrap_or_else(rand::random);
+    let mut cluster = Cluster::with_extension_and(SETTINGS);
+    cluster.session().run(&pairs::setup());
+    let world = World::new(&cluster, seed, Duration::from_secs(seconds), ACTORS, Hiding::InProcedures);
+    let mut failures: Vec<String> = thread::scope(|scope| {
+        let actors: Vec<_> = (0..ACTORS)
+            .map(|number| {
+                let world = &world;
+                scope.spawn(move || Actor::new(world, number).live())
+            })
+            .collect();
+        let ends = actors.into_iter().map(|actor| actor.join().unwrap_or_else(|panic| Err(text(&*panic))));
+        ends.filter_map(Result::err).collect()
+    });
+    let figures = figures(&cluster.session());
+    // Not through the test harness, which shows the output of failed tests only.
+    let _ =
+        writeln!(std::io::stderr(), "soak: RBYTEA_MODEL_SEED={seed} {}\nsoak: {figures}", world.summary());
+    if failures.is_empty() {
+        let judged = catch_unwind(AssertUnwindSafe(|| judge(&mut cluster, &world)));
+        failures.extend(judged.unwrap_or_else(|panic| Err(text(&*panic))).err());
+    }
+    assert!(
+        failures.is_empty(),
+        "{}\n\nRBYTEA_MODEL_SEED={seed} RBYTEA_SOAK_SECONDS={seconds}: {}",
+        world.journals(),
+        failures.join("\nand: ")
+    );
+}
+
+/// What the runs have done, by the history.
+fn figures(db: &Session) -> String {
+    db.text(
+        "select string_agg(format('%s runs of %s (%s of the whole store, %s failed): %s trashed, %s brought back, %s purged',
+                                  runs, origin, whole, failed, trashed, restored, purged), '; ' order by origin)
+           from (select origin, count(*) as runs, count(*) filter (where lower = '0') as whole, count(error) as failed,
+                        sum(trashed) as trashed, sum(restored) as restored, sum(purged) as purged
+                   from rbytea_vacuum_history group by origin) h",
+    )
+}
+
+fn judge(cluster: &mut Cluster, world: &World) -> Result<(), String> {
+    let db = cluster.session();
+    let background = "from rbytea_vacuum_history where origin = 'background' and error is null";
+    for what in ["trashed", "purged"] {
+        let sum: Option<i64> = db.one(&format!("select sum({what})::bigint {background}"), &[]);
+        if sum.unwrap_or(0) == 0 {
+            return Err(format!("the background vacuum has {what} nothing: what was tested?"));
+        }
+    }
+    let unexpected: Vec<String> =
+        db.column("select distinct error from rbytea_vacuum_history where error !~ $1", &[&MAY_FAIL]);
+    if !unexpected.is_empty() {
+        return Err(format!("runs of the vacuum have failed: {unexpected:?}"));
+    }
+    drop(db);
+    verdict::reach(cluster, world)?;
+    // No row needs it, nobody is at work: TRASH has to become empty, and the background vacuum does it.
+    wait_until(PATIENCE, || cluster.trash().is_empty());
+    verdict::reach(cluster, world)
+}
