@@ -154,3 +154,71 @@ fn a_database_in_another_encoding_is_vacuumed() {
     db.run("create table \"Größe\" (n int, r rbytea)");
     assert_served(&cluster, &db);
 }
+
+#[test]
+fn a_connection_limit_is_for_users() {
+    let cluster = cluster_with(&["rbytea.databases_for_vacuuming = 'postgres'"]);
+    let db = cluster.session();
+    db.run("alter database postgres connection limit 0");
+    assert_served(&cluster, &db);
+}
+
+#[test]
+fn a_role_that_sessions_are_given_is_not_the_worker_s() {
+    let cluster = cluster_with(&["rbytea.databases_for_vacuuming = ''"]);
+    let db = cluster.session();
+    db.run("create role alice; create role boss superuser login");
+    for (database, given, back) in [
+        ("first", "alter database first set role = 'alice'", "alter database first reset role"),
+        ("second", "alter role postgres set role = 'alice'", "alter role postgres reset role"),
+        ("third", "alter role postgres nologin", "alter role postgres login"),
+    ] {
+        let inside = create_database(&cluster, database);
+        inside.fill("t", 1..=2);
+        db.run(given);
+        cluster.set_conf(&format!("rbytea.databases_for_vacuuming = '{database}'"));
+        cluster.signal(Signal::HUP);
+        assert_served(&cluster, &inside);
+        db.run(back);
+    }
+    assert_eq!(cluster.logged("permission denied"), 0);
+}
+
+#[test]
+fn a_history_that_somebody_has_locked_keeps_no_other_database_waiting() {
+    // Where locks are logged, they have a transaction id, which holds back what is younger in every database.
+    let quiet = ["rbytea.databases_for_vacuuming = 'other, postgres'", "wal_level = minimal", "max_wal_senders = 0"];
+    let cluster = cluster_with(&quiet);
+    let db = cluster.session();
+    let other = create_database(&cluster, "other");
+    other.fill("t", 1..=2);
+    let locker = cluster.session_in("other");
+    for locks in [
+        "lock table rbytea_vacuum_history in access exclusive mode",
+        "lock table rbytea_vacuum_history in share mode; lock table t in access exclusive mode",
+        "lock table t in access exclusive mode; lock table rbytea_vacuum_history in access exclusive mode",
+    ] {
+        locker.run(&format!("begin; {locks}"));
+        assert_served(&cluster, &db);
+        locker.run("rollback");
+    }
+    assert_served(&cluster, &other);
+}
+
+#[test]
+fn a_standby_that_does_not_answer_stops_no_vacuum() {
+    let cluster = cluster_with(&["rbytea.databases_for_vacuuming = 'other, postgres'"]);
+    let db = cluster.session();
+    let other = create_database(&cluster, "other");
+    for db in [&db, &other] {
+        db.run("set synchronous_commit = local");
+        db.fill("t", 1..=2);
+    }
+    cluster.set_conf("synchronous_standby_names = 'nobody'");
+    cluster.reload();
+    assert_served(&cluster, &other);
+    assert_served(&cluster, &db);
+    drop(other);
+    let waits = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'";
+    assert_eq!(db.one::<i64>(waits, &[]), 0, "a worker waits for a standby, and a DROP DATABASE for the worker");
+}
