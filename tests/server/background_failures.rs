@@ -19,8 +19,8 @@ fn two_databases() -> (Cluster, Session, Session) {
     let other = create_database(&cluster, "other");
     for db in [&db, &other] {
         db.fill("t", 1..=4);
-        wait_until(PATIENCE, || db.text("select live_files from rbytea_stat") == "4");
     }
+    cluster.await_visit("postgres");
     (cluster, db, other)
 }
 

@@ -9,7 +9,8 @@ use crate::twin_tables::{Twins, assert_live_is};
 
 /// Settings with which the mark of a table of `MANY` rows takes minutes.
 const SLOW: &[&str] = &["vacuum_cost_delay = '100ms'", "vacuum_cost_limit = 1"];
-const MANY: &str = "insert into t (n) select n from generate_series(1000, 200000) n";
+const MANY: &str = "insert into t (n) select n from generate_series(1000, 200000) n;
+                    create view small as select * from t where n < 1000";
 
 /// A cluster whose databases `postgres` and `other` are in the list, and sessions of both. In `other` a worker is in the
 /// middle of the scan of a table, and will be for minutes.
@@ -79,10 +80,10 @@ fn a_database_that_is_being_scanned_can_be_a_template() {
     drop(other);
     db.run("create database copy template other");
     let copy = cluster.session_in("copy");
-    copy.assert_stored("t where n < 1000", 2);
+    copy.assert_stored("small", 2);
     await_scan(&db);
     db.run("alter database other rename to another");
-    cluster.session_in("another").assert_stored("t where n < 1000", 2);
+    cluster.session_in("another").assert_stored("small", 2);
 }
 
 #[test]
@@ -106,12 +107,16 @@ fn who_waits_for_a_table_in_mid_scan_gets_it_soon() {
         giving_way()
     });
     let why: String = other.one("select last_error from rbytea_stat", &[]);
-    assert!(why.contains("somebody waits for a lock on a table that is being scanned"), "{why}");
+    assert!(why.contains("somebody waits for a lock on a table"), "{why}");
     assert_eq!(cluster.trash().len(), 0, "a run that gave way has moved something");
-    other.assert_stored("t where n < 1000", 2);
+    other.assert_stored("small", 2);
 
     cluster.set_conf("vacuum_cost_delay = 0");
     cluster.reload();
+    // The setting is for the next worker.
+    other.run(
+        "select pg_terminate_backend(pid) from pg_stat_activity where backend_type = 'rbytea vacuum worker'",
+    );
     wait_until(PATIENCE, || cluster.live().len() == 2);
     assert_live_is(&cluster, &other, &[("r", "t")]);
 }
@@ -124,16 +129,20 @@ fn reading_and_writing_go_on_while_a_worker_scans() {
         db.column("select pid from rbytea_stat_progress_vacuum where datname = 'other'", &[]);
     other.fill("t", 5..=6);
     other.run("update t set b = payload(-3), r = payload(-3) where n = 3; create index on t (n)");
-    other.assert_stored("t where n < 1000", 4);
+    other.assert_stored("small", 4);
     let now: Vec<i32> = db.column("select pid from rbytea_stat_progress_vacuum where datname = 'other'", &[]);
     assert_eq!(now, worker, "the worker had to give way to those who do not wait for it");
 }
 
 #[test]
 fn a_locked_table_fails_the_visit_of_its_database_and_no_other() {
-    let cluster = cluster_with(&["rbytea.databases_for_vacuuming = 'other, postgres'"]);
+    // Where locks are logged, they have a transaction id, which holds back what is younger in every database.
+    let quiet =
+        ["rbytea.databases_for_vacuuming = 'other, postgres'", "wal_level = minimal", "max_wal_senders = 0"];
+    let cluster = cluster_with(&quiet);
     let db = cluster.session();
     let other = create_database(&cluster, "other");
+    db.fill("t", 1..=2);
     other.fill("t", 1..=2);
     other.run("create table \"Locked\" (n int, r rbytea)");
     other.run_and_tell("delete from t where n = 1");
@@ -145,7 +154,6 @@ fn a_locked_table_fails_the_visit_of_its_database_and_no_other() {
     assert!(error.contains("the vacuum could not lock table public.\"Locked\""), "{error}");
     cluster.await_log("the vacuum could not lock table public.\"Locked\"");
 
-    db.fill("t", 1..=2);
     db.run_and_tell("delete from t where n = 1");
     let oid: u32 = db.one("select oid from pg_database where datname = 'postgres'", &[]);
     wait_until(PATIENCE, || cluster.store_files()[&oid].live.len() == 1);
@@ -172,7 +180,8 @@ fn a_lock_that_is_held_for_a_moment_fails_nothing() {
 fn a_trigger_that_cannot_be_put_back_now_keeps_no_garbage() {
     let cluster = cluster_with(&["rbytea.databases_for_vacuuming = ''"]);
     let (db, locker) = (cluster.session(), cluster.session());
-    db.run("create table u (n int, b bytea, r rbytea); alter table u disable trigger all");
+    db.run("create table u (n int, b bytea, r rbytea); set allow_system_table_mods = on");
+    db.run("update pg_trigger set tgenabled = 'D' where tgrelid = 'u'::regclass");
     db.fill("t", 1..=2);
     db.run_and_tell("delete from t where n = 1");
     locker.run("begin; lock table u in row exclusive mode");

@@ -142,12 +142,15 @@ fn a_round_looks_only_at_what_is_new() {
 fn whatever_may_have_cost_a_row_its_life_makes_the_next_visit_a_whole_sweep() {
     let cluster = cluster();
     let db = cluster.session();
-    db.run("create table u (n int, b bytea, r rbytea); create table v (n int, b bytea, r rbytea); create table w (r rbytea[])");
+    db.run("create table u (n int, b bytea, r rbytea); create table v (n int, b bytea, r rbytea); create table w (r rbytea[]);
+         create type pair as (n int, r rbytea); create table x (v pair); create unlogged table z (n int primary key, b bytea, r rbytea);
+         create materialized view m as select 1 as n, rbytea_store('\\x02') as r; create unique index on m (n)");
     for table in ["t", "u", "v"] {
         db.fill(table, 1..=4);
     }
-    db.run("insert into w select array[rbytea_store('\\x01')]");
-    let mut live = 13;
+    db.run("insert into w select array[rbytea_store('\\x01')]; insert into x select row(1, rbytea_store('\\x03'))::pair");
+    db.fill("z", 1..=2);
+    let mut live = 17;
     for (statement, freed) in [
         ("delete from t where n = 1", 1),
         ("update t set b = null, r = null where n = 2", 1),
@@ -155,14 +158,18 @@ fn whatever_may_have_cost_a_row_its_life_makes_the_next_visit_a_whole_sweep() {
         ("truncate v", 4),
         ("drop table t", 2),
         ("drop table w", 1),
+        ("refresh materialized view concurrently m", 0),
+        ("refresh materialized view m", 0),
+        ("alter type pair drop attribute r", 1),
+        ("truncate z", 2),
     ] {
         await_rest(&cluster, &db);
         let whole = whole_sweeps(&db);
         db.run_and_tell(statement);
         live -= freed;
-        wait_until(PATIENCE, || cluster.live().len() == live);
         // The row of history comes after the moves.
         wait_until(PATIENCE, || whole_sweeps(&db) > whole);
+        wait_until(PATIENCE, || cluster.live().len() == live);
     }
 }
 
@@ -250,4 +257,30 @@ fn a_vacuum_by_hand_and_one_in_the_background_do_not_wait_for_each_other_for_eve
     db.run("commit");
     wait_until(PATIENCE, || cluster.live().len() == 2);
     gate.assert_stored("t", 2);
+}
+
+#[test]
+fn what_died_before_a_crash_is_collected_after_it() {
+    let mut cluster = cluster();
+    let db = cluster.session();
+    db.run("create unlogged table u (n int primary key, b bytea, r rbytea)");
+    db.fill("t", 1..=4);
+    db.fill("u", 1..=2);
+    await_rest(&cluster, &db);
+    // A whole sweep that has seen everything, before the first row dies.
+    let whole = whole_sweeps(&db);
+    db.run("create table another (r rbytea)");
+    wait_until(PATIENCE, || whole_sweeps(&db) > whole);
+    cluster.set_conf("rbytea.databases_for_vacuuming = ''");
+    cluster.reload();
+    cluster.set_conf("rbytea.databases_for_vacuuming = 'postgres'");
+    wait_until(PATIENCE, || db.worker().is_none());
+    db.run_and_tell("delete from t where n = 1");
+    cluster.kill9();
+    cluster.start();
+
+    let db = cluster.session();
+    // The statistics are gone, and with them what tells of the dead; so are the rows of an unlogged table.
+    wait_until(PATIENCE, || cluster.live().len() == 3);
+    assert_live_is(&cluster, &db, &[("r", "t")]);
 }

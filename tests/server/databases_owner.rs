@@ -120,12 +120,31 @@ fn a_restored_backup_that_points_at_the_live_store_moves_nothing_of_it() {
         (6, 0),
         "the copy has moved files of the live cluster"
     );
+<<<<<<< HEAD
+
+    // Nor can a new database of its own take the place of one of the live cluster's.
+    db.run("create database third");
+    let third = cluster.session_in("third");
+    third.run("create extension rbytea; create table t (n int, b bytea, r rbytea)");
+    third.run("insert into t values (1, '\\x01', '\\x01')");
+    let oid: u32 = db.one("select oid from pg_database where datname = 'third'", &[]);
+    assert_eq!(theirs.sqlstate(&format!("create database mine oid {oid}")).code(), "55000");
+    third.assert_stored("t", 1);
+    drop(third);
+    db.run("drop database third");
+    db.rvacuum();
+=======
+>>>>>>> races
 
     // It may write; who is in charge decides about that.
     theirs.fill("t", 101..=102);
     theirs.assert_stored("t", 5);
     drop(theirs);
     copy.stop(Shutdown::Fast);
+    // The copy's transactions have ids that this cluster has yet to give out.
+    for _ in 0..20 {
+        db.run("select pg_current_xact_id()");
+    }
     assert_eq!(db.rvacuum(), 2, "what the copy has written is nobody's here");
     db.assert_stored("t", 6);
     copy.start();

@@ -6,8 +6,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::cluster::Cluster;
-use crate::session::Session;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::cluster::{Cluster, PATIENCE, wait_until};
+use crate::session::{Running, Session};
 use crate::store_files::StoreFiles;
 use crate::twin_tables::{PAYLOAD_FUNCTION, Twins};
 
@@ -95,11 +97,12 @@ fn the_vacuum_of_one_database_never_takes_the_other_s_payloads() {
     source.assert_stored("t", 4);
 
     drop(copy);
-    cluster.session().run("drop database copy; create database copy template source");
     drop(source);
-    cluster.session().run("drop database source");
-    // The root's TRASH, and out of it.
+    // Into the root's TRASH, and out of it.
     let db = cluster.session();
+    db.run("drop database copy");
+    db.run("create database copy template source");
+    db.run("drop database source");
     db.run("create extension rbytea");
     db.rvacuum();
     db.one::<i64>("select rvacuum_purge()", &[]);
@@ -167,7 +170,7 @@ fn the_history_of_the_template_tells_nothing_about_the_new_database() {
     cluster.set_conf("rbytea.databases_for_vacuuming = 'copy'");
     cluster.set_conf("rbytea.vacuum_naptime = '1s'");
     cluster.reload();
-    crate::cluster::wait_until(crate::cluster::PATIENCE, || files_of(&cluster, &copy).live.len() == 5);
+    wait_until(PATIENCE, || files_of(&cluster, &copy).live.len() == 5);
     copy.assert_stored("t", 5);
     cluster.session_in("source").assert_stored("t", 6);
 }
@@ -191,7 +194,9 @@ fn template1_with_the_extension_is_a_template_too() {
 fn a_template_without_payloads_makes_no_store() {
     let cluster = Cluster::running();
     let db = cluster.session();
-    db.run("create database plain; create database copy template plain; create database empty template template0");
+    db.run("create database plain");
+    db.run("create database copy template plain");
+    db.run("create database empty template template0");
     assert!(!cluster.store().exists());
     db.run("create database source");
     cluster.session_in("source").run("create extension rbytea; create table t (r rbytea)");
@@ -259,7 +264,7 @@ fn who_may_create_databases_need_not_be_a_superuser() {
     let alice = cluster.session_as("alice");
     alice.run("create database copy template source");
     cluster.session_in("copy").assert_stored("t", 6);
-    alice.run("do $$ begin perform 1; end $$; drop database copy");
+    alice.run("drop database copy");
 }
 
 #[test]
@@ -279,5 +284,87 @@ fn a_store_with_a_broken_file_says_so_before_there_is_a_database() {
     );
     fs::set_permissions(leaf, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     db.run("create database copy template source");
+    cluster.session_in("copy").assert_stored("t", 6);
+}
+
+#[test]
+fn a_store_that_is_not_mounted_is_a_warning_and_can_be_cloned_later() {
+    let cluster = cluster_with_source();
+    let db = cluster.session();
+    let (mounted, elsewhere) = (cluster.store(), cluster.dir().join("elsewhere"));
+    cluster.set_conf(&format!("rbytea.filesystem_storage_path = '{}'", mounted.display()));
+    cluster.reload();
+    fs::rename(&mounted, &elsewhere).unwrap();
+    db.run("create database copy template source");
+    let notices = db.notices();
+    assert!(
+        notices.iter().any(|notice| notice.severity() == "WARNING"
+            && notice.hint().is_some_and(|hint| hint.contains("rbytea_clone_from"))),
+        "{notices:?}"
+    );
+    fs::rename(&elsewhere, &mounted).unwrap();
+    let copy = cluster.session_in("copy");
+    assert_eq!(copy.sqlstate("select r from t").code(), "58P01");
+    copy.run("select rbytea_clone_from('source')");
+    copy.assert_stored("t", 6);
+}
+
+/// Starts a CREATE DATABASE that has its files and waits for a checkpoint; the checkpointer sleeps until it is woken.
+fn half_made(cluster: &Cluster, db: &Session) -> (Running, Pid) {
+    let other = cluster.session();
+    let pid: i32 = other.one("select pid from pg_stat_activity where backend_type = 'checkpointer'", &[]);
+    let checkpointer = Pid::from_raw(pid).unwrap();
+    let directories = cluster.store_files().len();
+    kill_process(checkpointer, Signal::STOP).unwrap();
+    let running = db.start("create database copy template source strategy file_copy");
+    wait_until(PATIENCE, || {
+        let files = cluster.store_files();
+        files.len() > directories && files.values().all(|files| files.live.len() >= 6)
+    });
+    let waits = "select exists (select from pg_stat_activity where wait_event like 'Checkpoint%' and query like 'create%')";
+    wait_until(PATIENCE, || other.one(waits, &[]));
+    (running, checkpointer)
+}
+
+#[test]
+fn a_database_that_is_being_made_is_nobody_s_garbage() {
+    let cluster = cluster_with_source();
+    let (db, other) = (cluster.session(), cluster.session());
+    other.run("create extension rbytea");
+    let (running, checkpointer) = half_made(&cluster, &db);
+    other.rvacuum();
+    other.run("select rvacuum_purge()");
+    kill_process(checkpointer, Signal::CONT).unwrap();
+    running.finish().unwrap();
+    cluster.session_in("copy").assert_stored("t", 6);
+    assert!(other.notices().is_empty());
+}
+
+#[test]
+fn a_database_whose_making_was_cancelled_or_crashed_is_collected() {
+    let mut cluster = cluster_with_source();
+    let before = cluster.store_files();
+    let (db, other) = (cluster.session(), cluster.session());
+    other.run("create extension rbytea");
+    let (running, checkpointer) = half_made(&cluster, &db);
+    db.cancel();
+    kill_process(checkpointer, Signal::CONT).unwrap();
+    assert_eq!(running.finish().unwrap_err().code().unwrap().code(), "57014");
+    other.rvacuum();
+    assert_eq!(cluster.store_files(), before);
+    cluster.session_in("source").assert_stored("t", 6);
+
+    // A directory that a crash leaves behind belongs to nobody.
+    let (running, _) = half_made(&cluster, &cluster.session());
+    cluster.kill9();
+    running.finish().unwrap_err();
+    cluster.start();
+    assert!(cluster.store_files().len() > before.len());
+    let other = cluster.session();
+    other.rvacuum();
+    assert_eq!(cluster.store_files(), before);
+    other.run("select rvacuum_purge()");
+    cluster.session_in("source").assert_stored("t", 6);
+    other.run("create database copy template source");
     cluster.session_in("copy").assert_stored("t", 6);
 }
