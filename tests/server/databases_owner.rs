@@ -120,7 +120,6 @@ fn a_restored_backup_that_points_at_the_live_store_moves_nothing_of_it() {
         (6, 0),
         "the copy has moved files of the live cluster"
     );
-<<<<<<< HEAD
 
     // Nor can a new database of its own take the place of one of the live cluster's.
     db.run("create database third");
@@ -133,8 +132,6 @@ fn a_restored_backup_that_points_at_the_live_store_moves_nothing_of_it() {
     drop(third);
     db.run("drop database third");
     db.rvacuum();
-=======
->>>>>>> races
 
     // It may write; who is in charge decides about that.
     theirs.fill("t", 101..=102);
