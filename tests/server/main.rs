@@ -49,6 +49,7 @@ mod model;
 mod prepared_transactions;
 mod pure_values;
 mod purge;
+mod purge_cursors;
 mod purge_hidden_values;
 mod purge_horizons;
 mod purge_temporary_tables;
