@@ -187,7 +187,8 @@ fn a_role_that_sessions_are_given_is_not_the_worker_s() {
 #[test]
 fn a_history_that_somebody_has_locked_keeps_no_other_database_waiting() {
     // Where locks are logged, they have a transaction id, which holds back what is younger in every database.
-    let quiet = ["rbytea.databases_for_vacuuming = 'other, postgres'", "wal_level = minimal", "max_wal_senders = 0"];
+    let quiet =
+        ["rbytea.databases_for_vacuuming = 'other, postgres'", "wal_level = minimal", "max_wal_senders = 0"];
     let cluster = cluster_with(&quiet);
     let db = cluster.session();
     let other = create_database(&cluster, "other");
@@ -220,5 +221,9 @@ fn a_standby_that_does_not_answer_stops_no_vacuum() {
     assert_served(&cluster, &db);
     drop(other);
     let waits = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'";
-    assert_eq!(db.one::<i64>(waits, &[]), 0, "a worker waits for a standby, and a DROP DATABASE for the worker");
+    assert_eq!(
+        db.one::<i64>(waits, &[]),
+        0,
+        "a worker waits for a standby, and a DROP DATABASE for the worker"
+    );
 }

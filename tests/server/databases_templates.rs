@@ -182,6 +182,9 @@ fn template1_with_the_extension_is_a_template_too() {
     let db = cluster.session();
     db.run("create database plain");
     cluster.session_in("plain").assert_stored("t", 6);
+    db.run("create database \"My Source\" template = default");
+    db.run("create database another with owner = postgres template = \"My Source\" connection limit = 5");
+    cluster.session_in("another").assert_stored("t", 6);
     let created = cluster.run_tool("createdb", &["by_tool"], b"");
     assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
     cluster.session_in("by_tool").assert_stored("t", 6);
