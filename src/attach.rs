@@ -3,9 +3,10 @@
 //! what the table is now; so it can be run at any time and any number of times.
 
 use crate::catalog::Extension;
+use crate::columns::{Closure, Columns};
 use crate::datum::RawResult;
-use crate::inline_rows;
-use crate::{error, externalize};
+use crate::{error, inline_rows, mark};
+use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode, Spi, pg_extern, pg_sys};
 use std::ffi::CStr;
@@ -33,6 +34,9 @@ fn rbytea_ddl_command_end(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult,
     for relid in relations {
         reconcile(relid, &target)?;
         inline_rows::store(relid, &source, &extension)?;
+        for container in mark::made_of_rows_of(relid) {
+            reconcile(container, &target)?;
+        }
     }
     Ok(RawResult(Some(pg_sys::Datum::null())))
 }
@@ -49,6 +53,7 @@ fn rbytea_sql_drop(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorR
         "SELECT DISTINCT objid FROM pg_catalog.pg_event_trigger_dropped_objects()
           WHERE classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
             AND objsubid OPERATOR(pg_catalog.<>) 0",
+        &[],
     )?;
     if !relations.is_empty() {
         let target = Target::of(&extension)?;
@@ -104,6 +109,7 @@ fn changed_relations() -> Result<Vec<pg_sys::Oid>, ErrorReport> {
              UNION
              SELECT inhrelid FROM pg_catalog.pg_inherits JOIN changed ON inhparent OPERATOR(pg_catalog.=) relid)
          SELECT relid FROM changed",
+        &[],
     )
 }
 
@@ -122,48 +128,48 @@ fn typed_tables() -> Result<Vec<pg_sys::Oid>, ErrorReport> {
              UNION
              SELECT inhrelid FROM pg_catalog.pg_inherits JOIN changed ON inhparent OPERATOR(pg_catalog.=) relid)
          SELECT relid FROM changed",
+        &[],
     )
 }
 
-/// The relations that have a column of the type or of a domain over it, or one of our triggers, but for those that have
-/// both as they should be.
+/// The tables that should have a row trigger, or have one, but for those that have it as it should be.
 fn candidates(extension: &Extension) -> Result<Vec<pg_sys::Oid>, ErrorReport> {
-    let (type_oid, function_oid) = (extension.type_oid()?, extension.function_oid(TRIGGER_FUNCTION)?);
-    relations(&format!(
-        "WITH RECURSIVE type (oid) AS (
-             SELECT {type_oid}::pg_catalog.oid
-             UNION
-             SELECT t.oid FROM pg_catalog.pg_type t JOIN type ON t.typbasetype OPERATOR(pg_catalog.=) type.oid)
-         SELECT c.oid FROM pg_catalog.pg_class c,
-        LATERAL (SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute a
-                                  JOIN type ON a.atttypid OPERATOR(pg_catalog.=) type.oid
-                                 WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND NOT a.attisdropped) AS wanted,
-                        pg_catalog.count(*) AS triggers,
+    let function_oid = extension.function_oid(TRIGGER_FUNCTION)?;
+    relations(
+        "SELECT c.oid FROM pg_catalog.pg_class c,
+        LATERAL (SELECT c.oid OPERATOR(pg_catalog.=) ANY ($1) AS wanted, pg_catalog.count(*) AS triggers,
                         pg_catalog.bool_and(tgisinternal AND tgenabled OPERATOR(pg_catalog.=) 'A') AS good
                    FROM pg_catalog.pg_trigger
-                  WHERE tgrelid OPERATOR(pg_catalog.=) c.oid AND tgfoid OPERATOR(pg_catalog.=) {function_oid}) t
+                  WHERE tgrelid OPERATOR(pg_catalog.=) c.oid AND tgfoid OPERATOR(pg_catalog.=) $2) t
           WHERE c.relkind OPERATOR(pg_catalog.=) 'r' AND c.relpersistence OPERATOR(pg_catalog.<>) 't'
             AND (t.wanted OR t.triggers OPERATOR(pg_catalog.>) 0)
-            AND NOT (t.wanted AND t.triggers OPERATOR(pg_catalog.=) 1 AND t.good)"
-    ))
+            AND NOT (t.wanted AND t.triggers OPERATOR(pg_catalog.=) 1 AND t.good)",
+        &[mark::holding(extension.type_oid()?).into(), function_oid.into()],
+    )
 }
 
-fn relations(query: &str) -> Result<Vec<pg_sys::Oid>, ErrorReport> {
+fn relations(query: &str, parameters: &[DatumWithOid<'_>]) -> Result<Vec<pg_sys::Oid>, ErrorReport> {
     let relations = Spi::connect(|client| {
-        client.select(query, None, &[])?.map(|row| row.get::<pg_sys::Oid>(1)).collect::<Result<Vec<_>, _>>()
+        client
+            .select(query, None, parameters)?
+            .map(|row| row.get::<pg_sys::Oid>(1))
+            .collect::<Result<Vec<_>, _>>()
     });
     Ok(relations.map_err(|error| error::internal(error.to_string()))?.into_iter().flatten().collect())
 }
 
 /// What the row triggers are about.
 struct Target {
-    type_oid: pg_sys::Oid,
+    types: Closure,
     function_oid: pg_sys::Oid,
 }
 
 impl Target {
     fn of(extension: &Extension) -> Result<Self, ErrorReport> {
-        Ok(Self { type_oid: extension.type_oid()?, function_oid: extension.function_oid(TRIGGER_FUNCTION)? })
+        Ok(Self {
+            types: Closure::new(extension.type_oid()?),
+            function_oid: extension.function_oid(TRIGGER_FUNCTION)?,
+        })
     }
 }
 
@@ -185,7 +191,7 @@ impl State {
             let class = (*relation).rd_rel;
             let wanted = (*class).relkind == RELKIND_TABLE
                 && (*class).relpersistence != PERSISTENCE_TEMP
-                && !externalize::rbytea_columns((*relation).rd_att, target.type_oid).is_empty();
+                && !Columns::of((*relation).rd_att, &target.types).is_empty();
             let trigdesc = (*relation).trigdesc;
             let all = if trigdesc.is_null() {
                 &[]

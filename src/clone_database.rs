@@ -171,10 +171,15 @@ fn rbytea_clone_from(template: &CStr, fcinfo: pg_sys::FunctionCallInfo) -> Resul
 /// What to do about a payload that another database of this cluster has.
 pub fn hint(owner: u32) -> String {
     match catalog::name_of_database(owner.into()) {
-        Some(name) => format!(
-            "The payload is in the store of database \"{name}\", which this one seems to be made from: call \
-             rbytea_clone_from('{name}')."
-        ),
+        Some(name) => {
+            // A literal that can be pasted, whatever is in the name.
+            let literal = name.replace('\'', "''").replace('\\', "\\\\");
+            let escape = if name.contains('\\') { "E" } else { "" };
+            format!(
+                "The payload is in the store of database \"{name}\", which this one seems to be made from: call \
+                 rbytea_clone_from({escape}'{literal}')."
+            )
+        }
         None => "The payload is in the store of a database that has been dropped.".to_string(),
     }
 }

@@ -1,39 +1,23 @@
-//! The row trigger: payloads that arrive inline leave the row here, and copied references are checked. With
+//! The row trigger: payloads that arrive inline leave the row here, and references are checked, so that none is stored
+//! whose file is gone, wherever it was kept meanwhile. With
 //! rbytea_store it is the only caller of the store's writer (I3).
 
 use crate::catalog::Extension;
+use crate::columns::{Closure, Columns};
 use crate::datum::{Peek, RawResult, Rbytea, RbyteaResult};
+use crate::walk::Walker;
 use crate::xact::Access;
-use crate::{compat, error, read, settings, xact};
+use crate::{error, read, settings, xact};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::trigger_support::{
     called_as_trigger, trigger_fired_before, trigger_fired_by_insert, trigger_fired_by_update,
     trigger_fired_for_row,
 };
 use pgrx::{PgSqlErrorCode, pg_extern, pg_sys};
+use std::collections::HashSet;
 use std::num::NonZeroUsize;
 
 use crate::store::{Payload, Restored};
-
-/// The attribute numbers of a relation's columns of type rbytea or of a domain over it, in the order of the columns.
-/// Generated columns are left out: they are computed after the BEFORE triggers, from columns that have been stored.
-///
-/// # Safety
-/// `tupdesc` must be valid.
-pub unsafe fn rbytea_columns(tupdesc: pg_sys::TupleDesc, type_oid: pg_sys::Oid) -> Vec<NonZeroUsize> {
-    // SAFETY: the caller vouches for tupdesc; attributes are numbered from 0 to natts - 1.
-    unsafe {
-        (0..(*tupdesc).natts)
-            .filter(|&index| {
-                let attribute = compat::attribute(tupdesc, index as usize);
-                !(*attribute).attisdropped
-                    && (*attribute).attgenerated == 0
-                    && pg_sys::getBaseType((*attribute).atttypid) == type_oid
-            })
-            .filter_map(|index| NonZeroUsize::new(index as usize + 1))
-            .collect()
-    }
-}
 
 /// The function of the trigger "~rbytea_…" on every table that can store payloads.
 #[pg_extern]
@@ -58,36 +42,113 @@ fn rbytea_externalize(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, Err
     } else {
         (data.tg_trigtuple, std::ptr::null_mut())
     };
-    // SAFETY: the trigger's relation is open and locked; the list lives in the memory of the statement's FmgrInfo.
-    let (tupdesc, columns) = unsafe {
+    // SAFETY: the trigger's relation is open and locked; what is remembered lives in the memory of the statement's FmgrInfo.
+    let (tupdesc, table) = unsafe {
         let tupdesc = (*data.tg_relation).rd_att;
         let first_call = (*(*fcinfo).flinfo).fn_extra.is_null();
-        let columns = if first_call {
-            rbytea_columns(tupdesc, Extension::of_call(fcinfo).type_oid()?)
+        let table = if first_call {
+            let types = Closure::new(Extension::of_call(fcinfo).type_oid()?);
+            Some((Columns::of(tupdesc, &types), types))
         } else {
-            Vec::new()
+            None
         };
-        (tupdesc, pgrx::fcinfo::pg_func_extra(fcinfo, || columns))
+        (tupdesc, pgrx::fcinfo::pg_func_extra(fcinfo, || table))
     };
-
+    let Some((columns, types)) = &*table else { return Err(error::internal("a trigger forgot its columns")) };
+    let row = Row { new, old, tupdesc };
     let mut replaced = Replaced::default();
-    for &column in columns.iter() {
-        // SAFETY: both tuples are of the trigger's relation, and the columns were found in its descriptor.
-        let (new_value, old_value) = unsafe {
-            let new_value =
-                pgrx::htup::heap_getattr_raw(new, column, tupdesc).map(|datum| Rbytea::from_raw(datum));
-            let old_value =
-                (!old.is_null()).then(|| pgrx::htup::heap_getattr_raw(old, column, tupdesc)).flatten();
-            (new_value, old_value.map(|datum| Rbytea::from_raw(datum)))
-        };
-        if let Some(new_value) = new_value
-            && let Some(stored) = externalize(&new_value, old_value)?
+    for &column in &columns.stored {
+        // SAFETY: datums of a column of our type.
+        let (new, old) = unsafe { row.versions(column) };
+        if let Some(new) = new
+            && let Some(stored) = externalize(&new, old)?
         {
             replaced.push(column, stored);
         }
     }
+    for &(column, type_oid) in &columns.containers {
+        // SAFETY: the column was found in the descriptor, with this type.
+        unsafe { check_references(&row, column, type_oid, types)? };
+    }
     // SAFETY: new is a tuple of tupdesc.
     Ok(RawResult(Some(pg_sys::Datum::from(unsafe { replaced.apply(new, tupdesc) }))))
+}
+
+/// A row that is being written, with the version of before if it is updated.
+struct Row {
+    new: pg_sys::HeapTuple,
+    /// NULL for an INSERT.
+    old: pg_sys::HeapTuple,
+    tupdesc: pg_sys::TupleDesc,
+}
+
+impl Row {
+    /// A column's datums, as they are in both versions.
+    ///
+    /// # Safety
+    /// The column must be of the tuples' descriptor.
+    unsafe fn datums(&self, column: NonZeroUsize) -> (Option<pg_sys::Datum>, Option<pg_sys::Datum>) {
+        // SAFETY: as promised by the caller.
+        unsafe {
+            let new = pgrx::htup::heap_getattr_raw(self.new, column, self.tupdesc);
+            let old = (!self.old.is_null())
+                .then(|| pgrx::htup::heap_getattr_raw(self.old, column, self.tupdesc))
+                .flatten();
+            (new, old)
+        }
+    }
+
+    /// The same for a column of our type.
+    ///
+    /// # Safety
+    /// As for [`datums`](Self::datums); the column must be of type rbytea or of a domain over it.
+    unsafe fn versions(&self, column: NonZeroUsize) -> (Option<Rbytea>, Option<Rbytea>) {
+        // SAFETY: as promised by the caller.
+        unsafe {
+            let (new, old) = self.datums(column);
+            (new.map(|datum| Rbytea::from_raw(datum)), old.map(|datum| Rbytea::from_raw(datum)))
+        }
+    }
+}
+
+/// References in arrays, composites and the like: their files must be there as well.
+///
+/// # Safety
+/// The column must be of this type, which must lead to a value.
+unsafe fn check_references(
+    row: &Row,
+    column: NonZeroUsize,
+    type_oid: pg_sys::Oid,
+    types: &Closure,
+) -> Result<(), ErrorReport> {
+    // SAFETY: as promised by the caller; all such types are of variable length.
+    unsafe {
+        let (Some(new), old) = row.datums(column) else { return Ok(()) };
+        let bytes = |datum: pg_sys::Datum| {
+            let value = datum.cast_mut_ptr::<pg_sys::varlena>();
+            std::slice::from_raw_parts(value.cast::<u8>(), pgrx::varsize_any(value))
+        };
+        // As they are stored: a value that did not change may stay in its TOAST table.
+        if old.is_some_and(|old| bytes(old) == bytes(new)) {
+            return Ok(());
+        }
+        ensure_all_live(new, type_oid, types)
+    }
+}
+
+/// Does what [`ensure_live`] does for every reference in a value.
+///
+/// # Safety
+/// `datum` must be of this type, which must lead to a value.
+pub unsafe fn ensure_all_live(
+    datum: pg_sys::Datum,
+    type_oid: pg_sys::Oid,
+    types: &Closure,
+) -> Result<(), ErrorReport> {
+    let mut found = HashSet::new();
+    // SAFETY: as promised by the caller.
+    unsafe { Walker::new(types).walk(datum, type_oid, &mut |payload| drop(found.insert(*payload)))? };
+    found.iter().try_for_each(ensure_live)
 }
 
 /// What has to stand in the row instead of `new`, if anything.

@@ -63,7 +63,7 @@ pub fn before_commit() {
 /// Makes the list and the lock what they should be.
 fn update(held: &mut Vec<CString>) {
     held.retain(|name| holds_references(name));
-    let (tag, mode) = (tag(), pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+    let (tag, mode) = (tag(), pg_sys::ShareLock as pg_sys::LOCKMODE);
     // SAFETY: a lock of the session, which nobody waits for and which outlives the transaction.
     unsafe {
         match (compat::lock_is_held(&tag, mode), !held.is_empty()) {

@@ -10,6 +10,7 @@ pub mod value;
 mod attach;
 mod catalog;
 mod clone_database;
+mod columns;
 mod compat;
 mod datum;
 mod error;
@@ -30,6 +31,7 @@ mod settings;
 mod stop;
 mod subtransaction;
 mod utility_hook;
+mod walk;
 mod xact;
 
 ::pgrx::pg_module_magic!(name, version);

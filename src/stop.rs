@@ -9,7 +9,7 @@ use pgrx::pg_sys;
 pub enum Point {
     /// Between the locking of the relations and the mark.
     BeforeMark = 1,
-    /// Between the first relation of the mark, pg_statistic aside, and the others.
+    /// Between the first relation of the mark, catalogs aside, and the others.
     BetweenRelations = 2,
     /// Between the mark and the second look at the horizon.
     BeforeSecondHorizon = 3,

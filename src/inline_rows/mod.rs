@@ -4,7 +4,8 @@
 mod update;
 
 use crate::catalog::Extension;
-use crate::{compat, externalize};
+use crate::columns::{Closure, Columns};
+use crate::compat;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use std::collections::HashSet;
@@ -105,12 +106,16 @@ pub fn store(relid: pg_sys::Oid, source: &Source, extension: &Extension) -> Resu
         let class = (*relation).rd_rel;
         let tupdesc = (*relation).rd_att;
         let is_table = (*class).relkind as u8 == b'r' && (*class).relpersistence as u8 != b't';
-        let mut columns = externalize::rbytea_columns(tupdesc, type_oid);
-        columns.retain(|column| source.fills(&*compat::attribute(tupdesc, column.get() - 1), type_oid));
+        let types = Closure::new(type_oid);
+        let mut columns = Columns::of(tupdesc, &types);
+        columns
+            .stored
+            .retain(|column| source.fills(&*compat::attribute(tupdesc, column.get() - 1), type_oid));
+        // References can have come from anywhere only where the statement copied them.
+        let check = matches!(source, Source::WholeTable).then_some(&types);
+        columns.containers.retain(|_| check.is_some());
         let result = if is_table && !columns.is_empty() {
-            // References can have come from anywhere only where the statement copied them.
-            let check_references = matches!(source, Source::WholeTable);
-            as_owner((*class).relowner, || update::rows(relation, &columns, check_references))
+            as_owner((*class).relowner, || update::rows(relation, &columns, check))
         } else {
             Ok(())
         };

@@ -1,8 +1,9 @@
 //! The update of rows whose payloads are stored after the fact. It is made below SQL: the rows' values do not change, so no
 //! trigger, rule, policy, constraint or privilege has a say in it; only indexes learn of the new versions.
 
+use crate::columns::{Closure, Columns};
 use crate::datum::{Peek, Rbytea};
-use crate::externalize::{Replaced, ensure_live, store_inline};
+use crate::externalize::{Replaced, ensure_all_live, ensure_live, store_inline};
 use crate::memory::TupleMemory;
 use crate::{catalog, compat, error};
 use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
@@ -10,14 +11,14 @@ use pgrx::{PgLogLevel, PgSqlErrorCode, PgTryBuilder, check_for_interrupts, pg_sy
 use std::num::NonZeroUsize;
 use std::ptr::null_mut;
 
-/// Stores the inline payloads in `columns` of every visible row, and checks references if asked to.
+/// Stores the inline payloads in `columns` of every visible row, and checks references if `check` says which types have them.
 ///
 /// # Safety
 /// `relation` must be an ordinary table, open and locked so that nobody else writes to it; `columns` must be of it.
 pub unsafe fn rows(
     relation: pg_sys::Relation,
-    columns: &[NonZeroUsize],
-    check_references: bool,
+    columns: &Columns,
+    check: Option<&Closure>,
 ) -> Result<(), ErrorReport> {
     let mut memory = TupleMemory::new();
     // SAFETY: as promised by the caller. Scan, slots and snapshot live to the end of the block, or are released by the
@@ -31,7 +32,7 @@ pub unsafe fn rows(
         while pg_sys::table_scan_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot) {
             check_for_interrupts!();
             let go_on = memory.with(|| -> Result<bool, ErrorReport> {
-                let replaced = look(slot, columns, check_references)?;
+                let replaced = look(slot, columns, check)?;
                 if replaced.is_empty() { Ok(true) } else { writer.replace(slot, replaced) }
             })?;
             if !go_on {
@@ -52,17 +53,24 @@ pub unsafe fn rows(
 /// `slot` must hold a tuple with these columns.
 unsafe fn look(
     slot: *mut pg_sys::TupleTableSlot,
-    columns: &[NonZeroUsize],
-    check_references: bool,
+    columns: &Columns,
+    check: Option<&Closure>,
 ) -> Result<Replaced, ErrorReport> {
     let mut replaced = Replaced::default();
-    for &column in columns {
+    let value = |column: NonZeroUsize| {
         let mut is_null = false;
         // SAFETY: as promised by the caller.
         let datum = unsafe { pg_sys::slot_getattr(slot, column.get() as i32, &mut is_null) };
-        if is_null {
-            continue;
+        (!is_null).then_some(datum)
+    };
+    for (column, type_oid) in &columns.containers {
+        if let (Some(datum), Some(types)) = (value(*column), check) {
+            // SAFETY: a datum of the column's type, held by the slot.
+            unsafe { ensure_all_live(datum, *type_oid, types)? };
         }
+    }
+    for &column in &columns.stored {
+        let Some(datum) = value(column) else { continue };
         // SAFETY: a datum of one of our columns, held by the slot.
         let value = unsafe { Rbytea::from_raw(datum) };
         match value.peek()? {
@@ -71,7 +79,7 @@ unsafe fn look(
                     replaced.push(column, stored);
                 }
             }
-            Peek::External(payload) if check_references => ensure_live(&payload)?,
+            Peek::External(payload) if check.is_some() => ensure_live(&payload)?,
             Peek::External(_) => {}
         }
     }

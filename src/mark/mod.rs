@@ -6,9 +6,8 @@
 mod relations;
 mod scan;
 mod sort;
-mod walk;
 
-pub use relations::{fingerprint, is_hidden_from};
+pub use relations::{fingerprint, holding, is_hidden_from, made_of_rows_of};
 pub use sort::SortedReferences;
 
 use crate::catalog::Extension;
@@ -92,7 +91,7 @@ fn scan_all(relations: &Relations, found: &mut Found, pace: &mut Pace) -> Result
             return scanned;
         }
         relations.unlock(relid);
-        if Some(&relid) == relids.iter().find(|&&relid| !relations::is_statistics(relid)) {
+        if Some(&relid) == relids.iter().find(|&&relid| !relations::is_catalog(relid)) {
             stop::at(Point::BetweenRelations);
         }
     }

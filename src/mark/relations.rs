@@ -3,6 +3,7 @@
 //! columns of transactions that have not ended are found too.
 
 use crate::pace::Pace;
+use crate::walk::Types;
 use crate::{catalog, error};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode, Spi, pg_sys};
@@ -37,12 +38,14 @@ struct Depend {
     deptype: std::ffi::c_char,
 }
 
-/// Catalogs in which ANALYZE keeps values: pg_statistic for columns, pg_statistic_ext_data for expressions.
-const STATISTICS: [pg_sys::Oid; 2] = [pg_sys::StatisticRelationId, pg_sys::Oid::from_u32(3429)];
+/// Catalogs that keep values of columns: pg_attribute the defaults that rows of before do not have (attmissingval),
+/// pg_statistic and pg_statistic_ext_data what ANALYZE found in arrays, composites and expressions.
+const CATALOGS: [pg_sys::Oid; 3] =
+    [pg_sys::AttributeRelationId, pg_sys::StatisticRelationId, pg_sys::Oid::from_u32(3429)];
 
 /// Whether a relation is one of the catalogs that keep values of other relations.
-pub fn is_statistics(relid: pg_sys::Oid) -> bool {
-    STATISTICS.contains(&relid)
+pub fn is_catalog(relid: pg_sys::Oid) -> bool {
+    CATALOGS.contains(&relid)
 }
 
 /// Statistics of expressions are rows of pg_statistic in an array.
@@ -84,19 +87,19 @@ impl Relations {
 
     /// Gives back the lock on one of the relations.
     pub fn unlock(&self, relid: pg_sys::Oid) {
-        if !is_statistics(relid) {
+        if !is_catalog(relid) {
             unlock(relid);
         }
     }
+}
 
-    /// The OID of the type itself.
-    pub fn rbytea(&self) -> pg_sys::Oid {
+impl Types for Relations {
+    fn rbytea(&self) -> pg_sys::Oid {
         self.rbytea
     }
 
-    /// Whether a value of this type can contain an rbytea: the type itself, and domains, arrays, composite types,
-    /// ranges and multiranges over it. `anyarray` is what pg_statistic keeps arrays in.
-    pub fn leads_to_value(&self, type_oid: pg_sys::Oid) -> bool {
+    /// `anyarray` is what catalogs keep arrays in.
+    fn leads_to_value(&self, type_oid: pg_sys::Oid) -> bool {
         self.types.contains(&type_oid) || type_oid == pg_sys::ANYARRAYOID
     }
 }
@@ -108,7 +111,7 @@ impl Relations {
 pub fn lock_all(rbytea: pg_sys::Oid, pace: &Pace) -> Result<Relations, ErrorReport> {
     let mut locked: HashSet<pg_sys::Oid> = HashSet::new();
     loop {
-        let Search { relations, types, nested } = search(rbytea);
+        let Search { relations, types, .. } = search(rbytea);
         let new: Vec<_> = relations.difference(&locked).copied().collect();
         if new.is_empty() {
             let (mut relids, mut hidden) = (Vec::new(), Vec::new());
@@ -124,9 +127,8 @@ pub fn lock_all(rbytea: pg_sys::Oid, pace: &Pace) -> Result<Relations, ErrorRepo
                 // Nothing is read there, so nobody need wait for us.
                 unlock(relid);
             }
-            // ANALYZE keeps common values of arrays and composites in two catalogs, and pg_stats and pg_stats_ext read them.
-            if nested {
-                relids.extend(STATISTICS);
+            if !relids.is_empty() {
+                relids.extend(CATALOGS);
             }
             relids.sort_unstable_by_key(|relid| relid.to_u32());
             return Ok(Relations { relids, hidden, types: with_statistics(types), rbytea });
@@ -162,7 +164,8 @@ fn unlock(relid: pg_sys::Oid) {
 /// Statistics come late, but they come.
 pub fn fingerprint(rbytea: pg_sys::Oid) -> Result<i64, ErrorReport> {
     let Search { relations, nested, .. } = search(rbytea);
-    let mut relids: Vec<_> = relations.into_iter().chain(STATISTICS.into_iter().filter(|_| nested)).collect();
+    let mut relids: Vec<_> =
+        relations.into_iter().chain(CATALOGS.into_iter().skip(1).filter(|_| nested)).collect();
     relids.sort_unstable_by_key(|relid| relid.to_u32());
     let query = "SELECT pg_catalog.hashtextextended(COALESCE(pg_catalog.string_agg(pg_catalog.concat_ws(' ',
                     c.oid, c.relfilenode, c.reltoastrelid, pg_catalog.pg_stat_get_tuples_updated(c.oid),
@@ -174,6 +177,17 @@ pub fn fingerprint(rbytea: pg_sys::Oid) -> Result<i64, ErrorReport> {
           WHERE c.oid OPERATOR(pg_catalog.=) ANY ($1)";
     let found = Spi::connect(|client| client.select(query, Some(1), &[relids.into()])?.first().get::<i64>(1));
     Ok(found.map_err(|error| error::internal(error.to_string()))?.unwrap_or_default())
+}
+
+/// The relations with columns that lead to a value, whatever they store.
+pub fn holding(rbytea: pg_sys::Oid) -> Vec<pg_sys::Oid> {
+    search(rbytea).relations.into_iter().collect()
+}
+
+/// The relations with columns that are made of the row type of this one.
+pub fn made_of_rows_of(relid: pg_sys::Oid) -> Vec<pg_sys::Oid> {
+    let found = row_types(relid).flat_map(|row_type| search(row_type).relations);
+    found.filter(|&found| found != relid).collect()
 }
 
 /// Whether other sessions have temporary tables that can hold values.

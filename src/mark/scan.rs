@@ -1,9 +1,9 @@
 //! The scan of one relation: every tuple that is not dead to everyone, and every reference in it.
 
 use super::Scan;
-use super::relations::is_statistics;
-use super::walk::Walker;
+use super::relations::is_catalog;
 use crate::memory::TupleMemory;
+use crate::walk::{Types, Walker};
 use crate::{catalog, compat, error, progress};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode, check_for_interrupts, pg_sys};
@@ -45,7 +45,7 @@ unsafe fn scan(relation: pg_sys::Relation, context: &mut Scan<'_>) -> Result<(),
         }
         columns
     };
-    let mut walker = Walker::new(relations);
+    let mut walker = Walker::new(*relations);
     let mut memory = TupleMemory::new();
     // SAFETY: the scan, its slot and its snapshot live to the end of the block; tuples are looked at while the slot
     // holds their page pinned, and what detoasting allocates goes to a context that is reset for each tuple.
@@ -66,7 +66,7 @@ unsafe fn scan(relation: pg_sys::Relation, context: &mut Scan<'_>) -> Result<(),
                 progress::tuples(found.tuples);
             }
             let deleted = is_deleted(slot);
-            if deleted && is_statistics((*relation).rd_id) {
+            if deleted && is_catalog((*relation).rd_id) {
                 // Lookups in the catalogs never use an old snapshot.
                 continue;
             }

@@ -1,6 +1,6 @@
 //! From a datum to the references in it, through domains, arrays, composite types, ranges and multiranges.
+//! Relies on its user to know the types; allocates in the current memory context.
 
-use super::relations::Relations;
 use crate::datum::{Peek, Rbytea};
 use crate::store::Payload;
 use crate::{catalog, compat};
@@ -26,9 +26,17 @@ enum Shape {
     Gone,
 }
 
+/// Which types lead to a value: the type itself, and domains, arrays, composite types, ranges and multiranges over it.
+pub trait Types {
+    /// The OID of the type itself.
+    fn rbytea(&self) -> pg_sys::Oid;
+    /// Whether a value of this type can contain an rbytea.
+    fn leads_to_value(&self, type_oid: pg_sys::Oid) -> bool;
+}
+
 /// Takes datums apart; remembers the shape of each type it meets.
 pub struct Walker<'a> {
-    relations: &'a Relations,
+    types: &'a dyn Types,
     shapes: HashMap<pg_sys::Oid, Shape>,
 }
 
@@ -43,9 +51,9 @@ unsafe extern "C-unwind" {
 }
 
 impl<'a> Walker<'a> {
-    /// For the types that lead to a value in these relations.
-    pub fn new(relations: &'a Relations) -> Self {
-        Self { relations, shapes: HashMap::new() }
+    /// For these types.
+    pub fn new(types: &'a dyn Types) -> Self {
+        Self { types, shapes: HashMap::new() }
     }
 
     /// Calls `visit` with each stored payload that the datum refers to. May allocate in the current memory context.
@@ -95,7 +103,7 @@ impl<'a> Walker<'a> {
     }
 
     fn shape(&mut self, type_oid: pg_sys::Oid) -> Shape {
-        let rbytea = self.relations.rbytea();
+        let rbytea = self.types.rbytea();
         *self.shapes.entry(type_oid).or_insert_with(|| {
             if type_oid == rbytea {
                 return Shape::Rbytea;
@@ -137,7 +145,7 @@ impl<'a> Walker<'a> {
         unsafe {
             let array: *mut pg_sys::ArrayType = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast();
             let element = (*array).elemtype;
-            if !self.relations.leads_to_value(element) || matches!(self.shape(element), Shape::Gone) {
+            if !self.types.leads_to_value(element) || matches!(self.shape(element), Shape::Gone) {
                 return Ok(());
             }
             let (mut len, mut by_value, mut align) = (0, false, 0);
@@ -183,7 +191,7 @@ impl<'a> Walker<'a> {
             };
             for index in 0..(*tupdesc).natts as usize {
                 let attribute = &*compat::attribute(tupdesc, index);
-                if attribute.attisdropped || !self.relations.leads_to_value(attribute.atttypid) {
+                if attribute.attisdropped || !self.types.leads_to_value(attribute.atttypid) {
                     continue;
                 }
                 let mut is_null = false;
