@@ -48,6 +48,7 @@ help:
 	@echo 'make test           install what is missing, then run every check and test'
 	@echo 'make demo           install what is missing, then show the main job on real files (FILES="…")'
 	@echo 'make core-test      the tests that need no server;  make server-test: those that start one (TESTS=filter)'
+	@echo 'make soak           the vacuum against many sessions for ten minutes (SOAK_SECONDS=…)'
 	@echo 'make fmt lint bench clean'
 
 # Where PG_CONFIG names nothing, say so once and clearly.
@@ -123,6 +124,11 @@ endif
 .PHONY: server-test
 server-test: install-for-tests
 	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),2) $(client) -- $(TESTS)
+
+# The vacuum against many sessions for SOAK_SECONDS.
+.PHONY: soak
+soak: install-for-tests
+	RBYTEA_SOAK_SECONDS=$(or $(SOAK_SECONDS),600) $(client) -- soak::
 
 # The database contrib_regression of the server that PGHOST, PGPORT and PGUSER name is created anew.
 .PHONY: installcheck

@@ -147,7 +147,11 @@ pub unsafe fn ensure_all_live(
 ) -> Result<(), ErrorReport> {
     let mut found = HashSet::new();
     // SAFETY: as promised by the caller.
-    unsafe { Walker::new(types).walk(datum, type_oid, &mut |payload| drop(found.insert(*payload)))? };
+    unsafe {
+        Walker::new(types).walk(datum, type_oid, &mut |payload| {
+            found.insert(*payload);
+        })?;
+    }
     found.iter().try_for_each(ensure_live)
 }
 

@@ -167,9 +167,11 @@ pub fn fingerprint(rbytea: pg_sys::Oid) -> Result<i64, ErrorReport> {
     let mut relids: Vec<_> =
         relations.into_iter().chain(CATALOGS.into_iter().skip(1).filter(|_| nested)).collect();
     relids.sort_unstable_by_key(|relid| relid.to_u32());
-    let query = "SELECT pg_catalog.hashtextextended(COALESCE(pg_catalog.string_agg(pg_catalog.concat_ws(' ',
+    // A crash takes the counters, and tells so by the time of their reset.
+    let query = "SELECT pg_catalog.hashtextextended(pg_catalog.concat_ws(' ',
+                pg_catalog.pg_stat_get_bgwriter_stat_reset_time(), pg_catalog.string_agg(pg_catalog.concat_ws(' ',
                     c.oid, c.relfilenode, c.reltoastrelid, pg_catalog.pg_stat_get_tuples_updated(c.oid),
-                    pg_catalog.pg_stat_get_tuples_deleted(c.oid), a.columns), ',' ORDER BY c.oid), ''), 0)
+                    pg_catalog.pg_stat_get_tuples_deleted(c.oid), a.columns), ',' ORDER BY c.oid)), 0)
            FROM pg_catalog.pg_class c,
         LATERAL (SELECT pg_catalog.string_agg(pg_catalog.concat(attnum, ':', atttypid), ' ' ORDER BY attnum) AS columns
                    FROM pg_catalog.pg_attribute WHERE attrelid OPERATOR(pg_catalog.=) c.oid
@@ -231,10 +233,15 @@ fn storage(relid: pg_sys::Oid) -> Storage {
         let kind = pg_sys::get_rel_relkind(relid) as u8;
         if kind != b'r' && kind != b'm' {
             Storage::None
-        } else if pg_sys::isOtherTempNamespace(pg_sys::get_rel_namespace(relid)) {
-            Storage::Hidden
-        } else {
+        } else if !pg_sys::isOtherTempNamespace(pg_sys::get_rel_namespace(relid)) {
             Storage::Tuples
+        } else if pg_sys::checkTempNamespaceStatus(pg_sys::get_rel_namespace(relid))
+            == pg_sys::TempNamespaceStatus::TEMP_NAMESPACE_IDLE
+        {
+            // Left behind by a crash: nobody can ever read it.
+            Storage::None
+        } else {
+            Storage::Hidden
         }
     }
 }

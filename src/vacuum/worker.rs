@@ -39,10 +39,17 @@ pub fn connect(database: pg_sys::Oid) {
         pg_sys::BackgroundWorkerUnblockSignals();
         pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0);
     }
+    // What ALTER DATABASE and ALTER ROLE set for sessions applies to background workers too.
+    set(c"role", c"none");
     set(c"search_path", c"pg_catalog, pg_temp");
+    // A standby that does not answer must not keep the worker, and with it all other databases.
+    set(c"synchronous_commit", c"local");
     // A run is one long statement; settings of the database or the role that limit statements are for users.
     set(c"statement_timeout", c"0");
     set(c"idle_in_transaction_session_timeout", c"0");
+    if cfg!(any(feature = "pg17", feature = "pg18")) {
+        set(c"transaction_timeout", c"0");
+    }
     set(c"default_transaction_isolation", c"read committed");
     set(c"default_transaction_read_only", c"off");
 }

@@ -157,3 +157,35 @@ fn a_cursor_with_hold_is_read_and_stored_from_however_often_the_vacuum_purges() 
     db.assert_stored("copies", 1);
     db.assert_same("(select b, rs[1] as r from arrays) s", 1);
 }
+
+/// An array is given a reference to a file in TRASH; a second procedure, which began after that move, reads it there.
+#[test]
+fn what_one_procedure_has_handed_to_another_through_an_array_is_there_when_it_is_stored() {
+    let (cluster, db, _caller, call) =
+        carrying("insert into arrays select f.b, array[f.r] from unnest(f) f;");
+    db.run(
+        "create procedure carry_on() language plpgsql as $$ declare f arrays[]; begin
+             select array_agg(a) into f from arrays a;
+             commit;
+             perform pg_advisory_lock_shared(3);
+             commit;
+             perform pg_advisory_lock_shared(4);
+             insert into arrays select * from unnest(f);
+         end $$",
+    );
+    db.run("select pg_advisory_unlock(2), pg_advisory_lock(3), pg_advisory_lock(4)");
+    call.finish().unwrap();
+    let second = cluster.session();
+    let pid = second.pid();
+    let call = second.start("call carry_on()");
+    let waits =
+        "select exists (select from pg_locks where pid = $1 and not granted and objid = $2::int4::oid)";
+    wait_until(PATIENCE, || db.one::<bool>(waits, &[&pid, &3]));
+    db.run("delete from arrays");
+    db.run("select pg_advisory_unlock(3)");
+    wait_until(PATIENCE, || db.one::<bool>(waits, &[&pid, &4]));
+    db.run("select rvacuum_purge()");
+    db.run("select pg_advisory_unlock(4)");
+    call.finish().unwrap();
+    db.assert_same("(select b, rs[1] as r from arrays) s", 2);
+}

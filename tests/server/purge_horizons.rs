@@ -7,7 +7,7 @@ use crate::standby::standby_of;
 use crate::twin_tables::{Twins, cluster_with_table};
 
 /// A table with two rows.
-fn tables() -> (Cluster, Session) {
+pub fn tables() -> (Cluster, Session) {
     let cluster = cluster_with_table();
     let db = cluster.session();
     db.fill("t", 1..=2);
@@ -23,13 +23,13 @@ fn garbage(db: &Session) {
 
 /// The same, and has it moved to TRASH.
 #[track_caller]
-fn trash_one(db: &Session) {
+pub fn trash_one(db: &Session) {
     garbage(db);
     assert_eq!(db.rvacuum(), 1);
 }
 
 #[track_caller]
-fn purge(db: &Session) -> i64 {
+pub fn purge(db: &Session) -> i64 {
     db.one("select rvacuum_purge()", &[])
 }
 
@@ -170,38 +170,6 @@ fn the_transaction_that_purges_itself() {
         assert_eq!(purge(&db), 1);
         assert_eq!(cluster.trash().len(), 0);
     }
-}
-
-#[test]
-fn another_session_s_temporary_table() {
-    let (cluster, db) = tables();
-    for (make, unmake) in [
-        ("create temp table own as select * from t", "drop table own"),
-        ("create temp table own (rs rbytea[])", "discard temp"),
-        ("create temp table own (d t)", "drop table own"),
-        ("create temp table own (r rbytea) on commit delete rows", "discard all"),
-    ] {
-        let other = cluster.session();
-        other.run(make);
-        trash_one(&db);
-        assert_eq!(purge(&db), 0, "nobody can read it: {make}");
-        other.run(unmake);
-        assert_eq!(purge(&db), 1, "{unmake}");
-        // A younger one may have been filled with what an older one held.
-        trash_one(&db);
-        other.run(make);
-        assert_eq!(purge(&db), 0);
-        drop(other);
-        wait_until(PATIENCE, || purge(&db) == 1);
-    }
-    cluster.session().run("create temp table own (b bytea)");
-    db.run("create temp table mine as select * from t where n = 1");
-    trash_one(&db);
-    assert_eq!(purge(&db), 1, "its own temporary tables the vacuum can read");
-    db.run("delete from t");
-    db.run("select rvacuum()");
-    assert_eq!(purge(&db), 1);
-    db.assert_stored("mine", 1);
 }
 
 #[test]

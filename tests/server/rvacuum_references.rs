@@ -5,7 +5,7 @@ use crate::twin_tables::{Twins, assert_live_is, cluster_with_table};
 
 /// Nothing is collected while the last reference is where `keep` has put it; everything is after `drop`.
 #[track_caller]
-fn keeps(ddl: &str, copy: &str, read: &str, drop: &str) {
+pub fn keeps(ddl: &str, copy: &str, read: &str, drop: &str) {
     let cluster = cluster_with_table();
     let db = cluster.session();
     db.fill("t", 1..=4);

@@ -84,16 +84,16 @@ impl<'w> Actor<'w> {
             writes::OPERATIONS,
             copies::OPERATIONS,
             programs::OPERATIONS,
-            ddl::OPERATIONS,
             upkeep::OPERATIONS,
             check::OPERATIONS,
         ];
         let hidden: &[&[Operation]] = match self.world.hiding {
-            Hiding::Nowhere => &[check::HELD],
-            Hiding::InProcedures => &[programs::HIDDEN, upkeep::PURGE],
-            Hiding::Everywhere => &[check::HELD, copies::HIDDEN, programs::HIDDEN],
+            Hiding::Nowhere => &[check::HELD, upkeep::BY_HAND],
+            Hiding::InProcedures => &[programs::HIDDEN, upkeep::BESIDE_THE_BACKGROUND],
+            Hiding::Everywhere => &[check::HELD, upkeep::BY_HAND, copies::HIDDEN, programs::HIDDEN],
         };
-        let lists = [strict, hidden].concat();
+        let changes: &[&[Operation]] = if self.changes_tables() { &[ddl::OPERATIONS] } else { &[] };
+        let lists = [strict, hidden, changes].concat();
         let operations: Vec<&Operation> = lists.into_iter().flatten().collect();
         while !self.world.is_over() {
             let mut outcome = if self.session.is_none() { self.connect() } else { self.step(&operations) };
@@ -213,6 +213,16 @@ impl<'w> Actor<'w> {
     /// Whether every session has temporary tables of its own.
     pub fn has_temporary(&self) -> bool {
         self.world.hiding != Hiding::InProcedures
+    }
+
+    /// Where the background vacuum is at work, only one session takes its locks away.
+    pub fn changes_tables(&self) -> bool {
+        self.world.hiding != Hiding::InProcedures || self.number == 0
+    }
+
+    /// Whether transactions of this session may last: those that change tables keep the background vacuum out.
+    pub fn prepares(&self) -> bool {
+        self.world.hiding != Hiding::InProcedures || self.number > 0
     }
 
     fn desk(&self) -> &'w super::world::Desk {

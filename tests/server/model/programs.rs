@@ -3,6 +3,7 @@
 use super::actor::{Actor, Operation, Place};
 use super::pairs::{Pair, Side};
 use super::trouble::Done;
+use super::world::Hiding;
 
 /// What this module can do.
 pub const OPERATIONS: &[Operation] = &[Operation {
@@ -48,19 +49,21 @@ fn exception_block(actor: &mut Actor<'_>) -> Done {
     actor.run(&sql(Side::Twin))
 }
 
+const VACUUM: &str =
+    "begin perform rvacuum(); exception when lock_not_available or deadlock_detected or object_not_in_prerequisite_state
+                or active_sql_transaction then null; end;";
+
+/// Until the background vacuum has come by.
+const WAIT: &str = "perform pg_sleep(0.3);";
+
 /// Holds a value in a variable across COMMIT and ROLLBACK, while its row goes and the vacuum comes, and stores it.
 fn procedure(actor: &mut Actor<'_>) -> Done {
     let (from, to) = (actor.pair(|pair| pair.key < 100)?, actor.pair(|pair| pair.key < 100)?);
     let mut body = if actor.chance(0.5) { of_a_row(actor, &from)? } else { of_a_new_row(actor, &from) };
     body += actor.one_of(&["commit;", "rollback;"]);
+    let vacuum = if actor.world.hiding == Hiding::InProcedures { WAIT } else { VACUUM };
     for _ in 0..actor.below(4) {
-        body += actor.one_of(&[
-            "perform pg_sleep(0.02);",
-            "begin perform rvacuum(); exception when lock_not_available or deadlock_detected or object_not_in_prerequisite_state
-                or active_sql_transaction then null; end;",
-            "commit;",
-            "rollback;",
-        ]);
+        body += actor.one_of(&["perform pg_sleep(0.02);", vacuum, "commit;", "rollback;"]);
     }
     for id in [actor.world.ids(1), actor.world.ids(1)].into_iter().take(1 + actor.below(2) as usize) {
         let n = to.fit(&actor.below(3).to_string());

@@ -32,6 +32,14 @@ pub const OPERATIONS: &[Operation] = &[
         tolerates: &["42704", "55000"],
         run: resolve,
     },
+    // undefined_table: a table that was created on the way may be dropped meanwhile.
+    Operation { name: "vacuum", weight: 8, place: Place::Outside, tolerates: &["42P01"], run: vacuum },
+    Operation { name: "setting", weight: 3, place: Place::Anywhere, tolerates: &[], run: setting },
+    outside("reconnect", 1, reconnect),
+];
+
+/// The vacuum by hand.
+pub const BY_HAND: &[Operation] = &[
     outside("rvacuum", 10, rvacuum),
     // active_sql_transaction: this transaction has written.
     Operation {
@@ -41,14 +49,10 @@ pub const OPERATIONS: &[Operation] = &[
         tolerates: &[GIVEN_UP, "25001"],
         run: rvacuum,
     },
-    // undefined_table: a table that was created on the way may be dropped meanwhile.
-    Operation { name: "vacuum", weight: 8, place: Place::Outside, tolerates: &["42P01"], run: vacuum },
-    Operation { name: "setting", weight: 3, place: Place::Anywhere, tolerates: &[], run: setting },
-    outside("reconnect", 1, reconnect),
 ];
 
-/// What deletes payloads for ever. Those that a cursor WITH HOLD of an idle session has read go, too.
-pub const PURGE: &[Operation] = &[outside("rvacuum_purge", 6, rvacuum_purge)];
+/// The same now and then, where the background vacuum is at work.
+pub const BESIDE_THE_BACKGROUND: &[Operation] = &[outside("rvacuum or rvacuum_purge", 1, rarely)];
 
 fn begin(actor: &mut Actor<'_>) -> Done {
     let isolation = match actor.below(10) {
@@ -92,7 +96,7 @@ fn release(actor: &mut Actor<'_>) -> Done {
 
 fn prepare(actor: &mut Actor<'_>) -> Done {
     let prepared = actor.rows("select 1 from pg_prepared_xacts", &[])?.len();
-    if prepared >= 4 {
+    if prepared >= 4 || !actor.prepares() {
         return end(actor, "commit");
     }
     let name = actor.world.name();
@@ -115,8 +119,11 @@ fn rvacuum(actor: &mut Actor<'_>) -> Done {
     actor.rows(sql, &[]).map(drop)
 }
 
-fn rvacuum_purge(actor: &mut Actor<'_>) -> Done {
-    actor.rows("select rvacuum_purge()", &[]).map(drop)
+fn rarely(actor: &mut Actor<'_>) -> Done {
+    if actor.chance(0.7) {
+        return Ok(());
+    }
+    if actor.chance(0.5) { rvacuum(actor) } else { actor.rows("select rvacuum_purge()", &[]).map(drop) }
 }
 
 fn vacuum(actor: &mut Actor<'_>) -> Done {
