@@ -71,3 +71,13 @@ fn a_reference_that_goes_to_a_new_table_column_or_attribute_keeps_its_file() {
 fn a_reference_of_a_prepared_transaction_keeps_its_file() {
     passes("prepared");
 }
+
+#[test]
+fn a_reference_that_only_an_old_snapshot_sees_can_be_copied_until_it_ends() {
+    passes("old_snapshot");
+}
+
+#[test]
+fn a_payload_that_is_written_while_the_vacuum_runs_is_not_judged() {
+    passes("write");
+}

@@ -19,11 +19,15 @@ use crate::session::Session;
 /// Sessions at work at the same time.
 const ACTORS: usize = 6;
 
+/// How long a run stands at a point at most.
+const STAND: Duration = Duration::from_millis(250);
+
 const SETTINGS: &[&str] = &[
     "rbytea.databases_for_vacuuming = 'postgres'",
     "rbytea.vacuum_naptime = 1s",
     "rbytea.trash_retention = 0",
     "rbytea.log_min_duration = 0",
+    "rbytea.stop_points = on",
     "autovacuum = on",
     "autovacuum_naptime = 1s",
     "autovacuum_vacuum_threshold = 5",
@@ -48,8 +52,10 @@ fn the_background_vacuum_loses_nothing_and_leaves_nothing_under_load() {
                 scope.spawn(move || Actor::new(world, number).live())
             })
             .collect();
+        let stops = catch_unwind(AssertUnwindSafe(|| stop_runs(&cluster.session(), &world)));
         let ends = actors.into_iter().map(|actor| actor.join().unwrap_or_else(|panic| Err(text(&*panic))));
-        ends.filter_map(Result::err).collect()
+        let stops = stops.map_err(|panic| text(&*panic));
+        ends.chain([stops]).filter_map(Result::err).collect()
     });
     let figures = figures(&cluster.session());
     // Not through the test harness, which shows the output of failed tests only.
@@ -65,6 +71,19 @@ fn the_background_vacuum_loses_nothing_and_leaves_nothing_under_load() {
         world.journals(),
         failures.join("\nand: ")
     );
+}
+
+/// Makes runs stand at their points for a while, so that a lot happens there; a mark of such small tables is over in an
+/// instant otherwise.
+fn stop_runs(db: &Session, world: &World) {
+    let mut point = 0;
+    while !world.is_over() {
+        point = point % 5 + 1;
+        db.run(&format!("select pg_advisory_lock(29282, {point})"));
+        thread::sleep(STAND);
+        db.run("select pg_advisory_unlock_all()");
+        thread::sleep(STAND / 4);
+    }
 }
 
 /// What the runs have done, by the history.
