@@ -155,7 +155,8 @@ impl Found {
     fn finish(self, relations: &Relations, horizon: u64) -> Mark {
         Mark {
             references: self.sort.sorted(),
-            relations: relations.relids().iter().filter(|&&relid| !relations::is_catalog(relid)).count() as u64,
+            relations: relations.relids().iter().filter(|&&relid| !relations::is_catalog(relid)).count()
+                as u64,
             tuples: self.tuples,
             held: self.held,
             horizon,
