@@ -1,4 +1,5 @@
-//! The snapshot that a run of the vacuum holds, and the removal horizon whose standing still makes a mark valid.
+//! The snapshot that a run of the vacuum holds, and the removal horizon whose standing still makes a mark valid
+//! (docs/PROTOCOL.md).
 
 use crate::catalog::Extension;
 use pgrx::pg_sys;
@@ -47,11 +48,14 @@ fn full_transaction_id(xid: pg_sys::TransactionId) -> u64 {
     epoch << 32 | xid
 }
 
-/// Below these ids deleted tuples are removed, in tables and in catalogs.
+/// Below these ids deleted tuples are removed, in tables and in catalogs; and what in this database holds them there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Horizons {
     data: u32,
     catalog: u32,
+    /// The oldest xmin of this database's snapshots. While the run holds one of its own it can only rise, so two equal
+    /// values mean that it stood still. The others may fall as well: a standby's feedback may go and come back.
+    local: u32,
 }
 
 impl Horizons {
@@ -63,11 +67,40 @@ impl Horizons {
     /// As they are now.
     pub fn now(extension: &Extension) -> Result<Self, ErrorReport> {
         let history = extension.relation_oid(c"rbytea_vacuum_history")?;
-        Ok(Self {
-            data: oldest_non_removable(history),
-            catalog: oldest_non_removable(pg_sys::RelationRelationId),
-        })
+        let data = oldest_non_removable(history);
+        let catalog = oldest_non_removable(pg_sys::RelationRelationId);
+        Ok(Self { data, catalog, local: oldest_local_xmin(data) })
     }
+}
+
+/// The oldest xmin of a snapshot in this database, which is at or after `horizon` and at or before our own.
+fn oldest_local_xmin(horizon: u32) -> u32 {
+    // SAFETY: a plain read of this process's own entry. The caller holds a snapshot.
+    let own = unsafe { (*pg_sys::MyProc).xmin }.into_inner();
+    // Distances from the horizon, so that the ids' wraparound does not matter. Below `from` there is nobody; at `to` there
+    // is somebody, at first ourselves.
+    let (mut from, mut to) = (0, own.wrapping_sub(horizon));
+    while from < to {
+        let middle = from + (to - from) / 2;
+        if others_at_or_before(horizon.wrapping_add(middle)) { to = middle } else { from = middle + 1 }
+    }
+    horizon.wrapping_add(to)
+}
+
+/// Whether another session of this database holds a snapshot whose xmin is `limit` or older. Lazy VACUUMs and logical
+/// decoding do not hold the horizon.
+fn others_at_or_before(limit: u32) -> bool {
+    if limit < pg_sys::FirstNormalTransactionId.into_inner() {
+        return false;
+    }
+    let ignored = pg_sys::PROC_IN_VACUUM | pg_sys::PROC_IN_LOGICAL_DECODING;
+    let mut count = 0;
+    // SAFETY: reads shared memory and returns an array in the current memory context.
+    unsafe {
+        let found = pg_sys::GetCurrentVirtualXIDs(limit.into(), true, false, ignored as i32, &mut count);
+        pg_sys::pfree(found.cast());
+    }
+    count > 0
 }
 
 fn oldest_non_removable(relid: pg_sys::Oid) -> u32 {

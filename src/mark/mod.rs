@@ -33,9 +33,9 @@ const ATTEMPTS: u32 = 5;
 pub struct Mark {
     /// The marked payloads, sorted.
     pub references: SortedReferences,
-    /// Relations scanned.
+    /// Relations scanned, PostgreSQL's catalogs aside.
     pub relations: u64,
-    /// Tuples looked at.
+    /// Tuples in them.
     pub tuples: u64,
     /// References in tuples that are deleted but that an old snapshot may still see.
     pub held: u64,
@@ -155,7 +155,8 @@ impl Found {
     fn finish(self, relations: &Relations, horizon: u64) -> Mark {
         Mark {
             references: self.sort.sorted(),
-            relations: relations.relids().len() as u64,
+            relations: relations.relids().iter().filter(|&&relid| !relations::is_catalog(relid)).count()
+                as u64,
             tuples: self.tuples,
             held: self.held,
             horizon,

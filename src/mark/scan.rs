@@ -55,18 +55,19 @@ unsafe fn scan(relation: pg_sys::Relation, context: &mut Scan<'_>) -> Result<(),
             vistest: pg_sys::GlobalVisTestFor(relation),
             ..Default::default()
         };
+        let catalog = is_catalog((*relation).rd_id);
         let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
         let scan =
             pg_sys::table_beginscan_strat(relation, &mut snapshot, 0, std::ptr::null_mut(), true, false);
         while pg_sys::table_scan_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot) {
             check_for_interrupts!();
             pace.step(unscanned)?;
-            found.tuples += 1;
+            found.tuples += u64::from(!catalog);
             if found.tuples.is_multiple_of(TUPLES_SHOWN) {
                 progress::tuples(found.tuples);
             }
             let deleted = is_deleted(slot);
-            if deleted && is_catalog((*relation).rd_id) {
+            if deleted && catalog {
                 // Lookups in the catalogs never use an old snapshot.
                 continue;
             }

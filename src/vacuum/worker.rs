@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long it waits for a lock to put a row trigger back, as a setting.
-const ATTACH_TIMEOUT: &std::ffi::CStr = c"1s";
+/// How long it waits for a single lock that it cannot do without, as a setting.
+const LOCK_TIMEOUT: &std::ffi::CStr = c"1s";
 
 /// The worker's main function; the argument is the OID of the database.
 #[pg_guard]
@@ -46,6 +46,7 @@ pub fn connect(database: pg_sys::Oid) {
     set(c"synchronous_commit", c"local");
     // A run is one long statement; settings of the database or the role that limit statements are for users.
     set(c"statement_timeout", c"0");
+    set(c"lock_timeout", LOCK_TIMEOUT);
     set(c"idle_in_transaction_session_timeout", c"0");
     if cfg!(any(feature = "pg17", feature = "pg18")) {
         set(c"transaction_timeout", c"0");
@@ -92,13 +93,11 @@ fn transaction<T>(work: impl FnOnce() -> Result<T, ErrorReport>) -> Result<T, Ca
 
 /// pg_upgrade and `pg_restore --disable-triggers` lose row triggers.
 fn put_triggers_back() {
-    set(c"lock_timeout", ATTACH_TIMEOUT);
     progress::activity("looking for missing row triggers");
     let attached = transaction(|| match Extension::installed()? {
         Some(extension) => attach::attach(&extension),
         None => Ok(0),
     });
-    set(c"lock_timeout", c"0");
     match attached {
         Ok(0) => {}
         Ok(tables) => error::tell(

@@ -71,7 +71,8 @@ fn a_directory_that_cannot_be_read_fails_the_visit_and_moves_nothing() {
 #[test]
 fn a_file_in_a_directory_s_place_fails_nothing_or_says_so() {
     let (cluster, db, other) = two_databases();
-    let leaf = files_of(&cluster, &other).live[3].parent().unwrap().to_owned();
+    let kept = other.uuids("r", "t where n = 4").remove(0);
+    let leaf = files_of(&cluster, &other).find(&kept).unwrap().parent().unwrap().to_owned();
     let aside = cluster.dir().join("aside");
     fs::rename(&leaf, &aside).unwrap();
     fs::write(&leaf, "a file").unwrap();
@@ -95,6 +96,8 @@ fn a_store_that_is_not_there_fails_the_visit() {
     let gone = cluster.data().join("gone");
     cluster.set_conf(&format!("rbytea.filesystem_storage_path = '{}'", gone.display()));
     cluster.reload();
+    // A worker that has begun goes by the old setting.
+    cluster.await_visit("postgres");
     db.run_and_tell("delete from t where n <= 2");
     let error = await_failure(&db);
     assert!(error.contains("gone"), "{error}");
@@ -163,4 +166,25 @@ fn an_owner_that_cannot_be_read_fails_the_visit() {
     fs::write(&owner, mine).unwrap();
     wait_until(PATIENCE, || cluster.live().len() == 6);
     db.assert_stored("t", 2);
+}
+
+#[test]
+fn a_trash_that_takes_nothing_fails_the_visit_and_loses_nothing() {
+    let (cluster, db, other) = two_databases();
+    other.run_and_tell("delete from t where n = 1");
+    wait_until(PATIENCE, || files_of(&cluster, &other).live.len() == 3);
+    cluster.await_visit("other");
+    let trash = files_of(&cluster, &other).live[0].ancestors().nth(3).unwrap().join("TRASH");
+    chmod(&trash, 0o500);
+    other.run_and_tell("delete from t where n = 2");
+    db.run_and_tell("delete from t where n = 2");
+    let error = await_failure(&other);
+    assert!(error.contains("could not rename file"), "{error}");
+    wait_until(PATIENCE, || files_of(&cluster, &db).live.len() == 3);
+    other.assert_stored("t", 2);
+    assert_eq!(files_of(&cluster, &other).live.len(), 3);
+    chmod(&trash, 0o700);
+    wait_until(PATIENCE, || files_of(&cluster, &other).live.len() == 2);
+    wait_until(PATIENCE, || files_of(&cluster, &other).trash.is_empty());
+    other.assert_stored("t", 2);
 }

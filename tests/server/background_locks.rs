@@ -191,3 +191,32 @@ fn a_trigger_that_cannot_be_put_back_now_keeps_no_garbage() {
     locker.run("commit");
     cluster.await_log("rbytea put the row trigger of 1 tables in order");
 }
+
+#[test]
+fn databases_that_come_and_go_disturb_nobody() {
+    let cluster = cluster_with(&["rbytea.databases_for_vacuuming = 'source, coming, postgres'"]);
+    let db = cluster.session();
+    let source = create_database(&cluster, "source");
+    source.fill("t", 1..=3);
+    drop(source);
+    wait_until(PATIENCE, || db.launcher().is_some());
+    let launcher = db.launcher();
+    for round in 1..=8 {
+        // Whenever the launcher comes by; a reload makes it come now.
+        db.run("create database coming template source");
+        cluster.reload();
+        let coming = cluster.session_in("coming");
+        coming.assert_stored("t", 3);
+        coming.run_and_tell(&format!("delete from t where n <= {}", round % 3));
+        drop(coming);
+        cluster.reload();
+        db.run("drop database coming");
+    }
+    assert_eq!(db.launcher(), launcher);
+    cluster.session_in("source").assert_stored("t", 3);
+    db.fill("t", 1..=2);
+    db.run_and_tell("delete from t where n = 1");
+    let oid: u32 = db.one("select oid from pg_database where datname = 'postgres'", &[]);
+    wait_until(PATIENCE, || cluster.store_files()[&oid].live.len() == 1);
+    cluster.session_in("source").assert_stored("t", 3);
+}

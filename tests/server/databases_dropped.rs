@@ -118,6 +118,14 @@ fn databases_that_are_being_made_or_renamed_keep_their_directories() {
     let other = cluster.session_in("another");
     other.assert_stored("t", 3);
     drop(other);
+    let owner = fs::metadata(cluster.store()).unwrap();
+    let space = cluster.dir().join("space");
+    fs::create_dir(&space).unwrap();
+    chown(&space, Some(owner.uid()), Some(owner.gid())).unwrap();
+    db.run(&format!("create tablespace space location '{}'", space.display()));
+    db.run("alter database another set tablespace space");
+    db.rvacuum();
+    cluster.session_in("another").assert_stored("t", 3);
     db.run("alter database another allow_connections false");
     db.rvacuum();
     assert!(dir.is_dir(), "{oid}: a database that takes no connections exists");

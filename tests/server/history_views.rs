@@ -115,7 +115,7 @@ fn progress_shows_each_phase_of_a_run_by_hand_and_nothing_afterwards() {
     db.run("delete from t where n = 3");
     for (point, phase, done) in [
         (Point::BeforeMark, "locking relations", 0),
-        (Point::BetweenRelations, "marking", 0),
+        (Point::BetweenRelations, "marking", relations - 2),
         (Point::BeforeSecondHorizon, "marking", relations - 1),
         (Point::BeforeMoves, "listing the store", relations - 1),
     ] {

@@ -24,6 +24,7 @@ mod background_workers;
 mod clients;
 mod databases_clone_from;
 mod databases_dropped;
+mod databases_half_made;
 mod databases_owner;
 mod databases_templates;
 mod declared_objects;
