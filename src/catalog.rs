@@ -174,20 +174,6 @@ pub fn database_tag(database: pg_sys::Oid) -> pg_sys::LOCKTAG {
     }
 }
 
-/// A lock of the extension's own in this database. Users' advisory locks have 1 or 2 in the fourth field, so they never
-/// meet.
-pub fn advisory_tag(what: u32) -> pg_sys::LOCKTAG {
-    pg_sys::LOCKTAG {
-        // SAFETY: a plain read; set when the backend starts.
-        locktag_field1: unsafe { pg_sys::MyDatabaseId }.to_u32(),
-        locktag_field2: 0x7262_7974,
-        locktag_field3: what,
-        locktag_field4: 0x7262,
-        locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
-        locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
-    }
-}
-
 /// The name of the current database, for messages.
 pub fn database_name() -> String {
     // SAFETY: a plain read.

@@ -136,17 +136,6 @@ pub fn vacuum_delay_point() {
     }
 }
 
-/// Whether this backend holds a lock of exactly this mode. PostgreSQL 17 can ask for stronger ones too.
-pub fn lock_is_held(tag: &pg_sys::LOCKTAG, mode: pg_sys::LOCKMODE) -> bool {
-    // SAFETY: looks into the backend's own table of locks.
-    unsafe {
-        #[cfg(any(feature = "pg15", feature = "pg16"))]
-        return pg_sys::LockHeldByMe(tag, mode);
-        #[cfg(any(feature = "pg17", feature = "pg18"))]
-        return pg_sys::LockHeldByMe(tag, mode, false);
-    }
-}
-
 /// A signal handler.
 pub type SignalHandler = unsafe extern "C-unwind" fn(i32);
 

@@ -1,14 +1,17 @@
-//! Cursors WITH HOLD keep rows, and with them references, in a session's memory when no snapshot does. As long as a session
-//! has one it holds a lock that the purge asks for.
+//! Cursors WITH HOLD keep rows, and with them references, in a session's memory when no snapshot does. Sessions that have one
+//! are counted, and nothing is purged while there are some.
 
-use crate::{catalog, compat};
-use pgrx::pg_sys;
-use std::cell::RefCell;
-use std::ffi::{CStr, CString};
+use crate::{compat, shared};
+use pgrx::{pg_guard, pg_sys};
+use std::cell::{Cell, RefCell};
+use std::ffi::{CStr, CString, c_int};
 
 thread_local! {
-    /// Cursors of this session that may hold references. Not empty: the lock is held.
+    /// Cursors of this session that may hold references.
     static HELD: RefCell<Vec<CString>> = const { RefCell::new(Vec::new()) };
+    /// Whether this session is counted, and whether it will be uncounted when it ends.
+    static COUNTED: Cell<bool> = const { Cell::new(false) };
+    static WATCHED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What a statement may change.
@@ -50,8 +53,7 @@ pub fn after(change: Change) {
     });
 }
 
-/// Before a commit: the transaction may have been one that followed a cursor's rollback, or may have given up all of its
-/// advisory locks.
+/// Before a commit: cursors of a transaction that was rolled back meanwhile are gone.
 pub fn before_commit() {
     HELD.with_borrow_mut(|held| {
         if !held.is_empty() {
@@ -60,22 +62,31 @@ pub fn before_commit() {
     });
 }
 
-/// Makes the list and the lock what they should be.
+/// Makes the list and the count what they should be.
 fn update(held: &mut Vec<CString>) {
     held.retain(|name| holds_references(name));
-    let (tag, mode) = (tag(), pg_sys::ShareLock as pg_sys::LOCKMODE);
-    // SAFETY: a lock of the session, which nobody waits for and which outlives the transaction.
-    unsafe {
-        match (compat::lock_is_held(&tag, mode), !held.is_empty()) {
-            (false, true) => {
-                pg_sys::LockAcquire(&tag, mode, true, false);
-            }
-            (true, false) => {
-                pg_sys::LockRelease(&tag, mode, true);
-            }
-            _ => {}
-        }
+    if !held.is_empty() && !WATCHED.replace(true) {
+        // SAFETY: the callback lives as long as the library, which is never unloaded.
+        unsafe { pg_sys::before_shmem_exit(Some(at_exit), pg_sys::Datum::null()) };
     }
+    count(!held.is_empty());
+}
+
+fn count(has: bool) {
+    if COUNTED.replace(has) != has {
+        shared::count_cursors(has);
+    }
+}
+
+#[pg_guard]
+extern "C-unwind" fn at_exit(_code: c_int, _argument: pg_sys::Datum) {
+    count(false);
+}
+
+/// Whether some session of this database has such a cursor. One that is declared later is of a transaction whose snapshot is
+/// younger than this look, or counts already.
+pub fn are_there() -> bool {
+    shared::are_there_cursors()
 }
 
 /// Whether there is such a cursor and it has columns that are not of PostgreSQL's own types.
@@ -96,23 +107,4 @@ fn holds_references(name: &CStr) -> bool {
                     || type_oid == pg_sys::ANYARRAYOID
             })
     }
-}
-
-/// Whether some session of this database has a cursor that may hold references. A cursor that is declared later is of a
-/// transaction whose snapshot is younger than this look, or counts itself.
-pub fn are_there() -> bool {
-    let (tag, mode) = (tag(), pg_sys::ExclusiveLock as pg_sys::LOCKMODE);
-    // SAFETY: takes a lock without waiting, and gives it back.
-    unsafe {
-        let free =
-            pg_sys::LockAcquire(&tag, mode, false, true) != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL;
-        if free {
-            pg_sys::LockRelease(&tag, mode, false);
-        }
-        !free || HELD.with_borrow(|held| !held.is_empty())
-    }
-}
-
-fn tag() -> pg_sys::LOCKTAG {
-    catalog::advisory_tag(0)
 }

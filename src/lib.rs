@@ -28,6 +28,7 @@ mod progress;
 mod read;
 mod rows;
 mod settings;
+mod shared;
 mod stop;
 mod subtransaction;
 mod utility_hook;
@@ -47,6 +48,10 @@ pub extern "C-unwind" fn _PG_init() {
     }
     settings::init();
     xact::init();
-    vacuum::init();
-    utility_hook::init();
+    // SAFETY: a plain read.
+    if unsafe { pgrx::pg_sys::process_shared_preload_libraries_in_progress } {
+        shared::init();
+        vacuum::init();
+        utility_hook::init();
+    }
 }

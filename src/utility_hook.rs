@@ -13,9 +13,6 @@ static PREVIOUS: OnceLock<pg_sys::ProcessUtility_hook_type> = OnceLock::new();
 pub fn init() {
     // SAFETY: called from _PG_init; the hook is a plain variable, and ours lives as long as the library.
     unsafe {
-        if !pg_sys::process_shared_preload_libraries_in_progress {
-            return;
-        }
         PREVIOUS.get_or_init(|| pg_sys::ProcessUtility_hook);
         pg_sys::ProcessUtility_hook = Some(process_utility);
     }

@@ -2,7 +2,7 @@
 //! after another for the databases of `rbytea.databases_for_vacuuming`. Nothing that goes wrong with one database keeps it
 //! from the others.
 
-use super::outcome::{self, Outcome};
+use crate::shared::{self, Outcome};
 use crate::{compat, error, settings};
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::pg_sys::panic::ErrorReport;
@@ -22,13 +22,10 @@ const WATCH: Duration = Duration::from_secs(1);
 
 /// Registers the launcher; only while the server loads `shared_preload_libraries`.
 pub fn init() {
-    // SAFETY: plain reads of variables that are set before libraries are loaded.
-    let (preloading, upgrading) =
-        unsafe { (pg_sys::process_shared_preload_libraries_in_progress, pg_sys::IsBinaryUpgrade) };
-    if !preloading || upgrading {
+    // SAFETY: a plain read. pg_upgrade wants no visitors.
+    if unsafe { pg_sys::IsBinaryUpgrade } {
         return;
     }
-    outcome::init();
     BackgroundWorkerBuilder::new(LAUNCHER)
         .set_library("rbytea")
         .set_function("rbytea_vacuum_launcher")
@@ -123,13 +120,13 @@ impl Launcher {
             Found::Missing => return self.say(name, Said::Missing),
             Found::NotConnectable => return self.say(name, Said::NotConnectable),
         };
-        outcome::set(Outcome::Unknown);
+        shared::set_outcome(Outcome::Unknown);
         let shown = name.to_string_lossy();
         let Some(handle) = start(database, &shown) else { return self.say(name, Said::NoSlot) };
         self.reloaded |= watch(handle);
         self.say(
             name,
-            match outcome::get() {
+            match shared::outcome() {
                 Outcome::NoExtension => Said::NoExtension,
                 Outcome::NotOwner => Said::NotOwner,
                 Outcome::Unknown => Said::Nothing,

@@ -9,7 +9,6 @@ mod failure;
 mod history;
 mod holders;
 mod launcher;
-mod outcome;
 mod purge;
 mod run;
 mod sweep;

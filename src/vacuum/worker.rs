@@ -2,10 +2,10 @@
 //! lock for long, and leaves when somebody wants the database for itself.
 
 use super::history::{self, Run};
-use super::outcome::{self, Outcome};
 use super::run::{self, Request};
 use crate::catalog::{self, Extension};
 use crate::pace::{self, Pace};
+use crate::shared::{self, Outcome};
 use crate::subtransaction::{Caught, catch};
 use crate::xact::{self, Access};
 use crate::{attach, compat, error, progress, settings, store};
@@ -120,11 +120,11 @@ fn visit() {
         let mut run = Run::default();
         let result = transaction(|| {
             let Some(extension) = Extension::installed()? else {
-                outcome::set(Outcome::NoExtension);
+                shared::set_outcome(Outcome::NoExtension);
                 return Ok(false);
             };
             if !xact::with_store(Access::Write, |store| owned(store.check_owner()))? {
-                outcome::set(Outcome::NotOwner);
+                shared::set_outcome(Outcome::NotOwner);
                 return Ok(false);
             }
             run::run(&extension, Request::Visit, &mut Pace::of_worker(), &mut run)

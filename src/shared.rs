@@ -1,0 +1,86 @@
+//! What processes tell each other: a few numbers in shared memory, which exist only where the library is preloaded.
+
+use pgrx::{PGRXSharedMemory, PgAtomic, pg_guard, pg_shmem_init, pg_sys};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
+
+/// Databases share a count of cursors if their OIDs agree in so many of the lower bits: one too many waits, none too few.
+const COUNTS: usize = 256;
+
+/// The numbers.
+struct Shared {
+    /// How the last worker has ended.
+    outcome: AtomicU32,
+    /// Sessions with cursors WITH HOLD that may hold references, by database.
+    cursors: [AtomicU32; COUNTS],
+}
+
+// SAFETY: atomics, without pointers, valid in every process.
+unsafe impl PGRXSharedMemory for Shared {}
+
+// SAFETY: no other library asks for shared memory of this name.
+static SHARED: PgAtomic<Shared> = unsafe { PgAtomic::new(c"rbytea") };
+/// Whether SHARED can be used: forked processes know it from the postmaster.
+static THERE: AtomicBool = AtomicBool::new(false);
+
+/// Asks for the shared memory; only while the server loads `shared_preload_libraries`.
+#[allow(unexpected_cfgs, reason = "the macro asks for majors that this crate does not support")]
+pub fn init() {
+    pg_shmem_init!(
+        SHARED = Shared { outcome: AtomicU32::new(0), cursors: [const { AtomicU32::new(0) }; COUNTS] }
+    );
+    THERE.store(true, Relaxed);
+}
+
+fn shared() -> Option<&'static Shared> {
+    THERE.load(Relaxed).then(|| SHARED.get())
+}
+
+/// How a worker has ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It has not said.
+    Unknown = 0,
+    /// The database does not have the extension.
+    NoExtension = 1,
+    /// The store belongs to another cluster.
+    NotOwner = 2,
+}
+
+/// Tells the launcher.
+pub fn set_outcome(outcome: Outcome) {
+    if let Some(shared) = shared() {
+        shared.outcome.store(outcome as u32, Relaxed);
+    }
+}
+
+/// What the last worker told.
+pub fn outcome() -> Outcome {
+    let told = shared().map_or(0, |shared| shared.outcome.load(Relaxed));
+    [Outcome::NoExtension, Outcome::NotOwner]
+        .into_iter()
+        .find(|&outcome| outcome as u32 == told)
+        .unwrap_or(Outcome::Unknown)
+}
+
+/// The count of this database.
+fn cursors() -> Option<&'static AtomicU32> {
+    // SAFETY: a plain read; set when the backend starts.
+    let database = unsafe { pg_sys::MyDatabaseId }.to_u32() as usize;
+    shared()?.cursors.get(database % COUNTS)
+}
+
+/// Counts this session among those with cursors, or not any more. The caller pairs the calls.
+pub fn count_cursors(has: bool) {
+    if let Some(count) = cursors() {
+        if has {
+            count.fetch_add(1, SeqCst)
+        } else {
+            count.fetch_sub(1, SeqCst)
+        };
+    }
+}
+
+/// Whether some session of this database has cursors.
+pub fn are_there_cursors() -> bool {
+    cursors().is_some_and(|count| count.load(SeqCst) > 0)
+}
