@@ -7,7 +7,10 @@ use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::Datum;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pgrx_sql_entity_graph::impl_sql_translatable;
-use pgrx::{FromDatum, pg_sys, set_varsize_4b, vardata_any, varsize_any_exhdr};
+use pgrx::{
+    FromDatum, pg_sys, set_varsize_4b, varatt_is_1b, varatt_is_1b_e, varatt_is_4b_u, vardata_any,
+    varsize_any_exhdr,
+};
 
 use crate::store::Payload;
 
@@ -73,19 +76,39 @@ impl Rbytea {
         self.datum.into()
     }
 
+    /// The value's bytes, if they lie in the datum as they are.
+    fn plain(&self) -> Option<&[u8]> {
+        // SAFETY: self.datum is a varlena of any form; the bytes of a plain one live as long as it.
+        unsafe {
+            let plain = varatt_is_4b_u(self.datum) || varatt_is_1b(self.datum) && !varatt_is_1b_e(self.datum);
+            plain.then(|| {
+                std::slice::from_raw_parts(vardata_any(self.datum).cast(), varsize_any_exhdr(self.datum))
+            })
+        }
+    }
+
     /// Bytes of the detoasted value, without detoasting it.
     pub fn raw_len(&self) -> usize {
+        if let Some(bytes) = self.plain() {
+            return bytes.len();
+        }
         // SAFETY: self.datum is a varlena of any form, and the function takes every form.
         unsafe { pg_sys::toast_raw_datum_size(self.as_datum()) - pg_sys::VARHDRSZ }
     }
 
     /// The header, at the price of at most 69 detoasted bytes.
     pub fn peek(&self) -> Result<Peek, ErrorReport> {
-        let head = self.slice_raw(0, EXTERNAL_LEN + 1)?;
-        match head.bytes().first() {
+        match self.plain() {
+            Some(bytes) => self.peek_at(bytes),
+            None => self.peek_at(self.slice_raw(0, EXTERNAL_LEN + 1)?.bytes()),
+        }
+    }
+
+    fn peek_at(&self, head: &[u8]) -> Result<Peek, ErrorReport> {
+        match head.first() {
             // The version byte of a long inline value is enough; decode() would want all of it.
             Some(&value::INLINE) => Ok(Peek::Inline(self.raw_len() as u64 - 1)),
-            _ => match value::decode(head.bytes())? {
+            _ => match value::decode(head)? {
                 Value::External(payload) => Ok(Peek::External(payload)),
                 Value::Inline(payload) => Ok(Peek::Inline(payload.len() as u64)),
             },

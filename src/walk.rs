@@ -104,10 +104,10 @@ impl<'a> Walker<'a> {
 
     fn shape(&mut self, type_oid: pg_sys::Oid) -> Shape {
         let rbytea = self.types.rbytea();
+        if type_oid == rbytea {
+            return Shape::Rbytea;
+        }
         *self.shapes.entry(type_oid).or_insert_with(|| {
-            if type_oid == rbytea {
-                return Shape::Rbytea;
-            }
             // SAFETY: lookups in the system caches; cache entries live as long as the process.
             unsafe {
                 if !catalog::type_exists(type_oid) {

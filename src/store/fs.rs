@@ -2,7 +2,7 @@
 //! An implementation never follows a symbolic link below the root and retries EINTR itself. What must be
 //! durable goes through [`publish`] or the functions in `sync`, so that no call site can forget an fsync.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::Path;
 use std::time::SystemTime;
@@ -50,7 +50,7 @@ pub trait Fs {
     /// What [`syncfs`](Self::syncfs) works through.
     type SyncHandle;
     /// A directory being read.
-    type ReadDir: Iterator<Item = io::Result<Entry>>;
+    type ReadDir: DirStream;
 
     /// The root, for messages.
     fn root(&self) -> &Path;
@@ -87,6 +87,12 @@ pub trait Fs {
     /// Makes everything in the file system durable; fails as well for what has been lost since the
     /// handle was opened.
     fn syncfs(&self, handle: &Self::SyncHandle) -> io::Result<()>;
+}
+
+/// A directory that is being read.
+pub trait DirStream: Iterator<Item = io::Result<Entry>> {
+    /// Looks at one of its entries, without following a link and without looking up the directory again.
+    fn stat(&self, name: &OsStr) -> io::Result<Stat>;
 }
 
 /// An open regular file.

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use std::vec;
 
 use super::error::Result;
-use super::fs::{Entry, EntryKind, Fs};
+use super::fs::{DirStream, Entry, EntryKind, Fs};
 use super::layout::{PayloadId, Shard, TRASH, era_dir, parse_byte_dir, parse_era_dir};
 use super::{Store, found};
 
@@ -92,25 +92,26 @@ impl<F: Fs> Store<F> {
     /// # Errors
     /// `Io`, or what `visit` returns; the listing ends there and is void (I10).
     pub fn list_trash(&self, visit: &mut dyn FnMut(PayloadId, TrashEntry) -> Result<()>) -> Result<u64> {
+        let dir = self.in_database(TRASH);
+        let error = |e: io::Error| self.io("read directory", &dir)(e);
+        let Some(mut entries) = found(self.fs.read_dir(&dir)).map_err(error)? else { return Ok(0) };
         let mut foreign = 0;
-        self.each(&self.in_database(TRASH), &mut |entry| {
+        while let Some(entry) = entries.next() {
+            let entry = entry.map_err(error)?;
             let Some(id) = payload(&entry) else {
                 foreign += 1;
-                return Ok(());
+                continue;
             };
-            let path = self.trashed(&id);
-            match found(self.fs.stat(&path)).map_err(self.io("stat file", &path))? {
+            let stat = found(entries.stat(&entry.name));
+            match stat.map_err(|e| self.io("stat file", &self.trashed(&id))(e))? {
                 Some(stat) if stat.kind == EntryKind::File => {
-                    visit(id, TrashEntry { len: stat.len, trashed_at: stat.mtime })
+                    visit(id, TrashEntry { len: stat.len, trashed_at: stat.mtime })?;
                 }
-                Some(_) => {
-                    foreign += 1;
-                    Ok(())
-                }
+                Some(_) => foreign += 1,
                 // restored since the directory was read
-                None => Ok(()),
+                None => {}
             }
-        })?;
+        }
         Ok(foreign)
     }
 

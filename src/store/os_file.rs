@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime};
 
-use super::fs::{Entry, EntryKind, FsFile, Stat};
+use super::fs::{DirStream, Entry, EntryKind, FsFile, Stat};
 
 /// An open regular file.
 #[derive(Debug)]
@@ -87,6 +87,13 @@ impl ReadDir {
         };
         let name = OsString::from(OsStr::from_bytes(name.to_bytes()));
         Ok(Some(Entry { name, kind: entry_kind(file_type) }))
+    }
+}
+
+impl DirStream for ReadDir {
+    fn stat(&self, name: &OsStr) -> io::Result<Stat> {
+        let dir = self.0.fd()?;
+        Ok(stat(&retry_on_intr(|| sys::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW))?))
     }
 }
 

@@ -1,7 +1,8 @@
 //! The operations of the file system in memory: each is counted, and fails when it was told to.
 
 use super::*;
-use rbytea::store::fs::{Entry, EntryKind, Fs, FsFile, Stat};
+use rbytea::store::fs::{DirStream, Entry, EntryKind, Fs, FsFile, Stat};
+use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,10 +16,31 @@ impl What {
     }
 }
 
+/// A directory as it was when it was opened.
+pub struct MemDir {
+    fs: MemFs,
+    path: String,
+    entries: std::vec::IntoIter<io::Result<Entry>>,
+}
+
+impl Iterator for MemDir {
+    type Item = io::Result<Entry>;
+
+    fn next(&mut self) -> Option<io::Result<Entry>> {
+        self.entries.next()
+    }
+}
+
+impl DirStream for MemDir {
+    fn stat(&self, name: &OsStr) -> io::Result<Stat> {
+        self.fs.stat(&format!("{}/{}", self.path, name.to_str().unwrap()))
+    }
+}
+
 impl Fs for MemFs {
     type File = MemFile;
     type SyncHandle = AtomicU64;
-    type ReadDir = std::vec::IntoIter<io::Result<Entry>>;
+    type ReadDir = MemDir;
 
     fn root(&self) -> &Path {
         Path::new("/mem")
@@ -119,7 +141,7 @@ impl Fs for MemFs {
             let kind = disk.nodes[&id].what.kind();
             entries.push(disk.hit(Op::ReadEntry).map(|()| Entry { name: name.into(), kind }));
         }
-        Ok(entries.into_iter())
+        Ok(MemDir { fs: self.clone(), path: path.to_owned(), entries: entries.into_iter() })
     }
 
     fn stat(&self, path: &str) -> io::Result<Stat> {
