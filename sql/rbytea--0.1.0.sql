@@ -192,13 +192,14 @@ AS 'MODULE_PATHNAME', 'rbytea_attach_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAF
 COMMENT ON FUNCTION rbytea_attach() IS 'put missing row triggers back; returns the number of tables changed';
 
 CREATE EVENT TRIGGER rbytea_attach ON ddl_command_end
-    WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'ALTER TABLE', 'ALTER TYPE')
+    WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'ALTER TABLE', 'ALTER TYPE',
+                 'ALTER TRIGGER', 'CREATE VIEW', 'ALTER FOREIGN TABLE')
     EXECUTE FUNCTION rbytea_ddl_command_end();
 ALTER EVENT TRIGGER rbytea_attach ENABLE ALWAYS;
 COMMENT ON EVENT TRIGGER rbytea_attach IS 'gives tables with rbytea columns their row trigger';
 CREATE EVENT TRIGGER rbytea_detach ON sql_drop EXECUTE FUNCTION rbytea_sql_drop();
 ALTER EVENT TRIGGER rbytea_detach ENABLE ALWAYS;
-COMMENT ON EVENT TRIGGER rbytea_detach IS 'takes the row trigger away with the last rbytea column';
+COMMENT ON EVENT TRIGGER rbytea_detach IS 'takes the row trigger away with the last rbytea column, and puts a dropped one back';
 
 -- The vacuum ------------------------------------------------------------------------------------------------------------
 

@@ -29,19 +29,26 @@ fn rbytea_ddl_command_end(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult,
     let (source, composite) = unsafe {
         (inline_rows::Source::of_statement(statement), inline_rows::is_alter_of_composite_type(statement))
     };
-    let relations = if composite { typed_tables()? } else { changed_relations()? };
+    let (relations, row_types) = if composite {
+        (typed_tables()?, altered_composites()?)
+    } else {
+        let changed = changed_relations()?;
+        (changed.clone(), changed)
+    };
     let target = Target::of(&extension)?;
     for relid in relations {
         reconcile(relid, &target)?;
         inline_rows::store(relid, &source, &extension)?;
-        for container in mark::made_of_rows_of(relid) {
-            reconcile(container, &target)?;
-        }
+    }
+    // Tables with columns made of rows that have changed.
+    for container in row_types.into_iter().flat_map(mark::made_of_rows_of) {
+        reconcile(container, &target)?;
     }
     Ok(RawResult(Some(pg_sys::Datum::null())))
 }
 
-/// The event trigger on sql_drop: a table may lose its last rbytea column with a type, a schema or a role's objects.
+/// The event trigger on sql_drop: a table may lose its last rbytea column with a type, a schema or a role's objects, or its
+/// row trigger, which is put back.
 #[pg_extern]
 fn rbytea_sql_drop(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorReport> {
     // SAFETY: fcinfo is the call at hand, of a function in the extension's schema.
@@ -52,7 +59,12 @@ fn rbytea_sql_drop(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorR
     let relations = relations(
         "SELECT DISTINCT objid FROM pg_catalog.pg_event_trigger_dropped_objects()
           WHERE classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
-            AND objsubid OPERATOR(pg_catalog.<>) 0",
+            AND objsubid OPERATOR(pg_catalog.<>) 0
+         UNION
+         SELECT pg_catalog.to_regclass(pg_catalog.format('%I.%I', address_names[1], address_names[2]))
+           FROM pg_catalog.pg_event_trigger_dropped_objects()
+          WHERE classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_trigger'::pg_catalog.regclass
+            AND address_names[3] OPERATOR(pg_catalog.~~) '~rbytea%'",
         &[],
     )?;
     if !relations.is_empty() {
@@ -108,7 +120,23 @@ fn changed_relations() -> Result<Vec<pg_sys::Oid>, ErrorReport> {
               WHERE classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
              UNION
              SELECT inhrelid FROM pg_catalog.pg_inherits JOIN changed ON inhparent OPERATOR(pg_catalog.=) relid)
-         SELECT relid FROM changed",
+         SELECT relid FROM changed
+         UNION
+         SELECT tgrelid FROM pg_catalog.pg_event_trigger_ddl_commands() JOIN pg_catalog.pg_trigger t
+             ON classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_trigger'::pg_catalog.regclass
+                AND t.oid OPERATOR(pg_catalog.=) objid",
+        &[],
+    )
+}
+
+/// The relations that describe the composite types that the current command altered.
+fn altered_composites() -> Result<Vec<pg_sys::Oid>, ErrorReport> {
+    relations(
+        "SELECT t.typrelid FROM pg_catalog.pg_event_trigger_ddl_commands() JOIN pg_catalog.pg_type t
+             ON classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass
+                AND t.oid OPERATOR(pg_catalog.=) objid
+             OR classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+                AND t.typrelid OPERATOR(pg_catalog.=) objid",
         &[],
     )
 }
@@ -138,7 +166,8 @@ fn candidates(extension: &Extension) -> Result<Vec<pg_sys::Oid>, ErrorReport> {
     relations(
         "SELECT c.oid FROM pg_catalog.pg_class c,
         LATERAL (SELECT c.oid OPERATOR(pg_catalog.=) ANY ($1) AS wanted, pg_catalog.count(*) AS triggers,
-                        pg_catalog.bool_and(tgisinternal AND tgenabled OPERATOR(pg_catalog.=) 'A') AS good
+                        pg_catalog.bool_and(tgisinternal AND tgenabled OPERATOR(pg_catalog.=) 'A'
+                                            AND tgname::pg_catalog.text OPERATOR(pg_catalog.~~) '~rbytea%') AS good
                    FROM pg_catalog.pg_trigger
                   WHERE tgrelid OPERATOR(pg_catalog.=) c.oid AND tgfoid OPERATOR(pg_catalog.=) $2) t
           WHERE c.relkind OPERATOR(pg_catalog.=) 'r' AND c.relpersistence OPERATOR(pg_catalog.<>) 't'
@@ -176,7 +205,7 @@ impl Target {
 /// What a relation has and what it should have.
 struct State {
     wanted: bool,
-    /// Our triggers on it, with what tgenabled says.
+    /// Our triggers on it, and whether each has the name that makes it fire last and fires always.
     triggers: Vec<(pg_sys::Oid, bool)>,
 }
 
@@ -201,7 +230,11 @@ impl State {
             let triggers = all
                 .iter()
                 .filter(|trigger| trigger.tgfoid == target.function_oid && trigger.tgisinternal)
-                .map(|trigger| (trigger.tgoid, trigger.tgenabled as u8 == pg_sys::TRIGGER_FIRES_ALWAYS))
+                .map(|trigger| {
+                    let name = CStr::from_ptr(trigger.tgname).to_bytes();
+                    let last = name.starts_with(TRIGGER_NAME.to_bytes());
+                    (trigger.tgoid, last && trigger.tgenabled as u8 == pg_sys::TRIGGER_FIRES_ALWAYS)
+                })
                 .collect();
             Self { wanted, triggers }
         }
@@ -210,7 +243,7 @@ impl State {
     fn settled(&self) -> bool {
         match self.triggers.as_slice() {
             [] => !self.wanted,
-            [(_, fires_always)] => self.wanted && *fires_always,
+            [(_, good)] => self.wanted && *good,
             _ => false,
         }
     }

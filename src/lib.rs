@@ -48,8 +48,9 @@ pub extern "C-unwind" fn _PG_init() {
     }
     settings::init();
     xact::init();
-    // SAFETY: a plain read.
-    if unsafe { pgrx::pg_sys::process_shared_preload_libraries_in_progress } {
+    // SAFETY: plain reads. pg_upgrade makes the databases of another cluster anew; their payloads are no business of ours.
+    if unsafe { pgrx::pg_sys::process_shared_preload_libraries_in_progress && !pgrx::pg_sys::IsBinaryUpgrade }
+    {
         shared::init();
         vacuum::init();
         utility_hook::init();

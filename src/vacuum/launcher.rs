@@ -22,10 +22,6 @@ const WATCH: Duration = Duration::from_secs(1);
 
 /// Registers the launcher; only while the server loads `shared_preload_libraries`.
 pub fn init() {
-    // SAFETY: a plain read. pg_upgrade wants no visitors.
-    if unsafe { pg_sys::IsBinaryUpgrade } {
-        return;
-    }
     BackgroundWorkerBuilder::new(LAUNCHER)
         .set_library("rbytea")
         .set_function("rbytea_vacuum_launcher")

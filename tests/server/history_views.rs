@@ -110,7 +110,8 @@ fn progress_shows_each_phase_of_a_run_by_hand_and_nothing_afterwards() {
     let pid = vacuum.pid();
     let relations: i64 = {
         db.rvacuum();
-        db.one("select relations from rbytea_vacuum_history order by id desc limit 1", &[])
+        // And three catalogs that keep values.
+        db.one("select relations + 3 from rbytea_vacuum_history order by id desc limit 1", &[])
     };
     db.run("delete from t where n = 3");
     for (point, phase, done) in [

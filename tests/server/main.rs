@@ -32,6 +32,7 @@ mod externalising_columns;
 mod externalising_containers;
 mod externalising_filled_tables;
 mod externalising_partitions;
+mod externalising_repairs;
 mod externalising_sessions;
 mod externalising_statements;
 mod externalising_tables;
