@@ -145,15 +145,20 @@ pub unsafe fn ensure_all_live(
     type_oid: pg_sys::Oid,
     types: &Closure,
 ) -> Result<(), ErrorReport> {
-    let mut found = HashSet::new();
+    // The same payload many times is one look at its file, within bounded memory.
+    let mut seen = HashSet::new();
+    let mut check = |payload: &Payload| {
+        if seen.len() == SEEN {
+            seen.clear();
+        }
+        if seen.insert(payload.id) { ensure_live(payload) } else { Ok(()) }
+    };
     // SAFETY: as promised by the caller.
-    unsafe {
-        Walker::new(types).walk(datum, type_oid, &mut |payload| {
-            found.insert(*payload);
-        })?;
-    }
-    found.iter().try_for_each(ensure_live)
+    unsafe { Walker::new(types).walk(datum, type_oid, &mut check) }
 }
+
+/// Payloads that are remembered as checked.
+const SEEN: usize = 1024;
 
 /// What has to stand in the row instead of `new`, if anything.
 fn externalize(new: &Rbytea, old: Option<Rbytea>) -> Result<Option<RbyteaResult>, ErrorReport> {

@@ -1,6 +1,26 @@
-//! Memory for one tuple at a time.
+//! Memory for one tuple at a time, and lists that grow with the data: Rust ends the process when there is no memory, and with it
+//! the server; these raise an ERROR instead.
 
-use pgrx::{PgMemoryContexts, pg_sys};
+use crate::error;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgMemoryContexts, PgSqlErrorCode, pg_sys};
+
+/// Adds an item to a list that may become long.
+#[inline]
+pub fn push<T>(list: &mut Vec<T>, item: T) -> Result<(), ErrorReport> {
+    if list.len() == list.capacity() {
+        list.try_reserve(1).map_err(|_| out_of_memory())?;
+    }
+    list.push(item);
+    Ok(())
+}
+
+/// What PostgreSQL says itself.
+pub fn out_of_memory() -> ErrorReport {
+    error::report(PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, "out of memory")
+        .set_detail("The vacuum could not keep its lists of payloads.")
+        .set_hint("Lower maintenance_work_mem.")
+}
 
 /// A memory context that is emptied for each tuple of a scan.
 pub struct TupleMemory {

@@ -64,7 +64,7 @@ impl<'a> Walker<'a> {
         &mut self,
         datum: pg_sys::Datum,
         type_oid: pg_sys::Oid,
-        visit: &mut dyn FnMut(&Payload),
+        visit: &mut dyn FnMut(&Payload) -> Result<(), ErrorReport>,
     ) -> Result<(), ErrorReport> {
         // SAFETY: as promised by the caller; each part is passed on with the type that its container declares.
         unsafe {
@@ -76,7 +76,7 @@ impl<'a> Walker<'a> {
                     if value.raw_len() <= LONGEST_REFERENCE
                         && let Peek::External(payload) = value.peek()?
                     {
-                        visit(&payload);
+                        return visit(&payload);
                     }
                     Ok(())
                 }
@@ -139,7 +139,7 @@ impl<'a> Walker<'a> {
     unsafe fn array(
         &mut self,
         datum: pg_sys::Datum,
-        visit: &mut dyn FnMut(&Payload),
+        visit: &mut dyn FnMut(&Payload) -> Result<(), ErrorReport>,
     ) -> Result<(), ErrorReport> {
         // SAFETY: the element type is in the array's header; deconstruct_array allocates both results.
         unsafe {
@@ -175,7 +175,7 @@ impl<'a> Walker<'a> {
     unsafe fn composite(
         &mut self,
         datum: pg_sys::Datum,
-        visit: &mut dyn FnMut(&Payload),
+        visit: &mut dyn FnMut(&Payload) -> Result<(), ErrorReport>,
     ) -> Result<(), ErrorReport> {
         // SAFETY: a composite datum carries its row type in its header; the descriptor is pinned while it is used.
         unsafe {
@@ -213,7 +213,7 @@ impl<'a> Walker<'a> {
         &mut self,
         cache: *mut pg_sys::TypeCacheEntry,
         range: *const pg_sys::RangeType,
-        visit: &mut dyn FnMut(&Payload),
+        visit: &mut dyn FnMut(&Payload) -> Result<(), ErrorReport>,
     ) -> Result<(), ErrorReport> {
         // SAFETY: as promised by the caller; the entry was looked up with the range's own information.
         unsafe {

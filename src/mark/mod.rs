@@ -144,12 +144,13 @@ impl Found {
         Self { births, sort: Sort::begin(), tuples: 0, held: 0 }
     }
 
-    fn reference(&mut self, payload: &Payload, deleted: bool) {
+    fn reference(&mut self, payload: &Payload, deleted: bool) -> Result<(), ErrorReport> {
         // Other births are not judged in this run.
         if self.births.contains(&payload.id.birth) {
-            self.sort.put(Reference::to(payload));
+            self.sort.put(Reference::to(payload))?;
             self.held += u64::from(deleted);
         }
+        Ok(())
     }
 
     fn finish(self, relations: &Relations, horizon: u64) -> Mark {

@@ -1,9 +1,10 @@
 //! The references that a mark has found, sorted in bounded memory however many there are: what fits stays in memory, the rest
 //! goes through PostgreSQL's own sort and its temporary files.
 
-use crate::compat;
 use crate::vacuum::plan::{REFERENCE_LEN, Reference};
+use crate::{compat, memory};
 use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
 use std::ptr::null_mut;
 
 /// Most memory in kilobytes, whatever maintenance_work_mem says: more makes it hardly faster.
@@ -27,11 +28,11 @@ impl Sort {
     }
 
     /// Adds a reference.
-    pub fn put(&mut self, reference: Reference) {
+    pub fn put(&mut self, reference: Reference) -> Result<(), ErrorReport> {
         if self.buffer.len() >= self.room {
             self.make_room();
         }
-        self.buffer.push(reference);
+        memory::push(&mut self.buffer, reference)
     }
 
     #[cold]

@@ -78,7 +78,14 @@ impl<F: Fs> Store<F> {
         let mut listing = Listing::default();
         self.each(&format!("{database}/{}", shard.path()), &mut |entry| {
             match payload(&entry).filter(|id| id.shard() == shard) {
-                Some(id) => listing.payloads.push(id),
+                Some(id) => {
+                    // A directory may be long, and Rust would end the process for want of memory.
+                    let room = listing.payloads.try_reserve(1);
+                    room.map_err(|_| {
+                        self.io("read directory", &shard.path())(io::ErrorKind::OutOfMemory.into())
+                    })?;
+                    listing.payloads.push(id);
+                }
                 None => listing.foreign += 1,
             }
             Ok(())

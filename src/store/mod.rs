@@ -60,7 +60,7 @@ pub struct Config {
 }
 
 /// What a value's header knows about its payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Payload {
     /// Identity: where its file is.
     pub id: PayloadId,

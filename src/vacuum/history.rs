@@ -90,6 +90,12 @@ pub fn lock(extension: &Extension, wait: bool) -> Result<Option<pg_sys::Oid>, Er
     }
 }
 
+/// A clock that was put back by more than this was wrong before.
+pub const SKEW: Stamp = 24 * 60 * 60 * 1_000_000;
+
+/// That a row was not written under a clock that ran ahead.
+const PLAUSIBLE: &str = "moved_at <= pg_catalog.clock_timestamp() + '1 day'::pg_catalog.interval";
+
 /// The clock.
 pub fn now() -> Stamp {
     stamp(SystemTime::now())
@@ -116,7 +122,7 @@ pub fn recall(extension: &Extension) -> Result<Memory, ErrorReport> {
                 {moved}, {started}, {finished},
                 (SELECT horizon FROM whole)::pg_catalog.text, (SELECT held FROM whole), (SELECT activity FROM whole),
                 {oldest}, {since}",
-        moved = micros("pg_catalog.max(moved_at)", "own"),
+        moved = micros("pg_catalog.max(moved_at)", &format!("own WHERE {PLAUSIBLE}")),
         started = micros("started", "whole"),
         finished = micros("finished", "whole"),
         oldest = micros("oldest_trash", "whole"),
@@ -244,9 +250,13 @@ pub fn record(extension: &Extension, run: &Run) -> Result<(), ErrorReport> {
             AND id OPERATOR(pg_catalog.<>) ALL (ARRAY(SELECT id FROM @schema@.rbytea_vacuum_history
                     WHERE lower OPERATOR(pg_catalog.=) '0' AND error IS NULL ORDER BY id DESC LIMIT 1))",
     )?;
+    // A date of the far future would vouch one day for what has been moved until then.
+    let correct = extension
+        .query(&format!("UPDATE @schema@.rbytea_vacuum_history SET moved_at = NULL WHERE NOT {PLAUSIBLE}"))?;
     let values = values.map(|(_, _, value)| value);
     Spi::connect_mut(|client| {
         client.update(insert.as_c_str(), None, &values)?;
+        client.update(correct.as_c_str(), None, &[])?;
         client.update(trim.as_c_str(), None, &[KEPT.into()]).map(|_| ())
     })
     .map_err(|error| error::internal(error.to_string()))

@@ -10,7 +10,7 @@ use crate::pace::Pace;
 use crate::stop::{self, Point};
 use crate::store::{FileStore, Moves, PayloadId};
 use crate::xact::{self, Access};
-use crate::{held_cursors, progress};
+use crate::{held_cursors, memory, progress};
 use pgrx::check_for_interrupts;
 use pgrx::pg_sys::panic::ErrorReport;
 use std::time::Duration;
@@ -44,9 +44,11 @@ pub fn bound(
     Ok(history::purge_bound(extension, horizon)?.map(|safe| safe.min(expired)))
 }
 
-/// Deletes what may go, and counts TRASH. `references` must be those of a mark of everything that was born below `upper`.
+/// Deletes what may go, and counts TRASH. `references` must be those of a mark of everything that was born below `upper`, and
+/// `date` what this run gives to files that it moves.
 pub fn purge(
     bound: Option<Stamp>,
+    date: Stamp,
     upper: u64,
     references: &mut SortedReferences,
     pace: &mut Pace,
@@ -54,7 +56,7 @@ pub fn purge(
     xact::with_store(Access::Write, |store| {
         let mut done = Purge { files: 0, bytes: 0, left: Left::default() };
         loop {
-            let Listed { candidates, all, others } = list(store, bound, upper)?;
+            let Listed { candidates, all, others } = list(store, bound, date, upper)?;
             let complete = candidates.len() < AT_ONCE;
             let chosen = candidates.len();
             references.rewind();
@@ -87,12 +89,16 @@ struct Listed {
     others: Option<Stamp>,
 }
 
-fn list(store: &FileStore, bound: Option<Stamp>, upper: u64) -> Result<Listed, ErrorReport> {
+fn list(store: &FileStore, bound: Option<Stamp>, now: Stamp, upper: u64) -> Result<Listed, ErrorReport> {
     let earlier = |oldest: Option<Stamp>, date| Some(oldest.map_or(date, |oldest: Stamp| oldest.min(date)));
-    let mut listed = Listed { candidates: Vec::new(), all: Left::default(), others: None };
+    let mut listed = Listed { candidates: room()?, all: Left::default(), others: None };
     store.list_trash(&mut |id, entry| {
         check_for_interrupts!();
-        let date = history::stamp(entry.trashed_at);
+        let mut date = history::stamp(entry.trashed_at);
+        // A clock that ran ahead would keep the file until then. It is in TRASH now, so it may have the date of now.
+        if date > now.saturating_add(history::SKEW) && store.date(&id, history::time(now))? {
+            date = now;
+        }
         listed.all.trash_files += 1;
         listed.all.trash_bytes += entry.len;
         listed.all.oldest_trash = earlier(listed.all.oldest_trash, date);
@@ -106,6 +112,13 @@ fn list(store: &FileStore, bound: Option<Stamp>, upper: u64) -> Result<Listed, E
         Ok(())
     })?;
     Ok(listed)
+}
+
+/// For the candidates.
+fn room() -> Result<Vec<PayloadId>, ErrorReport> {
+    let mut candidates = Vec::new();
+    candidates.try_reserve_exact(AT_ONCE).map_err(|_| memory::out_of_memory())?;
+    Ok(candidates)
 }
 
 fn delete(store: &FileStore, garbage: &[PayloadId], pace: &mut Pace) -> Result<(u64, u64), ErrorReport> {

@@ -131,7 +131,7 @@ fn judge(
     if scope == Scope::Whole {
         // A temporary table that was made meanwhile may hold what its session had in hand.
         let deletable = deletable.filter(|_| mark.hidden.is_empty());
-        purge_and_count(retention(request), deletable, &mut mark, &swept, pace, run)?;
+        purge_and_count(retention(request), (deletable, date), &mut mark, &swept, pace, run)?;
     }
     holders::notice(extension, &Held { references: mark.held, young: swept.young })
 }
@@ -150,14 +150,14 @@ fn deletable(extension: &Extension, request: Request) -> Result<Option<Stamp>, E
 
 fn purge_and_count(
     retention: Option<Duration>,
-    deletable: Option<Stamp>,
+    (deletable, date): (Option<Stamp>, Stamp),
     mark: &mut Mark,
     swept: &Sweep,
     pace: &mut Pace,
     run: &mut Run,
 ) -> Result<(), ErrorReport> {
     progress::phase(Phase::Purging);
-    let purged = purge::purge(deletable, run.upper.unwrap_or(0), &mut mark.references, pace)?;
+    let purged = purge::purge(deletable, date, run.upper.unwrap_or(0), &mut mark.references, pace)?;
     (run.purged, run.purged_bytes) = (purged.files, purged.bytes);
     run.left = Some(Left { live_bytes: swept.bytes, ..purged.left });
     dropped::collect(retention, pace, run)

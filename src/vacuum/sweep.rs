@@ -3,13 +3,13 @@
 
 use super::history::Run;
 use super::plan::{MarkKey, Marks};
-use crate::error;
 use crate::mark::SortedReferences;
 use crate::pace::Pace;
 use crate::progress::{self, Phase};
 use crate::rows::Rows;
 use crate::store::{FileStore, Moves, PayloadId, Restored, Trashed};
 use crate::xact::{self, Access};
+use crate::{error, memory};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{IntoDatum, PgLogLevel, PgSqlErrorCode, check_for_interrupts, pg_sys};
 use std::collections::{BTreeSet, HashSet};
@@ -95,6 +95,7 @@ pub fn walk(
                 check_for_interrupts!();
                 act.trash(store, id)?;
             }
+            missing.try_reserve(verdict.missing.len()).map_err(|_| memory::out_of_memory())?;
             missing.extend(verdict.missing);
             if missing.len() >= MISSING_AT_ONCE {
                 sweep.lost += restore(store, std::mem::take(&mut missing), act)?;
@@ -119,6 +120,7 @@ fn restore(store: &FileStore, mut missing: HashSet<MarkKey>, act: &mut dyn Act) 
     store.list_trash(&mut |id, entry| {
         check_for_interrupts!();
         if missing.contains(&MarkKey::of(&id)) {
+            // No more than are missing.
             found.push((id, entry.len));
         }
         Ok(())
@@ -182,25 +184,26 @@ impl Plan {
         Ok(true)
     }
 
-    fn remember<T>(list: &mut Vec<T>, room: usize, overflow: &mut bool, item: T) {
-        if list.len() < room { list.push(item) } else { *overflow = true }
+    fn remember<T>(list: &mut Vec<T>, room: usize, overflow: &mut bool, item: T) -> Result<(), ErrorReport> {
+        if list.len() < room {
+            return memory::push(list, item);
+        }
+        *overflow = true;
+        Ok(())
     }
 }
 
 impl Act for Plan {
     fn trash(&mut self, _store: &FileStore, id: &PayloadId) -> Result<(), ErrorReport> {
-        Self::remember(&mut self.trash, self.room, &mut self.overflow, *id);
-        Ok(())
+        Self::remember(&mut self.trash, self.room, &mut self.overflow, *id)
     }
 
     fn restore(&mut self, _store: &FileStore, id: &PayloadId, len: u64) -> Result<(), ErrorReport> {
-        Self::remember(&mut self.restore, self.room, &mut self.overflow, (*id, len));
-        Ok(())
+        Self::remember(&mut self.restore, self.room, &mut self.overflow, (*id, len))
     }
 
     fn era_done(&mut self, _store: &FileStore, era: u64) -> Result<(), ErrorReport> {
-        Self::remember(&mut self.eras, self.room, &mut self.overflow, era);
-        Ok(())
+        Self::remember(&mut self.eras, self.room, &mut self.overflow, era)
     }
 }
 
