@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 const STEPS: u32 = 64;
 /// How often a worker in the background looks whether somebody waits.
 const LOOK_AFTER: Duration = Duration::from_millis(100);
+const ASK_AFTER: Duration = Duration::from_millis(500);
 
 /// The pace of one run. Ends the cost-based delay when it is dropped.
 pub struct Pace {
@@ -17,8 +18,8 @@ pub struct Pace {
     polite: bool,
     steps: u32,
     looked: Instant,
-    /// A relation that is locked to the end.
-    held: Option<pg_sys::Oid>,
+    /// The same for locks, which costs more.
+    asked: Instant,
     /// Since when somebody has been waiting for a lock of ours.
     waited_for: Option<Instant>,
 }
@@ -36,7 +37,7 @@ impl Pace {
 
     fn new(polite: bool) -> Self {
         compat::begin_cost_delay();
-        Self { polite, steps: 0, looked: Instant::now(), held: None, waited_for: None }
+        Self { polite, steps: 0, looked: Instant::now(), asked: Instant::now(), waited_for: None }
     }
 
     /// Whether this run waits for no lock.
@@ -44,17 +45,11 @@ impl Pace {
         self.polite
     }
 
-    /// A relation that this run has locked to its end.
-    pub fn holds(&mut self, relid: pg_sys::Oid) {
-        self.held = Some(relid);
-    }
-
-    /// Between two small pieces of work, with the relations that are still to be scanned. An error when the run must give
-    /// way.
+    /// Between two small pieces of work. An error when the run must give way.
     #[inline]
-    pub fn step(&mut self, locked: &[pg_sys::Oid]) -> Result<(), ErrorReport> {
-        self.steps += 1;
-        if self.steps.is_multiple_of(STEPS) { self.look(locked) } else { Ok(()) }
+    pub fn step(&mut self) -> Result<(), ErrorReport> {
+        self.steps = self.steps.wrapping_add(1);
+        if self.steps.is_multiple_of(STEPS) { self.look() } else { Ok(()) }
     }
 
     /// Between two pieces of work of the store, each worth a few pages that are not in memory.
@@ -65,10 +60,10 @@ impl Pace {
                 pg_sys::VacuumCostBalance += pg_sys::VacuumCostPageMiss;
             }
         }
-        self.look(&[])
+        self.look()
     }
 
-    fn look(&mut self, locked: &[pg_sys::Oid]) -> Result<(), ErrorReport> {
+    fn look(&mut self) -> Result<(), ErrorReport> {
         compat::vacuum_delay_point();
         if !self.polite || self.looked.elapsed() < LOOK_AFTER {
             return Ok(());
@@ -77,8 +72,11 @@ impl Pace {
         if database_is_wanted() {
             return Err(gave_way("somebody drops, copies or renames the database"));
         }
-        let mut locked = locked.iter().copied().chain(self.held);
-        if !locked.any(may_be_waited_for) || !is_waited_for()? {
+        if self.asked.elapsed() < ASK_AFTER {
+            return Ok(());
+        }
+        self.asked = Instant::now();
+        if !is_waited_for()? {
             self.waited_for = None;
             return Ok(());
         }
@@ -115,19 +113,6 @@ pub fn database_is_wanted() -> bool {
             pg_sys::LockAcquire(&tag, mode, true, true) != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL;
         if free {
             pg_sys::LockRelease(&tag, mode, true);
-        }
-        !free
-    }
-}
-
-/// A first look that costs next to nothing: a lock that conflicts with none that readers and writers take is to be had,
-/// unless somebody has, or waits for, a strong one.
-fn may_be_waited_for(relid: pg_sys::Oid) -> bool {
-    // SAFETY: takes a lock without waiting, and releases it.
-    unsafe {
-        let free = pg_sys::ConditionalLockRelationOid(relid, pg_sys::RowShareLock as i32);
-        if free {
-            pg_sys::UnlockRelationOid(relid, pg_sys::RowShareLock as i32);
         }
         !free
     }

@@ -84,8 +84,7 @@ fn scan_all(relations: &Relations, found: &mut Found, pace: &mut Pace) -> Result
     for (index, &relid) in relids.iter().enumerate() {
         let unscanned = relids.get(index..).unwrap_or_default();
         progress::relation(relid, index);
-        let scanned =
-            subtransaction(|| scan::relation(relid, &mut Scan { relations, unscanned, found, pace }));
+        let scanned = subtransaction(|| scan::relation(relid, &mut Scan { relations, found, pace }));
         if scanned.is_err() {
             unscanned.iter().for_each(|&relid| relations.unlock(relid));
             return scanned;
@@ -101,8 +100,6 @@ fn scan_all(relations: &Relations, found: &mut Found, pace: &mut Pace) -> Result
 /// The scan of a mark, at one of its relations.
 pub struct Scan<'a> {
     relations: &'a Relations,
-    /// This relation and those that come after it, all locked.
-    unscanned: &'a [pg_sys::Oid],
     found: &'a mut Found,
     pace: &'a mut Pace,
 }

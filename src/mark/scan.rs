@@ -28,7 +28,7 @@ pub fn relation(relid: pg_sys::Oid, context: &mut Scan<'_>) -> Result<(), ErrorR
 /// # Safety
 /// `relation` must be open and locked.
 unsafe fn scan(relation: pg_sys::Relation, context: &mut Scan<'_>) -> Result<(), ErrorReport> {
-    let Scan { relations, unscanned, found, pace } = context;
+    let Scan { relations, found, pace } = context;
     // SAFETY: the relation is open; its descriptor lives as long as it is.
     let columns = unsafe {
         let tupdesc = (*relation).rd_att;
@@ -61,7 +61,7 @@ unsafe fn scan(relation: pg_sys::Relation, context: &mut Scan<'_>) -> Result<(),
             pg_sys::table_beginscan_strat(relation, &mut snapshot, 0, std::ptr::null_mut(), true, false);
         while pg_sys::table_scan_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot) {
             check_for_interrupts!();
-            pace.step(unscanned)?;
+            pace.step()?;
             found.tuples += u64::from(!catalog);
             if found.tuples.is_multiple_of(TUPLES_SHOWN) {
                 progress::tuples(found.tuples);

@@ -104,12 +104,6 @@ pub enum Error {
         /// The format it names.
         found: u64,
     },
-    /// A payload is LIVE and its name is in TRASH as well.
-    #[error("file \"{}\" exists already", path.display())]
-    DuplicateName {
-        /// The name in TRASH.
-        path: PathBuf,
-    },
     /// A request that this version cannot fulfil.
     #[error("{what} is not supported")]
     Unsupported {
@@ -170,7 +164,6 @@ impl Error {
             | Self::WrongDigest { path, .. }
             | Self::OwnerCorrupt { path, .. }
             | Self::UnknownFormat { path, .. }
-            | Self::DuplicateName { path }
             | Self::OutOfRange { path, .. } => Some(path),
             Self::NotOwner { .. } | Self::Unsupported { .. } => None,
         }
@@ -185,7 +178,7 @@ impl Error {
             }
             Self::Io { source, .. } | Self::Sync { source, .. } => Self::kind_of(source),
             Self::WrongSize { .. } | Self::WrongDigest { .. } => Kind::Corrupted,
-            Self::OwnerCorrupt { .. } | Self::DuplicateName { .. } => Kind::Corrupted,
+            Self::OwnerCorrupt { .. } => Kind::Corrupted,
             Self::NotOwner { .. } => Kind::NotOwner,
             Self::UnknownFormat { .. } | Self::Unsupported { .. } => Kind::Unsupported,
             Self::OutOfRange { .. } => Kind::OutOfRange,
@@ -214,9 +207,6 @@ impl Error {
             ),
             Self::WrongDigest { .. } => {
                 Some("The file has other bytes than were written when the value was stored.".into())
-            }
-            Self::DuplicateName { .. } => {
-                Some("A payload is live and has a file of the same name in TRASH; neither was touched.".into())
             }
             _ => None,
         }

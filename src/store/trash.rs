@@ -8,7 +8,7 @@ use super::error::{Error, Result};
 use super::fs::{EntryKind, Fs, FsFile, Stat};
 use super::layout::{PayloadId, TRASH, era_dir};
 use super::sync::{Known, Moves};
-use super::{ATTEMPTS, Store, found, shown};
+use super::{ATTEMPTS, Store, found};
 
 /// Where `restore` found the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +114,7 @@ impl<F: Fs> Store<F> {
     /// Only garbage may be trashed (I6), and only by the owner (I9): both are for the caller to know.
     ///
     /// # Errors
-    /// `DuplicateName` when TRASH has the name already, which no crash can cause; `Io`.
+    /// `Io`, also when something other than a file has the name in TRASH.
     pub fn trash(&self, id: &PayloadId, now: SystemTime, moves: &mut Moves) -> Result<Trashed> {
         let (live, trashed) = (self.live(id), self.trashed(id));
         let Some(file) = found(self.fs.open(&live)).map_err(self.io("open file", &live))? else {
@@ -133,8 +133,12 @@ impl<F: Fs> Store<F> {
                     moves.shards.insert(id.shard());
                     return Ok(Trashed::Moved { len });
                 }
+                // A copy of the store that was made while the file moved has both names. The payload is the same.
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                    return Err(Error::DuplicateName { path: shown(&trashed) });
+                    self.replace_trashed(&live, &trashed)?;
+                    moves.trash = true;
+                    moves.shards.insert(id.shard());
+                    return Ok(Trashed::Moved { len });
                 }
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
                     if !self.is_live(id)? {
@@ -146,6 +150,17 @@ impl<F: Fs> Store<F> {
             }
         }
         Err(self.io("rename file", &live)(io::ErrorKind::NotFound.into()))
+    }
+
+    /// Moves a file over the one of the same name in TRASH. What has the name there must be a file.
+    fn replace_trashed(&self, live: &str, trashed: &str) -> Result<()> {
+        self.file_len(trashed)?;
+        found(self.fs.rename_replace(live, trashed)).map_err(self.io("rename file", live))?;
+        // Of two names of one file, rename() keeps both.
+        if self.file_len(live)?.is_some() && self.file_len(trashed)?.is_some() {
+            found(self.fs.unlink(live)).map_err(self.io("remove file", live))?;
+        }
+        Ok(())
     }
 
     /// Gives a file in TRASH another date. False when it is not there any more.

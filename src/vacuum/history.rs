@@ -75,18 +75,18 @@ pub struct Left {
     pub oldest_trash: Option<Stamp>,
 }
 
-/// Takes the lock that allows one run at a time in this database, for the rest of the transaction. Returns the relation that
-/// is locked; None if it is not to be had at once and the run does not wait.
-pub fn lock(extension: &Extension, wait: bool) -> Result<Option<pg_sys::Oid>, ErrorReport> {
+/// Takes the lock that allows one run at a time in this database, for the rest of the transaction. False if it is not to
+/// be had at once and the run does not wait.
+pub fn lock(extension: &Extension, wait: bool) -> Result<bool, ErrorReport> {
     let history = extension.relation_oid(c"rbytea_vacuum_history")?;
     let mode = pg_sys::ShareUpdateExclusiveLock as i32;
     // SAFETY: locks an existing relation; SHARE UPDATE EXCLUSIVE conflicts with itself and with nothing that reads.
     unsafe {
         if wait {
             pg_sys::LockRelationOid(history, mode);
-            return Ok(Some(history));
+            return Ok(true);
         }
-        Ok(pg_sys::ConditionalLockRelationOid(history, mode).then_some(history))
+        Ok(pg_sys::ConditionalLockRelationOid(history, mode))
     }
 }
 

@@ -52,8 +52,9 @@ pub fn run(
     run.started = history::now();
     xact::with_store(Access::Write, |store| Ok(store.check_owner()?))?;
     refuse_if_unsafe()?;
-    let Some(history) = history::lock(extension, !pace.is_polite())? else { return Ok(false) };
-    pace.holds(history);
+    if !history::lock(extension, !pace.is_polite())? {
+        return Ok(false);
+    }
     let memory = history::recall(extension)?;
     let snapshot = RunSnapshot::take();
     let activity = mark::fingerprint(extension.type_oid()?)?;

@@ -1,7 +1,7 @@
 //! LIVE and TRASH: what is moved stays readable (I7), what is deleted was in TRASH (I8).
 
-use crate::support::{Bed, DATABASE, commit, live, on_every_file_system, read};
-use rbytea::store::{Error, Fs, Kind, Moves, Payload, PayloadId, Restored, Store, Trashed};
+use crate::support::{Bed, DATABASE, OsBed, commit, live, on_every_file_system, read};
+use rbytea::store::{Fs, Kind, Moves, Payload, PayloadId, Restored, Store, Trashed};
 use std::time::{Duration, SystemTime};
 
 on_every_file_system! {
@@ -13,7 +13,7 @@ on_every_file_system! {
     trash_remembers_when_it_was_filled
     a_date_in_trash_never_becomes_earlier
     trashing_twice_finds_it_gone
-    a_name_in_both_places_is_an_error_and_moves_nothing
+    of_a_name_in_both_places_the_live_file_is_kept
     purge_deletes_only_in_trash
     empty_directories_go_and_full_ones_stay
     a_directory_that_vanished_is_made_again
@@ -138,17 +138,30 @@ fn trashing_twice_finds_it_gone<B: Bed>(bed: &B) {
     assert_eq!(read(&store, &payload).unwrap(), b"12345");
 }
 
-fn a_name_in_both_places_is_an_error_and_moves_nothing<B: Bed>(bed: &B) {
+/// As in a copy of the store that was made while the file was moved.
+fn of_a_name_in_both_places_the_live_file_is_kept<B: Bed>(bed: &B) {
     let store = bed.store();
     let payload = commit(&store, 1, b"live!");
     bed.plant(&format!("{DATABASE}/{}", payload.id.trash_path()), b"other");
-    let error = store.trash(&payload.id, day(), &mut Moves::new()).unwrap_err();
-    assert!(
-        matches!(&error, Error::DuplicateName { path } if *path == store.trash_path(&payload.id)),
-        "{error}"
-    );
     assert_eq!(store.restore(&payload.id).unwrap(), Restored::WasLive);
     assert_eq!(read(&store, &payload).unwrap(), b"live!");
+    assert_eq!(trash(&store, &payload), Trashed::Moved { len: 5 });
+    assert!(!store.is_live(&payload.id).unwrap(), "it would be garbage for ever");
+    assert_eq!(read(&store, &payload).unwrap(), b"live!", "from TRASH");
+}
+
+/// As after a restore with hard links: both names are one file, which rename() leaves alone.
+#[test]
+fn two_names_of_one_file_become_one() {
+    let bed = OsBed::new();
+    let store = bed.store();
+    let payload = commit(&store, 1, b"12345");
+    std::fs::create_dir_all(bed.dir.path().join(format!("{DATABASE}/TRASH"))).unwrap();
+    let (live, trashed) = (store.live_path(&payload.id), store.trash_path(&payload.id));
+    std::fs::hard_link(bed.dir.path().join(live), bed.dir.path().join(trashed)).unwrap();
+    assert_eq!(trash(&store, &payload), Trashed::Moved { len: 5 });
+    assert!(!store.is_live(&payload.id).unwrap());
+    assert_eq!(read(&store, &payload).unwrap(), b"12345");
 }
 
 fn purge_deletes_only_in_trash<B: Bed>(bed: &B) {

@@ -78,6 +78,8 @@ fn a_commit_that_is_interrupted_is_whole_or_nothing() {
         }
         let result = commit.finish();
         if way == "terminate" {
+            // In case the commit was faster than the first signal.
+            db.run(&format!("select pg_terminate_backend({pid})"));
             let gone = "select not exists (select from pg_stat_activity where pid = $1)";
             wait_until(PATIENCE, || db.one(gone, &[&pid]));
         } else {
@@ -88,10 +90,11 @@ fn a_commit_that_is_interrupted_is_whole_or_nothing() {
             victim.run("delete from t where n = -1; insert into t values (-1, '\\x01', '\\x01')");
         }
         let found: i64 = db.one("select count(*) from t where n >= $1", &[&next]);
-        match result.err().and_then(|error| error.code().cloned()) {
-            None => assert_eq!(found, i64::from(rows), "{way}: what was committed is gone"),
-            Some(SqlState::QUERY_CANCELED) => assert_eq!(found, 0, "a commit that failed has committed"),
-            Some(_) => assert!(found == 0 || found == i64::from(rows), "{way}: {found} rows of {rows}"),
+        match result.map_err(|error| error.code().cloned()) {
+            Ok(()) => assert_eq!(found, i64::from(rows), "{way}: what was committed is gone"),
+            Err(Some(SqlState::QUERY_CANCELED)) => assert_eq!(found, 0, "a commit that failed has committed"),
+            // The connection may break before its last message arrives.
+            Err(_) => assert!(found == 0 || found == i64::from(rows), "{way}: {found} rows of {rows}"),
         }
         next += rows;
     }

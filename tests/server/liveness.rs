@@ -192,7 +192,7 @@ fn statistics_of_expressions_never_refer_to_a_purged_file() {
     db.fill("t", 1..=2);
     db.run(
         "create type doc as (n int, r rbytea);
-         create function wrap(int, rbytea) returns doc immutable language sql as 'select row($1, $2)::doc';
+         create function wrap(int, rbytea) returns doc immutable language sql as 'select row($1, $2)::public.doc';
          create function list(rbytea) returns rbytea[] immutable language sql as 'select array[$1]';
          create table c (n int, r rbytea);
          insert into c select n, r from t, generate_series(1, 50);
