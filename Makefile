@@ -123,7 +123,7 @@ endif
 # Against the optimised build, the one that users get.
 .PHONY: server-test
 server-test: install-for-tests
-	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),2) $(client) -- $(TESTS)
+	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),4) $(client) -- $(TESTS)
 
 # The vacuum against many sessions for SOAK_SECONDS.
 .PHONY: soak

@@ -193,7 +193,8 @@ COMMENT ON FUNCTION rbytea_attach() IS 'put missing row triggers back; returns t
 
 CREATE EVENT TRIGGER rbytea_attach ON ddl_command_end
     WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'ALTER TABLE', 'ALTER TYPE',
-                 'ALTER TRIGGER', 'CREATE VIEW', 'ALTER FOREIGN TABLE')
+                 'ALTER TRIGGER', 'CREATE VIEW', 'ALTER FOREIGN TABLE', 'CREATE MATERIALIZED VIEW',
+                 'REFRESH MATERIALIZED VIEW')
     EXECUTE FUNCTION rbytea_ddl_command_end();
 ALTER EVENT TRIGGER rbytea_attach ENABLE ALWAYS;
 COMMENT ON EVENT TRIGGER rbytea_attach IS 'gives tables with rbytea columns their row trigger';

@@ -1,17 +1,28 @@
 //! Cursors WITH HOLD keep rows, and with them references, in a session's memory when no snapshot does. Sessions that have one
 //! are counted, and nothing is purged while there are some.
 
+use crate::catalog::Extension;
+use crate::columns::Closure;
+use crate::walk::Types;
 use crate::{compat, shared};
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{pg_guard, pg_sys};
 use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, CString, c_int};
 
 thread_local! {
     /// Cursors of this session that may hold references.
-    static HELD: RefCell<Vec<CString>> = const { RefCell::new(Vec::new()) };
+    static HELD: RefCell<Vec<Held>> = const { RefCell::new(Vec::new()) };
     /// Whether this session is counted, and whether it will be uncounted when it ends.
     static COUNTED: Cell<bool> = const { Cell::new(false) };
     static WATCHED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A cursor.
+struct Held {
+    name: CString,
+    /// Whether the transaction that declared it has committed.
+    committed: bool,
 }
 
 /// What a statement may change.
@@ -44,32 +55,54 @@ impl Change {
 }
 
 /// Follows a statement that has ended.
-pub fn after(change: Change) {
+pub fn after(change: Change) -> Result<(), ErrorReport> {
+    let declared = match change {
+        Change::Declared(name) if holds_references(&name)? => Some(Held { name, committed: false }),
+        Change::Declared(_) | Change::Closed => None,
+    };
     HELD.with_borrow_mut(|held| {
-        if let Change::Declared(name) = change {
-            held.push(name);
-        }
+        held.extend(declared);
         update(held);
     });
+    Ok(())
 }
 
-/// Before a commit: cursors of a transaction that was rolled back meanwhile are gone.
+/// Before a commit: cursors of a savepoint that was rolled back are gone, the others stay.
 pub fn before_commit() {
     HELD.with_borrow_mut(|held| {
         if !held.is_empty() {
             update(held);
+            held.iter_mut().for_each(|cursor| cursor.committed = true);
         }
     });
 }
 
+/// After a rollback. Raises nothing.
+pub fn after_abort() {
+    HELD.with_borrow_mut(|held| {
+        held.retain(|cursor| cursor.committed);
+        count(!held.is_empty());
+    });
+}
+
 /// Makes the list and the count what they should be.
-fn update(held: &mut Vec<CString>) {
-    held.retain(|name| holds_references(name));
+fn update(held: &mut Vec<Held>) {
+    held.retain(|cursor| portal(&cursor.name).is_some());
     if !held.is_empty() && !WATCHED.replace(true) {
         // SAFETY: the callback lives as long as the library, which is never unloaded.
         unsafe { pg_sys::before_shmem_exit(Some(at_exit), pg_sys::Datum::null()) };
     }
     count(!held.is_empty());
+}
+
+/// A cursor WITH HOLD of this session.
+fn portal(name: &CStr) -> Option<pg_sys::Portal> {
+    // SAFETY: looks a portal up; it is valid until it is dropped.
+    unsafe {
+        let portal = pg_sys::GetPortalByName(name.as_ptr());
+        let held = !portal.is_null() && (*portal).cursorOptions & pg_sys::CURSOR_OPT_HOLD as i32 != 0;
+        held.then_some(portal)
+    }
 }
 
 fn count(has: bool) {
@@ -89,22 +122,22 @@ pub fn are_there() -> bool {
     shared::are_there_cursors()
 }
 
-/// Whether there is such a cursor and it has columns that are not of PostgreSQL's own types.
-fn holds_references(name: &CStr) -> bool {
-    // SAFETY: looks a portal of this session up; its descriptor lives as long as it.
-    unsafe {
-        let portal = pg_sys::GetPortalByName(name.as_ptr());
-        if portal.is_null() || (*portal).cursorOptions & pg_sys::CURSOR_OPT_HOLD as i32 == 0 {
-            return false;
-        }
+/// Whether there is such a cursor and its columns can hold values of our type.
+fn holds_references(name: &CStr) -> Result<bool, ErrorReport> {
+    let Some(portal) = portal(name) else { return Ok(false) };
+    // SAFETY: the portal's descriptor lives as long as it, and a statement's end drops no cursor.
+    let types: Vec<pg_sys::Oid> = unsafe {
         let columns = (*portal).tupDesc;
-        !columns.is_null()
-            && (0..(*columns).natts as usize).any(|index| {
-                let type_oid = (*compat::attribute(columns, index)).atttypid;
-                type_oid.to_u32() >= pg_sys::FirstNormalObjectId
-                    || type_oid == pg_sys::RECORDOID
-                    || type_oid == pg_sys::RECORDARRAYOID
-                    || type_oid == pg_sys::ANYARRAYOID
-            })
+        let count = if columns.is_null() { 0 } else { (*columns).natts as usize };
+        (0..count).map(|index| (*compat::attribute(columns, index)).atttypid).collect()
+    };
+    // Anonymous rows and the values of statistics can hold anything.
+    let anything = [pg_sys::RECORDOID, pg_sys::RECORDARRAYOID, pg_sys::ANYARRAYOID];
+    let users = |type_oid: &pg_sys::Oid| type_oid.to_u32() >= pg_sys::FirstNormalObjectId;
+    if !types.iter().any(|type_oid| users(type_oid) || anything.contains(type_oid)) {
+        return Ok(false);
     }
+    let Some(extension) = Extension::installed()? else { return Ok(false) };
+    let closure = Closure::new(extension.type_oid()?);
+    Ok(types.iter().any(|&type_oid| anything.contains(&type_oid) || closure.leads_to_value(type_oid)))
 }

@@ -1,7 +1,7 @@
 //! The hook around utility statements: what CREATE DATABASE and DECLARE … WITH HOLD mean for payloads. Everything else about
 //! statements goes through triggers.
 
-use crate::{clone_database, held_cursors};
+use crate::{clone_database, error, held_cursors};
 use pgrx::{pg_guard, pg_sys};
 use std::ffi::c_char;
 use std::sync::OnceLock;
@@ -52,8 +52,8 @@ unsafe extern "C-unwind" fn process_utility(
                 completion,
             ),
         });
-        if let Some(cursor) = cursor {
-            held_cursors::after(cursor);
+        if let Some(Err(report)) = cursor.map(held_cursors::after) {
+            error::raise(report);
         }
     }
 }

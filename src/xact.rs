@@ -190,8 +190,11 @@ extern "C-unwind" fn xact_callback(event: pg_sys::XactEvent::Type, _arg: *mut c_
             }
         }
         pg_sys::XactEvent::XACT_EVENT_PARALLEL_PRE_COMMIT => {}
-        pg_sys::XactEvent::XACT_EVENT_ABORT if in_procedure() => close(),
         // COMMIT, ABORT, PREPARE and their parallel twins: forget, and never raise.
+        pg_sys::XactEvent::XACT_EVENT_ABORT => {
+            held_cursors::after_abort();
+            if in_procedure() { close() } else { forget() }
+        }
         _ => forget(),
     }
 }

@@ -1,15 +1,18 @@
 //! Rows that a statement wrote past the row trigger: CREATE TABLE AS and SELECT INTO fill their table before it has
-//! one, ALTER TABLE rewrites without firing triggers. What they left inline is stored here, in the same transaction.
+//! one, ALTER TABLE rewrites without firing triggers, materialized views have none. What they left inline in a table is
+//! stored here, in the same transaction, and references are checked as the trigger would.
 
 mod update;
 
 use crate::catalog::Extension;
 use crate::columns::{Closure, Columns};
 use crate::compat;
+use crate::externalize::ensure_all_live;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use std::collections::HashSet;
 use std::ffi::CStr;
+use std::num::NonZeroUsize;
 
 /// Which columns of a changed table may hold payloads that the statement left inline.
 pub enum Source {
@@ -37,7 +40,9 @@ impl Source {
         // definition of AT_AddColumn is a ColumnDef. Both names are there whenever the subtype is.
         unsafe {
             match (*statement).type_ {
-                pg_sys::NodeTag::T_CreateTableAsStmt => return Self::WholeTable,
+                pg_sys::NodeTag::T_CreateTableAsStmt | pg_sys::NodeTag::T_RefreshMatViewStmt => {
+                    return Self::WholeTable;
+                }
                 pg_sys::NodeTag::T_AlterTableStmt => {}
                 _ => return Self::Nothing,
             }
@@ -62,8 +67,20 @@ impl Source {
         }
     }
 
-    /// Whether the column may hold rows with an inline payload. One that was added without a rewrite does not: it is
-    /// NULL everywhere, or its constant default stands once in the catalog (attmissingval).
+    /// Whether the statement may have put values into the column, in each row or as a default that stands once in the
+    /// catalog (attmissingval).
+    fn writes(&self, attribute: &pg_sys::FormData_pg_attribute) -> bool {
+        // SAFETY: attname is NUL-terminated.
+        let name = unsafe { CStr::from_ptr(attribute.attname.data.as_ptr()) }.to_bytes();
+        match self {
+            Self::Nothing => false,
+            Self::WholeTable => true,
+            Self::Columns { converted, added } => converted.contains(name) || added.contains(name),
+        }
+    }
+
+    /// Whether it has put them into the rows. A column that was added without a rewrite is NULL everywhere, or has its
+    /// default in the catalog.
     fn fills(&self, attribute: &pg_sys::FormData_pg_attribute, type_oid: pg_sys::Oid) -> bool {
         // SAFETY: attname is NUL-terminated.
         let name = unsafe { CStr::from_ptr(attribute.attname.data.as_ptr()) }.to_bytes();
@@ -105,22 +122,59 @@ pub fn store(relid: pg_sys::Oid, source: &Source, extension: &Extension) -> Resu
         }
         let class = (*relation).rd_rel;
         let tupdesc = (*relation).rd_att;
-        let is_table = (*class).relkind as u8 == b'r' && (*class).relpersistence as u8 != b't';
+        let kind = (*class).relkind as u8;
+        let temporary = (*class).relpersistence as u8 == b't';
         let types = Closure::new(type_oid);
-        let mut columns = Columns::of(tupdesc, &types);
-        columns
-            .stored
-            .retain(|column| source.fills(&*compat::attribute(tupdesc, column.get() - 1), type_oid));
-        // References can have come from anywhere only where the statement copied them.
-        let check = matches!(source, Source::WholeTable).then_some(&types);
-        columns.containers.retain(|_| check.is_some());
-        let result = if is_table && !columns.is_empty() {
-            as_owner((*class).relowner, || update::rows(relation, &columns, check))
-        } else {
+        let all = Columns::of(tupdesc, &types);
+        let (mut columns, mut defaults) = (Columns::default(), Vec::new());
+        let stored = all.stored.iter().map(|&column| (column, true));
+        for (column, stored) in stored.chain(all.containers.iter().map(|&(column, _)| (column, false))) {
+            let attribute = &*compat::attribute(tupdesc, column.get() - 1);
+            if !source.writes(attribute) {
+                continue;
+            }
+            if attribute.atthasmissing {
+                defaults.push((column, attribute.atttypid));
+            } else if stored && kind == b'r' && source.fills(attribute, type_oid) {
+                columns.stored.push(column);
+            } else if source.fills(attribute, type_oid) {
+                // A materialized view is only looked at, and so are containers.
+                columns.containers.push((column, attribute.atttypid));
+            }
+        }
+        let result = if temporary || !matches!(kind, b'r' | b'm') {
             Ok(())
+        } else {
+            defaults
+                .into_iter()
+                .try_for_each(|(column, type_oid)| check_default(tupdesc, column, type_oid, &types))
+                .and_then(|()| {
+                    if columns.is_empty() {
+                        return Ok(());
+                    }
+                    as_owner((*class).relowner, || update::rows(relation, &columns, &types))
+                })
         };
         pg_sys::relation_close(relation, pg_sys::NoLock as i32);
         result
+    }
+}
+
+/// A default that stands in the catalog for all rows of before may be a reference as well.
+///
+/// # Safety
+/// The column must be of this descriptor and of this type.
+unsafe fn check_default(
+    tupdesc: pg_sys::TupleDesc,
+    column: NonZeroUsize,
+    type_oid: pg_sys::Oid,
+    types: &Closure,
+) -> Result<(), ErrorReport> {
+    let mut is_null = false;
+    // SAFETY: as promised by the caller; the value lives as long as the descriptor.
+    unsafe {
+        let value = pg_sys::getmissingattr(tupdesc, column.get() as i32, &mut is_null);
+        if is_null { Ok(()) } else { ensure_all_live(value, type_oid, types) }
     }
 }
 

@@ -11,14 +11,14 @@ use pgrx::{PgLogLevel, PgSqlErrorCode, PgTryBuilder, check_for_interrupts, pg_sy
 use std::num::NonZeroUsize;
 use std::ptr::null_mut;
 
-/// Stores the inline payloads in `columns` of every visible row, and checks references if `check` says which types have them.
+/// Stores the inline payloads in `columns` of every visible row, and checks references.
 ///
 /// # Safety
-/// `relation` must be an ordinary table, open and locked so that nobody else writes to it; `columns` must be of it.
+/// `relation` must be a table, or a materialized view of which nothing is to be stored, open and locked so that nobody else writes to it; `columns` must be of it.
 pub unsafe fn rows(
     relation: pg_sys::Relation,
     columns: &Columns,
-    check: Option<&Closure>,
+    types: &Closure,
 ) -> Result<(), ErrorReport> {
     let mut memory = TupleMemory::new();
     // SAFETY: as promised by the caller. Scan, slots and snapshot live to the end of the block, or are released by the
@@ -32,7 +32,7 @@ pub unsafe fn rows(
         while pg_sys::table_scan_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot) {
             check_for_interrupts!();
             let go_on = memory.with(|| -> Result<bool, ErrorReport> {
-                let replaced = look(slot, columns, check)?;
+                let replaced = look(slot, columns, types)?;
                 if replaced.is_empty() { Ok(true) } else { writer.replace(slot, replaced) }
             })?;
             if !go_on {
@@ -54,7 +54,7 @@ pub unsafe fn rows(
 unsafe fn look(
     slot: *mut pg_sys::TupleTableSlot,
     columns: &Columns,
-    check: Option<&Closure>,
+    types: &Closure,
 ) -> Result<Replaced, ErrorReport> {
     let mut replaced = Replaced::default();
     let value = |column: NonZeroUsize| {
@@ -64,7 +64,7 @@ unsafe fn look(
         (!is_null).then_some(datum)
     };
     for (column, type_oid) in &columns.containers {
-        if let (Some(datum), Some(types)) = (value(*column), check) {
+        if let Some(datum) = value(*column) {
             // SAFETY: a datum of the column's type, held by the slot.
             unsafe { ensure_all_live(datum, *type_oid, types)? };
         }
@@ -79,8 +79,7 @@ unsafe fn look(
                     replaced.push(column, stored);
                 }
             }
-            Peek::External(payload) if check.is_some() => ensure_live(&payload)?,
-            Peek::External(_) => {}
+            Peek::External(payload) => ensure_live(&payload)?,
         }
     }
     Ok(replaced)

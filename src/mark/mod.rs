@@ -7,7 +7,7 @@ mod relations;
 mod scan;
 mod sort;
 
-pub use relations::{fingerprint, holding, is_hidden_from, made_of_rows_of};
+pub use relations::{fingerprint, hidden, holding, made_of_rows_of};
 pub use sort::SortedReferences;
 
 use crate::catalog::Extension;

@@ -192,9 +192,9 @@ pub fn made_of_rows_of(relid: pg_sys::Oid) -> Vec<pg_sys::Oid> {
     found.filter(|&found| found != relid).collect()
 }
 
-/// Whether other sessions have temporary tables that can hold values.
-pub fn is_hidden_from(rbytea: pg_sys::Oid) -> bool {
-    search(rbytea).relations.into_iter().any(|relid| matches!(storage(relid), Storage::Hidden))
+/// A temporary table of another session that can hold values.
+pub fn hidden(rbytea: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    search(rbytea).relations.into_iter().find(|&relid| matches!(storage(relid), Storage::Hidden))
 }
 
 fn busy(relid: pg_sys::Oid) -> ErrorReport {

@@ -2,7 +2,7 @@
 //! Every move is one rename that replaces nothing, so a file always has exactly one name, whoever else moves it.
 
 use std::io;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::error::{Error, Result};
 use super::fs::{EntryKind, Fs, FsFile, Stat};
@@ -125,6 +125,11 @@ impl<F: Fs> Store<F> {
         if mtime < now {
             // Before the rename, so that a file in TRASH never shows an older date than the day it came.
             file.set_mtime(now).map_err(self.io("set time of file", &live))?;
+            let Stat { mtime, .. } = file.stat().map_err(self.io("stat file", &live))?;
+            if mtime < now {
+                // A file system that knows whole seconds only rounds down: an earlier run could claim the file.
+                file.set_mtime(next_second(now)).map_err(self.io("set time of file", &live))?;
+            }
         }
         for _ in 0..ATTEMPTS {
             match self.fs.rename_noreplace(&live, &trashed) {
@@ -219,4 +224,10 @@ impl<F: Fs> Store<F> {
             Err(e) => Err(self.io("remove directory", dir)(e)),
         }
     }
+}
+
+/// The first whole second after `time`.
+fn next_second(time: SystemTime) -> SystemTime {
+    let nanoseconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+    time + Duration::from_nanos(1_000_000_000 - u64::from(nanoseconds))
 }

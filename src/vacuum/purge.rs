@@ -4,7 +4,7 @@
 use super::history::{self, Left};
 use super::plan;
 use super::schedule::Stamp;
-use crate::catalog::Extension;
+use crate::catalog::{self, Extension};
 use crate::mark::{self, SortedReferences};
 use crate::pace::Pace;
 use crate::stop::{self, Point};
@@ -36,12 +36,23 @@ pub fn bound(
     retention: Option<Duration>,
 ) -> Result<Option<Stamp>, ErrorReport> {
     let Some(retention) = retention else { return Ok(None) };
-    if held_cursors::are_there() || mark::is_hidden_from(extension.type_oid()?) {
+    if obstacle(extension)?.is_some() {
         return Ok(None);
     }
     let kept = Stamp::try_from(retention.as_micros()).unwrap_or(Stamp::MAX);
     let expired = history::now().saturating_sub(kept);
     Ok(history::purge_bound(extension, horizon)?.map(|safe| safe.min(expired)))
+}
+
+/// What may hold references that no mark can see, and so keeps everything in TRASH.
+pub fn obstacle(extension: &Extension) -> Result<Option<String>, ErrorReport> {
+    if held_cursors::are_there() {
+        return Ok(Some("A session has a cursor WITH HOLD that may hold values.".to_string()));
+    }
+    Ok(mark::hidden(extension.type_oid()?).map(|relid| {
+        let name = catalog::relation_name(relid).unwrap_or_default();
+        format!("Another session's temporary table {name} may hold values.")
+    }))
 }
 
 /// Deletes what may go, and counts TRASH. `references` must be those of a mark of everything that was born below `upper`, and

@@ -146,6 +146,16 @@ fn retention(request: Request) -> Option<Duration> {
 
 /// Files in TRASH with this date, or an older one, may be deleted if a mark that begins now does not find them.
 fn deletable(extension: &Extension, request: Request) -> Result<Option<Stamp>, ErrorReport> {
+    if request == Request::PurgeNow
+        && let Some(obstacle) = purge::obstacle(extension)?
+    {
+        let report = error::report(
+            PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+            "nothing can be deleted from TRASH now",
+        )
+        .set_detail(obstacle);
+        error::tell(report, PgLogLevel::NOTICE);
+    }
     purge::bound(extension, Horizons::now(extension)?.full(), retention(request))
 }
 
