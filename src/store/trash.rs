@@ -168,19 +168,6 @@ impl<F: Fs> Store<F> {
         Ok(())
     }
 
-    /// Gives a file in TRASH another date. False when it is not there any more.
-    ///
-    /// # Errors
-    /// `Io`.
-    pub fn date(&self, id: &PayloadId, date: SystemTime) -> Result<bool> {
-        let path = self.trashed(id);
-        let Some(file) = found(self.fs.open(&path)).map_err(self.io("open file", &path))? else {
-            return Ok(false);
-        };
-        file.set_mtime(date).map_err(self.io("set time of file", &path))?;
-        Ok(true)
-    }
-
     /// Deletes a file in TRASH: the only unlink of a payload (I8). Returns its bytes, `None` when it was gone.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 //! database apart.
 
 use super::schedule::{Memory, Stamp, Whole};
+use super::sweep::Moved;
 use crate::catalog::Extension;
 use crate::error;
 use pgrx::datum::DatumWithOid;
@@ -74,6 +75,17 @@ pub struct Left {
     pub oldest_trash: Option<Stamp>,
 }
 
+impl Left {
+    /// After these moves, to TRASH with this date.
+    pub fn add(&mut self, moved: &Moved, date: Stamp) {
+        self.trash_files = (self.trash_files + moved.trashed).saturating_sub(moved.restored);
+        self.trash_bytes = (self.trash_bytes + moved.bytes).saturating_sub(moved.restored_bytes);
+        if moved.trashed > 0 {
+            self.oldest_trash = Some(self.oldest_trash.map_or(date, |oldest| oldest.min(date)));
+        }
+    }
+}
+
 /// Takes the lock that allows one run at a time in this database, for the rest of the transaction. False if it is not to
 /// be had at once and the run does not wait.
 pub fn lock(extension: &Extension, wait: bool) -> Result<bool, ErrorReport> {
@@ -88,12 +100,6 @@ pub fn lock(extension: &Extension, wait: bool) -> Result<bool, ErrorReport> {
         Ok(pg_sys::ConditionalLockRelationOid(history, mode))
     }
 }
-
-/// A clock that was put back by more than this was wrong before.
-pub const SKEW: Stamp = 24 * 60 * 60 * 1_000_000;
-
-/// That a row was not written under a clock that ran ahead.
-const PLAUSIBLE: &str = "moved_at <= pg_catalog.clock_timestamp() + '1 day'::pg_catalog.interval";
 
 /// The clock.
 pub fn now() -> Stamp {
@@ -121,7 +127,7 @@ pub fn recall(extension: &Extension) -> Result<Memory, ErrorReport> {
                 {moved}, {started}, {finished},
                 (SELECT horizon FROM whole)::pg_catalog.text, (SELECT held FROM whole), (SELECT activity FROM whole),
                 {oldest}, {since}",
-        moved = micros("pg_catalog.max(moved_at)", &format!("own WHERE {PLAUSIBLE}")),
+        moved = micros("pg_catalog.max(moved_at)", "own"),
         started = micros("started", "whole"),
         finished = micros("finished", "whole"),
         oldest = micros("oldest_trash", "whole"),
@@ -249,16 +255,12 @@ pub fn record(extension: &Extension, run: &Run) -> Result<(), ErrorReport> {
             AND id OPERATOR(pg_catalog.<>) ALL (ARRAY(SELECT id FROM @schema@.rbytea_vacuum_history
                     WHERE lower OPERATOR(pg_catalog.=) '0' AND error IS NULL ORDER BY id DESC LIMIT 1))",
     )?;
-    // A date of the far future would vouch one day for what has been moved until then.
-    let correct = extension
-        .query(&format!("UPDATE @schema@.rbytea_vacuum_history SET moved_at = NULL WHERE NOT {PLAUSIBLE}"))?;
     let values = values.map(|(_, _, value)| value);
     Spi::connect_mut(|client| {
         client.update(insert.as_c_str(), None, &values)?;
         if has_old_snapshot() {
             return Ok(());
         }
-        client.update(correct.as_c_str(), None, &[])?;
         client.update(trim.as_c_str(), None, &[KEPT.into()]).map(|_| ())
     })
     .map_err(|error| error::internal(error.to_string()))

@@ -55,11 +55,9 @@ pub fn obstacle(extension: &Extension) -> Result<Option<String>, ErrorReport> {
     }))
 }
 
-/// Deletes what may go, and counts TRASH. `references` must be those of a mark of everything that was born below `upper`, and
-/// `date` what this run gives to files that it moves.
+/// Deletes what may go, and counts TRASH. `references` must be those of a mark of everything that was born below `upper`.
 pub fn purge(
     bound: Option<Stamp>,
-    date: Stamp,
     upper: u64,
     references: &mut SortedReferences,
     pace: &mut Pace,
@@ -67,7 +65,7 @@ pub fn purge(
     xact::with_store(Access::Write, |store| {
         let mut done = Purge { files: 0, bytes: 0, left: Left::default() };
         loop {
-            let Listed { candidates, all, others } = list(store, bound, date, upper)?;
+            let Listed { candidates, all, others } = list(store, bound, upper)?;
             let complete = candidates.len() < AT_ONCE;
             let chosen = candidates.len();
             references.rewind();
@@ -100,16 +98,12 @@ struct Listed {
     others: Option<Stamp>,
 }
 
-fn list(store: &FileStore, bound: Option<Stamp>, now: Stamp, upper: u64) -> Result<Listed, ErrorReport> {
+fn list(store: &FileStore, bound: Option<Stamp>, upper: u64) -> Result<Listed, ErrorReport> {
     let earlier = |oldest: Option<Stamp>, date| Some(oldest.map_or(date, |oldest: Stamp| oldest.min(date)));
     let mut listed = Listed { candidates: room()?, all: Left::default(), others: None };
     store.list_trash(&mut |id, entry| {
         check_for_interrupts!();
-        let mut date = history::stamp(entry.trashed_at);
-        // A clock that ran ahead would keep the file until then. It is in TRASH now, so it may have the date of now.
-        if date > now.saturating_add(history::SKEW) && store.date(&id, history::time(now))? {
-            date = now;
-        }
+        let date = history::stamp(entry.trashed_at);
         listed.all.trash_files += 1;
         listed.all.trash_bytes += entry.len;
         listed.all.oldest_trash = earlier(listed.all.oldest_trash, date);

@@ -6,7 +6,7 @@ use super::history::{self, Left, Run};
 use super::holders::{self, Held};
 use super::purge;
 use super::schedule::{self, Memory, Now, Scope, Stamp};
-use super::sweep::{self, Carry, Plan, Sweep};
+use super::sweep::{self, Carry, Plan};
 use crate::catalog::Extension;
 use crate::horizon::{Horizons, RunSnapshot};
 use crate::mark::{self, Mark};
@@ -17,6 +17,7 @@ use crate::xact::{self, Access};
 use crate::{compat, error, settings};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
+use std::ops::Range;
 use std::time::Duration;
 
 /// What a run is for.
@@ -114,25 +115,36 @@ fn judge(
     run.lsn = Some(flush_wal());
     // A date in TRASH must not be older than one that the history has already told others to be in the past.
     let date = history::now().max(memory.moved_at.map_or(0, |last| last + 1));
+    tell_of_clock(date);
     let mut plan = Plan::within_memory();
     let swept = sweep::walk(&births, &mut mark.references, &mut plan, pace)?;
     tell_of_lost(swept.lost);
     (run.files, run.young, run.lost) = (swept.files, swept.young, swept.lost);
     run.directories += swept.directories;
+    let whole = scope == Scope::Whole;
+    if whole {
+        // First, for moves need room in TRASH, and a disk may be full. A temporary table that was made since the question
+        // may hold what its session had in hand.
+        progress::phase(Phase::Purging);
+        let deletable = deletable.filter(|_| mark.hidden.is_empty());
+        let purged = purge::purge(deletable, snapshot.upper(), &mut mark.references, pace)?;
+        (run.purged, run.purged_bytes) = (purged.files, purged.bytes);
+        run.left = Some(Left { live_bytes: swept.bytes, ..purged.left });
+    }
     stop::at(Point::BeforeMoves);
     progress::phase(Phase::Moving);
     let mut carry = Carry::new(history::time(date));
-    if !plan.carry_out(&mut carry, pace)? {
-        mark.references.rewind();
-        sweep::walk(&births, &mut mark.references, &mut carry, pace)?;
-    }
-    let moved = carry.finish()?;
+    let carried = carry_out(plan, &mut carry, &births, &mut mark, pace);
+    let moved = carry.moved();
     (run.trashed, run.restored, run.bytes) = (moved.trashed, moved.restored, moved.bytes);
+    carried?;
+    carry.finish()?;
     run.moved_at = Some(date);
-    if scope == Scope::Whole {
-        // A temporary table that was made meanwhile may hold what its session had in hand.
-        let deletable = deletable.filter(|_| mark.hidden.is_empty());
-        purge_and_count(retention(request), (deletable, date), &mut mark, &swept, pace, run)?;
+    if let Some(left) = &mut run.left {
+        left.add(&moved, date);
+    }
+    if whole {
+        dropped::collect(retention(request), pace, run)?;
     }
     holders::notice(extension, &Held { references: mark.held, young: swept.young })
 }
@@ -159,19 +171,34 @@ fn deletable(extension: &Extension, request: Request) -> Result<Option<Stamp>, E
     purge::bound(extension, Horizons::now(extension)?.full(), retention(request))
 }
 
-fn purge_and_count(
-    retention: Option<Duration>,
-    (deletable, date): (Option<Stamp>, Stamp),
+/// Dates never go back, so a clock that ran ahead once keeps TRASH from being emptied until it is there again. (Going back
+/// would let an earlier run vouch for what a later one has moved.)
+fn tell_of_clock(date: Stamp) {
+    const SKEW: Stamp = 60 * 60 * 1_000_000;
+    if date > history::now().saturating_add(SKEW) {
+        let report = error::report(
+            PgSqlErrorCode::ERRCODE_WARNING,
+            "an earlier run of the vacuum has a date in the future; nothing is deleted from TRASH until then",
+        )
+        .set_detail("The server's clock ran ahead, or has been put back.")
+        .set_hint("With a right clock, and no snapshot older than now: delete the rows of rbytea_vacuum_history, and touch the files in TRASH.");
+        error::tell(report, PgLogLevel::WARNING);
+    }
+}
+
+/// Carries the plan out, or sweeps again with moves at once if it was too long to be remembered.
+fn carry_out(
+    plan: Plan,
+    carry: &mut Carry,
+    births: &Range<u64>,
     mark: &mut Mark,
-    swept: &Sweep,
     pace: &mut Pace,
-    run: &mut Run,
 ) -> Result<(), ErrorReport> {
-    progress::phase(Phase::Purging);
-    let purged = purge::purge(deletable, date, run.upper.unwrap_or(0), &mut mark.references, pace)?;
-    (run.purged, run.purged_bytes) = (purged.files, purged.bytes);
-    run.left = Some(Left { live_bytes: swept.bytes, ..purged.left });
-    dropped::collect(retention, pace, run)
+    if !plan.carry_out(carry, pace)? {
+        mark.references.rewind();
+        sweep::walk(births, &mut mark.references, carry, pace)?;
+    }
+    Ok(())
 }
 
 /// Refuses to mark where tuples may vanish, or come back, behind the mark's back.

@@ -215,7 +215,7 @@ pub struct Carry {
 }
 
 /// What was moved.
-#[derive(Default)]
+#[derive(Default, Clone, Copy)]
 pub struct Moved {
     /// Files moved to TRASH.
     pub trashed: u64,
@@ -223,6 +223,8 @@ pub struct Moved {
     pub bytes: u64,
     /// Files moved back.
     pub restored: u64,
+    /// Their bytes.
+    pub restored_bytes: u64,
 }
 
 impl Carry {
@@ -231,10 +233,14 @@ impl Carry {
         Self { now, moves: Moves::new(), moved: Moved::default() }
     }
 
+    /// What has been moved so far.
+    pub fn moved(&self) -> Moved {
+        self.moved
+    }
+
     /// Makes the moves durable.
-    pub fn finish(self) -> Result<Moved, ErrorReport> {
-        xact::with_store(Access::Write, |store| Ok(store.sync_moves(self.moves)?))?;
-        Ok(self.moved)
+    pub fn finish(self) -> Result<(), ErrorReport> {
+        xact::with_store(Access::Write, |store| Ok(store.sync_moves(self.moves)?))
     }
 }
 
@@ -248,9 +254,10 @@ impl Act for Carry {
         Ok(())
     }
 
-    fn restore(&mut self, store: &FileStore, id: &PayloadId, _len: u64) -> Result<(), ErrorReport> {
+    fn restore(&mut self, store: &FileStore, id: &PayloadId, len: u64) -> Result<(), ErrorReport> {
         if store.restore(id)? == Restored::Restored {
             self.moved.restored += 1;
+            self.moved.restored_bytes += len;
             let message = format!("payload {} was in TRASH although a row refers to it; it is back", id.uuid);
             error::tell(error::report(PgSqlErrorCode::ERRCODE_WARNING, message), PgLogLevel::WARNING);
         }

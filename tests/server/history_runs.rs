@@ -36,12 +36,12 @@ fn a_call_that_fails_is_recorded_although_its_transaction_is_rolled_back() {
         row.starts_with("rvacuum|the vacuum cannot read table public.odd: its access method is not heap"),
         "{row}"
     );
-    assert!(row.contains("no payload file can be called garbage"), "with the DETAIL: {row}");
+    assert!(row.contains("; Without"), "with as much of the DETAIL as there is room for: {row}");
     assert_eq!(db.sqlstate("select rvacuum_purge()").code(), "0A000");
     let row = failure(&db, 2);
     assert!(row.starts_with("rvacuum_purge|"), "{row}");
-    let figures = "select xid is null, moved_at is null, trashed, purged, started <= finished, lower from rbytea_vacuum_history";
-    assert_eq!(db.text(figures), "t|t|0|0|t|0\nt|t|0|0|t|0");
+    let figures = "select xid is null, moved_at is null, trashed, purged, started <= finished from rbytea_vacuum_history";
+    assert_eq!(db.text(figures), "t|t|0|0|t\nt|t|0|0|t");
     assert_eq!(cluster.trash().len(), 0);
 
     // In whatever block it fails, the error is the client's and the row is there.

@@ -236,20 +236,17 @@ fn a_file_with_a_date_to_come_keeps_it_in_trash() {
 }
 
 #[test]
-fn a_clock_that_ran_far_ahead_keeps_nothing_for_ever() {
+fn a_clock_that_ran_ahead_is_told_of() {
     let (cluster, db) = with_trash("0");
-    let far = SystemTime::now() + 24 * 365 * HOUR;
-    File::open(&cluster.live()[0]).unwrap().set_modified(far).unwrap();
     db.run("delete from t");
-    assert_eq!(db.rvacuum(), 2);
+    db.rvacuum();
     db.run("update rbytea_vacuum_history set moved_at = moved_at + interval '1 year'");
-    // The first gives the file the date of now, the second has a row that vouches for it, the third may go by that row.
-    for _ in 0..3 {
-        db.run("select rvacuum_purge()");
-    }
-    assert!(cluster.trash().is_empty(), "files would stay for a year: {:?}", cluster.trash());
-    assert_eq!(
-        db.text("select count(*) from rbytea_vacuum_history where moved_at > now() + interval '1 day'"),
-        "0"
+    let trash = cluster.trash().len();
+    db.notices();
+    db.run("select rvacuum_purge()");
+    assert_eq!(cluster.trash().len(), trash, "dates do not go back");
+    assert!(
+        db.notices().iter().any(|notice| notice.message().contains("a date in the future")),
+        "nobody says why"
     );
 }

@@ -39,13 +39,15 @@ fn a_temporary_table_keeps_every_file_until_it_is_gone() {
 /// Its table stays in the catalog until autovacuum, or a session that gets the same place, drops it.
 #[test]
 fn a_temporary_table_that_a_crash_has_left_behind_holds_nothing() {
-    let (mut cluster, db) = tables();
+    let (cluster, db) = tables();
     let other = cluster.session();
     other.run("create temp table own as select * from t");
     trash_one(&db);
     assert_eq!(purge(&db), 0);
-    cluster.kill9();
-    cluster.start();
+    // The session alone: one that outlives the postmaster would still drop its tables.
+    cluster.kill9_backend(other.pid());
+    wait_until(PATIENCE, || cluster.log().contains("all server processes terminated; reinitializing"));
+    wait_until(PATIENCE, || cluster.try_psql(&["-c", "select 1"], "").status.success());
     let db = cluster.session();
     let left = "select count(*) from pg_class where relname = 'own' and relpersistence = 't'";
     assert_eq!(db.one::<i64>(left, &[]), 1, "the test is about a table that is still there");
