@@ -131,8 +131,8 @@ fn judge(
         (run.purged, run.purged_bytes) = (purged.files, purged.bytes);
         run.left = Some(Left { live_bytes: swept.bytes, ..purged.left });
     }
-    stop::at(Point::BeforeMoves);
     progress::phase(Phase::Moving);
+    stop::at(Point::BeforeMoves);
     let mut carry = Carry::new(history::time(date));
     let carried = carry_out(plan, &mut carry, &births, &mut mark, pace);
     let moved = carry.moved();

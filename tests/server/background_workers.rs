@@ -127,8 +127,8 @@ fn pg_stat_activity_shows_what_a_worker_does() {
     for (point, activity) in [
         (Point::BeforeMark, "locking relations"),
         (Point::BetweenRelations, "marking public.t"),
-        (Point::BeforeMoves, "listing the store"),
         (Point::BeforePurge, "purging TRASH"),
+        (Point::BeforeMoves, "moving files"),
     ] {
         gate.stop_at(point);
         db.fill("t", 1000..=1000);

@@ -118,7 +118,7 @@ fn progress_shows_each_phase_of_a_run_by_hand_and_nothing_afterwards() {
         (Point::BeforeMark, "locking relations", 0),
         (Point::BetweenRelations, "marking", relations - 2),
         (Point::BeforeSecondHorizon, "marking", relations - 1),
-        (Point::BeforeMoves, "listing the store", relations - 1),
+        (Point::BeforeMoves, "moving files", relations - 1),
     ] {
         db.stop_at(point);
         let run = vacuum.start("begin; select rvacuum(); rollback");
@@ -160,7 +160,7 @@ fn progress_shows_the_runs_of_other_databases_and_of_workers() {
     let worker = gate.await_stopped(Point::BeforeMoves);
     assert_eq!(
         other.text("select pid, datname, phase from rbytea_stat_progress_vacuum"),
-        format!("{worker}|postgres|listing the store")
+        format!("{worker}|postgres|moving files")
     );
     // Other commands' progress is not the vacuum's, and the other way round.
     assert_eq!(db.text("select count(*) from pg_stat_progress_vacuum"), "0");
