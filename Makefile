@@ -49,6 +49,7 @@ help:
 	@echo 'make demo           install what is missing, then show the main job on real files (FILES="…")'
 	@echo 'make core-test      the tests that need no server;  make server-test: those that start one (TESTS=filter)'
 	@echo 'make soak           the vacuum against many sessions for ten minutes (SOAK_SECONDS=…)'
+	@echo 'make bench-vacuum   the vacuum beside vacuumlo, on 1,000,000 payloads (ARGUMENTS="payloads bytes")'
 	@echo 'make fmt lint bench clean'
 
 # Where PG_CONFIG names nothing, say so once and clearly.

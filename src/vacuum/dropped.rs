@@ -1,7 +1,6 @@
 //! Databases that are gone: DROP DATABASE leaves their directories to later sweeps of other databases.
 
 use super::history::{self, Run};
-use super::schedule::Stamp;
 use crate::pace::Pace;
 use crate::store::FileStore;
 use crate::xact::{self, Access};
@@ -19,8 +18,7 @@ pub fn collect(retention: Option<Duration>, pace: &mut Pace, run: &mut Run) -> R
             trash(store, database)?;
         }
         let Some(retention) = retention else { return Ok(()) };
-        let kept = Stamp::try_from(retention.as_micros()).unwrap_or(Stamp::MAX);
-        let expired = history::now().saturating_sub(kept);
+        let expired = history::expired(retention);
         for dropped in store.dropped_databases()? {
             if history::stamp(dropped.trashed_at) > expired {
                 continue;

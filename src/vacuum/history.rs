@@ -3,7 +3,7 @@
 
 use super::schedule::{Memory, Stamp, Whole};
 use super::sweep::Moved;
-use crate::catalog::Extension;
+use crate::catalog::{self, Extension};
 use crate::error;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -106,6 +106,12 @@ pub fn now() -> Stamp {
     stamp(SystemTime::now())
 }
 
+/// The latest date of what has been in TRASH for so long.
+pub fn expired(retention: Duration) -> Stamp {
+    let kept = Stamp::try_from(retention.as_micros()).unwrap_or(Stamp::MAX);
+    now().saturating_sub(kept)
+}
+
 /// A time in whole microseconds.
 pub fn stamp(time: SystemTime) -> Stamp {
     let micros = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
@@ -205,6 +211,8 @@ pub fn record(extension: &Extension, run: &Run) -> Result<(), ErrorReport> {
     let number = |value: u64| -> DatumWithOid<'_> { i64::try_from(value).unwrap_or(i64::MAX).into() };
     let optional = |value: Option<u64>| -> DatumWithOid<'_> { value.map(|value| value as i64).into() };
     let text = |value: Option<u64>| -> DatumWithOid<'_> { value.map(|value| value.to_string()).into() };
+    // Rust's text is UTF-8, whatever the database's encoding is.
+    let error = run.error.as_deref().map(|error| catalog::readable(error.as_bytes()));
     // A run that failed leaves no transaction that a purge could go by.
     let transaction = if run.error.is_none() { Some(new_transaction()?) } else { None };
     let values: [(&str, &str, DatumWithOid<'_>); 28] = [
@@ -235,7 +243,7 @@ pub fn record(extension: &Extension, run: &Run) -> Result<(), ErrorReport> {
         ("trash_bytes", "", optional(left.map(|left| left.trash_bytes))),
         ("oldest_trash", STAMP, left.and_then(|left| left.oldest_trash).into()),
         ("finished", STAMP, now().into()),
-        ("error", "", run.error.as_deref().into()),
+        ("error", "", error.as_deref().into()),
     ];
     let columns = values.each_ref().map(|(column, _, _)| *column).join(", ");
     let expressions: Vec<_> = values

@@ -39,8 +39,7 @@ pub fn bound(
     if obstacle(extension)?.is_some() {
         return Ok(None);
     }
-    let kept = Stamp::try_from(retention.as_micros()).unwrap_or(Stamp::MAX);
-    let expired = history::now().saturating_sub(kept);
+    let expired = history::expired(retention);
     Ok(history::purge_bound(extension, horizon)?.map(|safe| safe.min(expired)))
 }
 
