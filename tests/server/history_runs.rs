@@ -1,21 +1,12 @@
 //! Every run leaves a row in the history, also one that failed, and the history does not grow for ever.
 
 use crate::background::{Background, Point, Watching, cluster_with};
-use crate::cluster::{Cluster, PATIENCE, wait_until};
+use crate::cluster::{PATIENCE, wait_until};
 use crate::session::Session;
-use crate::twin_tables::{Twins, assert_live_is, cluster_with_table};
+use crate::twin_tables::{Twins, assert_live_is, with_garbage};
 
 const FAILED: &str =
     "select origin, error from rbytea_vacuum_history where error is not null order by id desc limit 1";
-
-/// A table with four rows and four deleted ones.
-fn with_garbage() -> (Cluster, Session) {
-    let cluster = cluster_with_table();
-    let db = cluster.session();
-    db.fill("t", 1..=8);
-    db.run("delete from t where n <= 4");
-    (cluster, db)
-}
 
 /// The origin and the error of the newest run that failed, once there are so many.
 #[track_caller]

@@ -4,18 +4,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::cluster::{Cluster, PATIENCE, Shutdown, wait_until};
-use crate::session::Session;
-use crate::twin_tables::{Twins, assert_live_is, cluster, cluster_with, cluster_with_table};
-
-/// A table with four rows and four deleted ones.
-fn with_garbage() -> (Cluster, Session) {
-    let cluster = cluster_with_table();
-    let db = cluster.session();
-    db.fill("t", 1..=8);
-    db.run("delete from t where n <= 4");
-    (cluster, db)
-}
+use crate::cluster::{PATIENCE, Shutdown, wait_until};
+use crate::twin_tables::{Twins, assert_live_is, cluster, cluster_with, with_garbage};
 
 #[test]
 fn only_those_who_were_allowed_to_may_vacuum() {

@@ -5,18 +5,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
-use crate::cluster::Cluster;
-use crate::session::Session;
-use crate::twin_tables::{Twins, assert_live_is, cluster_with_table};
-
-/// A table with four rows and four deleted ones.
-fn with_garbage() -> (Cluster, Session) {
-    let cluster = cluster_with_table();
-    let db = cluster.session();
-    db.fill("t", 1..=8);
-    db.run("delete from t where n <= 4");
-    (cluster, db)
-}
+use crate::twin_tables::{Twins, assert_live_is, with_garbage};
 
 #[test]
 fn what_the_store_did_not_name_is_left_alone() {

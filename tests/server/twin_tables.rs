@@ -133,3 +133,12 @@ pub fn triggers(db: &Session, table: &str) -> i64 {
         &[],
     )
 }
+
+/// A table with four rows and four deleted ones.
+pub fn with_garbage() -> (Cluster, Session) {
+    let cluster = cluster_with_table();
+    let db = cluster.session();
+    db.fill("t", 1..=8);
+    db.run("delete from t where n <= 4");
+    (cluster, db)
+}
