@@ -155,7 +155,7 @@ impl<F: Fs> Store<F> {
 }
 
 /// The name of a file that the store made: a payload in its leaf directory (or in TRASH), or what is left of a copy.
-fn ours(entry: &Entry, shard: Option<Shard>) -> Option<&str> {
+fn ours<'a>(entry: &Entry<'a>, shard: Option<Shard>) -> Option<&'a str> {
     let name = entry.name.to_str().filter(|_| entry.kind == EntryKind::File)?;
     let copy = || PayloadId::parse_copy_name(name).map(|(id, _)| id);
     let id = payload(entry).or_else(copy)?;

@@ -2,7 +2,7 @@
 //! An implementation never follows a symbolic link below the root and retries EINTR itself. What must be
 //! durable goes through [`publish`] or the functions in `sync`, so that no call site can forget an fsync.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::time::SystemTime;
@@ -21,10 +21,10 @@ pub enum EntryKind {
 }
 
 /// One entry of a directory, without `.` and `..`.
-#[derive(Clone, Debug)]
-pub struct Entry {
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
     /// Its name.
-    pub name: OsString,
+    pub name: &'a OsStr,
     /// What it is; a symbolic link is [`EntryKind::Other`], whatever it points to.
     pub kind: EntryKind,
 }
@@ -49,8 +49,8 @@ pub trait Fs {
     type File: FsFile;
     /// What [`syncfs`](Self::syncfs) works through.
     type SyncHandle;
-    /// A directory being read.
-    type ReadDir: DirStream;
+    /// An open directory. Its entries are named without looking up its path again.
+    type Dir;
 
     /// The root, for messages.
     fn root(&self) -> &Path;
@@ -72,10 +72,19 @@ pub trait Fs {
     fn unlink(&self, path: &str) -> io::Result<()>;
     /// Removes an empty directory; `DirectoryNotEmpty` otherwise.
     fn rmdir(&self, path: &str) -> io::Result<()>;
-    /// Reads a directory entry by entry, in no particular order.
-    fn read_dir(&self, path: &str) -> io::Result<Self::ReadDir>;
+    /// Reads a directory entry by entry, in no particular order. The inner result is that of `visit`, after whose first
+    /// error nothing more is read.
+    fn read_dir(&self, path: &str, visit: Visit<'_, Self::Dir>) -> io::Result<Result<()>>;
     /// Looks at a path without following a link.
     fn stat(&self, path: &str) -> io::Result<Stat>;
+    /// Opens a directory. What happens to a directory of the same path later does not happen to this one.
+    fn open_dir(&self, path: &str) -> io::Result<Self::Dir>;
+    /// Looks at an entry of a directory without following a link.
+    fn stat_in(&self, dir: &Self::Dir, name: &OsStr) -> io::Result<Stat>;
+    /// Sets the time of an entry's last modification, without following a link.
+    fn set_mtime_in(&self, dir: &Self::Dir, name: &str, time: SystemTime) -> io::Result<()>;
+    /// Moves an entry to another directory; `AlreadyExists` when that has one of the same name.
+    fn move_noreplace(&self, name: &str, from: &Self::Dir, to: &Self::Dir) -> io::Result<()>;
     /// Makes the entries of a directory durable.
     fn sync_dir(&self, path: &str) -> io::Result<()>;
     /// Makes the root's own entry in its parent durable, if the store may have created the root.
@@ -89,11 +98,8 @@ pub trait Fs {
     fn syncfs(&self, handle: &Self::SyncHandle) -> io::Result<()>;
 }
 
-/// A directory that is being read.
-pub trait DirStream: Iterator<Item = io::Result<Entry>> {
-    /// Looks at one of its entries, without following a link and without looking up the directory again.
-    fn stat(&self, name: &OsStr) -> io::Result<Stat>;
-}
+/// What looks at the entries of a directory, which is its first argument.
+pub type Visit<'a, Dir> = &'a mut dyn FnMut(&Dir, Entry<'_>) -> Result<()>;
 
 /// An open regular file.
 pub trait FsFile {

@@ -42,14 +42,10 @@ impl PayloadId {
     ///
     /// Upper case, other spellings of the uuid and surplus characters are refused: a name that parses
     /// prints as itself.
-    pub fn parse_file_name(name: &str) -> Option<Self> {
-        let bytes = name.as_bytes();
-        if bytes.len() != BIRTH_DIGITS + 1 + UUID_CHARS || !name.is_ascii() || bytes[BIRTH_DIGITS] != b'-' {
-            return None;
-        }
-        let birth = parse_hex(&name[..BIRTH_DIGITS], BIRTH_DIGITS)?;
-        let uuid = parse_uuid(&name[BIRTH_DIGITS + 1..])?;
-        Some(Self { birth, uuid })
+    pub fn parse_file_name(name: impl AsRef<[u8]>) -> Option<Self> {
+        let (birth, uuid) = name.as_ref().split_at_checked(BIRTH_DIGITS)?;
+        let uuid = uuid.strip_prefix(b"-")?;
+        Some(Self { birth: parse_hex(birth)?, uuid: parse_uuid(uuid)? })
     }
 
     /// `<file name>.<copy>.tmp`: the file's name while it is being copied from another database. No payload's name.
@@ -61,7 +57,7 @@ impl PayloadId {
     pub fn parse_copy_name(name: &str) -> Option<(Self, Uuid)> {
         let mut parts = name.splitn(3, '.');
         let id = Self::parse_file_name(parts.next()?)?;
-        let copy = parse_uuid(parts.next()?)?;
+        let copy = parse_uuid(parts.next()?.as_bytes())?;
         (parts.next()? == TEMPORARY).then_some((id, copy))
     }
 
@@ -107,12 +103,12 @@ pub fn era_dir(era: u64) -> String {
 
 /// The inverse of [`era_dir`]; `None` for every other string.
 pub fn parse_era_dir(name: &str) -> Option<u64> {
-    parse_hex(name, ERA_DIGITS)
+    parse_digits(name, ERA_DIGITS)
 }
 
 /// Leaf directory name → first uuid byte; `None` unless it is two lower-case hex digits.
 pub fn parse_byte_dir(name: &str) -> Option<u8> {
-    parse_hex(name, 2).and_then(|value| u8::try_from(value).ok())
+    parse_digits(name, 2).and_then(|value| u8::try_from(value).ok())
 }
 
 /// Directory name of a database: its OID in decimal.
@@ -134,18 +130,35 @@ pub fn dropped_dir(oid: u32, trashed_at: u64) -> String {
 /// The inverse of [`dropped_dir`]; `None` for every other string.
 pub fn parse_dropped_dir(name: &str) -> Option<(u32, u64)> {
     let (oid, trashed_at) = name.split_once('-')?;
-    Some((parse_database_dir(oid)?, parse_hex(trashed_at, 16)?))
+    Some((parse_database_dir(oid)?, parse_digits(trashed_at, 16)?))
 }
 
 /// A hyphenated uuid in lower case, and no other spelling.
-fn parse_uuid(text: &str) -> Option<Uuid> {
-    let uuid = Uuid::try_parse(text).ok()?;
-    let mut canonical = Uuid::encode_buffer();
-    (uuid.hyphenated().encode_lower(&mut canonical) == text).then_some(uuid)
+fn parse_uuid(text: &[u8]) -> Option<Uuid> {
+    let text: &[u8; UUID_CHARS] = text.try_into().ok()?;
+    if [8, 13, 18, 23].iter().any(|&at| text[at] != b'-') {
+        return None;
+    }
+    let group = |from: usize, to: usize| parse_hex(&text[from..to]);
+    let upper = group(0, 8)? << 32 | group(9, 13)? << 16 | group(14, 18)?;
+    let lower = group(19, 23)? << 48 | group(24, 36)?;
+    Some(Uuid::from_u64_pair(upper, lower))
 }
 
-/// Exactly `digits` lower-case hex digits (`from_str_radix` alone would take a sign and upper case).
-fn parse_hex(text: &str, digits: usize) -> Option<u64> {
-    let plain = text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    if plain { u64::from_str_radix(text, 16).ok() } else { None }
+/// A name of lower-case hex digits, of this length.
+fn parse_digits(text: &str, digits: usize) -> Option<u64> {
+    if text.len() == digits { parse_hex(text.as_bytes()) } else { None }
+}
+
+/// At most 16 lower-case hex digits. (`from_str_radix` would take a sign and upper case as well.)
+fn parse_hex(digits: &[u8]) -> Option<u64> {
+    let mut value = 0;
+    let mut valid = true;
+    for &digit in digits {
+        let decimal = digit.wrapping_sub(b'0');
+        let letter = digit.wrapping_sub(b'a');
+        valid &= decimal < 10 || letter < 6;
+        value = value << 4 | u64::from(if decimal < 10 { decimal } else { letter.wrapping_add(10) } & 0xf);
+    }
+    valid.then_some(value)
 }

@@ -3,11 +3,12 @@
 
 use std::io;
 use std::ops::RangeInclusive;
+use std::os::unix::ffi::OsStrExt;
 use std::time::SystemTime;
 use std::vec;
 
 use super::error::Result;
-use super::fs::{DirStream, Entry, EntryKind, Fs};
+use super::fs::{Entry, EntryKind, Fs};
 use super::layout::{PayloadId, Shard, TRASH, era_dir, parse_byte_dir, parse_era_dir};
 use super::{Store, found};
 
@@ -101,51 +102,47 @@ impl<F: Fs> Store<F> {
     pub fn list_trash(&self, visit: &mut dyn FnMut(PayloadId, TrashEntry) -> Result<()>) -> Result<u64> {
         let dir = self.in_database(TRASH);
         let error = |e: io::Error| self.io("read directory", &dir)(e);
-        let Some(mut entries) = found(self.fs.read_dir(&dir)).map_err(error)? else { return Ok(0) };
         let mut foreign = 0;
-        while let Some(entry) = entries.next() {
-            let entry = entry.map_err(error)?;
+        let read = self.fs.read_dir(&dir, &mut |dir, entry| {
             let Some(id) = payload(&entry) else {
                 foreign += 1;
-                continue;
+                return Ok(());
             };
-            let stat = found(entries.stat(&entry.name));
+            let stat = found(self.fs.stat_in(dir, entry.name));
             match stat.map_err(|e| self.io("stat file", &self.trashed(&id))(e))? {
                 Some(stat) if stat.kind == EntryKind::File => {
-                    visit(id, TrashEntry { len: stat.len, trashed_at: stat.mtime })?;
+                    visit(id, TrashEntry { len: stat.len, trashed_at: stat.mtime })
                 }
-                Some(_) => foreign += 1,
+                Some(_) => {
+                    foreign += 1;
+                    Ok(())
+                }
                 // restored since the directory was read
-                None => {}
+                None => Ok(()),
             }
-        }
+        });
+        found(read).map_err(error)?.unwrap_or(Ok(()))?;
         Ok(foreign)
     }
 
     /// Visits the entries of a directory; one that does not exist has none.
-    pub(super) fn each(&self, dir: &str, visit: &mut dyn FnMut(Entry) -> Result<()>) -> Result<()> {
-        let error = |e: io::Error| self.io("read directory", dir)(e);
-        let Some(entries) = found(self.fs.read_dir(dir)).map_err(error)? else {
-            return Ok(());
-        };
-        for entry in entries {
-            visit(entry.map_err(error)?)?;
-        }
-        Ok(())
+    pub(super) fn each(&self, dir: &str, visit: &mut dyn FnMut(Entry<'_>) -> Result<()>) -> Result<()> {
+        let read = self.fs.read_dir(dir, &mut |_, entry| visit(entry));
+        found(read).map_err(self.io("read directory", dir))?.unwrap_or(Ok(()))
     }
 }
 
 /// The name of a directory.
-pub(super) fn directory(entry: &Entry) -> Option<&str> {
+pub(super) fn directory<'a>(entry: &Entry<'a>) -> Option<&'a str> {
     if entry.kind == EntryKind::Dir { entry.name.to_str() } else { None }
 }
 
 /// The payload whose file it is.
-pub(super) fn payload(entry: &Entry) -> Option<PayloadId> {
+pub(super) fn payload(entry: &Entry<'_>) -> Option<PayloadId> {
     if entry.kind != EntryKind::File {
         return None;
     }
-    PayloadId::parse_file_name(entry.name.to_str()?)
+    PayloadId::parse_file_name(entry.name.as_bytes())
 }
 
 /// Leaf directories in ascending order; see [`Store::shards`].

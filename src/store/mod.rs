@@ -28,7 +28,7 @@ use std::sync::{Mutex, Weak};
 pub use clone::Cloned;
 pub use dropped::{DroppedDatabase, Purged};
 pub use error::{Error, Kind, Result};
-pub use fs::{DirStream, EntryKind, Fs, FsFile};
+pub use fs::{EntryKind, Fs, FsFile};
 pub use layout::{OWNER, PayloadId, Shard, TRASH};
 pub use list::{Listing, Shards, TrashEntry};
 pub use os::OsFs;

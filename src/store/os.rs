@@ -5,12 +5,14 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{self as sys, AtFlags, CWD, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::{Errno, retry_on_intr};
 use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::error::{Error, Result};
-use super::fs::{Fs, Stat};
-use super::os_file::{self, OsFile, ReadDir};
+use super::fs::{Fs, Stat, Visit};
+use super::os_file::{self, OsFile};
 
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 const DIR_MODE: Mode = Mode::RWXU;
@@ -170,7 +172,7 @@ impl AsFd for Dir<'_> {
 impl Fs for OsFs {
     type File = OsFile;
     type SyncHandle = OwnedFd;
-    type ReadDir = ReadDir;
+    type Dir = OwnedFd;
 
     fn root(&self) -> &Path {
         &self.path
@@ -225,9 +227,8 @@ impl Fs for OsFs {
         Ok(retry_on_intr(|| sys::unlinkat(dir.as_fd(), name, AtFlags::REMOVEDIR))?)
     }
 
-    fn read_dir(&self, path: &str) -> io::Result<ReadDir> {
-        let dir = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
-        ReadDir::new(dir)
+    fn read_dir(&self, path: &str, visit: Visit<'_, OwnedFd>) -> io::Result<Result<()>> {
+        os_file::read_dir(&self.open_dir(path)?, visit)
     }
 
     fn stat(&self, path: &str) -> io::Result<Stat> {
@@ -236,9 +237,24 @@ impl Fs for OsFs {
         Ok(os_file::stat(&stat))
     }
 
+    fn open_dir(&self, path: &str) -> io::Result<OwnedFd> {
+        self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
+    }
+
+    fn stat_in(&self, dir: &OwnedFd, name: &OsStr) -> io::Result<Stat> {
+        os_file::stat_in(dir, name)
+    }
+
+    fn set_mtime_in(&self, dir: &OwnedFd, name: &str, time: SystemTime) -> io::Result<()> {
+        os_file::set_mtime_in(dir, name, time)
+    }
+
+    fn move_noreplace(&self, name: &str, from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
+        Ok(retry_on_intr(|| sys::renameat_with(from, name, to, name, RenameFlags::NOREPLACE))?)
+    }
+
     fn sync_dir(&self, path: &str) -> io::Result<()> {
-        let dir = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
-        Ok(sys::fsync(&dir)?)
+        Ok(sys::fsync(&self.open_dir(path)?)?)
     }
 
     fn sync_root_entry(&self) -> io::Result<()> {
@@ -264,7 +280,7 @@ impl Fs for OsFs {
             return Ok(None);
         }
         // a descriptor of its own: the kernel remembers per open file which errors it has reported
-        self.open_at("", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).map(Some)
+        self.open_dir("").map(Some)
     }
 
     fn syncfs(&self, handle: &OwnedFd) -> io::Result<()> {

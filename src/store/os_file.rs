@@ -1,14 +1,15 @@
 //! [`FsFile`] on Linux, the reading of directories, and the conversions that `os` shares with both.
 
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{self as sys, AtFlags, FileType, Timespec, Timestamps};
+use rustix::fs::{self as sys, AtFlags, FileType, RawDir, Timespec, Timestamps};
 use rustix::io::{Errno, retry_on_intr};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime};
 
-use super::fs::{DirStream, Entry, EntryKind, FsFile, Stat};
+use super::error::Result;
+use super::fs::{Entry, EntryKind, FsFile, Stat, Visit};
 
 /// An open regular file.
 #[derive(Debug)]
@@ -56,64 +57,49 @@ impl FsFile for OsFile {
     }
 
     fn set_mtime(&self, time: SystemTime) -> io::Result<()> {
-        let omit = Timespec { tv_sec: 0, tv_nsec: sys::UTIME_OMIT };
-        let times = Timestamps { last_access: omit, last_modification: timespec(time)? };
+        let times = modified(time)?;
         Ok(retry_on_intr(|| sys::futimens(&self.0, &times))?)
     }
 }
 
-/// Entries of a directory.
-#[derive(Debug)]
-pub struct ReadDir(sys::Dir);
+/// Bytes of a directory that are read at once: some 400 payloads.
+const DIR_BUFFER: usize = 32 * 1024;
 
-impl ReadDir {
-    pub(super) fn new(dir: OwnedFd) -> io::Result<Self> {
-        Ok(Self(sys::Dir::new(dir)?))
-    }
-
-    fn entry(&self, raw: &sys::DirEntry) -> io::Result<Option<Entry>> {
-        let name = raw.file_name();
-        let file_type = match raw.file_type() {
+/// Reads an open directory.
+pub(super) fn read_dir(dir: &OwnedFd, visit: Visit<'_, OwnedFd>) -> io::Result<Result<()>> {
+    let mut buffer = Vec::with_capacity(DIR_BUFFER);
+    let mut entries = RawDir::new(dir, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if name == "." || name == ".." {
+            continue;
+        }
+        let kind = match entry.file_type() {
             // some file systems do not say
-            sys::FileType::Unknown => {
-                let dir = self.0.fd()?;
-                match retry_on_intr(|| sys::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)) {
-                    Ok(stat) => sys::FileType::from_raw_mode(stat.st_mode),
-                    Err(Errno::NOENT) => return Ok(None),
-                    Err(e) => return Err(e.into()),
-                }
-            }
-            known => known,
+            FileType::Unknown => match stat_in(dir, name) {
+                Ok(stat) => stat.kind,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(e),
+            },
+            known => entry_kind(known),
         };
-        let name = OsString::from(OsStr::from_bytes(name.to_bytes()));
-        Ok(Some(Entry { name, kind: entry_kind(file_type) }))
-    }
-}
-
-impl DirStream for ReadDir {
-    fn stat(&self, name: &OsStr) -> io::Result<Stat> {
-        let dir = self.0.fd()?;
-        Ok(stat(&retry_on_intr(|| sys::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW))?))
-    }
-}
-
-impl Iterator for ReadDir {
-    type Item = io::Result<Entry>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let raw = match self.0.read()? {
-                Ok(raw) => raw,
-                Err(e) => return Some(Err(e.into())),
-            };
-            if matches!(raw.file_name().to_bytes(), b"." | b"..") {
-                continue;
-            }
-            if let Some(entry) = self.entry(&raw).transpose() {
-                return Some(entry);
-            }
+        if let Err(error) = visit(dir, Entry { name, kind }) {
+            return Ok(Err(error));
         }
     }
+    Ok(Ok(()))
+}
+
+/// Looks at an entry of a directory.
+pub(super) fn stat_in(dir: &OwnedFd, name: &OsStr) -> io::Result<Stat> {
+    Ok(stat(&retry_on_intr(|| sys::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW))?))
+}
+
+/// Sets the time of an entry's last modification.
+pub(super) fn set_mtime_in(dir: &OwnedFd, name: &str, time: SystemTime) -> io::Result<()> {
+    let times = modified(time)?;
+    Ok(retry_on_intr(|| sys::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW))?)
 }
 
 /// Refuses what is no regular file.
@@ -131,6 +117,12 @@ fn entry_kind(file_type: FileType) -> EntryKind {
         FileType::Directory => EntryKind::Dir,
         _ => EntryKind::Other,
     }
+}
+
+/// Sets the time of last modification and no other.
+fn modified(time: SystemTime) -> io::Result<Timestamps> {
+    let omit = Timespec { tv_sec: 0, tv_nsec: sys::UTIME_OMIT };
+    Ok(Timestamps { last_access: omit, last_modification: timespec(time)? })
 }
 
 fn timespec(time: SystemTime) -> io::Result<Timespec> {

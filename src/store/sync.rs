@@ -3,6 +3,7 @@
 //! transaction may have made it and not have synced it.
 
 use std::collections::{BTreeSet, HashSet};
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,7 +11,7 @@ use super::error::{Error, Result};
 use super::fs::{Fs, FsFile};
 use super::layout::{Shard, TRASH};
 use super::pending::{Collected, Origin, Pending};
-use super::{Store, parent, shown};
+use super::{OsFs, Store, parent, shown};
 
 /// From this many files on, one syncfs takes the place of an fdatasync for each file and an fsync for each
 /// directory.
@@ -69,18 +70,33 @@ impl DurableDirs {
     }
 }
 
-/// Moves between LIVE and TRASH that are not durable yet.
-#[derive(Debug, Default)]
+/// Moves between LIVE and TRASH of one store that are not durable yet.
 #[must_use = "moves are not durable before sync_moves"]
-pub struct Moves {
+pub struct Moves<F: Fs = OsFs> {
     pub(super) trash: bool,
     pub(super) shards: BTreeSet<Shard>,
+    /// The leaf directory that the last file came from; files come leaf by leaf.
+    pub(super) from: Option<(Shard, F::Dir)>,
+    /// TRASH.
+    pub(super) to: Option<F::Dir>,
 }
 
-impl Moves {
+impl<F: Fs> Moves<F> {
     /// No moves.
     pub fn new() -> Self {
-        Self::default()
+        Self { trash: false, shards: BTreeSet::new(), from: None, to: None }
+    }
+}
+
+impl<F: Fs> Default for Moves<F> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<F: Fs> fmt::Debug for Moves<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Moves").field("shards", &self.shards.len()).finish_non_exhaustive()
     }
 }
 
@@ -132,7 +148,7 @@ impl<F: Fs> Store<F> {
     ///
     /// # Errors
     /// `Sync`.
-    pub fn sync_moves(&self, moves: Moves) -> Result<()> {
+    pub fn sync_moves(&self, moves: Moves<F>) -> Result<()> {
         if !self.config.fsync {
             return Ok(());
         }

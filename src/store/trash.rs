@@ -5,8 +5,8 @@ use std::io;
 use std::time::{Duration, SystemTime};
 
 use super::error::{Error, Result};
-use super::fs::{EntryKind, Fs, FsFile, Stat};
-use super::layout::{PayloadId, TRASH, era_dir};
+use super::fs::{EntryKind, Fs, Stat};
+use super::layout::{PayloadId, Shard, TRASH, era_dir};
 use super::sync::{Known, Moves};
 use super::{ATTEMPTS, Store, found};
 
@@ -54,10 +54,7 @@ impl<F: Fs> Store<F> {
         match found(self.fs.stat(path)).map_err(self.io("stat file", path))? {
             None => Ok(None),
             Some(stat) if stat.kind == EntryKind::File => Ok(Some(stat.len)),
-            Some(_) => {
-                let what = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
-                Err(self.io("stat file", path)(what))
-            }
+            Some(_) => Err(self.io("stat file", path)(not_a_file())),
         }
     }
 
@@ -115,46 +112,78 @@ impl<F: Fs> Store<F> {
     ///
     /// # Errors
     /// `Io`, also when something other than a file has the name in TRASH.
-    pub fn trash(&self, id: &PayloadId, now: SystemTime, moves: &mut Moves) -> Result<Trashed> {
-        let (live, trashed) = (self.live(id), self.trashed(id));
-        let Some(file) = found(self.fs.open(&live)).map_err(self.io("open file", &live))? else {
-            return Ok(Trashed::Gone);
-        };
-        let Stat { len, mtime, .. } = file.stat().map_err(self.io("stat file", &live))?;
+    pub fn trash(&self, id: &PayloadId, now: SystemTime, moves: &mut Moves<F>) -> Result<Trashed> {
+        let (live, trashed, name) = (self.live(id), self.trashed(id), id.file_name());
+        let Some(from) = self.leaf(id.shard(), &mut moves.from)? else { return Ok(Trashed::Gone) };
+        let stat = || found(self.fs.stat_in(from, name.as_ref())).map_err(self.io("stat file", &live));
+        let Some(Stat { len, mtime, kind }) = stat()? else { return Ok(Trashed::Gone) };
+        if kind != EntryKind::File {
+            return Err(self.io("stat file", &live)(not_a_file()));
+        }
         // Another database may have the same file in its TRASH, and a date there never becomes earlier.
         if mtime < now {
             // Before the rename, so that a file in TRASH never shows an older date than the day it came.
-            file.set_mtime(now).map_err(self.io("set time of file", &live))?;
-            let Stat { mtime, .. } = file.stat().map_err(self.io("stat file", &live))?;
-            if mtime < now {
+            let date = |time| {
+                found(self.fs.set_mtime_in(from, &name, time)).map_err(self.io("set time of file", &live))
+            };
+            date(now)?;
+            if stat()?.is_some_and(|stat| stat.mtime < now) {
                 // A file system that knows whole seconds only rounds down: an earlier run could claim the file.
-                file.set_mtime(next_second(now)).map_err(self.io("set time of file", &live))?;
+                date(next_second(now))?;
             }
         }
         for _ in 0..ATTEMPTS {
-            match self.fs.rename_noreplace(&live, &trashed) {
-                Ok(()) => {
-                    moves.trash = true;
-                    moves.shards.insert(id.shard());
-                    return Ok(Trashed::Moved { len });
-                }
+            let to = self.open_trash(&mut moves.to)?;
+            match self.fs.move_noreplace(&name, from, to) {
+                Ok(()) => {}
                 // A copy of the store that was made while the file moved has both names. The payload is the same.
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                    self.replace_trashed(&live, &trashed)?;
-                    moves.trash = true;
-                    moves.shards.insert(id.shard());
-                    return Ok(Trashed::Moved { len });
+                    self.replace_trashed(&live, &trashed)?
                 }
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                    if !self.is_live(id)? {
+                    if stat()?.is_none() {
                         return Ok(Trashed::Gone);
                     }
-                    self.make_dirs(&self.in_database(TRASH))?;
+                    // TRASH has been removed.
+                    moves.to = None;
+                    continue;
                 }
                 Err(e) => return Err(self.io("rename file", &live)(e)),
             }
+            moves.trash = true;
+            moves.shards.insert(id.shard());
+            return Ok(Trashed::Moved { len });
         }
         Err(self.io("rename file", &live)(io::ErrorKind::NotFound.into()))
+    }
+
+    /// The leaf directory, if there is one.
+    fn leaf<'a>(&self, shard: Shard, open: &'a mut Option<(Shard, F::Dir)>) -> Result<Option<&'a F::Dir>> {
+        if open.as_ref().is_none_or(|(other, _)| *other != shard) {
+            let path = self.in_database(&shard.path());
+            let dir = found(self.fs.open_dir(&path)).map_err(self.io("open directory", &path))?;
+            *open = dir.map(|dir| (shard, dir));
+        }
+        Ok(open.as_ref().map(|(_, dir)| dir))
+    }
+
+    /// TRASH, made if need be.
+    fn open_trash<'a>(&self, open: &'a mut Option<F::Dir>) -> Result<&'a F::Dir> {
+        let dir = match open.take() {
+            Some(dir) => dir,
+            None => {
+                let path = self.in_database(TRASH);
+                let io = |e| self.io("open directory", &path)(e);
+                match found(self.fs.open_dir(&path)).map_err(io)? {
+                    Some(dir) => dir,
+                    None => {
+                        self.make_dirs(&path)?;
+                        self.fs.open_dir(&path).map_err(io)?
+                    }
+                }
+            }
+        };
+        Ok(open.insert(dir))
     }
 
     /// Moves a file over the one of the same name in TRASH. What has the name there must be a file.
@@ -172,7 +201,7 @@ impl<F: Fs> Store<F> {
     ///
     /// # Errors
     /// `Io`, also when something other than a file has its name.
-    pub fn purge(&self, id: &PayloadId, moves: &mut Moves) -> Result<Option<u64>> {
+    pub fn purge(&self, id: &PayloadId, moves: &mut Moves<F>) -> Result<Option<u64>> {
         let path = self.trashed(id);
         let Some(len) = self.file_len(&path)? else {
             return Ok(None);
@@ -211,6 +240,10 @@ impl<F: Fs> Store<F> {
             Err(e) => Err(self.io("remove directory", dir)(e)),
         }
     }
+}
+
+fn not_a_file() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
 }
 
 /// The first whole second after `time`.

@@ -127,7 +127,7 @@ fn a_mount_point_below_the_root_is_refused() {
     for fs in [opened.unwrap(), OsFs::open(root, false).unwrap().without_openat2()] {
         let error = fs.open("proc/version").expect_err("renames and a syncfs would not reach it");
         assert_eq!(error.kind(), std::io::ErrorKind::CrossesDevices);
-        let error = fs.read_dir("proc").expect_err("nor would a listing belong to the store");
+        let error = fs.open_dir("proc").expect_err("nor would a listing belong to the store");
         assert_eq!(error.kind(), std::io::ErrorKind::CrossesDevices);
     }
 }

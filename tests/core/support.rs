@@ -164,8 +164,12 @@ pub fn list_trash<F: Fs>(store: &Store<F>) -> Vec<(PayloadId, TrashEntry)> {
 
 /// The names in a directory, sorted.
 pub fn names<F: Fs>(fs: &F, dir: &str) -> Vec<String> {
-    let name = |entry: std::io::Result<rbytea::store::fs::Entry>| entry.unwrap().name.into_string().unwrap();
-    let mut names: Vec<_> = fs.read_dir(dir).unwrap().map(name).collect();
+    let mut names = Vec::new();
+    let read = fs.read_dir(dir, &mut |_, entry| {
+        names.push(entry.name.to_str().unwrap().to_owned());
+        Ok(())
+    });
+    read.unwrap().unwrap();
     names.sort();
     names
 }

@@ -3,6 +3,7 @@
 
 mod operations;
 
+use rbytea::store::fs::Stat;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -114,9 +115,19 @@ impl Disk {
     fn find(&mut self, path: &str) -> io::Result<u64> {
         let mut at = ROOT;
         for name in path.split('/').filter(|name| !name.is_empty()) {
-            at = *self.dir(at)?.get(name).ok_or_else(|| os(ENOENT))?;
+            at = self.entry(at, name)?;
         }
         Ok(at)
+    }
+
+    fn entry(&mut self, dir: u64, name: &str) -> io::Result<u64> {
+        self.dir(dir)?.get(name).copied().ok_or_else(|| os(ENOENT))
+    }
+
+    fn stat(&self, id: u64) -> Stat {
+        let node = &self.nodes[&id];
+        let len = if let What::File { now, .. } = &node.what { now.len() as u64 } else { 0 };
+        Stat { len, mtime: node.mtime, kind: node.what.kind() }
     }
 
     fn parent<'a>(&mut self, path: &'a str) -> io::Result<(u64, &'a str)> {

@@ -1,13 +1,14 @@
 //! The operations of the file system in memory: each is counted, and fails when it was told to.
 
 use super::*;
-use rbytea::store::fs::{DirStream, Entry, EntryKind, Fs, FsFile, Stat};
+use rbytea::store::Error;
+use rbytea::store::fs::{Entry, EntryKind, Fs, FsFile, Stat, Visit};
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 impl What {
-    fn kind(&self) -> EntryKind {
+    pub(super) fn kind(&self) -> EntryKind {
         match self {
             Self::File { .. } => EntryKind::File,
             Self::Dir { .. } => EntryKind::Dir,
@@ -16,31 +17,11 @@ impl What {
     }
 }
 
-/// A directory as it was when it was opened.
-pub struct MemDir {
-    fs: MemFs,
-    path: String,
-    entries: std::vec::IntoIter<io::Result<Entry>>,
-}
-
-impl Iterator for MemDir {
-    type Item = io::Result<Entry>;
-
-    fn next(&mut self) -> Option<io::Result<Entry>> {
-        self.entries.next()
-    }
-}
-
-impl DirStream for MemDir {
-    fn stat(&self, name: &OsStr) -> io::Result<Stat> {
-        self.fs.stat(&format!("{}/{}", self.path, name.to_str().unwrap()))
-    }
-}
-
 impl Fs for MemFs {
     type File = MemFile;
     type SyncHandle = AtomicU64;
-    type ReadDir = MemDir;
+    /// Its node.
+    type Dir = u64;
 
     fn root(&self) -> &Path {
         Path::new("/mem")
@@ -131,26 +112,69 @@ impl Fs for MemFs {
         Ok(())
     }
 
-    fn read_dir(&self, path: &str) -> io::Result<Self::ReadDir> {
-        let mut disk = self.disk();
-        disk.hit(Op::ReadDir)?;
-        let id = disk.find(path)?;
-        let mut entries = Vec::new();
+    fn read_dir(&self, path: &str, visit: Visit<'_, u64>) -> io::Result<Result<(), Error>> {
+        let dir = {
+            let mut disk = self.disk();
+            disk.hit(Op::ReadDir)?;
+            disk.find(path)?
+        };
         // backwards, for nobody may rely on an order
-        for (name, id) in disk.dir(id)?.clone().into_iter().rev() {
-            let kind = disk.nodes[&id].what.kind();
-            entries.push(disk.hit(Op::ReadEntry).map(|()| Entry { name: name.into(), kind }));
+        let names: Vec<_> = self.disk().dir(dir)?.clone().into_iter().rev().collect();
+        for (name, id) in names {
+            let kind = {
+                let mut disk = self.disk();
+                disk.hit(Op::ReadEntry)?;
+                // removed since
+                let Some(node) = disk.nodes.get(&id) else { continue };
+                node.what.kind()
+            };
+            if let Err(error) = visit(&dir, Entry { name: name.as_ref(), kind }) {
+                return Ok(Err(error));
+            }
         }
-        Ok(MemDir { fs: self.clone(), path: path.to_owned(), entries: entries.into_iter() })
+        Ok(Ok(()))
+    }
+
+    fn open_dir(&self, path: &str) -> io::Result<u64> {
+        let mut disk = self.disk();
+        disk.hit(Op::Open)?;
+        let id = disk.find(path)?;
+        disk.dir(id)?;
+        Ok(id)
+    }
+
+    fn stat_in(&self, dir: &u64, name: &OsStr) -> io::Result<Stat> {
+        let mut disk = self.disk();
+        disk.hit(Op::Stat)?;
+        let id = disk.entry(*dir, name.to_str().unwrap())?;
+        Ok(disk.stat(id))
+    }
+
+    fn set_mtime_in(&self, dir: &u64, name: &str, time: SystemTime) -> io::Result<()> {
+        let mut disk = self.disk();
+        disk.hit(Op::SetMtime)?;
+        let id = disk.entry(*dir, name)?;
+        disk.nodes.get_mut(&id).unwrap().mtime = time;
+        Ok(())
+    }
+
+    fn move_noreplace(&self, name: &str, from: &u64, to: &u64) -> io::Result<()> {
+        let mut disk = self.disk();
+        disk.hit(Op::Rename)?;
+        let id = disk.entry(*from, name)?;
+        if disk.dir(*to)?.contains_key(name) {
+            return Err(os(EEXIST));
+        }
+        disk.dir(*from)?.remove(name);
+        disk.dir(*to)?.insert(name.into(), id);
+        Ok(())
     }
 
     fn stat(&self, path: &str) -> io::Result<Stat> {
         let mut disk = self.disk();
         disk.hit(Op::Stat)?;
         let id = disk.find(path)?;
-        let node = &disk.nodes[&id];
-        let len = if let What::File { now, .. } = &node.what { now.len() as u64 } else { 0 };
-        Ok(Stat { len, mtime: node.mtime, kind: node.what.kind() })
+        Ok(disk.stat(id))
     }
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
