@@ -6,7 +6,7 @@ mod operations;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 pub const EPERM: i32 = 1;
 pub const EIO: i32 = 5;
@@ -77,6 +77,7 @@ pub struct MemFs {
     disk: Arc<Mutex<Disk>>,
     syncfs: bool,
     links: bool,
+    whole_seconds: bool,
 }
 
 fn os(errno: i32) -> io::Error {
@@ -166,7 +167,7 @@ impl MemFs {
             counts: HashMap::new(),
             faults: Vec::new(),
         };
-        Self { disk: Arc::new(Mutex::new(disk)), syncfs: true, links: true }
+        Self { disk: Arc::new(Mutex::new(disk)), syncfs: true, links: true, whole_seconds: false }
     }
 
     pub fn without_syncfs(self) -> Self {
@@ -175,6 +176,19 @@ impl MemFs {
 
     pub fn without_links(self) -> Self {
         Self { links: false, ..self }
+    }
+
+    /// Times lose what is finer than a second, as on ext4 with small inodes.
+    pub fn with_whole_seconds(self) -> Self {
+        Self { whole_seconds: true, ..self }
+    }
+
+    /// A time as this file system remembers it.
+    fn rounded(&self, time: SystemTime) -> SystemTime {
+        match time.duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(since) if self.whole_seconds => time - Duration::from_nanos(since.subsec_nanos().into()),
+            _ => time,
+        }
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {

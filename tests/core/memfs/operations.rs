@@ -150,7 +150,7 @@ impl Fs for MemFs {
         let id = disk.find(path)?;
         let node = &disk.nodes[&id];
         let len = if let What::File { now, .. } = &node.what { now.len() as u64 } else { 0 };
-        Ok(Stat { len, mtime: node.mtime, kind: node.what.kind() })
+        Ok(Stat { len, mtime: self.rounded(node.mtime), kind: node.what.kind() })
     }
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
@@ -223,7 +223,8 @@ impl FsFile for MemFile {
 
     fn stat(&self) -> io::Result<Stat> {
         let len = self.with(Op::Stat, |now, _| now.len() as u64)?;
-        Ok(Stat { len, mtime: self.fs.disk().nodes[&self.id].mtime, kind: EntryKind::File })
+        let mtime = self.fs.rounded(self.fs.disk().nodes[&self.id].mtime);
+        Ok(Stat { len, mtime, kind: EntryKind::File })
     }
 
     fn truncate(&self) -> io::Result<()> {
@@ -243,7 +244,7 @@ impl FsFile for MemFile {
     fn set_mtime(&self, time: SystemTime) -> io::Result<()> {
         let mut disk = self.fs.disk();
         disk.hit(Op::SetMtime)?;
-        disk.nodes.get_mut(&self.id).unwrap().mtime = time;
+        disk.nodes.get_mut(&self.id).unwrap().mtime = self.fs.rounded(time);
         Ok(())
     }
 }
