@@ -45,8 +45,9 @@ fn a_declaration_that_is_rolled_back_lets_the_purge_go_on() {
         if failed {
             holder.run("rollback");
         }
-        assert_eq!(holder.one::<i64>("select count(*) from pg_cursors where is_holdable", &[]), 0);
+        // Before another statement of the session, which may be idle for days.
         assert_eq!(purge(&db), 1, "{declare} {end}: there is no cursor, and nobody can empty TRASH");
+        assert_eq!(holder.one::<i64>("select count(*) from pg_cursors where is_holdable", &[]), 0);
         assert_counted(&cluster, &db, end);
     }
     db.assert_stored("t", 2);
@@ -66,8 +67,8 @@ fn a_declaration_in_a_block_that_fails_lets_the_purge_go_on() {
         trash_one(&db);
         // Some of them are errors.
         let _ = holder.try_run(&statements.replace("declare_it", DECLARE));
-        assert_eq!(holder.one::<i64>("select count(*) from pg_cursors where is_holdable", &[]), 0);
         assert_eq!(purge(&db), 1, "{statements}");
+        assert_eq!(holder.one::<i64>("select count(*) from pg_cursors where is_holdable", &[]), 0);
         assert_counted(&cluster, &db, statements);
     }
 }
