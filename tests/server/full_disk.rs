@@ -7,9 +7,10 @@ use std::path::Path;
 use tokio_postgres::error::SqlState;
 
 use crate::broken_store::BrokenStore;
+use crate::cluster::{PATIENCE, wait_until};
 use crate::payload::Payload;
 use crate::store_files::StoreFiles;
-use crate::twin_tables::{Twins, assert_live_is, cluster_with, names};
+use crate::twin_tables::{Twins, assert_live_is, cluster_with, name, names};
 
 /// Files in LIVE and in TRASH.
 fn files(store: &BrokenStore) -> (usize, usize) {
@@ -85,4 +86,32 @@ fn what_is_due_in_trash_goes_also_if_nothing_can_be_moved_there() {
     }
     assert_eq!(names(&cluster.live()).len(), 5);
     db.assert_stored("t", 5);
+}
+
+/// The disk stays full until they are gone: no run would ever end well.
+#[test]
+fn what_a_run_moved_before_it_failed_goes_although_later_runs_fail_too() {
+    let cluster = cluster_with(&["rbytea.trash_retention = 0"]);
+    let db = cluster.session();
+    db.run("create table t (n int, b bytea, r rbytea)");
+    db.fill("t", 1..=9);
+    db.run("delete from t where n > 2");
+    // The directories come in order: the last one that has garbage is where the moves end.
+    let garbage = db.column::<String>("select uuid::text from rvacuum_plan() order by 1", &[]);
+    let last = cluster.live().into_iter().find(|file| name(file) == garbage[6]).unwrap();
+    let stuck = last.parent().unwrap();
+    fs::set_permissions(stuck, PermissionsExt::from_mode(0o500)).unwrap();
+    for failures in 1..=2 {
+        assert_eq!(db.sqlstate("select rvacuum()").code(), "42501");
+        let recorded = "select count(*) from rbytea_vacuum_history where error is not null";
+        wait_until(PATIENCE, || db.one::<i64>(recorded, &[]) == failures);
+        if failures == 1 {
+            assert!(!cluster.trash().is_empty(), "the test is about files that were moved before the error");
+        }
+    }
+    assert!(cluster.trash().is_empty(), "they take their space for ever: {:?}", cluster.trash());
+    fs::set_permissions(stuck, PermissionsExt::from_mode(0o700)).unwrap();
+    db.run("select rvacuum()");
+    assert_live_is(&cluster, &db, &[("r", "t")]);
+    db.assert_stored("t", 2);
 }
