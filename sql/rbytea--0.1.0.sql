@@ -304,6 +304,52 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION rbytea_holders() IS 'sessions, slots and prepared transactions that garbage waits for, the oldest first';
 
+CREATE FUNCTION rbytea_purge_obstacle() RETURNS text
+AS 'MODULE_PATHNAME', 'rbytea_purge_obstacle_wrapper' LANGUAGE c STABLE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION rbytea_purge_obstacle() IS 'a cursor or temporary table of another session that keeps everything in TRASH; NULL if there is none';
+
+-- What the oldest file in TRASH waits for: it may go when nobody can have a reference from before the run that moved it.
+CREATE FUNCTION rbytea_purge_holders() RETURNS SETOF text
+LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    WITH own AS (SELECT h.* FROM rbytea_vacuum_history h, pg_database d
+                  WHERE d.datname = current_database() AND h.database = d.oid AND h.error IS NULL),
+         whole AS (SELECT * FROM own WHERE lower = '0' ORDER BY id DESC LIMIT 1),
+         oldest AS (SELECT COALESCE((SELECT oldest_trash FROM whole),
+                                    (SELECT min(moved_at) FROM own
+                                      WHERE trashed > 0 AND id > (SELECT COALESCE(max(id), 0) FROM whole))) AS moved_at),
+         run AS (SELECT own.xid, own.lsn, own.moved_at
+                   FROM own, oldest WHERE own.moved_at >= oldest.moved_at ORDER BY own.moved_at LIMIT 1),
+         -- Transactions since then; an id that is too old to be compared holds nothing.
+         since AS (SELECT age(xid::xid) AS age FROM run
+                    WHERE pg_snapshot_xmax(pg_current_snapshot())::text::bigint - xid::text::bigint < 2000000000)
+    SELECT format('rbytea.trash_retention = %s', retention)
+      FROM oldest, current_setting('rbytea.trash_retention', true) AS retention
+     WHERE oldest.moved_at IS NOT NULL AND (retention = '-1' OR oldest.moved_at + retention::interval > now())
+    UNION ALL
+    SELECT obstacle FROM run, rbytea_purge_obstacle() AS obstacle WHERE obstacle IS NOT NULL
+    UNION ALL
+    SELECT format('process %s (%s, %s)', a.pid, a.backend_type, COALESCE(a.state, 'active'))
+      FROM run LEFT JOIN since ON true, pg_stat_activity a
+     WHERE a.pid <> pg_backend_pid() AND (a.datname = current_database() OR a.datid IS NULL)
+       AND (GREATEST(age(a.backend_xid), age(a.backend_xmin)) >= since.age
+            OR a.datid IS NOT NULL AND a.state IS DISTINCT FROM 'idle'
+               AND a.backend_type NOT IN ('autovacuum worker', 'walsender')
+               AND COALESCE(LEAST(a.query_start, a.xact_start), a.backend_start) <= run.moved_at)
+    UNION ALL
+    SELECT format('prepared transaction %s', quote_literal(p.gid))
+      FROM since, pg_prepared_xacts p WHERE p.database = current_database() AND age(p.transaction) >= since.age
+    UNION ALL
+    SELECT format('replication slot %s', s.slot_name)
+      FROM run LEFT JOIN since ON true, pg_replication_slots s
+     WHERE age(s.xmin) >= since.age
+        OR (s.database IS NULL OR s.database = current_database()) AND s.restart_lsn < run.lsn
+    UNION ALL
+    SELECT format('standby %s (process %s)', r.application_name, r.pid)
+      FROM run, pg_stat_replication r WHERE r.replay_lsn < run.lsn;
+END;
+COMMENT ON FUNCTION rbytea_purge_holders() IS 'what keeps the oldest file in TRASH: the retention, and whoever may still have a reference to it';
+
 CREATE FUNCTION rbytea_vacuum_progress(
     OUT pid integer, OUT datid oid, OUT phase text, OUT relations_total bigint, OUT relations_done bigint,
     OUT relid oid, OUT tuples bigint, OUT directories bigint, OUT files bigint, OUT moved bigint, OUT purged bigint)
@@ -330,7 +376,8 @@ CREATE VIEW rbytea_stat AS
            whole.finished AS last_whole_sweep, done.finished AS last_success, last.finished AS last_run,
            failed.finished AS last_failure, failed.error AS last_error,
            done.upper AS swept_before, done.held, done.young, whole.lost,
-           ARRAY(SELECT holder FROM rbytea_holders()) AS held_by
+           ARRAY(SELECT holder FROM rbytea_holders()) AS held_by,
+           ARRAY(SELECT rbytea_purge_holders()) AS purge_held_by
       FROM (SELECT) AS one
       LEFT JOIN last ON true LEFT JOIN done ON true LEFT JOIN whole ON true LEFT JOIN failed ON true;
 COMMENT ON VIEW rbytea_stat IS 'the payload store of this database: files and bytes after the last sweep of the whole store, runs, errors, what garbage waits for';
@@ -351,6 +398,8 @@ REVOKE ALL ON FUNCTION rbytea_ddl_command_end() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_sql_drop() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_clone_from(name) FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_holders() FROM PUBLIC;
+REVOKE ALL ON FUNCTION rbytea_purge_obstacle() FROM PUBLIC;
+REVOKE ALL ON FUNCTION rbytea_purge_holders() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_vacuum_progress() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION rbytea_holders(), rbytea_vacuum_progress() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION rbytea_holders(), rbytea_purge_holders(), rbytea_vacuum_progress() TO pg_monitor;
 GRANT SELECT ON rbytea_vacuum_history, rbytea_stat, rbytea_stat_progress_vacuum TO pg_monitor;

@@ -151,6 +151,15 @@ fn split_list(list: &CStr) -> Option<Vec<CString>> {
     }
 }
 
+/// Whether a boolean setting of the server is on.
+pub fn is_on(name: &CStr) -> bool {
+    // SAFETY: the name is NUL-terminated; the value is too, and stays valid until the setting changes.
+    unsafe {
+        let value = pg_sys::GetConfigOption(name.as_ptr(), true, false);
+        !value.is_null() && CStr::from_ptr(value) == c"on"
+    }
+}
+
 /// Databases that the background vacuum visits, in the order of the list.
 pub fn databases_for_vacuuming() -> Vec<CString> {
     let list = DATABASES_FOR_VACUUMING.get().unwrap_or_default();

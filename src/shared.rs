@@ -44,6 +44,8 @@ pub enum Outcome {
     NoExtension = 1,
     /// The store belongs to another cluster.
     NotOwner = 2,
+    /// A transaction that has run the vacuum has not ended.
+    LockedOut = 3,
 }
 
 /// Tells the launcher.
@@ -56,7 +58,7 @@ pub fn set_outcome(outcome: Outcome) {
 /// What the last worker told.
 pub fn outcome() -> Outcome {
     let told = shared().map_or(0, |shared| shared.outcome.load(Relaxed));
-    [Outcome::NoExtension, Outcome::NotOwner]
+    [Outcome::NoExtension, Outcome::NotOwner, Outcome::LockedOut]
         .into_iter()
         .find(|&outcome| outcome as u32 == told)
         .unwrap_or(Outcome::Unknown)

@@ -97,6 +97,7 @@ enum Said {
     NotConnectable,
     NoExtension,
     NotOwner,
+    LockedOut,
     NoSlot,
 }
 
@@ -125,6 +126,7 @@ impl Launcher {
             match shared::outcome() {
                 Outcome::NoExtension => Said::NoExtension,
                 Outcome::NotOwner => Said::NotOwner,
+                Outcome::LockedOut => Said::LockedOut,
                 Outcome::Unknown => Said::Nothing,
             },
         );
@@ -162,6 +164,9 @@ fn message(name: &str, what: Said) -> Option<ErrorReport> {
                     "If no other cluster uses the store any more, a superuser can call rbytea_adopt_store() in the database.",
                 ),
         ),
+        Said::LockedOut => Some(report("A transaction that has run the vacuum by hand has not ended.").set_hint(
+            "pg_locks tells who holds ShareUpdateExclusiveLock on rbytea_vacuum_history; it may be a prepared transaction.",
+        )),
         Said::NoSlot => Some(
             report("No background worker slot is free.").set_hint("You might need to increase max_worker_processes."),
         ),

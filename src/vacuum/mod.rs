@@ -72,6 +72,13 @@ unsafe fn run_of_statement(fcinfo: pg_sys::FunctionCallInfo, request: Request) -
     }
 }
 
+/// What keeps everything in TRASH, if there is such a thing.
+#[pg_extern]
+fn rbytea_purge_obstacle(fcinfo: pg_sys::FunctionCallInfo) -> Result<Option<String>, ErrorReport> {
+    // SAFETY: fcinfo is the call at hand, of a function in the extension's schema.
+    purge::obstacle(&unsafe { Extension::of_call(fcinfo) })
+}
+
 /// The plan that rvacuum() would carry out now, a row per file. Moves nothing, so it needs no lock.
 #[pg_extern]
 fn rvacuum_plan(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorReport> {

@@ -42,19 +42,30 @@ impl Request {
     }
 }
 
-/// Runs what is requested and fills `run`, also if it fails. False if nothing was due, or somebody else is at it.
+/// How a run that did not fail has ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It did something, and the history has a row of it.
+    Done,
+    /// Nothing was due.
+    Idle,
+    /// A transaction that has run the vacuum has not ended.
+    LockedOut,
+}
+
+/// Runs what is requested and fills `run`, also if it fails.
 pub fn run(
     extension: &Extension,
     request: Request,
     pace: &mut Pace,
     run: &mut Run,
-) -> Result<bool, ErrorReport> {
+) -> Result<Ended, ErrorReport> {
     run.origin = request.origin().to_string();
     run.started = history::now();
     xact::with_store(Access::Write, |store| Ok(store.check_owner()?))?;
     refuse_if_unsafe()?;
     if !history::lock(extension, !pace.is_polite())? {
-        return Ok(false);
+        return Ok(Ended::LockedOut);
     }
     let memory = history::recall(extension)?;
     let snapshot = RunSnapshot::take();
@@ -63,7 +74,7 @@ pub fn run(
         Request::Everything | Request::PurgeNow => Some(Scope::Whole),
         Request::Visit => schedule::due(&memory, &now(extension, snapshot.upper(), activity)?),
     };
-    let Some(scope) = scope else { return Ok(false) };
+    let Some(scope) = scope else { return Ok(Ended::Idle) };
     let _progress = Progress::begin();
     let lower = match scope {
         Scope::Whole => 0,
@@ -78,10 +89,10 @@ pub fn run(
     if scope == Scope::Whole || sweep::any_born(&births, run, pace)? {
         judge(extension, request, &memory, &snapshot, scope, pace, run)?;
     } else if births.start >> 16 == births.end >> 16 {
-        return Ok(false);
+        return Ok(Ended::Idle);
     }
     history::record(extension, run)?;
-    Ok(true)
+    Ok(Ended::Done)
 }
 
 /// What the schedule has to know.
@@ -210,6 +221,19 @@ pub fn refuse_if_unsafe() -> Result<(), ErrorReport> {
         )
         .set_detail("The server may remove rows that a snapshot still sees, and with them the last reference to a file.")
         .set_hint("Set old_snapshot_threshold to -1 and restart the server."));
+    }
+    for name in [c"zero_damaged_pages", c"ignore_checksum_failure"] {
+        if settings::is_on(name) {
+            let name = name.to_string_lossy();
+            return Err(error::report(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("the vacuum cannot run while {name} is on"),
+            )
+            .set_detail(
+                "A damaged page would look as if its rows, and the references in them, did not exist.",
+            )
+            .set_hint(format!("Set {name} to off once the damaged tables have been repaired.")));
+        }
     }
     // SAFETY: reads the transaction's state.
     if unsafe { pg_sys::GetTopTransactionIdIfAny() } != pg_sys::InvalidTransactionId {

@@ -2,7 +2,7 @@
 //! lock for long, and leaves when somebody wants the database for itself.
 
 use super::history::{self, Run};
-use super::run::{self, Request};
+use super::run::{self, Ended, Request};
 use crate::catalog::{self, Extension};
 use crate::pace::{self, Pace};
 use crate::shared::{self, Outcome};
@@ -121,17 +121,18 @@ fn visit() {
         let result = transaction(|| {
             let Some(extension) = Extension::installed()? else {
                 shared::set_outcome(Outcome::NoExtension);
-                return Ok(false);
+                return Ok(Ended::Idle);
             };
             if !xact::with_store(Access::Write, |store| owned(store.check_owner()))? {
                 shared::set_outcome(Outcome::NotOwner);
-                return Ok(false);
+                return Ok(Ended::Idle);
             }
             run::run(&extension, Request::Visit, &mut Pace::of_worker(), &mut run)
         });
         match result {
-            Ok(true) => return log(&run, began.elapsed()),
-            Ok(false) => return,
+            Ok(Ended::Done) => return log(&run, began.elapsed()),
+            Ok(Ended::Idle) => return,
+            Ok(Ended::LockedOut) => return shared::set_outcome(Outcome::LockedOut),
             Err(caught) => {
                 // Nobody is kept waiting by a transaction of ours while we wait.
                 let busy = caught.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE;

@@ -220,3 +220,16 @@ fn databases_that_come_and_go_disturb_nobody() {
     wait_until(PATIENCE, || cluster.store_files()[&oid].live.len() == 1);
     cluster.session_in("source").assert_stored("t", 3);
 }
+
+#[test]
+fn a_run_in_a_transaction_that_does_not_end_keeps_the_background_vacuum_away_and_that_is_said() {
+    let cluster = cluster_with(&["rbytea.databases_for_vacuuming = 'postgres'"]);
+    let db = cluster.session();
+    db.fill("t", 1..=2);
+    db.run("begin; select rvacuum(); prepare transaction 'forgotten'");
+    db.run_and_tell("delete from t where n = 1");
+    cluster.await_log("A transaction that has run the vacuum by hand has not ended.");
+    assert_eq!(cluster.live().len(), 2);
+    db.run("commit prepared 'forgotten'");
+    wait_until(PATIENCE, || cluster.live().len() == 1);
+}

@@ -38,6 +38,8 @@ const OBJECTS: &[&str] = &[
     "function public.rbytea_in(pg_catalog.cstring)",
     "function public.rbytea_ne(public.rbytea,public.rbytea)",
     "function public.rbytea_out(public.rbytea)",
+    "function public.rbytea_purge_holders()",
+    "function public.rbytea_purge_obstacle()",
     "function public.rbytea_recv(pg_catalog.internal)",
     "function public.rbytea_send(public.rbytea)",
     "function public.rbytea_sql_drop()",
@@ -72,6 +74,8 @@ const CLOSED: &[&str] = &[
     "rbytea_ddl_command_end()",
     "rbytea_externalize()",
     "rbytea_holders()",
+    "rbytea_purge_holders()",
+    "rbytea_purge_obstacle()",
     "rbytea_sql_drop()",
     "rbytea_vacuum_progress()",
     "rvacuum()",
@@ -142,7 +146,7 @@ fn rights_are_those_that_are_declared() {
     assert_eq!(db.one::<Option<String>>(history, &[]), None, "everybody's rights to the history");
     assert_eq!(
         set(&db, &format!("select p.proname::text from {FUNCTIONS} where p.prosecdef")),
-        names(&["rbytea_holders", "rvacuum", "rvacuum_plan", "rvacuum_purge"]),
+        names(&["rbytea_holders", "rbytea_purge_holders", "rvacuum", "rvacuum_plan", "rvacuum_purge"]),
         "functions that run with their owner's rights"
     );
     assert_eq!(
@@ -169,6 +173,8 @@ fn values_are_pure_to_the_planner() {
         "rbytea_attach",
         "rbytea_clone_from",
         "rbytea_holders",
+        "rbytea_purge_holders",
+        "rbytea_purge_obstacle",
         "rbytea_store",
         "rbytea_typanalyze",
         "rbytea_vacuum_progress",

@@ -183,6 +183,7 @@ fn who_monitors_the_server_sees_the_views_and_nobody_else_does() {
         "select * from rbytea_vacuum_history",
         "select * from rbytea_stat_progress_vacuum",
         "select * from rbytea_holders()",
+        "select * from rbytea_purge_holders()",
         "select * from rbytea_vacuum_progress()",
     ] {
         monitor.run(query);

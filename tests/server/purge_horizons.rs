@@ -33,6 +33,14 @@ pub fn purge(db: &Session) -> i64 {
     db.one("select rvacuum_purge()", &[])
 }
 
+/// What keeps the oldest file in TRASH, the retention aside.
+#[track_caller]
+pub fn held_by(db: &Session) -> String {
+    let stat: Vec<String> = db.column("select purge_held_by[1] from rbytea_stat", &[]);
+    assert_eq!(stat, ["rbytea.trash_retention = 7d"]);
+    db.text("select purge_held_by[2:] from rbytea_stat")
+}
+
 /// `hold` is older than the move and keeps the file until `release`; the same, younger than the move, does not.
 #[track_caller]
 fn holds(hold: &str, release: &str) {
@@ -45,11 +53,14 @@ fn holds(hold: &str, release: &str) {
     assert_eq!(purge(&db), 0, "deleted under: {hold}");
     db.run("select rvacuum()");
     assert_eq!(cluster.trash().len(), 1);
+    assert_ne!(held_by(&db), "{}", "rbytea_stat does not name: {hold}");
     other.run(release);
+    assert_eq!(held_by(&db), "{}", "after: {release}");
     assert_eq!(purge(&db), 1, "after: {release}");
 
     trash_one(&db);
     other.run(hold);
+    assert_eq!(held_by(&db), "{}", "{hold} is younger than the move");
     assert_eq!(purge(&db), 1, "{hold} is younger than the move");
     other.run(release);
     db.assert_stored("t", 2);
@@ -108,6 +119,7 @@ fn a_running_procedure_that_has_committed_since() {
         move |db: &Session| wait_until(PATIENCE, || db.one::<bool>(sql, &[&pid, &lock]))
     };
     let (first_at_10, first_at_11, second_at_20) = (waits(&first, 10), waits(&first, 11), waits(&second, 20));
+    let pid = first.pid();
     holder
         .run("select pg_advisory_lock(10), pg_advisory_lock(11), pg_advisory_lock(20), pg_advisory_lock(21)");
     let running = first.start("call work(10)");
@@ -119,6 +131,7 @@ fn a_running_procedure_that_has_committed_since() {
     let later = second.start("call work(20)");
     second_at_20(&db);
     assert_eq!(purge(&db), 0, "the procedure may have a value in a variable");
+    assert!(held_by(&db).contains(&format!("process {pid} ")), "{}", held_by(&db));
     holder.run("select pg_advisory_unlock(11)");
     running.finish().unwrap();
     assert_eq!(purge(&db), 1, "the other procedure began after the move");
@@ -143,6 +156,7 @@ fn a_session_whose_doings_are_not_known_holds_everything_that_came_after_it() {
     secret.run("set track_activities = off; select 1");
     trash_one(&db);
     assert_eq!(purge(&db), 0);
+    assert!(held_by(&db).contains(&format!("process {} (client backend, disabled)", secret.pid())));
     drop(secret);
     wait_until(PATIENCE, || purge(&db) == 1);
 }
@@ -160,6 +174,7 @@ fn sessions_of_other_databases_hold_nothing() {
     db.run("vacuum t");
     assert_eq!(db.rvacuum(), 1);
     assert_eq!(purge(&db), 0);
+    assert_eq!(held_by(&db), "{\"replication slot s\"}");
     let changes =
         "pg_logical_slot_get_binary_changes('s', null, null, 'proto_version', '1', 'publication_names', 'p')";
     // The payload as text is in the message as \x and its hexadecimal digits.
@@ -197,6 +212,7 @@ fn a_standby_that_has_not_replayed_the_move() {
     let slot = "select restart_lsn >= $1::text::pg_lsn from pg_replication_slots";
     wait_until(PATIENCE, || db.one(slot, &[&now]));
     assert_eq!(purge(&db), 0, "the standby has received the deletion, but its readers still see the rows");
+    assert!(held_by(&db).contains("standby "), "{}", held_by(&db));
     reader.run("select pg_wal_replay_resume()");
     wait_until(PATIENCE, || purge(&db) == 2);
 }
@@ -215,6 +231,7 @@ fn a_standby_s_reader_by_its_feedback() {
     let replayed = "select coalesce(min(replay_lsn) >= $1::text::pg_lsn, false) from pg_stat_replication";
     wait_until(PATIENCE, || db.one(replayed, &[&now]));
     assert_eq!(purge(&db), 0, "the slot's xmin is older than the move");
+    assert!(held_by(&db).contains("replication slot "), "{}", held_by(&db));
     reader.run("commit");
     wait_until(PATIENCE, || purge(&db) == 1);
 }

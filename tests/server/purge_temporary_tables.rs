@@ -1,7 +1,7 @@
 //! The purge and other sessions' temporary tables, which nobody else can read: while there are any, nothing is deleted.
 
 use crate::cluster::{PATIENCE, wait_until};
-use crate::purge_horizons::{purge, tables, trash_one};
+use crate::purge_horizons::{held_by, purge, tables, trash_one};
 use crate::twin_tables::Twins;
 
 #[test]
@@ -17,6 +17,7 @@ fn a_temporary_table_keeps_every_file_until_it_is_gone() {
         other.run(make);
         trash_one(&db);
         assert_eq!(purge(&db), 0, "nobody can read it: {make}");
+        assert!(held_by(&db).contains("temporary table"), "{}", held_by(&db));
         other.run(unmake);
         assert_eq!(purge(&db), 1, "{unmake}");
         // A younger one may have been filled with what an older one held.
