@@ -57,6 +57,8 @@ const WAYS: &[Way] = &[
     // STABLE: the default stands once in the catalog.
     way("", "alter table base add column r rbytea default noted(1)", "r", "base"),
     way("", "alter table base add column rs rbytea[] default array[noted(1)]", "rs[1]", "base"),
+    // A rewrite for another column's sake puts it into the rows after all.
+    way("", "alter table base alter n type bigint, add column r rbytea default noted(1)", "r", "base"),
     way("create domain doc as rbytea default carried(1)", "alter table base add column r doc", "r", "base"),
     way("alter table base add r int", "alter table base alter r type rbytea using carried(n)", "r", "base"),
     way(
@@ -74,6 +76,12 @@ const WAYS: &[Way] = &[
     way(
         "drop table base; create table base (n int, b bytea) partition by list (n); create table leaf partition of base default",
         "alter table base add column r rbytea default carried(1)",
+        "r",
+        "leaf",
+    ),
+    way(
+        "drop table base; create table base (n int, b bytea) partition by list (n); create table leaf partition of base default",
+        "alter table base add column r rbytea default noted(1)",
         "r",
         "leaf",
     ),
