@@ -24,7 +24,7 @@ fn a_full_disk_has_room_again_after_two_runs() {
     let db = &store.superuser;
     store.cluster.set_conf("rbytea.trash_retention = 0");
     store.cluster.reload();
-    let payload = Payload((0..40_000u32).map(|n| (n * n >> 7) as u8).collect());
+    let payload = Payload((0..40_000u32).map(|n| ((n * n) >> 7) as u8).collect());
     let insert = "insert into t values ($1, $2)";
     // Once with the directory of TRASH still to be made, and once with files in it.
     for round in 0..2 {
