@@ -240,8 +240,8 @@ COMMENT ON SEQUENCE rbytea_vacuum_history_id_seq IS 'numbers the runs';
 COMMENT ON COLUMN rbytea_vacuum_history.origin IS 'rvacuum, rvacuum_purge or background';
 COMMENT ON COLUMN rbytea_vacuum_history.database IS 'OID of the database; rows that came from a template keep the OID of that';
 COMMENT ON COLUMN rbytea_vacuum_history.lsn IS 'end of the WAL that was flushed before files were moved';
-COMMENT ON COLUMN rbytea_vacuum_history.xid IS 'transaction of the run, begun after its moves; NULL if it failed';
-COMMENT ON COLUMN rbytea_vacuum_history.moved_at IS 'date that the files moved to TRASH have; NULL if there was nothing to judge';
+COMMENT ON COLUMN rbytea_vacuum_history.xid IS 'transaction that wrote this row, begun after the moves; NULL if the run failed before them';
+COMMENT ON COLUMN rbytea_vacuum_history.moved_at IS 'date that the files moved to TRASH have; NULL if there was nothing to judge, or the run failed before the moves';
 COMMENT ON COLUMN rbytea_vacuum_history.lower IS 'first birth transaction that was swept; 0 if the whole store was';
 COMMENT ON COLUMN rbytea_vacuum_history.upper IS 'every transaction below had ended; files born below were swept';
 COMMENT ON COLUMN rbytea_vacuum_history.horizon IS 'removal horizon during the mark';
@@ -313,13 +313,14 @@ CREATE FUNCTION rbytea_purge_holders() RETURNS SETOF text
 LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     WITH own AS (SELECT h.* FROM rbytea_vacuum_history h, pg_database d
-                  WHERE d.datname = current_database() AND h.database = d.oid AND h.error IS NULL),
-         whole AS (SELECT * FROM own WHERE lower = '0' ORDER BY id DESC LIMIT 1),
+                  WHERE d.datname = current_database() AND h.database = d.oid),
+         whole AS (SELECT * FROM own WHERE lower = '0' AND error IS NULL ORDER BY id DESC LIMIT 1),
          oldest AS (SELECT COALESCE((SELECT oldest_trash FROM whole),
                                     (SELECT min(moved_at) FROM own
                                       WHERE trashed > 0 AND id > (SELECT COALESCE(max(id), 0) FROM whole))) AS moved_at),
          run AS (SELECT own.xid, own.lsn, own.moved_at
-                   FROM own, oldest WHERE own.moved_at >= oldest.moved_at ORDER BY own.moved_at LIMIT 1),
+                   FROM own, oldest
+                  WHERE own.moved_at >= oldest.moved_at ORDER BY own.moved_at LIMIT 1),
          -- Transactions since then; an id that is too old to be compared holds nothing.
          since AS (SELECT age(xid::xid) AS age FROM run
                     WHERE pg_snapshot_xmax(pg_current_snapshot())::text::bigint - xid::text::bigint < 2000000000)

@@ -1,7 +1,7 @@
 //! The one place that turns what went wrong into an SQL error: SQLSTATE, message, DETAIL and HINT.
 
-use crate::store;
 use crate::value::{MAX_INLINE, NegativeLength, ValueError};
+use crate::{catalog, store};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
 use std::path::Path;
@@ -32,12 +32,13 @@ impl From<store::Error> for ErrorReport {
                 )
                 .set_hint("Ask a superuser, who sees the path and the reason.");
         }
-        let mut report = report(code, error.to_string());
+        let shown = |text: String| catalog::readable(text.as_bytes());
+        let mut report = report(code, shown(error.to_string()));
         if let Some(detail) = error.detail() {
-            report = report.set_detail(detail);
+            report = report.set_detail(shown(detail.to_string()));
         }
         if let Some(hint) = error.hint() {
-            report = report.set_hint(hint);
+            report = report.set_hint(shown(hint.to_string()));
         }
         report
     }

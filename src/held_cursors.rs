@@ -21,9 +21,10 @@ thread_local! {
 /// A cursor.
 struct Held {
     name: CString,
-    /// Whether the transaction that declared it has committed.
-    committed: bool,
 }
+
+/// InvalidSubTransactionId (PostgreSQL's c.h).
+const NO_TRANSACTION: pg_sys::SubTransactionId = 0;
 
 /// What a statement may change.
 pub enum Change {
@@ -57,7 +58,7 @@ impl Change {
 /// Follows a statement that has ended.
 pub fn after(change: Change) -> Result<(), ErrorReport> {
     let declared = match change {
-        Change::Declared(name) if holds_references(&name)? => Some(Held { name, committed: false }),
+        Change::Declared(name) if holds_references(&name)? => Some(Held { name }),
         Change::Declared(_) | Change::Closed => None,
     };
     HELD.with_borrow_mut(|held| {
@@ -72,15 +73,15 @@ pub fn before_commit() {
     HELD.with_borrow_mut(|held| {
         if !held.is_empty() {
             update(held);
-            held.iter_mut().for_each(|cursor| cursor.committed = true);
         }
     });
 }
 
-/// After a rollback. Raises nothing.
+/// After a rollback. Cursors that belong to no transaction stay: those of a transaction before, and those that were read to
+/// their end before the commit of this one failed. Raises nothing.
 pub fn after_abort() {
     HELD.with_borrow_mut(|held| {
-        held.retain(|cursor| cursor.committed);
+        held.retain(|cursor| portal(&cursor.name).is_some_and(is_of_no_transaction));
         count(!held.is_empty());
     });
 }
@@ -105,6 +106,12 @@ fn portal(name: &CStr) -> Option<pg_sys::Portal> {
     }
 }
 
+/// Whether the cursor was read to its end by a commit, or on the way to one that failed.
+fn is_of_no_transaction(portal: pg_sys::Portal) -> bool {
+    // SAFETY: the portal exists; a rollback drops its own after the callbacks of its end.
+    unsafe { (*portal).createSubid == NO_TRANSACTION }
+}
+
 fn count(has: bool) {
     if COUNTED.replace(has) != has {
         shared::count_cursors(has);
@@ -113,6 +120,8 @@ fn count(has: bool) {
 
 #[pg_guard]
 extern "C-unwind" fn at_exit(_code: c_int, _argument: pg_sys::Datum) {
+    // The abort of an open transaction comes after this, and must not count the session again.
+    HELD.with(|held| held.try_borrow_mut().map(|mut held| held.clear()).ok());
     count(false);
 }
 

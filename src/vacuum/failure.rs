@@ -5,6 +5,7 @@ use super::history::Run;
 use super::worker;
 use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder};
 use pgrx::{pg_guard, pg_sys};
+use std::fmt;
 use std::ptr::null_mut;
 
 /// How the worker appears in pg_stat_activity.
@@ -14,8 +15,8 @@ const EXTRA: usize = 128;
 
 /// Has the row of a failed run added, with as much of the error as a worker can be told. The statement's own error is what
 /// matters: that a row may be missing because there is no free worker is not reported.
-pub fn report(run: &Run) {
-    let mut text = format!("{} {} {}", run.started, run.origin, run.error.as_deref().unwrap_or_default());
+pub fn report(run: Run) {
+    let mut text = Told(run).to_string();
     text.truncate(text.floor_char_boundary(EXTRA - 1));
     // SAFETY: the structure is copied; plain read of the current database.
     unsafe {
@@ -35,14 +36,35 @@ pub fn report(run: &Run) {
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn rbytea_vacuum_failure(argument: pg_sys::Datum) {
     worker::connect(pg_sys::Oid::from(argument.value() as u32));
-    let mut parts = BackgroundWorker::get_extra().splitn(3, ' ');
-    let (Some(started), Some(origin), Some(error)) = (parts.next(), parts.next(), parts.next()) else {
-        return;
-    };
-    worker::record_failure(Run {
-        started: started.parse().unwrap_or_default(),
-        origin: origin.to_string(),
-        error: Some(error.to_string()),
-        ..Run::default()
-    });
+    if let Some(told) = Told::parse(BackgroundWorker::get_extra()) {
+        worker::record_failure(told.0);
+    }
+}
+
+/// What the row needs to say, as a line: the start, the origin, files moved with their bytes, their date and the end of the
+/// WAL before them if there were moves, and the error, which may be cut off.
+struct Told(Run);
+
+impl Told {
+    fn parse(line: &str) -> Option<Self> {
+        let mut parts = line.splitn(7, ' ');
+        let mut part = || parts.next();
+        let (started, origin) = (part()?.parse().ok()?, part()?.to_string());
+        let (trashed, bytes) = (part()?.parse().ok()?, part()?.parse().ok()?);
+        let (moved_at, lsn) = (part()?.parse().ok(), part()?.parse().ok());
+        let error = Some(part()?.to_string());
+        Some(Self(Run { started, origin, trashed, bytes, moved_at, lsn, error, ..Run::default() }))
+    }
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Run { started, origin, trashed, bytes, moved_at, lsn, error, .. } = &self.0;
+        write!(f, "{started} {origin} {trashed} {bytes} ")?;
+        match (moved_at, lsn) {
+            (Some(moved_at), Some(lsn)) => write!(f, "{moved_at} {lsn} ")?,
+            _ => f.write_str("- - ")?,
+        }
+        f.write_str(error.as_deref().unwrap_or_default())
+    }
 }

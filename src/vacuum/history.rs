@@ -62,6 +62,13 @@ pub struct Run {
     pub error: Option<String>,
 }
 
+impl Run {
+    /// Begun now.
+    pub fn begun(origin: &str) -> Self {
+        Self { origin: origin.to_string(), started: now(), ..Self::default() }
+    }
+}
+
 /// What a whole sweep leaves behind.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Left {
@@ -126,20 +133,21 @@ pub fn time(stamp: Stamp) -> SystemTime {
 /// What the runs before have left. Rows that were copied from a template tell about another database.
 pub fn recall(extension: &Extension) -> Result<Memory, ErrorReport> {
     let query = format!(
-        "WITH own AS (SELECT * FROM @schema@.rbytea_vacuum_history WHERE database OPERATOR(pg_catalog.=) $1 AND error IS NULL),
+        "WITH every AS (SELECT * FROM @schema@.rbytea_vacuum_history WHERE database OPERATOR(pg_catalog.=) $1),
+              own AS (SELECT * FROM every WHERE error IS NULL),
               whole AS (SELECT * FROM own WHERE lower OPERATOR(pg_catalog.=) '0' ORDER BY id DESC LIMIT 1)
          SELECT (SELECT upper FROM own ORDER BY upper DESC LIMIT 1)::pg_catalog.text,
-                (SELECT xid FROM own ORDER BY xid DESC LIMIT 1)::pg_catalog.text,
+                (SELECT xid FROM every WHERE xid IS NOT NULL ORDER BY xid DESC LIMIT 1)::pg_catalog.text,
                 {moved}, {started}, {finished},
                 (SELECT horizon FROM whole)::pg_catalog.text, (SELECT held FROM whole), (SELECT activity FROM whole),
                 {oldest}, {since}",
-        moved = micros("pg_catalog.max(moved_at)", "own"),
+        moved = micros("pg_catalog.max(moved_at)", "every"),
         started = micros("started", "whole"),
         finished = micros("finished", "whole"),
         oldest = micros("oldest_trash", "whole"),
         since = micros(
             "pg_catalog.min(moved_at)",
-            "own WHERE trashed OPERATOR(pg_catalog.>) 0 AND id OPERATOR(pg_catalog.>) (SELECT id FROM whole)"
+            "every WHERE trashed OPERATOR(pg_catalog.>) 0 AND id OPERATOR(pg_catalog.>) (SELECT id FROM whole)"
         ),
     );
     let query = extension.query(&query)?;
@@ -173,12 +181,13 @@ pub fn recall(extension: &Extension) -> Result<Memory, ErrorReport> {
 
 /// The runs of this database ($1) that everybody has outlived, given the removal horizon ($2).
 ///
-/// Snapshots and transactions are older than the transaction in which a run wrote its row, or they began after its moves.
+/// Snapshots and transactions are older than the transaction in which a run wrote its row, or they began after its moves;
+/// that goes for runs that failed in the middle of their moves too.
 /// A procedure may hold a value while it holds no snapshot, so statements count too. Slots and standbys read old rows by
 /// their position in the WAL.
 const OLD_ENOUGH: &str = "
     @schema@.rbytea_vacuum_history
-     WHERE database OPERATOR(pg_catalog.=) $1 AND error IS NULL
+     WHERE database OPERATOR(pg_catalog.=) $1
        AND xid OPERATOR(pg_catalog.<) $2::pg_catalog.text::pg_catalog.xid8
        AND lsn OPERATOR(pg_catalog.<=) COALESCE(LEAST(
            (SELECT pg_catalog.min(restart_lsn) FROM pg_catalog.pg_replication_slots
@@ -213,8 +222,9 @@ pub fn record(extension: &Extension, run: &Run) -> Result<(), ErrorReport> {
     let text = |value: Option<u64>| -> DatumWithOid<'_> { value.map(|value| value.to_string()).into() };
     // Rust's text is UTF-8, whatever the database's encoding is.
     let error = run.error.as_deref().map(|error| catalog::readable(error.as_bytes()));
-    // A run that failed leaves no transaction that a purge could go by.
-    let transaction = if run.error.is_none() { Some(new_transaction()?) } else { None };
+    // A run that failed before it moved anything leaves nothing that a purge could go by.
+    let vouches = run.error.is_none() || run.moved_at.is_some();
+    let transaction = if vouches { Some(new_transaction()?) } else { None };
     let values: [(&str, &str, DatumWithOid<'_>); 28] = [
         ("origin", "", run.origin.as_str().into()),
         ("database", "", my_database()),

@@ -62,11 +62,11 @@ unsafe fn run_of_statement(fcinfo: pg_sys::FunctionCallInfo, request: Request) -
         Extension::of_call(fcinfo)
     };
     run::refuse_if_unsafe()?;
-    let mut run = Run::default();
+    let mut run = Run::begun(request.origin());
     match subtransaction(|| run::run(&extension, request, &mut Pace::of_statement(), &mut run)) {
         Ok(_) => Ok(run),
         Err(caught) => {
-            failure::report(&Run { error: Some(worker::describe(&caught.report)), ..run });
+            failure::report(Run { error: Some(worker::describe(&caught.report)), ..run });
             Err(caught.report)
         }
     }

@@ -60,8 +60,6 @@ pub fn run(
     pace: &mut Pace,
     run: &mut Run,
 ) -> Result<Ended, ErrorReport> {
-    run.origin = request.origin().to_string();
-    run.started = history::now();
     xact::with_store(Access::Write, |store| Ok(store.check_owner()?))?;
     refuse_if_unsafe()?;
     if !history::lock(extension, !pace.is_polite())? {
@@ -148,9 +146,12 @@ fn judge(
     let carried = carry_out(plan, &mut carry, &births, &mut mark, pace);
     let moved = carry.moved();
     (run.trashed, run.restored, run.bytes) = (moved.trashed, moved.restored, moved.bytes);
+    let synced = carry.finish();
+    // Also if something went wrong on the way: what has been moved can be deleted by a later run as if nothing had.
+    // Otherwise a full disk would stay full.
+    run.moved_at = synced.is_ok().then_some(date);
     carried?;
-    carry.finish()?;
-    run.moved_at = Some(date);
+    synced?;
     if let Some(left) = &mut run.left {
         left.add(&moved, date);
     }

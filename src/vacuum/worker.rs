@@ -117,7 +117,7 @@ fn put_triggers_back() {
 fn visit() {
     let began = Instant::now();
     loop {
-        let mut run = Run::default();
+        let mut run = Run::begun(Request::Visit.origin());
         let result = transaction(|| {
             let Some(extension) = Extension::installed()? else {
                 shared::set_outcome(Outcome::NoExtension);

@@ -23,3 +23,4 @@ mod races;
 mod root;
 mod support;
 mod trash;
+mod whole_seconds;

@@ -101,6 +101,9 @@ fn a_store_that_is_not_there_fails_the_visit() {
     db.run_and_tell("delete from t where n <= 2");
     let error = await_failure(&db);
     assert!(error.contains("gone"), "{error}");
+    let row = "select origin, finished - started < interval '1 min' from rbytea_vacuum_history
+                where error is not null order by id desc limit 1";
+    assert_eq!(db.text(row), "background|t", "who failed, and when");
     assert!(!gone.exists(), "a store that is not mounted must not be made");
     assert!(cluster.trash().is_empty());
 

@@ -194,3 +194,40 @@ fn the_history_is_not_dumped_and_the_extension_s_users_cannot_write_it() {
         assert_eq!(alice.sqlstate(statement).code(), "42501", "{statement}");
     }
 }
+
+/// A snapshot of before does not see that the rows are gone, and would stumble over them.
+#[test]
+fn a_run_under_an_old_snapshot_whose_history_another_run_has_trimmed_succeeds() {
+    let (cluster, db) = with_garbage();
+    assert_eq!(db.rvacuum(), 4);
+    let old = "insert into rbytea_vacuum_history (origin, database, started, finished, xid, lower, upper, relations, tuples,
+                   directories, files, held, young, trashed, bytes, restored, lost, purged, purged_bytes)
+               select 'background', database, now(), now(), xid, upper, upper, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+                 from rbytea_vacuum_history, generate_series(1, 1100) order by id limit 1100";
+    let rows = || db.one::<i64>("select count(*) from rbytea_vacuum_history", &[]);
+    for (n, level) in [(5, "repeatable read"), (6, "serializable")] {
+        let late = cluster.session();
+        let waiting = cluster.session();
+        db.run(old);
+        late.run(&format!("begin isolation level {level}; select 1"));
+        waiting.run(&format!("set default_transaction_isolation = '{level}'"));
+        db.run(&format!("delete from t where n = {n}"));
+        // The third run has its snapshot before it waits for the second, as behind the background vacuum.
+        db.run("begin; lock table rbytea_vacuum_history in share update exclusive mode");
+        let pid = waiting.pid();
+        let run = waiting.start("select rvacuum()");
+        wait_until(PATIENCE, || db.sees_waiting(pid));
+        db.run("select rvacuum()");
+        db.run("commit");
+        assert!(rows() <= 1003, "the test is about rows that are gone");
+        run.finish().unwrap_or_else(|error| panic!("{level}, and after a wait: {error}"));
+
+        let trashed: i64 = late.one("select rvacuum()", &[]);
+        late.run("commit");
+        assert_eq!(trashed, 0);
+        db.run("select rvacuum()");
+        assert!(rows() <= 1003, "a later run trims again");
+    }
+    assert_live_is(&cluster, &db, &[("r", "t")]);
+    db.assert_stored("t", 2);
+}

@@ -7,7 +7,7 @@ use rbytea::store::fs::Stat;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 pub const EPERM: i32 = 1;
 pub const EIO: i32 = 5;
@@ -78,6 +78,7 @@ pub struct MemFs {
     disk: Arc<Mutex<Disk>>,
     syncfs: bool,
     links: bool,
+    whole_seconds: bool,
 }
 
 fn os(errno: i32) -> io::Error {
@@ -177,7 +178,7 @@ impl MemFs {
             counts: HashMap::new(),
             faults: Vec::new(),
         };
-        Self { disk: Arc::new(Mutex::new(disk)), syncfs: true, links: true }
+        Self { disk: Arc::new(Mutex::new(disk)), syncfs: true, links: true, whole_seconds: false }
     }
 
     pub fn without_syncfs(self) -> Self {
@@ -186,6 +187,21 @@ impl MemFs {
 
     pub fn without_links(self) -> Self {
         Self { links: false, ..self }
+    }
+
+    /// Times lose what is finer than a second, as on ext4 with small inodes.
+    pub fn with_whole_seconds(self) -> Self {
+        Self { whole_seconds: true, ..self }
+    }
+
+    /// Its time as this file system remembers it.
+    fn rounded(&self, stat: Stat) -> Stat {
+        match stat.mtime.duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(since) if self.whole_seconds => {
+                Stat { mtime: stat.mtime - Duration::from_nanos(since.subsec_nanos().into()), ..stat }
+            }
+            _ => stat,
+        }
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {

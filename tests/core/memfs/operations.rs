@@ -147,7 +147,7 @@ impl Fs for MemFs {
         let mut disk = self.disk();
         disk.hit(Op::Stat)?;
         let id = disk.entry(*dir, name.to_str().unwrap())?;
-        Ok(disk.stat(id))
+        Ok(self.rounded(disk.stat(id)))
     }
 
     fn set_mtime_in(&self, dir: &u64, name: &str, time: SystemTime) -> io::Result<()> {
@@ -174,7 +174,7 @@ impl Fs for MemFs {
         let mut disk = self.disk();
         disk.hit(Op::Stat)?;
         let id = disk.find(path)?;
-        Ok(disk.stat(id))
+        Ok(self.rounded(disk.stat(id)))
     }
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
@@ -246,8 +246,8 @@ impl FsFile for MemFile {
     }
 
     fn stat(&self) -> io::Result<Stat> {
-        let len = self.with(Op::Stat, |now, _| now.len() as u64)?;
-        Ok(Stat { len, mtime: self.fs.disk().nodes[&self.id].mtime, kind: EntryKind::File })
+        self.with(Op::Stat, |_, _| ())?;
+        Ok(self.fs.rounded(self.fs.disk().stat(self.id)))
     }
 
     fn truncate(&self) -> io::Result<()> {
