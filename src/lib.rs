@@ -29,6 +29,7 @@ mod read;
 mod rows;
 mod settings;
 mod shared;
+mod signals;
 mod stop;
 mod subtransaction;
 mod utility_hook;

@@ -45,6 +45,13 @@ impl Pace {
         self.polite
     }
 
+    /// Whether the run may use more than its share: nobody waits for a run in the background, and a cost-based delay is
+    /// there to slow it down.
+    pub fn may_hurry(&self) -> bool {
+        // SAFETY: a plain read of the backend's own variable.
+        !self.polite && !unsafe { pg_sys::VacuumCostActive }
+    }
+
     /// Between two small pieces of work. An error when the run must give way.
     #[inline]
     pub fn step(&mut self) -> Result<(), ErrorReport> {

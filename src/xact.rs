@@ -65,6 +65,11 @@ pub fn with_store<T>(
     })
 }
 
+/// The store of the current database once more: for work during which a transaction, or a part of it, may end.
+pub fn store_apart() -> Result<FileStore, store::Error> {
+    FileStore::open(config(Access::Write)?)
+}
+
 /// The store of another database, which need not exist for anybody else yet.
 pub fn store_of(database: pg_sys::Oid) -> Result<FileStore, store::Error> {
     let config = config(Access::Read)?;

@@ -21,6 +21,9 @@ pub struct Listing {
     pub foreign: u64,
 }
 
+/// A leaf directory and what is in it.
+pub type Listed = (Shard, Listing);
+
 /// A file in TRASH.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrashEntry {
@@ -92,6 +95,7 @@ impl<F: Fs> Store<F> {
             Ok(())
         })?;
         listing.payloads.sort_unstable_by_key(|id| (id.uuid, id.birth));
+        listing.payloads.shrink_to_fit();
         Ok(listing)
     }
 
@@ -123,6 +127,19 @@ impl<F: Fs> Store<F> {
         });
         found(read).map_err(error)?.unwrap_or(Ok(()))?;
         Ok(foreign)
+    }
+
+    /// The number of files in TRASH, without a look at any of them.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn count_trash(&self) -> Result<u64> {
+        let mut files = 0;
+        self.each(&self.in_database(TRASH), &mut |entry| {
+            files += u64::from(payload(&entry).is_some());
+            Ok(())
+        })?;
+        Ok(files)
     }
 
     /// Visits the entries of a directory; one that does not exist has none.

@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod ahead;
 pub mod clone;
 mod copy;
 pub mod databases;
@@ -25,12 +26,13 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, Weak};
 
+pub use ahead::{Ahead, Listings};
 pub use clone::Cloned;
 pub use dropped::{DroppedDatabase, Purged};
 pub use error::{Error, Kind, Result};
 pub use fs::{EntryKind, Fs, FsFile};
 pub use layout::{OWNER, PayloadId, Shard, TRASH};
-pub use list::{Listing, Shards, TrashEntry};
+pub use list::{Listed, Listing, Shards, TrashEntry};
 pub use os::OsFs;
 pub use owner::{DataDirectory, OwnerId};
 pub use pending::{MAX_OPEN, Pending, PendingState};

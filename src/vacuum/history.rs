@@ -135,12 +135,19 @@ pub fn recall(extension: &Extension) -> Result<Memory, ErrorReport> {
     let query = format!(
         "WITH every AS (SELECT * FROM @schema@.rbytea_vacuum_history WHERE database OPERATOR(pg_catalog.=) $1),
               own AS (SELECT * FROM every WHERE error IS NULL),
-              whole AS (SELECT * FROM own WHERE lower OPERATOR(pg_catalog.=) '0' ORDER BY id DESC LIMIT 1)
+              whole AS (SELECT * FROM own WHERE lower OPERATOR(pg_catalog.=) '0' ORDER BY id DESC LIMIT 1),
+              since AS (SELECT COALESCE(pg_catalog.sum(trashed), 0)::pg_catalog.int8 AS files,
+                               COALESCE(pg_catalog.sum(bytes), 0)::pg_catalog.int8 AS bytes
+                          FROM every WHERE id OPERATOR(pg_catalog.>) (SELECT id FROM whole)
+                        HAVING pg_catalog.count(error) OPERATOR(pg_catalog.=) 0
+                           AND COALESCE(pg_catalog.sum(restored), 0) OPERATOR(pg_catalog.=) 0)
          SELECT (SELECT upper FROM own ORDER BY upper DESC LIMIT 1)::pg_catalog.text,
                 (SELECT xid FROM every WHERE xid IS NOT NULL ORDER BY xid DESC LIMIT 1)::pg_catalog.text,
                 {moved}, {started}, {finished},
                 (SELECT horizon FROM whole)::pg_catalog.text, (SELECT held FROM whole), (SELECT activity FROM whole),
-                {oldest}, {since}",
+                {oldest}, {since},
+                (SELECT trash_files FROM whole) OPERATOR(pg_catalog.+) (SELECT files FROM since),
+                (SELECT trash_bytes FROM whole) OPERATOR(pg_catalog.+) (SELECT bytes FROM since)",
         moved = micros("pg_catalog.max(moved_at)", "every"),
         started = micros("started", "whole"),
         finished = micros("finished", "whole"),
@@ -156,6 +163,9 @@ pub fn recall(extension: &Extension) -> Result<Memory, ErrorReport> {
             let row = client.select(query.as_c_str(), Some(1), &[my_database()])?.first();
             let xid = |column| -> Result<Option<u64>, pgrx::spi::Error> {
                 Ok(row.get::<&str>(column)?.and_then(|xid| xid.parse().ok()))
+            };
+            let number = |column| -> Result<Option<u64>, pgrx::spi::Error> {
+                Ok(row.get::<i64>(column)?.map(i64::unsigned_abs))
             };
             let whole = match row.get::<i64>(4)? {
                 None => None,
@@ -174,6 +184,7 @@ pub fn recall(extension: &Extension) -> Result<Memory, ErrorReport> {
                 moved_at: row.get(3)?,
                 whole,
                 trashed_since: row.get(10)?,
+                trash: number(11)?.zip(number(12)?),
             })
         })
     })

@@ -91,8 +91,11 @@ fn rvacuum_plan(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorRepo
     let mut pace = Pace::of_statement();
     let snapshot = RunSnapshot::take();
     let births = 0..snapshot.upper();
-    let mut mark = mark::mark(&extension, &snapshot, &births, &mut pace)?;
-    let swept = sweep::walk(&births, &mut mark.references, &mut Show::new(result), &mut pace)?;
+    let (mark, swept) = sweep::listing(&births, &mut pace, |listings, pace| {
+        let mut mark = mark::mark(&extension, &snapshot, &births, pace)?;
+        let swept = sweep::walk(&births, &mut mark.references, listings, &mut Show::new(result), pace)?;
+        Ok((mark, swept))
+    })?;
     run::tell_of_lost(swept.lost);
     holders::notice(&extension, &holders::Held { references: mark.held, young: swept.young })?;
     Ok(RawResult(None))

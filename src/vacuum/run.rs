@@ -118,15 +118,18 @@ fn judge(
     let births = run.lower.unwrap_or(0)..snapshot.upper();
     // Before the mark: whoever has an old reference in hand now may put it where the mark has been already.
     let deletable = if scope == Scope::Whole { deletable(extension, request)? } else { None };
-    let mut mark = mark::mark(extension, snapshot, &births, pace)?;
-    (run.relations, run.tuples, run.held) = (mark.relations, mark.tuples, mark.held);
-    run.horizon = Some(mark.horizon);
-    run.lsn = Some(flush_wal());
-    // A date in TRASH must not be older than one that the history has already told others to be in the past.
-    let date = history::now().max(memory.moved_at.map_or(0, |last| last + 1));
-    tell_of_clock(date);
-    let mut plan = Plan::within_memory();
-    let swept = sweep::walk(&births, &mut mark.references, &mut plan, pace)?;
+    let (mut mark, date, plan, swept) = sweep::listing(&births, pace, |listings, pace| {
+        let mut mark = mark::mark(extension, snapshot, &births, pace)?;
+        (run.relations, run.tuples, run.held) = (mark.relations, mark.tuples, mark.held);
+        run.horizon = Some(mark.horizon);
+        run.lsn = Some(flush_wal());
+        // A date in TRASH must not be older than one that the history has already told others to be in the past.
+        let date = history::now().max(memory.moved_at.map_or(0, |last| last + 1));
+        tell_of_clock(date);
+        let mut plan = Plan::within_memory();
+        let swept = sweep::walk(&births, &mut mark.references, listings, &mut plan, pace)?;
+        Ok((mark, date, plan, swept))
+    })?;
     tell_of_lost(swept.lost);
     (run.files, run.young, run.lost) = (swept.files, swept.young, swept.lost);
     run.directories += swept.directories;
@@ -136,7 +139,7 @@ fn judge(
         // may hold what its session had in hand.
         progress::phase(Phase::Purging);
         let deletable = deletable.filter(|_| mark.hidden.is_empty());
-        let purged = purge::purge(deletable, snapshot.upper(), &mut mark.references, pace)?;
+        let purged = purge::purge(deletable, snapshot.upper(), memory, &mut mark.references, pace)?;
         (run.purged, run.purged_bytes) = (purged.files, purged.bytes);
         run.left = Some(Left { live_bytes: swept.bytes, ..purged.left });
     }
@@ -208,7 +211,9 @@ fn carry_out(
 ) -> Result<(), ErrorReport> {
     if !plan.carry_out(carry, pace)? {
         mark.references.rewind();
-        sweep::walk(births, &mut mark.references, carry, pace)?;
+        sweep::listing(births, pace, |listings, pace| {
+            sweep::walk(births, &mut mark.references, listings, carry, pace)
+        })?;
     }
     Ok(())
 }

@@ -23,6 +23,16 @@ pub struct Memory {
     pub whole: Option<Whole>,
     /// Since then: the first date that a file in TRASH was given.
     pub trashed_since: Option<Stamp>,
+    /// Files in TRASH and their bytes, if nothing but runs of the vacuum has moved any.
+    pub trash: Option<(u64, u64)>,
+}
+
+impl Memory {
+    /// The date of the oldest file in TRASH.
+    pub fn oldest_trash(&self) -> Option<Stamp> {
+        let left = self.whole.as_ref().and_then(|whole| whole.oldest_trash);
+        [left, self.trashed_since].into_iter().flatten().min()
+    }
 }
 
 /// What the history remembers of a whole sweep.
@@ -92,8 +102,7 @@ fn whole_is_due(memory: &Memory, now: &Now) -> bool {
     }
     let died = now.activity != whole.activity;
     let let_go = whole.held > 0 && now.horizon > whole.horizon;
-    let oldest = [whole.oldest_trash, memory.trashed_since].into_iter().flatten().min();
-    let purge = oldest.zip(now.purge_before).is_some_and(|(oldest, before)| oldest <= before);
+    let purge = memory.oldest_trash().zip(now.purge_before).is_some_and(|(oldest, before)| oldest <= before);
     died || let_go || purge
 }
 

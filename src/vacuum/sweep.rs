@@ -7,13 +7,14 @@ use crate::mark::SortedReferences;
 use crate::pace::Pace;
 use crate::progress::{self, Phase};
 use crate::rows::Rows;
-use crate::store::{FileStore, Moves, PayloadId, Restored, Trashed};
+use crate::store::{Ahead, FileStore, Listings, Moves, OsFs, PayloadId, Restored, Trashed};
 use crate::xact::{self, Access};
-use crate::{error, memory};
+use crate::{error, memory, signals};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{IntoDatum, PgLogLevel, PgSqlErrorCode, check_for_interrupts, pg_sys};
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
+use std::thread::available_parallelism;
 use std::time::SystemTime;
 
 /// Marked payloads that are not in LIVE and are looked for in TRASH at once: about 32 bytes each.
@@ -63,28 +64,52 @@ pub fn any_born(births: &Range<u64>, run: &mut Run, pace: &mut Pace) -> Result<b
     })
 }
 
-/// Judges every file of the database that was born in the range. `references` must be all of that range.
+/// Lists the files of the database that were born in the range, while `work` runs and asks for them.
+pub fn listing<T>(
+    births: &Range<u64>,
+    pace: &mut Pace,
+    work: impl FnOnce(&mut Listings<'_, OsFs>, &mut Pace) -> Result<T, ErrorReport>,
+) -> Result<T, ErrorReport> {
+    // A whole sweep looks at what is younger as well, to say that it is there.
+    let last = if births.start == 0 { u64::MAX } else { births.end.saturating_sub(1) };
+    let threads = if pace.may_hurry() { threads() } else { 0 };
+    let room = maintenance_work_mem() / 4 / size_of::<PayloadId>();
+    let ahead = Ahead { threads, room, start: &signals::blocked };
+    xact::store_apart()?.list_ahead(births.start..=last, &ahead, |listings| work(listings, pace))?
+}
+
+/// As many as there is something else to do meanwhile: the mark.
+fn threads() -> usize {
+    const MOST: usize = 4;
+    available_parallelism().map_or(1, |cores| (cores.get() - 1).clamp(1, MOST))
+}
+
+/// In bytes.
+fn maintenance_work_mem() -> usize {
+    // SAFETY: a plain read of a setting, in kilobytes.
+    unsafe { pg_sys::maintenance_work_mem }.unsigned_abs() as usize * 1024
+}
+
+/// Judges every file that is listed. `references` must be all of those to payloads that were born in the range.
 pub fn walk(
     births: &Range<u64>,
     references: &mut SortedReferences,
+    listings: &mut Listings<'_, OsFs>,
     act: &mut dyn Act,
     pace: &mut Pace,
 ) -> Result<Sweep, ErrorReport> {
     progress::phase(Phase::Sweeping);
-    // A whole sweep looks at what is younger as well, to say that it is there.
-    let last = if births.start == 0 { u64::MAX } else { births.end.saturating_sub(1) };
     xact::with_store(Access::Write, |store| {
         let mut marks = Marks::new(references);
         let mut missing = HashSet::new();
         let mut sweep = Sweep::default();
         let mut era = None;
-        for shard in store.shards(births.start..=last)? {
+        for listed in listings {
             pace.file()?;
-            let shard = shard?;
+            let (shard, listing) = listed?;
             if let Some(done) = era.replace(shard.era).filter(|&era| era != shard.era) {
                 finish_era(store, done, births.end, act)?;
             }
-            let listing = store.list_shard(shard)?;
             let verdict = marks.judge(&listing.payloads, births);
             sweep.directories += 1;
             sweep.files += listing.payloads.len() as u64;
@@ -156,11 +181,10 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Remembers what fits half of maintenance_work_mem; the mark has the other half.
+    /// Remembers what fits a quarter of maintenance_work_mem; the listing has another one, and the mark has half.
     pub fn within_memory() -> Self {
-        // SAFETY: a plain read of a setting, in kilobytes.
-        let bytes = unsafe { pg_sys::maintenance_work_mem }.unsigned_abs() as usize * 1024 / 2;
-        let room = (bytes / (2 * size_of::<(PayloadId, u64)>())).clamp(1 << 10, 1 << 18);
+        let room = maintenance_work_mem() / 4 / (2 * size_of::<(PayloadId, u64)>());
+        let room = room.clamp(1 << 10, 1 << 18);
         Self { trash: Vec::new(), restore: Vec::new(), eras: Vec::new(), room, overflow: false }
     }
 

@@ -17,7 +17,7 @@ proptest! {
 
     #[test]
     fn a_file_name_parses_to_what_it_was_made_of(id in id()) {
-        prop_assert_eq!(PayloadId::parse_file_name(&id.file_name()), Some(id));
+        prop_assert_eq!(PayloadId::parse_file_name(id.file_name()), Some(id));
     }
 
     #[test]
@@ -53,8 +53,8 @@ proptest! {
     fn surplus_and_missing_characters_are_refused(id in id(), cut in 0..53usize, surplus in any::<char>()) {
         let name = id.file_name();
         prop_assert_eq!(PayloadId::parse_file_name(&name[..cut]), None);
-        prop_assert_eq!(PayloadId::parse_file_name(&format!("{name}{surplus}")), None);
-        prop_assert_eq!(PayloadId::parse_file_name(&format!("{surplus}{name}")), None);
+        prop_assert_eq!(PayloadId::parse_file_name(format!("{name}{surplus}")), None);
+        prop_assert_eq!(PayloadId::parse_file_name(format!("{surplus}{name}")), None);
     }
 
     #[test]

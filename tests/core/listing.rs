@@ -114,7 +114,7 @@ fn what_the_visitor_refuses_ends_the_listing<B: Bed>(bed: &B) {
 }
 
 /// Fails the first, second, … operation of `op` until the listing no longer meets it.
-fn every_failure_is_reported(
+pub fn every_failure_is_reported(
     op: Op,
     prepare: impl Fn(&MemFs),
     run: impl Fn(&MemFs) -> rbytea::store::Result<()>,

@@ -20,6 +20,7 @@ fn rested() -> (Memory, Now) {
         moved_at: Some(SECOND / 2),
         whole: Some(whole),
         trashed_since: None,
+        trash: None,
     };
     let now = Now {
         time: SECOND + 100 * SECOND,
@@ -195,6 +196,7 @@ proptest! {
                 started: times[1], finished: times[2], horizon: xids[2], held, activity: times[3], oldest_trash: option(times[4]),
             }),
             trashed_since: option(times[5]),
+            trash: None,
         };
         let now = Now {
             time: times[6], upper: xids[3], horizon: xids[0], activity: times[3], purge_before: option(times[7]),
