@@ -54,18 +54,27 @@ pub fn obstacle(extension: &Extension) -> Result<Option<String>, ErrorReport> {
     }))
 }
 
+/// What is in TRASH, if nothing there can go by what the history remembers, and there are as many files: then it is not worth
+/// a look at each of them, which may have to be read from the disk.
+pub fn as_remembered(bound: Option<Stamp>, memory: &Memory) -> Result<Option<Left>, ErrorReport> {
+    let oldest_trash = memory.oldest_trash();
+    let Some((trash_files, trash_bytes)) = memory.trash else { return Ok(None) };
+    let due = oldest_trash.zip(bound).is_some_and(|(oldest, bound)| oldest <= bound);
+    if due || oldest_trash.is_some() != (trash_files > 0) {
+        return Ok(None);
+    }
+    let files = xact::with_store(Access::Write, |store| Ok(store.count_trash()?))?;
+    Ok((files == trash_files).then_some(Left { trash_files, trash_bytes, oldest_trash, live_bytes: 0 }))
+}
+
 /// Deletes what may go, and counts TRASH. `references` must be those of a mark of everything that was born below `upper`.
 pub fn purge(
     bound: Option<Stamp>,
     upper: u64,
-    memory: &Memory,
     references: &mut SortedReferences,
     pace: &mut Pace,
 ) -> Result<Purge, ErrorReport> {
     xact::with_store(Access::Write, |store| {
-        if let Some(left) = as_remembered(store, bound, memory)? {
-            return Ok(Purge { files: 0, bytes: 0, left });
-        }
         let mut done = Purge { files: 0, bytes: 0, left: Left::default() };
         loop {
             let Listed { candidates, all, others } = list(store, bound, upper)?;
@@ -89,24 +98,6 @@ pub fn purge(
             }
         }
     })
-}
-
-/// What is in TRASH, if nothing there can go and there are as many files as the history knows of: then it is not worth a look
-/// at each of them.
-fn as_remembered(
-    store: &FileStore,
-    bound: Option<Stamp>,
-    memory: &Memory,
-) -> Result<Option<Left>, ErrorReport> {
-    let oldest_trash = memory.oldest_trash();
-    let Some((trash_files, trash_bytes)) = memory.trash else { return Ok(None) };
-    if oldest_trash.is_some() != (trash_files > 0)
-        || oldest_trash.zip(bound).is_some_and(|(oldest, bound)| oldest <= bound)
-        || store.count_trash()? != trash_files
-    {
-        return Ok(None);
-    }
-    Ok(Some(Left { trash_files, trash_bytes, oldest_trash, live_bytes: 0 }))
 }
 
 /// What is in TRASH.

@@ -4,7 +4,7 @@
 use super::dropped;
 use super::history::{self, Left, Run};
 use super::holders::{self, Held};
-use super::purge;
+use super::purge::{self, Purge};
 use super::schedule::{self, Memory, Now, Scope, Stamp};
 use super::sweep::{self, Carry, Plan};
 use crate::catalog::Extension;
@@ -139,7 +139,12 @@ fn judge(
         // may hold what its session had in hand.
         progress::phase(Phase::Purging);
         let deletable = deletable.filter(|_| mark.hidden.is_empty());
-        let purged = purge::purge(deletable, snapshot.upper(), memory, &mut mark.references, pace)?;
+        let remembered =
+            if request == Request::Visit { purge::as_remembered(deletable, memory)? } else { None };
+        let purged = match remembered {
+            Some(left) => Purge { files: 0, bytes: 0, left },
+            None => purge::purge(deletable, snapshot.upper(), &mut mark.references, pace)?,
+        };
         (run.purged, run.purged_bytes) = (purged.files, purged.bytes);
         run.left = Some(Left { live_bytes: swept.bytes, ..purged.left });
     }

@@ -284,3 +284,28 @@ fn what_died_before_a_crash_is_collected_after_it() {
     wait_until(PATIENCE, || cluster.live().len() == 3);
     assert_live_is(&cluster, &db, &[("r", "t")]);
 }
+
+#[test]
+fn trash_is_counted_again_when_somebody_else_has_been_at_it() {
+    let cluster =
+        cluster_with(&["rbytea.databases_for_vacuuming = 'postgres'", "rbytea.trash_retention = '1d'"]);
+    let db = cluster.session();
+    let in_trash = "select trash_files, trash_bytes from rbytea_stat";
+    db.fill("t", 1..=6);
+    for (n, left) in [(1, "1|1000"), (2, "2|2000")] {
+        db.run_and_tell(&format!("delete from t where n = {n}"));
+        wait_until(PATIENCE, || db.text(in_trash) == left);
+    }
+    std::fs::remove_file(&cluster.trash()[0]).unwrap();
+    db.run_and_tell("delete from t where n = 3");
+    // As many files as before, but that is by chance.
+    wait_until(PATIENCE, || cluster.trash().len() == 2);
+    db.run_and_tell("delete from t where n = 4");
+    wait_until(PATIENCE, || db.text(in_trash) == "3|3000");
+    // What is due goes although the rest is only counted.
+    cluster.set_conf("rbytea.trash_retention = 0");
+    cluster.reload();
+    wait_until(PATIENCE, || db.text(in_trash) == "0|0");
+    assert!(cluster.trash().is_empty());
+    assert_live_is(&cluster, &db, &[("r", "t")]);
+}
