@@ -70,7 +70,11 @@ pub(super) fn read_dir(dir: &OwnedFd, visit: Visit<'_, OwnedFd>) -> io::Result<R
     let mut buffer = Vec::with_capacity(DIR_BUFFER);
     let mut entries = RawDir::new(dir, buffer.spare_capacity_mut());
     while let Some(entry) = entries.next() {
-        let entry = entry?;
+        let entry = match entry {
+            // a signal, on a file system that can be interrupted; the next call asks for the same again
+            Err(Errno::INTR) => continue,
+            other => other?,
+        };
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
         if name == "." || name == ".." {
             continue;
