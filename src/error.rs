@@ -21,15 +21,30 @@ impl From<store::Error> for ErrorReport {
             Kind::OutOfRange => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
             Kind::ReadOnly | Kind::Io => PgSqlErrorCode::ERRCODE_IO_ERROR,
         };
-        // Only an error about the root itself has an absolute path. It is a setting that only superusers may see.
+        // Only an error about the root itself has an absolute path. It is a setting that only superusers may see, as is
+        // the path of the key file.
+        let about_keys = matches!(error, store::Error::KeyFile { .. } | store::Error::KeyMissing { .. });
         // SAFETY: superuser() only reads the current user's cached flag or pg_authid; an error of ours is raised
         // inside of a transaction.
-        let hide_path = error.path().is_some_and(Path::is_absolute) && !unsafe { pg_sys::superuser() };
+        let hide_path =
+            (about_keys || error.path().is_some_and(Path::is_absolute)) && !unsafe { pg_sys::superuser() };
         if hide_path {
-            return report(code, "the payload store is not usable")
-                .set_detail(
+            let (message, detail) = match error {
+                store::Error::KeyMissing { id, .. } => (
+                    format!("encryption key {id} is not available"),
+                    "The file that \"rbytea.key_file\" names does not have this key.",
+                ),
+                store::Error::KeyFile { .. } => (
+                    "the encryption keys are not usable".into(),
+                    "The file that \"rbytea.key_file\" names is missing or unsuitable.",
+                ),
+                _ => (
+                    "the payload store is not usable".into(),
                     "The directory that \"rbytea.filesystem_storage_path\" names is missing or unsuitable.",
-                )
+                ),
+            };
+            return report(code, message)
+                .set_detail(detail)
                 .set_hint("Ask a superuser, who sees the path and the reason.");
         }
         let shown = |text: String| catalog::readable(text.as_bytes());

@@ -3,6 +3,7 @@
 //! The core ([`store`], [`value`]) is plain Rust and knows no PostgreSQL; the other modules are the SQL surface and the
 //! transaction's, the DDL's and the vacuum's side of it.
 
+pub mod secret;
 pub mod store;
 pub mod vacuum;
 pub mod value;

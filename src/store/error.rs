@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
-use super::OwnerId;
+use super::{KeyFileProblem, OwnerId};
 
 /// `Result` of the store.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -122,6 +122,26 @@ pub enum Error {
         /// Bytes that there are.
         len: u64,
     },
+    /// The key file cannot be used. Says nothing of what stands in it.
+    #[error("{}", key_file_message(path, *line, *problem, source.as_ref()))]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// The line that is wrong, from 1 on.
+        line: Option<usize>,
+        /// What is wrong.
+        problem: KeyFileProblem,
+        /// The operating system's answer.
+        source: Option<io::Error>,
+    },
+    /// A payload is encrypted with a key that the key file does not have.
+    #[error("encryption key {id} is not in key file \"{}\"", path.display())]
+    KeyMissing {
+        /// The key file.
+        path: PathBuf,
+        /// The key's id.
+        id: u16,
+    },
 }
 
 /// Classes of errors, one SQLSTATE each.
@@ -138,7 +158,7 @@ pub enum Kind {
     Permission,
     /// Files are not what was written.
     Corrupted,
-    /// The root is missing or unsuitable.
+    /// The root or the key file is missing or unsuitable.
     Config,
     /// The store belongs to another cluster (I9).
     NotOwner,
@@ -151,7 +171,8 @@ pub enum Kind {
 }
 
 impl Error {
-    /// The file or directory that the error is about: the root itself as an absolute path, everything else below it.
+    /// The file or directory that the error is about: the root itself as an absolute path, the key file as it was
+    /// named, everything else below the root.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::NotFound { path, .. }
@@ -164,7 +185,9 @@ impl Error {
             | Self::WrongDigest { path, .. }
             | Self::OwnerCorrupt { path, .. }
             | Self::UnknownFormat { path, .. }
-            | Self::OutOfRange { path, .. } => Some(path),
+            | Self::OutOfRange { path, .. }
+            | Self::KeyFile { path, .. }
+            | Self::KeyMissing { path, .. } => Some(path),
             Self::NotOwner { .. } | Self::Unsupported { .. } => None,
         }
     }
@@ -182,6 +205,7 @@ impl Error {
             Self::NotOwner { .. } => Kind::NotOwner,
             Self::UnknownFormat { .. } | Self::Unsupported { .. } => Kind::Unsupported,
             Self::OutOfRange { .. } => Kind::OutOfRange,
+            Self::KeyFile { .. } | Self::KeyMissing { .. } => Kind::Config,
         }
     }
 
@@ -208,6 +232,7 @@ impl Error {
             Self::WrongDigest { .. } => {
                 Some("The file has other bytes than were written when the value was stored.".into())
             }
+            Self::KeyFile { problem, .. } => problem.detail(),
             _ => None,
         }
     }
@@ -227,6 +252,10 @@ impl Error {
             (Self::NotFound { .. } | Self::WrongSize { .. } | Self::WrongDigest { .. }, _) => {
                 "Restore the file from a backup of the store."
             }
+            (Self::KeyFile { problem, .. }, _) => return problem.hint().map(Into::into),
+            (Self::KeyMissing { .. }, _) => {
+                "A payload can be read with the key that encrypted it and no other; put it back into the key file."
+            }
             (Self::UnknownFormat { .. }, _) => {
                 "Use the version of the extension that wrote the store, or a later one."
             }
@@ -244,6 +273,24 @@ impl Error {
 
     pub(super) fn sync(path: impl AsRef<Path>, source: io::Error) -> Self {
         Self::Sync { path: path.as_ref().into(), source }
+    }
+}
+
+/// As PostgreSQL words it for the server's private key and, with a line, for its configuration files.
+fn key_file_message(
+    path: &Path,
+    line: Option<usize>,
+    problem: KeyFileProblem,
+    source: Option<&io::Error>,
+) -> String {
+    let path = path.display();
+    match (problem, source, line) {
+        (KeyFileProblem::Io(op), Some(source), _) => {
+            format!("could not {op} key file \"{path}\": {}", reason(source))
+        }
+        (KeyFileProblem::Io(op), None, _) => format!("could not {op} key file \"{path}\""),
+        (problem, _, Some(line)) => format!("invalid entry in key file \"{path}\" line {line}: {problem}"),
+        (problem, _, None) => format!("key file \"{path}\" {problem}"),
     }
 }
 

@@ -4,12 +4,15 @@
 #![forbid(unsafe_code)]
 
 pub mod ahead;
+pub mod cipher;
 pub mod clone;
 mod copy;
 pub mod databases;
 pub mod dropped;
 pub mod error;
 pub mod fs;
+pub mod key_file;
+pub mod keys;
 pub mod layout;
 pub mod list;
 pub mod os;
@@ -27,10 +30,13 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, Weak};
 
 pub use ahead::{Ahead, Listings};
+pub use cipher::{BLOCK, Keystream, Kuznyechik};
 pub use clone::Cloned;
 pub use dropped::{DroppedDatabase, Purged};
 pub use error::{Error, Kind, Result};
 pub use fs::{EntryKind, Fs, FsFile};
+pub use key_file::KeyFileProblem;
+pub use keys::{Key, KeyRing};
 pub use layout::{OWNER, PayloadId, Shard, TRASH};
 pub use list::{Listed, Listing, Shards, TrashEntry};
 pub use os::OsFs;
