@@ -51,6 +51,12 @@ fn missing_key_is_named_by_id_and_file() {
     assert!(error.hint().is_some());
 }
 
+#[test]
+fn missing_key_without_a_key_file_says_so() {
+    let error = Error::KeyMissing { path: "".into(), id: 8 };
+    assert_eq!(error.to_string(), "encryption key 8 is not available: \"rbytea.key_file\" is not set");
+}
+
 /// Computed with another implementation of the standards (the Python package gostcrypto 1.2.5). When these change, no
 /// file that was written before can be read any more.
 #[test]
