@@ -135,9 +135,9 @@ pub enum Error {
         source: Option<io::Error>,
     },
     /// A payload is encrypted with a key that the key file does not have.
-    #[error("encryption key {id} is not in key file \"{}\"", path.display())]
+    #[error("encryption key {id} is {}", missing_from(path))]
     KeyMissing {
-        /// The key file.
+        /// The key file; empty when there is none.
         path: PathBuf,
         /// The key's id.
         id: u16,
@@ -291,6 +291,15 @@ fn key_file_message(
         (KeyFileProblem::Io(op), None, _) => format!("could not {op} key file \"{path}\""),
         (problem, _, Some(line)) => format!("invalid entry in key file \"{path}\" line {line}: {problem}"),
         (problem, _, None) => format!("key file \"{path}\" {problem}"),
+    }
+}
+
+/// Where a key is not.
+fn missing_from(key_file: &Path) -> String {
+    if key_file.as_os_str().is_empty() {
+        "not available: \"rbytea.key_file\" is not set".into()
+    } else {
+        format!("not in key file \"{}\"", key_file.display())
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod ahead;
+mod cipher;
 mod clone;
 mod clone_crash;
 mod copy;
@@ -12,7 +13,10 @@ mod dropped;
 mod dropped_crash;
 mod durability;
 mod faults;
+mod key_file;
+mod keys;
 mod knowledge;
+mod known_answers;
 mod layout;
 mod listing;
 mod memfs;
@@ -22,6 +26,7 @@ mod pending;
 mod planted;
 mod races;
 mod root;
+mod secret;
 mod support;
 mod trash;
 mod whole_seconds;

@@ -186,3 +186,11 @@ pub fn list<F: Fs>(store: &Store<F>) -> Result<Vec<PayloadId>> {
 pub fn open(config: Config) -> Result<FileStore> {
     Store::open(config)
 }
+
+/// Bytes from hexadecimal digits, white space between them allowed, as standards print them.
+pub fn hex(digits: &str) -> Vec<u8> {
+    let digits: Vec<_> = digits.chars().filter(|c| !c.is_whitespace()).collect();
+    assert_eq!(digits.len() % 2, 0);
+    let byte = |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap();
+    digits.chunks(2).map(byte).collect()
+}
