@@ -105,7 +105,7 @@ impl Drop for Pace {
 
 fn gave_way(why: &str) -> ErrorReport {
     error::report(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, "the vacuum gave way to another session")
-        .set_detail(format!("Reason: {why}. Nothing was moved."))
+        .set_detail(format!("Reason: {why}."))
 }
 
 /// Whether somebody holds the lock on this database that DROP DATABASE takes, or CREATE DATABASE … TEMPLATE, or a renaming:

@@ -80,9 +80,7 @@ impl<F: Fs> Iterator for Listings<'_, F> {
         let mut state = self.queue.lock();
         loop {
             if let Some(listed) = state.done.remove(&self.next) {
-                if let Ok((_, listing)) = &listed {
-                    state.buffered -= listing.payloads.len();
-                }
+                state.buffered -= cost(&listed);
                 self.queue.room.notify_all();
                 self.next += 1;
                 return Some(listed);
@@ -124,7 +122,7 @@ struct State<'a, F: Fs> {
     shards: Shards<'a, F>,
     /// Directories that somebody lists or has listed: the index of the next one.
     claimed: usize,
-    /// Payloads in `done`.
+    /// What `done` takes, in payloads.
     buffered: usize,
     /// By index.
     done: BTreeMap<usize, Result<Listed>>,
@@ -178,14 +176,18 @@ impl<'a, F: Fs> Queue<'a, F> {
             Ok((shard, listing))
         });
         let mut state = self.lock();
-        match &listed {
-            Ok((_, listing)) => state.buffered += listing.payloads.len(),
-            Err(_) => state.over = true,
-        }
+        state.buffered += cost(&listed);
+        state.over |= listed.is_err();
         state.done.insert(index, listed);
         self.listed.notify_all();
         state
     }
+}
+
+/// The memory of a directory that has been listed, in payloads: it takes some by itself.
+fn cost(listed: &Result<Listed>) -> usize {
+    const DIRECTORY: usize = 8;
+    DIRECTORY + listed.as_ref().map_or(0, |(_, listing)| listing.payloads.len())
 }
 
 /// Tells the threads that nobody wants more.

@@ -29,6 +29,7 @@ use run::Request;
 use sweep::Show;
 
 pub use launcher::init;
+pub use run::refuse_if_unsafe;
 
 /// One run: moves payload files that no tuple refers to into TRASH, and back what a tuple does refer to; deletes what has
 /// been in TRASH for the retention. Returns the number of files moved to TRASH.

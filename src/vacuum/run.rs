@@ -13,6 +13,7 @@ use crate::mark::{self, Mark};
 use crate::pace::Pace;
 use crate::progress::{self, Phase, Progress};
 use crate::stop::{self, Point};
+use crate::subtransaction::catch;
 use crate::xact::{self, Access};
 use crate::{compat, error, settings};
 use pgrx::pg_sys::panic::ErrorReport;
@@ -151,7 +152,9 @@ fn judge(
     progress::phase(Phase::Moving);
     stop::at(Point::BeforeMoves);
     let mut carry = Carry::new(history::time(date));
-    let carried = carry_out(plan, &mut carry, &births, &mut mark, pace);
+    // A cancel must not skip what follows; the surrounding (sub)transaction is rolled back after it.
+    let carried =
+        catch(|| carry_out(plan, &mut carry, &births, &mut mark, pace)).map_err(|caught| caught.report);
     let moved = carry.moved();
     (run.trashed, run.restored, run.bytes) = (moved.trashed, moved.restored, moved.bytes);
     let synced = carry.finish();

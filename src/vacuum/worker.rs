@@ -136,10 +136,11 @@ fn visit() {
             Err(caught) => {
                 // Nobody is kept waiting by a transaction of ours while we wait.
                 let busy = caught.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE;
-                if pace::database_is_wanted() {
+                if run.moved_at.is_none() && pace::database_is_wanted() {
                     return;
                 }
-                if !busy || began.elapsed() >= PATIENCE {
+                // What has moved files is no mere attempt any more.
+                if !busy || run.moved_at.is_some() || began.elapsed() >= PATIENCE {
                     return failed(run, caught.report);
                 }
                 progress::activity("waiting for a lock on a table");
@@ -182,10 +183,14 @@ pub fn describe(report: &ErrorReport) -> String {
 }
 
 /// A row for a run that failed, in a transaction of its own.
-pub fn record_failure(run: Run) {
-    let recorded = transaction(|| match Extension::installed()? {
-        Some(extension) => history::record(&extension, &run),
-        None => Ok(()),
+pub fn record_failure(mut run: Run) {
+    let recorded = transaction(|| {
+        let Some(extension) = Extension::installed()? else { return Ok(()) };
+        // Its transaction must not be older than moves that another run is making; the row of that run will do for both.
+        if run.moved_at.is_some() && !history::lock(&extension, false)? {
+            run.moved_at = None;
+        }
+        history::record(&extension, &run)
     });
     if let Err(caught) = recorded {
         error::tell(caught.report, PgLogLevel::LOG);

@@ -275,3 +275,26 @@ fn an_unlogged_table_that_a_crash_has_emptied_leaves_garbage() {
     db.fill("t", 1..=3);
     db.assert_stored("t", 3);
 }
+
+#[test]
+fn what_a_run_has_moved_before_it_is_cancelled_is_on_record() {
+    let cluster = cluster_with(&["rbytea.trash_retention = 0"]);
+    let (db, vacuum) = (cluster.session(), cluster.session());
+    db.run("create table t (n int, b bytea, r rbytea)");
+    db.fill("t", 1..=20);
+    db.run("delete from t");
+    // It sleeps before each file.
+    vacuum.run("set vacuum_cost_delay = 20; set vacuum_cost_limit = 1");
+    let run = vacuum.start("select rvacuum()");
+    let moving =
+        "select exists (select from rbytea_stat_progress_vacuum where phase = 'moving files' and moved >= 2)";
+    wait_until(PATIENCE, || db.one(moving, &[]));
+    vacuum.cancel();
+    run.finish().unwrap_err();
+    let moved = cluster.trash().len() as i64;
+    assert!((2..20).contains(&moved), "the cancel came too late: {moved}");
+    let row = "select trashed from rbytea_vacuum_history where moved_at is not null and error like 'canceling statement%'";
+    wait_until(PATIENCE, || db.column::<i64>(row, &[]) == [moved]);
+    assert_eq!(db.rvacuum(), 20 - moved);
+    assert_eq!(cluster.trash().len() as i64, 20 - moved, "the next run deletes what that one has moved");
+}
