@@ -383,6 +383,27 @@ CREATE VIEW rbytea_stat AS
       LEFT JOIN last ON true LEFT JOIN done ON true LEFT JOIN whole ON true LEFT JOIN failed ON true;
 COMMENT ON VIEW rbytea_stat IS 'the payload store of this database: files and bytes after the last sweep of the whole store, runs, errors, what garbage waits for';
 
+-- Encryption ------------------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION rbytea_keys(OUT id integer, OUT fingerprint text, OUT payloads bigint) RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'rbytea_keys_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rbytea_keys() IS 'keys of the key file and keys that payloads of this database need (fingerprint NULL: not in the key file), with the number of payloads';
+
+CREATE PROCEDURE rbytea_reencrypt(relation regclass, batch integer DEFAULT 1000)
+AS 'MODULE_PATHNAME', 'rbytea_reencrypt_wrapper' LANGUAGE c;
+COMMENT ON PROCEDURE rbytea_reencrypt(regclass, integer) IS 'write the payloads of a table once more as new ones are written: with the newest key if rbytea.qss_mode is on, plain otherwise; commits after each batch of payloads';
+
+CREATE FUNCTION rbytea_reencrypt_progress(
+    OUT pid integer, OUT datid oid, OUT relid oid, OUT blocks_total bigint, OUT blocks_done bigint, OUT payloads bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'rbytea_reencrypt_progress_wrapper' LANGUAGE c STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION rbytea_reencrypt_progress() IS 'calls of rbytea_reencrypt() that are going on in this cluster';
+
+CREATE VIEW rbytea_stat_progress_reencrypt AS
+    SELECT p.pid, p.datid, d.datname, p.relid, p.blocks_total, p.blocks_done, p.payloads
+      FROM rbytea_reencrypt_progress() p LEFT JOIN pg_catalog.pg_database d ON d.oid = p.datid;
+COMMENT ON VIEW rbytea_stat_progress_reencrypt IS 'calls of rbytea_reencrypt() that are going on in this cluster';
+
 CREATE FUNCTION rbytea_clone_from(template name) RETURNS bigint
 AS 'MODULE_PATHNAME', 'rbytea_clone_from_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION rbytea_clone_from(name) IS 'give this database the payload files of the database that it was made from; returns how many';
@@ -402,5 +423,8 @@ REVOKE ALL ON FUNCTION rbytea_holders() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_purge_obstacle() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_purge_holders() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_vacuum_progress() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION rbytea_holders(), rbytea_purge_holders(), rbytea_vacuum_progress() TO pg_monitor;
-GRANT SELECT ON rbytea_vacuum_history, rbytea_stat, rbytea_stat_progress_vacuum TO pg_monitor;
+REVOKE ALL ON FUNCTION rbytea_keys() FROM PUBLIC;
+REVOKE ALL ON PROCEDURE rbytea_reencrypt(regclass, integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION rbytea_reencrypt_progress() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION rbytea_holders(), rbytea_purge_holders(), rbytea_vacuum_progress(), rbytea_reencrypt_progress() TO pg_monitor;
+GRANT SELECT ON rbytea_vacuum_history, rbytea_stat, rbytea_stat_progress_vacuum, rbytea_stat_progress_reencrypt TO pg_monitor;

@@ -168,3 +168,14 @@ pub fn backend_status(index: i32) -> Option<pg_sys::PgBackendStatus> {
         entry.as_ref().map(|entry| entry.backendStatus)
     }
 }
+
+/// Whether the current user owns a relation, or is a superuser. PostgreSQL 16 made one function of many.
+pub fn owns_relation(relid: pg_sys::Oid) -> bool {
+    // SAFETY: lookups in the catalogs.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        return pg_sys::pg_class_ownercheck(relid, pg_sys::GetUserId());
+        #[cfg(not(feature = "pg15"))]
+        return pg_sys::object_ownercheck(pg_sys::RelationRelationId, relid, pg_sys::GetUserId());
+    }
+}

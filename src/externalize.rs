@@ -196,7 +196,7 @@ pub fn ensure_live(payload: &Payload) -> Result<(), ErrorReport> {
     xact::with_store(Access::Read, |store| match store.restore(&payload.id)? {
         Restored::WasLive | Restored::Restored => Ok(()),
         // Opening it says what was looked for and where.
-        Restored::Missing => read::open(store, payload).map(drop),
+        Restored::Missing => read::open_file(store, payload).map(drop),
     })
 }
 

@@ -6,10 +6,14 @@ use crate::rows::Rows;
 use crate::{catalog, compat};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{IntoDatum, pg_extern, pg_sys};
+use std::cell::Cell;
 use std::ffi::CString;
 
 /// A command that the server's own progress views do not know.
 const COMMAND: pg_sys::ProgressCommandType::Type = 0x7262;
+
+/// Another one.
+const REENCRYPTION: pg_sys::ProgressCommandType::Type = 0x7263;
 
 /// Which number is in which slot.
 #[derive(Clone, Copy)]
@@ -136,27 +140,108 @@ pub fn activity(text: &str) {
     }
 }
 
+/// Which number of a re-encryption is in which slot.
+#[derive(Clone, Copy)]
+enum Part {
+    Relation,
+    BlocksTotal,
+    BlocksDone,
+    Payloads,
+}
+
+/// The progress of rbytea_reencrypt(); ends when it is dropped, and with the transaction if that fails.
+pub struct Reencryption {
+    /// Payloads of the batches that are committed.
+    committed: Cell<u64>,
+}
+
+impl Reencryption {
+    /// Of a call.
+    pub fn begin() -> Self {
+        // SAFETY: writes the backend's own status.
+        unsafe { pg_sys::pgstat_progress_start_command(REENCRYPTION, pg_sys::InvalidOid) }
+        Self { committed: Cell::new(0) }
+    }
+
+    /// A table of so many blocks is next, or goes on.
+    pub fn table(&self, relid: pg_sys::Oid, blocks: u32) {
+        Self::set(Part::Relation, relid.to_u32().into());
+        Self::set(Part::BlocksTotal, blocks.into());
+    }
+
+    /// The batch is at this block and has so many payloads.
+    pub fn done(&self, block: u32, payloads: u64) {
+        Self::set(Part::BlocksDone, block.into());
+        Self::set(Part::Payloads, (self.committed.get() + payloads) as i64);
+    }
+
+    /// A batch has ended.
+    pub fn batch(&self, payloads: u64) {
+        self.committed.set(self.committed.get() + payloads);
+    }
+
+    fn set(part: Part, value: i64) {
+        // SAFETY: writes the backend's own status; there are twenty slots.
+        unsafe { pg_sys::pgstat_progress_update_param(part as i32, value) }
+    }
+}
+
+impl Drop for Reencryption {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: writes the backend's own status.
+            unsafe { pg_sys::pgstat_progress_end_command() }
+        }
+    }
+}
+
+/// The status of all backends that are at this command.
+fn statuses(command: pg_sys::ProgressCommandType::Type) -> impl Iterator<Item = pg_sys::PgBackendStatus> {
+    // SAFETY: makes this backend's copy of everybody's status.
+    let backends = unsafe { pg_sys::pgstat_fetch_stat_numbackends() };
+    (1..=backends)
+        .filter_map(compat::backend_status)
+        .filter(move |status| status.st_procpid > 0 && status.st_progress_command == command)
+}
+
+fn relation_in(slot: i64) -> Option<pg_sys::Oid> {
+    u32::try_from(slot).ok().filter(|&relation| relation != 0).map(pg_sys::Oid::from)
+}
+
+/// The re-encryptions that are going on in this cluster, a row for each.
+#[pg_extern]
+fn rbytea_reencrypt_progress(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorReport> {
+    // SAFETY: fcinfo is the call at hand, of a set-returning function.
+    let mut rows = unsafe { Rows::begin(fcinfo) };
+    for status in statuses(REENCRYPTION) {
+        let number = |part: Part| status.st_progress_param.get(part as usize).copied().unwrap_or(0);
+        rows.put([
+            status.st_procpid.into_datum(),
+            status.st_databaseid.into_datum(),
+            relation_in(number(Part::Relation)).into_datum(),
+            number(Part::BlocksTotal).into_datum(),
+            number(Part::BlocksDone).into_datum(),
+            number(Part::Payloads).into_datum(),
+        ]);
+    }
+    Ok(RawResult(None))
+}
+
 /// The runs of the vacuum that are going on in this cluster, a row for each.
 #[pg_extern]
 fn rbytea_vacuum_progress(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorReport> {
     // SAFETY: fcinfo is the call at hand, of a set-returning function.
     let mut rows = unsafe { Rows::begin(fcinfo) };
-    // SAFETY: makes this backend's copy of everybody's status.
-    let backends = unsafe { pg_sys::pgstat_fetch_stat_numbackends() };
-    for status in (1..=backends).filter_map(compat::backend_status) {
-        if status.st_procpid <= 0 || status.st_progress_command != COMMAND {
-            continue;
-        }
+    for status in statuses(COMMAND) {
         let number = |slot: Slot| status.st_progress_param.get(slot as usize).copied().unwrap_or(0);
         let phase = usize::try_from(number(Slot::Phase) - 1).ok().and_then(|phase| PHASES.get(phase));
-        let relation = u32::try_from(number(Slot::Relation)).ok().filter(|&relation| relation != 0);
         rows.put([
             status.st_procpid.into_datum(),
             status.st_databaseid.into_datum(),
             phase.copied().unwrap_or("starting").into_datum(),
             number(Slot::RelationsTotal).into_datum(),
             number(Slot::RelationsDone).into_datum(),
-            relation.map(pg_sys::Oid::from).into_datum(),
+            relation_in(number(Slot::Relation)).into_datum(),
             number(Slot::Tuples).into_datum(),
             number(Slot::Directories).into_datum(),
             number(Slot::Files).into_datum(),

@@ -3,12 +3,19 @@
 use crate::datum::{ByteaResult, Peek, Rbytea};
 use crate::store::{self, FileStore, OsFs, Payload, Reader};
 use crate::xact::{self, Access, CHUNK};
-use crate::{clone_database, settings, value};
+use crate::{clone_database, keys, settings, value};
 use pgrx::check_for_interrupts;
 use pgrx::pg_sys::panic::ErrorReport;
 
-/// Opens a payload's file. An error that tells of a missing one says whether another database has it.
+/// Opens a payload.
 pub fn open(store: &FileStore, payload: &Payload) -> Result<Reader<OsFs>, ErrorReport> {
+    let reader = open_file(store, payload)?;
+    if payload.key_id.is_none() { Ok(reader) } else { Ok(reader.decrypting(&*keys::ring()?)?) }
+}
+
+/// Opens a payload's file, to read it as it is on disk. An error that tells of a missing one says whether another database
+/// has it.
+pub fn open_file(store: &FileStore, payload: &Payload) -> Result<Reader<OsFs>, ErrorReport> {
     store.open_payload(payload).map_err(|error| {
         let missing = matches!(error, store::Error::NotFound { .. });
         let elsewhere = if missing { store.elsewhere(&payload.id).ok().flatten() } else { None };
@@ -101,6 +108,7 @@ pub fn for_each_chunk(value: &Rbytea, mut update: impl FnMut(&[u8])) -> Result<(
                 |chunk| {
                     verifier.update(chunk);
                     update(chunk);
+                    Ok(())
                 },
             )?;
             Ok(verifier.finish()?)
@@ -109,17 +117,22 @@ pub fn for_each_chunk(value: &Rbytea, mut update: impl FnMut(&[u8])) -> Result<(
 }
 
 /// Feeds the bytes of the stored file to `update`, as they are on disk.
-pub fn for_each_stored_chunk(payload: &Payload, update: impl FnMut(&[u8])) -> Result<(), ErrorReport> {
+pub fn for_each_stored_chunk(payload: &Payload, mut update: impl FnMut(&[u8])) -> Result<(), ErrorReport> {
     xact::with_store(Access::Read, |store| {
-        let reader = open(store, payload)?;
-        stream(reader.stored_len(), |offset, chunk| Ok(reader.read_stored_at(offset, chunk)?), update)
+        let reader = open_file(store, payload)?;
+        let read = |offset, chunk: &mut [u8]| Ok(reader.read_stored_at(offset, chunk)?);
+        stream(reader.stored_len(), read, |chunk| {
+            update(chunk);
+            Ok(())
+        })
     })
 }
 
-fn stream(
+/// Reads `len` bytes piece by piece in constant memory.
+pub fn stream(
     len: u64,
     read: impl Fn(u64, &mut [u8]) -> Result<(), ErrorReport>,
-    mut update: impl FnMut(&[u8]),
+    mut update: impl FnMut(&[u8]) -> Result<(), ErrorReport>,
 ) -> Result<(), ErrorReport> {
     let mut buffer = vec![0; STREAM_BUFFER.min(usize::try_from(len).unwrap_or(STREAM_BUFFER))];
     let mut offset = 0;
@@ -128,7 +141,7 @@ fn stream(
         let want = (len - offset).min(buffer.len() as u64);
         let chunk = &mut buffer[..want as usize];
         read(offset, chunk)?;
-        update(chunk);
+        update(chunk)?;
         offset += want;
     }
     Ok(())

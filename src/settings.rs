@@ -17,6 +17,8 @@ static LOG_MIN_DURATION: GucSetting<i32> = GucSetting::<i32>::new(600_000);
 static STOP_POINTS: GucSetting<bool> = GucSetting::<bool>::new(false);
 static EXTERNAL_THRESHOLD: GucSetting<i32> = GucSetting::<i32>::new(0);
 static VERIFY_DIGEST: GucSetting<bool> = GucSetting::<bool>::new(true);
+static QSS_MODE: GucSetting<bool> = GucSetting::<bool>::new(false);
+static KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
 /// Seconds.
 const DAY: i32 = 24 * 60 * 60;
@@ -49,6 +51,23 @@ pub fn init() {
         &VERIFY_DIGEST,
         GucContext::Userset,
         GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"rbytea.qss_mode",
+        c"Encrypts new payloads with the newest key of \"rbytea.key_file\".",
+        c"Payloads that are stored already stay as they are; rbytea_reencrypt() changes them.",
+        &QSS_MODE,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_string_guc(
+        c"rbytea.key_file",
+        c"File with the keys of encrypted payloads.",
+        c"A line for each key: its id, and 64 hexadecimal digits. The highest id encrypts new payloads. A relative path \
+          starts at the data directory. The file must be for the server's user alone.",
+        &KEY_FILE,
+        GucContext::Sighup,
+        GucFlags::SUPERUSER_ONLY,
     );
     init_vacuum();
     // SAFETY: called from _PG_init with a NUL-terminated constant, after all variables of the class are defined.
@@ -209,4 +228,15 @@ pub fn external_threshold() -> u64 {
 /// Whether a whole read compares the payload with the digest in the row.
 pub fn verify_digest() -> bool {
     VERIFY_DIGEST.get()
+}
+
+/// Whether new payloads are encrypted.
+pub fn qss_mode() -> bool {
+    QSS_MODE.get()
+}
+
+/// The key file as it was set; a relative path starts at the data directory. None if none is set.
+pub fn key_file() -> Option<PathBuf> {
+    let path = KEY_FILE.get().filter(|path| !path.is_empty())?;
+    Some(PathBuf::from(OsString::from_vec(path.into_bytes())))
 }

@@ -1,7 +1,7 @@
 //! The transaction's side of the store: opens it once per transaction and makes I1 true. Relies on the state machine
 //! in store::pending; promises that only PRE_COMMIT and PRE_PREPARE can raise.
 
-use crate::{error, held_cursors, settings};
+use crate::{error, held_cursors, keys, read, settings};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{check_for_interrupts, pg_guard, pg_sys};
 use std::cell::Cell;
@@ -13,7 +13,8 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use crate::store::{
-    self, Config, DataDirectory, FileStore, Knowledge, OsFs, OwnerId, Payload, Pending, PendingState,
+    self, Config, DataDirectory, FileStore, Key, Knowledge, OsFs, OwnerId, Payload, Pending, PendingState,
+    Writer,
 };
 
 /// What this backend knows of the store in the current transaction.
@@ -85,15 +86,46 @@ pub fn store_is_optional() -> bool {
 pub fn store_payload(payload: &[u8]) -> Result<Payload, ErrorReport> {
     // SAFETY: we are inside of a transaction; this assigns its id, which PostgreSQL refuses in a parallel worker.
     let birth = unsafe { pg_sys::GetTopFullTransactionId() }.value;
+    let ring = settings::qss_mode().then(keys::ring).transpose()?;
     with_session(|session| {
         let store = open(&mut session.store, &mut session.knowledge, Access::Write)?;
-        let mut writer = store.create(birth)?;
+        let mut writer = create(store, birth, ring.as_ref().map(|ring| ring.newest()))?;
         for chunk in payload.chunks(CHUNK) {
             check_for_interrupts!();
             writer.write(chunk)?;
         }
         Ok(writer.finish(&mut session.pending)?)
     })
+}
+
+/// Writes the payload of a file once more, for the current transaction, encrypted with `key` or not. It is compared with its
+/// digest on the way.
+pub fn copy_payload(payload: &Payload, key: Option<&Key>) -> Result<Payload, ErrorReport> {
+    // SAFETY: we are inside of a transaction.
+    let birth = unsafe { pg_sys::GetTopFullTransactionId() }.value;
+    with_session(|session| {
+        let store = open(&mut session.store, &mut session.knowledge, Access::Write)?;
+        let reader = read::open(store, payload)?;
+        let mut writer = create(store, birth, key)?;
+        let mut verifier = reader.verifier();
+        read::stream(
+            payload.len,
+            |offset, chunk| Ok(reader.read_at(offset, chunk)?),
+            |chunk| {
+                verifier.update(chunk);
+                Ok(writer.write(chunk)?)
+            },
+        )?;
+        verifier.finish()?;
+        Ok(writer.finish(&mut session.pending)?)
+    })
+}
+
+fn create<'a>(store: &'a FileStore, birth: u64, key: Option<&Key>) -> Result<Writer<'a, OsFs>, store::Error> {
+    match key {
+        Some(key) => store.create_encrypted(birth, key),
+        None => store.create(birth),
+    }
 }
 
 /// Whether the transaction is known not to have committed. False also when it is too old to tell.

@@ -2,7 +2,7 @@
 //! one, ALTER TABLE rewrites without firing triggers, materialized views have none. What they left inline in a table is
 //! stored here, in the same transaction, and references are checked as the trigger would.
 
-mod update;
+pub mod update;
 
 use crate::catalog::Extension;
 use crate::columns::{Closure, Columns};
@@ -179,7 +179,10 @@ unsafe fn check_default(
 }
 
 /// Runs `work` as a table's owner, in whose name its index expressions are evaluated.
-fn as_owner<T>(owner: pg_sys::Oid, work: impl FnOnce() -> Result<T, ErrorReport>) -> Result<T, ErrorReport> {
+pub fn as_owner<T>(
+    owner: pg_sys::Oid,
+    work: impl FnOnce() -> Result<T, ErrorReport>,
+) -> Result<T, ErrorReport> {
     let (mut user, mut context) = (pg_sys::InvalidOid, 0);
     let restricted = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
     // SAFETY: the pattern of PostgreSQL's own maintenance commands: what is set here is taken back below, or by the

@@ -86,7 +86,7 @@ unsafe fn look(
 }
 
 /// What writing needs beyond reading; made for the first row that is written.
-struct Writer {
+pub struct Writer {
     relation: pg_sys::Relation,
     snapshot: pg_sys::Snapshot,
     /// Lives longer than a tuple.
@@ -103,7 +103,7 @@ struct Open {
 impl Writer {
     /// # Safety
     /// As for [`rows`]; `snapshot` must be the active one.
-    unsafe fn new(relation: pg_sys::Relation, snapshot: pg_sys::Snapshot) -> Self {
+    pub unsafe fn new(relation: pg_sys::Relation, snapshot: pg_sys::Snapshot) -> Self {
         // SAFETY: a plain read; the current context outlives the scan.
         Self { relation, snapshot, memory: unsafe { pg_sys::CurrentMemoryContext }, open: None }
     }
@@ -112,7 +112,7 @@ impl Writer {
     ///
     /// # Safety
     /// `slot` must hold a tuple of the relation that the snapshot sees.
-    unsafe fn replace(
+    pub unsafe fn replace(
         &mut self,
         slot: *mut pg_sys::TupleTableSlot,
         replaced: Replaced,
@@ -162,7 +162,7 @@ impl Writer {
 
     /// # Safety
     /// Must be called once, after the last row.
-    unsafe fn close(self) {
+    pub unsafe fn close(self) {
         if let Some(open) = self.open {
             // SAFETY: made by open(), and used no more.
             unsafe {

@@ -23,6 +23,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode, check_for_interrupts, pg_sys};
 use relations::Relations;
 use sort::Sort;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// How often a mark is begun before the run is given up. The snapshot stays the same, and the horizon can rise only up
@@ -53,6 +54,36 @@ pub fn mark(
     pace: &mut Pace,
 ) -> Result<Mark, ErrorReport> {
     debug_assert!(births.end <= snapshot.upper());
+    mark_what(extension, &What::Born(births.clone()), pace)
+}
+
+/// How many payloads each key has encrypted that some tuple refers to, by the id of the key. The snapshot must be held.
+pub fn keys(
+    extension: &Extension,
+    _snapshot: &RunSnapshot,
+    pace: &mut Pace,
+) -> Result<BTreeMap<u64, u64>, ErrorReport> {
+    let mut payloads = BTreeMap::new();
+    let mut last = None;
+    for reference in mark_what(extension, &What::Encrypted, pace)?.references {
+        // The same payload in many rows comes as often, one after the other.
+        if last.replace(reference) != Some(reference) {
+            *payloads.entry(reference.len).or_default() += 1;
+        }
+    }
+    Ok(payloads)
+}
+
+/// References that are looked for.
+#[derive(Clone)]
+enum What {
+    /// To payloads that were born in the range.
+    Born(Range<u64>),
+    /// To encrypted payloads; the id of the key takes the place of the length.
+    Encrypted,
+}
+
+fn mark_what(extension: &Extension, what: &What, pace: &mut Pace) -> Result<Mark, ErrorReport> {
     let type_oid = extension.type_oid()?;
     for _ in 0..ATTEMPTS {
         progress::phase(Phase::Locking);
@@ -60,7 +91,7 @@ pub fn mark(
         stop::at(Point::BeforeMark);
         progress::phase(Phase::Marking);
         progress::relations(relations.relids().len());
-        let mut found = Found::new(births.clone());
+        let mut found = Found::new(what.clone());
         let scanned = scan_all(&relations, &mut found, pace);
         stop::at(Point::BeforeSecondHorizon);
         let valid = Horizons::now(extension)? == before;
@@ -130,21 +161,27 @@ fn lock_under_standing_horizon(
 
 /// What a mark has found so far.
 pub struct Found {
-    births: Range<u64>,
+    what: What,
     sort: Sort,
     tuples: u64,
     held: u64,
 }
 
 impl Found {
-    fn new(births: Range<u64>) -> Self {
-        Self { births, sort: Sort::begin(), tuples: 0, held: 0 }
+    fn new(what: What) -> Self {
+        Self { what, sort: Sort::begin(), tuples: 0, held: 0 }
     }
 
     fn reference(&mut self, payload: &Payload, deleted: bool) -> Result<(), ErrorReport> {
-        // Other births are not judged in this run.
-        if self.births.contains(&payload.id.birth) {
-            self.sort.put(Reference::to(payload))?;
+        let reference = match &self.what {
+            // Other births are not judged in this run.
+            What::Born(births) => births.contains(&payload.id.birth).then(|| Reference::to(payload)),
+            What::Encrypted => {
+                payload.key_id.map(|id| Reference { len: id.into(), ..Reference::to(payload) })
+            }
+        };
+        if let Some(reference) = reference {
+            self.sort.put(reference)?;
             self.held += u64::from(deleted);
         }
         Ok(())

@@ -1,22 +1,21 @@
 //! Reading payloads, wherever they are (I7), and checking that they are what was written.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
+use super::cipher::Keystream;
 use super::error::{Error, Result};
 use super::fs::{Fs, FsFile};
+use super::keys::KeyRing;
 use super::{Payload, Store, found, shown};
 
 impl<F: Fs> Store<F> {
     /// Opens a payload: LIVE, else TRASH, else LIVE again, because it may be moved between two looks (I7).
     ///
     /// # Errors
-    /// `NotFound`; `WrongSize` unless the file has exactly [`Payload::len_full`] bytes; `Unsupported` for an
-    /// encrypted payload; `Io`.
+    /// `NotFound`; `WrongSize` unless the file has exactly [`Payload::len_full`] bytes; `Io`.
     pub fn open_payload(&self, payload: &Payload) -> Result<Reader<F>> {
-        if payload.key_id.is_some() {
-            return Err(Error::Unsupported { what: "reading an encrypted payload" });
-        }
         let id = &payload.id;
         for in_trash in [false, true, false] {
             let path = if in_trash { self.trashed(id) } else { self.live(id) };
@@ -27,7 +26,7 @@ impl<F: Fs> Store<F> {
                 if stored_len != expected {
                     return Err(Error::WrongSize { path, expected, found: stored_len });
                 }
-                return Ok(Reader { file, payload: *payload, stored_len, path, in_trash });
+                return Ok(Reader { file, payload: *payload, stored_len, path, in_trash, keystream: None });
             }
         }
         Err(Error::NotFound { uuid: id.uuid, path: self.live_path(id) })
@@ -41,9 +40,22 @@ pub struct Reader<F: Fs> {
     stored_len: u64,
     path: PathBuf,
     in_trash: bool,
+    keystream: Option<RefCell<Box<dyn Keystream>>>,
 }
 
 impl<F: Fs> Reader<F> {
+    /// Reads an encrypted payload with the keys of a key file; a plain one needs none.
+    ///
+    /// # Errors
+    /// `KeyMissing`.
+    pub fn decrypting(mut self, keys: &KeyRing) -> Result<Self> {
+        if let Some(id) = self.payload.key_id {
+            let key = keys.require(id)?;
+            self.keystream = Some(RefCell::new(Box::new(key.payload(self.payload.id.uuid))));
+        }
+        Ok(self)
+    }
+
     /// Bytes of the payload.
     pub fn len(&self) -> u64 {
         self.payload.len
@@ -72,10 +84,18 @@ impl<F: Fs> Reader<F> {
     /// Fills `buf` with the payload's bytes from `offset` on.
     ///
     /// # Errors
-    /// `OutOfRange` when the range ends behind the payload; `WrongSize` when the file has become shorter; `Io`.
+    /// `OutOfRange` when the range ends behind the payload; `WrongSize` when the file has become shorter; `Io`;
+    /// `Unsupported` for an encrypted payload without [`decrypting`](Self::decrypting).
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         self.check_range(offset, buf.len(), self.payload.len)?;
-        self.fill(offset, buf)
+        if self.keystream.is_none() && self.payload.key_id.is_some() {
+            return Err(Error::Unsupported { what: "reading an encrypted payload without its key" });
+        }
+        self.fill(offset, buf)?;
+        if let Some(keystream) = &self.keystream {
+            keystream.borrow_mut().apply(offset, buf);
+        }
+        Ok(())
     }
 
     /// Fills `buf` with the bytes of the file from `offset` on, as they are stored.

@@ -4,8 +4,10 @@
 use std::io;
 use std::sync::Arc;
 
+use super::cipher::{BLOCK, Keystream};
 use super::error::{Error, Result};
 use super::fs::{Fs, FsFile};
+use super::keys::Key;
 use super::layout::PayloadId;
 use super::pending::{Pending, Written};
 use super::sync::SyncPoint;
@@ -20,6 +22,18 @@ impl<F: Fs> Store<F> {
     /// # Errors
     /// `NotOwner` in another cluster's store, `UnknownFormat` or `OwnerCorrupt` (OWNER), `RootMissing` (removed since it was opened), `Io`, `Sync`.
     pub fn create(&self, birth: u64) -> Result<Writer<'_, F>> {
+        self.create_file(birth, None)
+    }
+
+    /// The same for a payload that `key` encrypts.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn create_encrypted(&self, birth: u64, key: &Key) -> Result<Writer<'_, F>> {
+        self.create_file(birth, Some(key))
+    }
+
+    fn create_file(&self, birth: u64, key: Option<&Key>) -> Result<Writer<'_, F>> {
         self.claim()?;
         // Before the first byte is written, so that it sees every write-back error since.
         let sync_point = self.current_sync_point()?;
@@ -27,7 +41,10 @@ impl<F: Fs> Store<F> {
         let mut last = io::ErrorKind::NotFound.into();
         for _ in 0..ATTEMPTS {
             match self.fs.create_new(&self.live(&id)) {
-                Ok(file) => return Ok(Writer::new(self, id, file, sync_point)),
+                Ok(file) => {
+                    let encryption = key.map(|key| Encryption::new(key, &id));
+                    return Ok(Writer::new(self, id, file, sync_point, encryption));
+                }
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
                     self.make_dirs(&self.in_database(&id.shard().path()))?;
                     last = e;
@@ -58,16 +75,51 @@ pub struct Writer<'a, F: Fs> {
     /// `None` once it has been handed on.
     file: Option<F::File>,
     sync_point: Option<Arc<SyncPoint<F>>>,
+    encryption: Option<Encryption>,
     hasher: blake3::Hasher,
     len: u64,
     /// A write failed: what is in the file is unknown.
     broken: bool,
 }
 
+/// Bytes that are encrypted at once.
+const BUFFER: usize = 128 * 1024;
+
+/// What turns a payload into the bytes of its file.
+struct Encryption {
+    key_id: u16,
+    keystream: Box<dyn Keystream>,
+    buffer: Vec<u8>,
+}
+
+impl Encryption {
+    fn new(key: &Key, id: &PayloadId) -> Self {
+        Self { key_id: key.id(), keystream: Box::new(key.payload(id.uuid)), buffer: Vec::new() }
+    }
+
+    /// Writes `data`, which begins at byte `offset` of the file.
+    fn write(&mut self, mut offset: u64, data: &[u8], file: &mut impl FsFile) -> io::Result<()> {
+        for part in data.chunks(BUFFER) {
+            self.buffer.clear();
+            self.buffer.extend_from_slice(part);
+            self.keystream.apply(offset, &mut self.buffer);
+            file.write_all(&self.buffer)?;
+            offset += part.len() as u64;
+        }
+        Ok(())
+    }
+}
+
 impl<'a, F: Fs> Writer<'a, F> {
-    fn new(store: &'a Store<F>, id: PayloadId, file: F::File, sync_point: Option<Arc<SyncPoint<F>>>) -> Self {
+    fn new(
+        store: &'a Store<F>,
+        id: PayloadId,
+        file: F::File,
+        sync_point: Option<Arc<SyncPoint<F>>>,
+        encryption: Option<Encryption>,
+    ) -> Self {
         let hasher = blake3::Hasher::new();
-        Self { store, id, file: Some(file), sync_point, hasher, len: 0, broken: false }
+        Self { store, id, file: Some(file), sync_point, encryption, hasher, len: 0, broken: false }
     }
 
     /// Identity of the payload.
@@ -90,15 +142,25 @@ impl<'a, F: Fs> Writer<'a, F> {
     /// # Errors
     /// `Io`; nothing can be added to this payload afterwards.
     pub fn write(&mut self, data: &[u8]) -> Result<()> {
+        self.append(data)?;
+        self.hasher.update(data);
+        self.len += data.len() as u64;
+        Ok(())
+    }
+
+    /// Adds to the file.
+    fn append(&mut self, data: &[u8]) -> Result<()> {
         let store = self.store;
         let name_error = |e| store.io("write file", &store.live(&self.id))(e);
         let Some(file) = self.file.as_mut().filter(|_| !self.broken) else {
             return Err(name_error(io::Error::other("an earlier write failed")));
         };
         self.broken = true;
-        file.write_all(data).map_err(name_error)?;
-        self.hasher.update(data);
-        self.len += data.len() as u64;
+        let written = match &mut self.encryption {
+            Some(encryption) => encryption.write(self.len, data, file),
+            None => file.write_all(data),
+        };
+        written.map_err(name_error)?;
         self.broken = false;
         Ok(())
     }
@@ -111,17 +173,17 @@ impl<'a, F: Fs> Writer<'a, F> {
     pub fn finish(mut self, pending: &mut Pending<F>) -> Result<Payload> {
         let store = self.store;
         pending.check(store.origin())?;
-        let path = || store.live(&self.id);
-        if self.broken {
-            return Err(store.io("write file", &path())(io::Error::other("an earlier write failed")));
-        }
+        // A file that is encrypted is a whole number of blocks; a plain one is as long as its payload.
+        let padding = if self.encryption.is_some() { self.len.wrapping_neg() % BLOCK } else { 0 };
+        self.append(&[0; BLOCK as usize][..padding as usize])?;
         if let Some(file) = &self.file
             && store.config.fsync
         {
             file.start_writeback();
         }
-        let payload =
-            Payload { id: self.id, len: self.len, digest: *self.hasher.finalize().as_bytes(), key_id: None };
+        let digest = *self.hasher.finalize().as_bytes();
+        let key_id = self.encryption.as_ref().map(|encryption| encryption.key_id);
+        let payload = Payload { id: self.id, len: self.len, digest, key_id };
         let file = self.file.take().filter(|_| store.config.fsync);
         let written = file.map(|file| Written { id: self.id, file, sync_point: self.sync_point.take() });
         if let Some(crowded_out) = pending.add(store.origin(), written) {
