@@ -41,12 +41,16 @@ fn rbytea_reencrypt(
         )
     })?;
     let type_oid = extension.type_oid()?;
-    let tables = tables(relation)?;
+    let tables = tables(relation, type_oid)?;
     // SAFETY: closed below. An ERROR that passes through aborts the transaction, which closes it too.
     unsafe { pg_sys::SPI_connect_ext(pg_sys::SPI_OPT_NONATOMIC as i32) };
     let progress = Reencryption::begin();
-    for table in tables {
-        reencrypt(table, type_oid, batch, &progress)?;
+    let mut again = true;
+    // Rows may move between partitions meanwhile, to one where the work is done.
+    while std::mem::take(&mut again) {
+        for &table in &tables {
+            again |= reencrypt(table, type_oid, batch, &progress)? && tables.len() > 1;
+        }
     }
     drop(progress);
     // SAFETY: connected above.
@@ -77,8 +81,8 @@ fn in_transaction() -> ErrorReport {
 }
 
 /// The table, or the leaf partitions and descendants of it, that have rows.
-fn tables(relation: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>, ErrorReport> {
-    // SAFETY: lookups in the catalogs.
+fn tables(relation: pg_sys::Oid, type_oid: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>, ErrorReport> {
+    // SAFETY: lookups in the catalogs; a relation that is opened is closed again.
     unsafe {
         let kind = pg_sys::get_rel_relkind(relation) as u8;
         let name = catalog::relation_name(relation).unwrap_or_default();
@@ -93,6 +97,15 @@ fn tables(relation: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>, ErrorReport> {
             return Err(error::report(
                 PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
                 format!("must be owner of table {name}"),
+            ));
+        }
+        let open = pg_sys::relation_open(relation, pg_sys::AccessShareLock as i32);
+        let columns = columns(open, type_oid);
+        pg_sys::relation_close(open, pg_sys::NoLock as i32);
+        if columns.is_empty() {
+            return Err(error::report(
+                PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+                format!("table {name} has no column of type rbytea"),
             ));
         }
     }
@@ -112,27 +125,28 @@ fn tables(relation: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>, ErrorReport> {
 }
 
 /// Goes through a table until a whole pass has found nothing to do: rows that others update meanwhile may go where the pass
-/// has been.
+/// has been. Returns whether there was anything to do.
 fn reencrypt(
     table: pg_sys::Oid,
     type_oid: pg_sys::Oid,
     batch: u64,
     progress: &Reencryption,
-) -> Result<(), ErrorReport> {
+) -> Result<bool, ErrorReport> {
     let mut position = Position::default();
-    let mut changed = false;
+    let (mut any, mut in_this_pass) = (false, false);
     loop {
         let target = Target::current()?;
         match one_batch(table, type_oid, &target, batch, &mut position, progress)? {
-            Passed::Gone => return Ok(()),
-            Passed::Batch => changed = true,
+            Passed::Gone => return Ok(any),
+            Passed::Batch => in_this_pass = true,
             Passed::End { replaced } => {
-                if !changed && replaced == 0 {
-                    return Ok(());
+                if !in_this_pass && replaced == 0 {
+                    return Ok(any);
                 }
-                (position, changed) = (Position::default(), false);
+                (position, in_this_pass) = (Position::default(), false);
             }
         }
+        any = true;
         // SAFETY: SPI is connected and may end the transaction; it begins the next one.
         unsafe { pg_sys::SPI_commit() };
         check_for_interrupts!();
