@@ -5,6 +5,7 @@
 mod background;
 mod broken_store;
 mod cluster;
+mod encryption;
 mod installation;
 mod payload;
 mod procfs;
@@ -29,6 +30,8 @@ mod databases_owner;
 mod databases_templates;
 mod declared_objects;
 mod encodings;
+mod encryption_stores;
+mod encryption_values;
 mod externalising_columns;
 mod externalising_containers;
 mod externalising_filled_tables;
