@@ -30,6 +30,8 @@ mod databases_owner;
 mod databases_templates;
 mod declared_objects;
 mod encodings;
+mod encryption_key_files;
+mod encryption_keys;
 mod encryption_stores;
 mod encryption_values;
 mod externalising_columns;
