@@ -8,7 +8,7 @@ use crate::pace::Pace;
 use crate::rows::Rows;
 use crate::store::KeyRing;
 use crate::vacuum::refuse_if_unsafe;
-use crate::{error, mark, settings};
+use crate::{error, mark, settings, store};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{IntoDatum, PgSqlErrorCode, pg_extern, pg_sys};
 use std::cell::RefCell;
@@ -47,11 +47,19 @@ pub fn ring() -> Result<Rc<KeyRing>, ErrorReport> {
     Ok(ring)
 }
 
+/// The keys, for a payload that the key with this id has encrypted.
+pub fn ring_with(id: u16) -> Result<Rc<KeyRing>, ErrorReport> {
+    if settings::key_file().is_none() {
+        return Err(store::Error::KeyMissing { path: PathBuf::new(), id }.into());
+    }
+    ring()
+}
+
 /// The full path of the key file.
 fn path() -> Result<PathBuf, ErrorReport> {
     let Some(path) = settings::key_file() else {
         return Err(error::report(PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR, "no key file is set")
-            .set_detail("Encrypted payloads cannot be read or written without their keys.")
+            .set_detail("\"rbytea.qss_mode\" is on, and new payloads cannot be encrypted without a key.")
             .set_hint("Set \"rbytea.key_file\", and reload the configuration."));
     };
     // SAFETY: DataDir is set before any backend starts and never changes.

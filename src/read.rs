@@ -10,7 +10,10 @@ use pgrx::pg_sys::panic::ErrorReport;
 /// Opens a payload.
 pub fn open(store: &FileStore, payload: &Payload) -> Result<Reader<OsFs>, ErrorReport> {
     let reader = open_file(store, payload)?;
-    if payload.key_id.is_none() { Ok(reader) } else { Ok(reader.decrypting(&*keys::ring()?)?) }
+    match payload.key_id {
+        None => Ok(reader),
+        Some(id) => Ok(reader.decrypting(&*keys::ring_with(id)?)?),
+    }
 }
 
 /// Opens a payload's file, to read it as it is on disk. An error that tells of a missing one says whether another database

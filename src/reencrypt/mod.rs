@@ -1,0 +1,215 @@
+//! rbytea_reencrypt(): brings the payloads of a table under the newest key, or out of encryption. Files never change, so
+//! each payload is written once more and its row refers to the new file; the old one is garbage for the vacuum. The work
+//! is committed in batches: it can be stopped at any time, and called again.
+
+mod pass;
+
+use crate::catalog::{self, Extension};
+use crate::inline_rows::as_owner;
+use crate::progress::Reencryption;
+use crate::store::{KeyRing, Payload};
+use crate::{compat, error, keys, settings, xact};
+use pass::{Position, columns, pass};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgSqlErrorCode, Spi, check_for_interrupts, pg_extern, pg_sys};
+use std::rc::Rc;
+
+/// The procedure; its arguments are the table and the number of payloads in a batch.
+#[pg_extern]
+fn rbytea_reencrypt(
+    relation: pg_sys::Oid,
+    batch: i32,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> Result<(), ErrorReport> {
+    // SAFETY: fcinfo is the call at hand; the check looks at the server's state and raises an ERROR in recovery.
+    let extension = unsafe {
+        pg_sys::PreventCommandDuringRecovery(c"rbytea_reencrypt()".as_ptr());
+        if is_atomic(fcinfo) {
+            return Err(in_transaction());
+        }
+        Extension::of_call(fcinfo)
+    };
+    let batch = u64::try_from(batch).ok().filter(|batch| *batch > 0).ok_or_else(|| {
+        error::report(
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            "a batch must have at least one payload",
+        )
+    })?;
+    let type_oid = extension.type_oid()?;
+    let tables = tables(relation, type_oid)?;
+    // SAFETY: closed below. An ERROR that passes through aborts the transaction, which closes it too.
+    unsafe { pg_sys::SPI_connect_ext(pg_sys::SPI_OPT_NONATOMIC as i32) };
+    let progress = Reencryption::begin();
+    let mut again = true;
+    // Rows may move between partitions meanwhile, to one where the work is done.
+    while std::mem::take(&mut again) {
+        for &table in &tables {
+            again |= reencrypt(table, type_oid, batch, &progress)? && tables.len() > 1;
+        }
+    }
+    drop(progress);
+    // SAFETY: connected above.
+    unsafe { pg_sys::SPI_finish() };
+    Ok(())
+}
+
+/// Whether the call may not end the transaction.
+///
+/// # Safety
+/// `fcinfo` must be the call at hand.
+unsafe fn is_atomic(fcinfo: pg_sys::FunctionCallInfo) -> bool {
+    // SAFETY: as promised by the caller; the node's tag says which structure it is.
+    unsafe {
+        let context = (*fcinfo).context;
+        let call = !context.is_null() && (*context).type_ == pg_sys::NodeTag::T_CallContext;
+        !call || (*context.cast::<pg_sys::CallContext>()).atomic
+    }
+}
+
+fn in_transaction() -> ErrorReport {
+    error::report(
+        PgSqlErrorCode::ERRCODE_INVALID_TRANSACTION_TERMINATION,
+        "rbytea_reencrypt() cannot run inside of a transaction block",
+    )
+    .set_detail("It commits after each batch.")
+    .set_hint("CALL it as a statement of its own.")
+}
+
+/// The table, or the leaf partitions and descendants of it, that have rows.
+fn tables(relation: pg_sys::Oid, type_oid: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>, ErrorReport> {
+    // SAFETY: lookups in the catalogs; a relation that is opened is closed again.
+    unsafe {
+        let kind = pg_sys::get_rel_relkind(relation) as u8;
+        let name = catalog::relation_name(relation).unwrap_or_default();
+        if !matches!(kind, b'r' | b'p') || pg_sys::get_rel_persistence(relation) as u8 == b't' {
+            return Err(error::report(
+                PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+                format!("cannot re-encrypt the payloads of {name}"),
+            )
+            .set_detail("It is not a table, or a temporary one."));
+        }
+        if !compat::owns_relation(relation) {
+            return Err(error::report(
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("must be owner of table {name}"),
+            ));
+        }
+        let open = pg_sys::relation_open(relation, pg_sys::AccessShareLock as i32);
+        let columns = columns(open, type_oid);
+        pg_sys::relation_close(open, pg_sys::NoLock as i32);
+        if columns.is_empty() {
+            return Err(error::report(
+                PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+                format!("table {name} has no column of type rbytea"),
+            ));
+        }
+    }
+    // Partitions and descendants that have rows of their own.
+    let query = "WITH RECURSIVE tree AS (
+                     SELECT $1 AS relid
+                     UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i, tree WHERE i.inhparent OPERATOR(pg_catalog.=) tree.relid)
+                 SELECT c.oid FROM pg_catalog.pg_class c, tree
+                  WHERE c.oid OPERATOR(pg_catalog.=) tree.relid AND c.relkind OPERATOR(pg_catalog.=) 'r' ORDER BY c.oid";
+    let tables = Spi::connect(|client| {
+        client
+            .select(query, None, &[relation.into()])?
+            .map(|row| row.get::<pg_sys::Oid>(1))
+            .collect::<Result<Vec<_>, _>>()
+    });
+    Ok(tables.map_err(|error| error::internal(error.to_string()))?.into_iter().flatten().collect())
+}
+
+/// Goes through a table until a whole pass has found nothing to do: rows that others update meanwhile may go where the pass
+/// has been. Returns whether there was anything to do.
+fn reencrypt(
+    table: pg_sys::Oid,
+    type_oid: pg_sys::Oid,
+    batch: u64,
+    progress: &Reencryption,
+) -> Result<bool, ErrorReport> {
+    let mut position = Position::default();
+    let (mut any, mut in_this_pass) = (false, false);
+    loop {
+        let target = Target::current()?;
+        match one_batch(table, type_oid, &target, batch, &mut position, progress)? {
+            Passed::Gone => return Ok(any),
+            Passed::Batch => in_this_pass = true,
+            Passed::End { replaced } => {
+                if !in_this_pass && replaced == 0 {
+                    return Ok(any);
+                }
+                (position, in_this_pass) = (Position::default(), false);
+            }
+        }
+        any = true;
+        // SAFETY: SPI is connected and may end the transaction; it begins the next one.
+        unsafe { pg_sys::SPI_commit() };
+        check_for_interrupts!();
+    }
+}
+
+/// What payloads are to be.
+struct Target {
+    ring: Option<Rc<KeyRing>>,
+}
+
+impl Target {
+    /// As new payloads are now.
+    fn current() -> Result<Self, ErrorReport> {
+        Ok(Self { ring: settings::qss_mode().then(keys::ring).transpose()? })
+    }
+
+    fn is_met_by(&self, payload: &Payload) -> bool {
+        payload.key_id == self.ring.as_ref().map(|ring| ring.newest().id())
+    }
+
+    fn copy(&self, payload: &Payload) -> Result<Payload, ErrorReport> {
+        xact::copy_payload(payload, self.ring.as_ref().map(|ring| ring.newest()))
+    }
+}
+
+/// How a batch has ended.
+enum Passed {
+    /// The batch is full.
+    Batch,
+    /// The table ended, after so many payloads of this batch.
+    End { replaced: u64 },
+    /// There is no such table any more.
+    Gone,
+}
+
+fn one_batch(
+    table: pg_sys::Oid,
+    type_oid: pg_sys::Oid,
+    target: &Target,
+    batch: u64,
+    position: &mut Position,
+    progress: &Reencryption,
+) -> Result<Passed, ErrorReport> {
+    // SAFETY: the relation is closed again below, or by the abort of the transaction. It stays locked to its end.
+    unsafe {
+        let relation = pg_sys::try_relation_open(table, pg_sys::RowExclusiveLock as i32);
+        if relation.is_null() {
+            return Ok(Passed::Gone);
+        }
+        let columns = columns(relation, type_oid);
+        let result = if columns.is_empty() {
+            Ok(Passed::Gone)
+        } else {
+            if (*(*relation).rd_rel).relam != pg_sys::HEAP_TABLE_AM_OID {
+                let name = catalog::relation_name(table).unwrap_or_default();
+                return Err(error::report(
+                    PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                    format!("cannot re-encrypt the payloads of {name}: its access method is not heap"),
+                ));
+            }
+            // A publication without a replica identity refuses.
+            pg_sys::CheckCmdReplicaIdentity(relation, pg_sys::CmdType::CMD_UPDATE);
+            as_owner((*(*relation).rd_rel).relowner, || {
+                pass(relation, &columns, target, batch, position, progress)
+            })
+        };
+        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+        result
+    }
+}

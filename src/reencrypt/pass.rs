@@ -1,0 +1,218 @@
+//! One batch of rbytea_reencrypt(): a piece of a table's scan, row by row. Below SQL like the update of rows after DDL: the
+//! payloads do not change, so no trigger, constraint or policy has a say.
+
+use super::{Passed, Target};
+use crate::columns::Closure;
+use crate::compat;
+use crate::datum::{Peek, Rbytea, RbyteaResult};
+use crate::externalize::Replaced;
+use crate::inline_rows::update::Writer;
+use crate::memory::TupleMemory;
+use crate::progress::Reencryption;
+use crate::store::{Payload, PayloadId};
+use crate::walk::Types;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{check_for_interrupts, pg_sys};
+use std::num::NonZeroUsize;
+use std::ptr::null_mut;
+
+/// Where a pass goes on: after this tuple.
+#[derive(Clone, Copy, Default)]
+pub struct Position(Option<(u32, u16)>);
+
+/// Columns of type rbytea or of a domain over it, also generated ones: they have their references from the others.
+///
+/// # Safety
+/// `relation` must be open.
+pub unsafe fn columns(relation: pg_sys::Relation, type_oid: pg_sys::Oid) -> Vec<NonZeroUsize> {
+    let types = Closure::new(type_oid);
+    // SAFETY: as promised by the caller; attributes are numbered from 0 to natts - 1.
+    unsafe {
+        let tupdesc = (*relation).rd_att;
+        (0..(*tupdesc).natts as usize)
+            .filter(|&index| {
+                let attribute = &*compat::attribute(tupdesc, index);
+                !attribute.attisdropped
+                    && attribute.attgenerated as u8 != b'v'
+                    && types.leads_to_value(attribute.atttypid)
+                    && pg_sys::getBaseType(attribute.atttypid) == type_oid
+            })
+            .filter_map(|index| NonZeroUsize::new(index + 1))
+            .collect()
+    }
+}
+
+/// Goes on with a pass until the batch is full or the table ends.
+///
+/// # Safety
+/// `relation` must be an open heap table, locked for writing, with these columns.
+pub unsafe fn pass(
+    relation: pg_sys::Relation,
+    columns: &[NonZeroUsize],
+    target: &Target,
+    batch: u64,
+    position: &mut Position,
+    progress: &Reencryption,
+) -> Result<Passed, ErrorReport> {
+    let mut memory = TupleMemory::new();
+    let mut replaced = 0;
+    // SAFETY: as promised by the caller. Scan, slots and snapshot live to the end of the block, or are released by the abort
+    // when an error passes; the snapshot does not see the versions that are written here.
+    unsafe {
+        pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
+        let snapshot = pg_sys::GetActiveSnapshot();
+        let mut writer = Writer::new(relation, snapshot);
+        let found = pg_sys::table_slot_create(relation, null_mut());
+        let locked = pg_sys::table_slot_create(relation, null_mut());
+        let blocks = pg_sys::RelationGetNumberOfBlocksInFork(relation, pg_sys::ForkNumber::MAIN_FORKNUM);
+        progress.table((*relation).rd_id, blocks);
+        let (mut first, mut last) = (position.next(), tid(pg_sys::InvalidBlockNumber, u16::MAX));
+        let scan = pg_sys::table_beginscan_tidrange(relation, snapshot, &mut first, &mut last);
+        let forward = pg_sys::ScanDirection::ForwardScanDirection;
+        while replaced < batch && pg_sys::table_scan_getnextslot_tidrange(scan, forward, found) {
+            check_for_interrupts!();
+            let mut at = (*found).tts_tid;
+            *position = Position::at(&at);
+            replaced += memory.with(|| -> Result<u64, ErrorReport> {
+                if !concerns(found, columns, target)? {
+                    return Ok(0);
+                }
+                // Others may be changing the row: its last version is what counts.
+                if !lock(relation, &mut at, snapshot, locked) {
+                    return Ok(0);
+                }
+                let (new, payloads) = rewritten(locked, columns, target)?;
+                if payloads > 0 {
+                    writer.replace(locked, new)?;
+                }
+                pg_sys::ExecClearTuple(locked);
+                Ok(payloads)
+            })?;
+            progress.done(position.block(), replaced);
+        }
+        pg_sys::table_endscan(scan);
+        pg_sys::ExecDropSingleTupleTableSlot(locked);
+        pg_sys::ExecDropSingleTupleTableSlot(found);
+        writer.close();
+        pg_sys::PopActiveSnapshot();
+    }
+    progress.batch(replaced);
+    Ok(if replaced < batch { Passed::End { replaced } } else { Passed::Batch })
+}
+
+/// Locks the last version of a row for an update, and has it in `slot`. False if the row is gone.
+///
+/// # Safety
+/// `tid` must be of a tuple of the relation that the snapshot sees, `slot` of its kind.
+unsafe fn lock(
+    relation: pg_sys::Relation,
+    tid: pg_sys::ItemPointer,
+    snapshot: pg_sys::Snapshot,
+    slot: *mut pg_sys::TupleTableSlot,
+) -> bool {
+    let mut failure = pg_sys::TM_FailureData::default();
+    // SAFETY: as promised by the caller.
+    let result = unsafe {
+        pg_sys::table_tuple_lock(
+            relation,
+            tid,
+            snapshot,
+            slot,
+            pg_sys::GetCurrentCommandId(true),
+            pg_sys::LockTupleMode::LockTupleNoKeyExclusive,
+            pg_sys::LockWaitPolicy::LockWaitBlock,
+            pg_sys::TUPLE_LOCK_FLAG_FIND_LAST_VERSION as u8,
+            &mut failure,
+        )
+    };
+    result == pg_sys::TM_Result::TM_Ok
+}
+
+/// The references of a row that are not as they should be.
+///
+/// # Safety
+/// `slot` must hold a tuple with these columns.
+unsafe fn outdated(
+    slot: *mut pg_sys::TupleTableSlot,
+    columns: &[NonZeroUsize],
+    target: &Target,
+) -> Result<Vec<(NonZeroUsize, Payload)>, ErrorReport> {
+    let mut found = Vec::new();
+    for &column in columns {
+        let mut is_null = false;
+        // SAFETY: as promised by the caller.
+        let datum = unsafe { pg_sys::slot_getattr(slot, column.get() as i32, &mut is_null) };
+        if is_null {
+            continue;
+        }
+        // SAFETY: a datum of one of our columns, held by the slot.
+        if let Peek::External(payload) = unsafe { Rbytea::from_raw(datum) }.peek()?
+            && !target.is_met_by(&payload)
+        {
+            found.push((column, payload));
+        }
+    }
+    Ok(found)
+}
+
+/// # Safety
+/// As for [`outdated`].
+unsafe fn concerns(
+    slot: *mut pg_sys::TupleTableSlot,
+    columns: &[NonZeroUsize],
+    target: &Target,
+) -> Result<bool, ErrorReport> {
+    // SAFETY: as promised by the caller.
+    unsafe { Ok(!outdated(slot, columns, target)?.is_empty()) }
+}
+
+/// Writes the payloads of a row once more; returns the references to them, and how many files there are.
+///
+/// # Safety
+/// As for [`outdated`].
+unsafe fn rewritten(
+    slot: *mut pg_sys::TupleTableSlot,
+    columns: &[NonZeroUsize],
+    target: &Target,
+) -> Result<(Replaced, u64), ErrorReport> {
+    let mut replaced = Replaced::default();
+    // A generated column has the same payload as its source.
+    let mut copies: Vec<(PayloadId, Payload)> = Vec::new();
+    // SAFETY: as promised by the caller.
+    for (column, payload) in unsafe { outdated(slot, columns, target)? } {
+        let copy = match copies.iter().find(|(id, _)| *id == payload.id) {
+            Some((_, copy)) => *copy,
+            None => {
+                let copy = target.copy(&payload)?;
+                copies.push((payload.id, copy));
+                copy
+            }
+        };
+        replaced.push(column, RbyteaResult::external(&copy)?);
+    }
+    Ok((replaced, copies.len() as u64))
+}
+
+impl Position {
+    fn at(tid: &pg_sys::ItemPointerData) -> Self {
+        let block = (u32::from(tid.ip_blkid.bi_hi) << 16) | u32::from(tid.ip_blkid.bi_lo);
+        Self(Some((block, tid.ip_posid)))
+    }
+
+    fn block(self) -> u32 {
+        self.0.map_or(0, |(block, _)| block)
+    }
+
+    /// The first tuple after it.
+    fn next(self) -> pg_sys::ItemPointerData {
+        match self.0 {
+            None => tid(0, 1),
+            Some((block, offset)) => tid(block, offset.saturating_add(1)),
+        }
+    }
+}
+
+fn tid(block: u32, offset: u16) -> pg_sys::ItemPointerData {
+    let ip_blkid = pg_sys::BlockIdData { bi_hi: (block >> 16) as u16, bi_lo: block as u16 };
+    pg_sys::ItemPointerData { ip_blkid, ip_posid: offset }
+}
