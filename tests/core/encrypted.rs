@@ -111,7 +111,7 @@ fn plans() -> impl Strategy<Value = (usize, Vec<usize>, Vec<(usize, usize)>)> {
 fn any_payload_in_any_pieces_reads_back_in_any_range<B: Bed>(bed: &B) {
     let store = bed.store();
     // A failure is shrunk here and printed; a file of failures would have to be told where it belongs.
-    let config = ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() };
+    let config = ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() };
     let holds = TestRunner::new(config).run(&plans(), |(len, cuts, ends)| {
         let bytes = sample(len);
         let ranges = || ends.iter().map(|&(one, other)| one.min(other)..one.max(other));
@@ -153,9 +153,9 @@ fn every_range_of_every_small_payload_reads_back<B: Bed>(bed: &B) {
 /// The writer encrypts a buffer at a time; the first write may end anywhere in a block before it.
 fn every_boundary_is_crossed<B: Bed>(bed: &B) {
     let store = bed.store();
-    for len in [BUFFER - 1, BUFFER, BUFFER + 1, 2 * BUFFER - 16, 2 * BUFFER, 2 * BUFFER + 17] {
+    for len in [BUFFER - 1, BUFFER, BUFFER + 1, 2 * BUFFER + 17] {
         let bytes = sample(len);
-        for first in [0, 1, 15, 16, 17, BUFFER - 17] {
+        for first in [0, 1, 16, BUFFER - 17] {
             let payload = write_pieces(&store, &bytes, &[first], Some(KEYS.newest()));
             assert!(raw(&store, &payload) == documented_file(&payload, &bytes), "{first} of {len}");
             let ends = [0, 1, first, BUFFER - 16, BUFFER - 1, BUFFER, BUFFER + 1, len - 1, len];
