@@ -99,10 +99,9 @@ fn tables(relation: pg_sys::Oid, type_oid: pg_sys::Oid) -> Result<Vec<pg_sys::Oi
             .set_detail("It is not a table, or a temporary one."));
         }
         if !compat::owns_relation(relation) {
-            return Err(error::report(
-                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-                format!("must be owner of table {name}"),
-            ));
+            let (not_owner, table) =
+                (pg_sys::AclResult::ACLCHECK_NOT_OWNER, pg_sys::ObjectType::OBJECT_TABLE);
+            pg_sys::aclcheck_error(not_owner, table, pg_sys::get_rel_name(relation));
         }
         let open = pg_sys::try_relation_open(relation, pg_sys::AccessShareLock as i32);
         if open.is_null() {
