@@ -52,6 +52,12 @@ pub fn ring_with(id: u16) -> Result<Rc<KeyRing>, ErrorReport> {
     if settings::key_file().is_none() {
         return Err(store::Error::KeyMissing { path: PathBuf::new(), id }.into());
     }
+    let known = ring()?;
+    if known.get(id).is_some() {
+        return Ok(known);
+    }
+    // Another session may have heard of a new key before this one, and have used it.
+    LOADED.set(None);
     ring()
 }
 

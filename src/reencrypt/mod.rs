@@ -45,11 +45,13 @@ fn rbytea_reencrypt(
     // SAFETY: closed below. An ERROR that passes through aborts the transaction, which closes it too.
     unsafe { pg_sys::SPI_connect_ext(pg_sys::SPI_OPT_NONATOMIC as i32) };
     let progress = Reencryption::begin();
+    // SAFETY: reads shared memory.
+    let before = unsafe { pg_sys::ReadNextFullTransactionId() }.value;
     let mut again = true;
     // Rows may move between partitions meanwhile, to one where the work is done.
     while std::mem::take(&mut again) {
         for &table in &tables {
-            again |= reencrypt(table, type_oid, batch, &progress)? && tables.len() > 1;
+            again |= reencrypt(table, type_oid, before, batch, &progress)? && tables.len() > 1;
         }
     }
     drop(progress);
@@ -121,7 +123,8 @@ fn tables(relation: pg_sys::Oid, type_oid: pg_sys::Oid) -> Result<Vec<pg_sys::Oi
                      SELECT $1 AS relid
                      UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i, tree WHERE i.inhparent OPERATOR(pg_catalog.=) tree.relid)
                  SELECT c.oid FROM pg_catalog.pg_class c, tree
-                  WHERE c.oid OPERATOR(pg_catalog.=) tree.relid AND c.relkind OPERATOR(pg_catalog.=) 'r' ORDER BY c.oid";
+                  WHERE c.oid OPERATOR(pg_catalog.=) tree.relid AND c.relkind OPERATOR(pg_catalog.=) 'r'
+                    AND c.relpersistence OPERATOR(pg_catalog.<>) 't' ORDER BY c.oid";
     let tables = Spi::connect(|client| {
         client
             .select(query, None, &[relation.into()])?
@@ -136,13 +139,14 @@ fn tables(relation: pg_sys::Oid, type_oid: pg_sys::Oid) -> Result<Vec<pg_sys::Oi
 fn reencrypt(
     table: pg_sys::Oid,
     type_oid: pg_sys::Oid,
+    before: u64,
     batch: u64,
     progress: &Reencryption,
 ) -> Result<bool, ErrorReport> {
     let mut position = Position::default();
     let (mut any, mut in_this_pass) = (false, false);
     loop {
-        let target = Target::current()?;
+        let target = Target::current(before)?;
         match one_batch(table, type_oid, &target, batch, &mut position, progress)? {
             Passed::Gone => return Ok(any),
             Passed::Batch => in_this_pass = true,
@@ -163,16 +167,19 @@ fn reencrypt(
 /// What payloads are to be.
 struct Target {
     ring: Option<Rc<KeyRing>>,
+    /// Those of later births are nobody's concern: a session with other settings that goes on writing must not keep the call
+    /// from ending.
+    before: u64,
 }
 
 impl Target {
     /// As new payloads are now.
-    fn current() -> Result<Self, ErrorReport> {
-        Ok(Self { ring: settings::qss_mode().then(keys::ring).transpose()? })
+    fn current(before: u64) -> Result<Self, ErrorReport> {
+        Ok(Self { ring: settings::qss_mode().then(keys::ring).transpose()?, before })
     }
 
     fn is_met_by(&self, payload: &Payload) -> bool {
-        payload.key_id == self.ring.as_ref().map(|ring| ring.newest().id())
+        payload.id.birth >= self.before || payload.key_id == self.ring.as_ref().map(|ring| ring.newest().id())
     }
 
     fn copy(&self, payload: &Payload) -> Result<Payload, ErrorReport> {

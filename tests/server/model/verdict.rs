@@ -136,12 +136,18 @@ fn files_are_those_of_the_rows(cluster: &Cluster, db: &Session) -> Result<(), St
     ))
 }
 
-/// A plaintext file holds exactly the payload.
+/// A plaintext file holds exactly the payload; an encrypted one is a whole number of blocks, and not the payload.
 fn files_hold_the_payloads(cluster: &Cluster, db: &Session) -> Result<(), String> {
     let files = live(cluster);
-    for row in db.rows("select uuid(x.payload)::text, t.payload from a x join a_twin t using (id) where uuid(x.payload) is not null", &[]) {
+    for row in db.rows("select uuid(x.payload)::text, t.payload, qss_mode(x.payload) from a x join a_twin t using (id) where uuid(x.payload) is not null", &[]) {
         let (uuid, Payload(twin)) = (row.get::<_, String>(0), row.get(1));
-        if fs::read(&files[&uuid]).map_err(|error| error.to_string())? != twin {
+        let file = fs::read(&files[&uuid]).map_err(|error| error.to_string())?;
+        let good = match row.get::<_, i64>(2) {
+            0 => file == twin,
+            // Of a few bytes chance might make the same.
+            _ => file.len() == twin.len().next_multiple_of(16) && (twin.len() < 16 || !file.starts_with(&twin)),
+        };
+        if !good {
             return Err(format!("{} does not hold the payload of its row", files[&uuid].display()));
         }
     }
