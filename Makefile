@@ -50,6 +50,7 @@ help:
 	@echo 'make core-test      the tests that need no server;  make server-test: those that start one (TESTS=filter)'
 	@echo 'make soak           the vacuum against many sessions for ten minutes (SOAK_SECONDS=…)'
 	@echo 'make bench-vacuum   the vacuum beside vacuumlo, on 1,000,000 payloads (ARGUMENTS="payloads bytes")'
+	@echo 'make bench-encryption  encrypted payloads beside plain ones, through the store alone'
 	@echo 'make fmt lint bench clean'
 
 # Where PG_CONFIG names nothing, say so once and clearly.
@@ -170,6 +171,11 @@ bench: $(stamp)
 .PHONY: bench-vacuum
 bench-vacuum: install-for-tests
 	RBYTEA_ON_DISK=1 $(cargo) run --quiet --release $(features) --example vacuum -- $(ARGUMENTS)
+
+# What encryption costs the store: writes and reads of 4 KiB to 16 MiB. On the disk of the working directory.
+.PHONY: bench-encryption
+bench-encryption: $(stamp)
+	$(cargo) run --quiet --release $(features) --example encryption
 
 .PHONY: clean
 clean:

@@ -144,6 +144,30 @@ unsafe extern "C-unwind" {
     pub fn SignalHandlerForConfigReload(signal: i32);
     pub fn SignalHandlerForShutdownRequest(signal: i32);
     pub fn die(signal: i32);
+    /// executor/nodeModifyTable.h, which the bindings leave out.
+    fn ExecComputeStoredGenerated(
+        target: *mut pg_sys::ResultRelInfo,
+        estate: *mut pg_sys::EState,
+        slot: *mut pg_sys::TupleTableSlot,
+        command: pg_sys::CmdType::Type,
+    );
+}
+
+/// Computes the stored generated columns of a new row.
+///
+/// # Safety
+/// `target` must be of a table that has such columns, `estate` its executor state, `slot` hold the row.
+pub unsafe fn compute_generated(
+    target: *mut pg_sys::ResultRelInfo,
+    estate: *mut pg_sys::EState,
+    slot: *mut pg_sys::TupleTableSlot,
+) {
+    // An UPDATE would leave out those that depend on no updated column, and nobody has said which those are.
+    let all = pg_sys::CmdType::CMD_INSERT;
+    // SAFETY: as promised by the caller; nothing between the boundary and the server needs its destructor run.
+    unsafe {
+        pg_sys::ffi::pg_guard_ffi_boundary(|| ExecComputeStoredGenerated(target, estate, slot, all));
+    }
 }
 
 /// Installs a signal handler. PostgreSQL 18 renamed the server's own variant.

@@ -152,7 +152,7 @@ pub fn store(relid: pg_sys::Oid, source: &Source, extension: &Extension) -> Resu
                     if columns.is_empty() {
                         return Ok(());
                     }
-                    as_owner((*class).relowner, || update::rows(relation, &columns, &types))
+                    update::rows(relation, &columns, &types)
                 })
         };
         pg_sys::relation_close(relation, pg_sys::NoLock as i32);
@@ -178,11 +178,8 @@ unsafe fn check_default(
     }
 }
 
-/// Runs `work` as a table's owner, in whose name its index expressions are evaluated.
-pub fn as_owner<T>(
-    owner: pg_sys::Oid,
-    work: impl FnOnce() -> Result<T, ErrorReport>,
-) -> Result<T, ErrorReport> {
+/// Runs `work` as a table's owner, in whose name its expressions are evaluated.
+fn as_owner<T>(owner: pg_sys::Oid, work: impl FnOnce() -> Result<T, ErrorReport>) -> Result<T, ErrorReport> {
     let (mut user, mut context) = (pg_sys::InvalidOid, 0);
     let restricted = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
     // SAFETY: the pattern of PostgreSQL's own maintenance commands: what is set here is taken back below, or by the

@@ -1,6 +1,8 @@
 //! The update of rows whose payloads are stored after the fact. It is made below SQL: the rows' values do not change, so no
-//! trigger, rule, policy, constraint or privilege has a say in it; only indexes learn of the new versions.
+//! trigger, rule, policy or privilege has a say in it; only indexes learn of the new versions, and generated columns, which
+//! may be about the file.
 
+use super::as_owner;
 use crate::columns::{Closure, Columns};
 use crate::datum::{Peek, Rbytea};
 use crate::externalize::{Replaced, ensure_all_live, ensure_live, store_inline};
@@ -26,7 +28,7 @@ pub unsafe fn rows(
     unsafe {
         pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
         let snapshot = pg_sys::GetActiveSnapshot();
-        let mut writer = Writer::new(relation, snapshot);
+        let mut writer = Writer::new(relation, snapshot, Constraints::Ignored);
         let slot = pg_sys::table_slot_create(relation, null_mut());
         let scan = pg_sys::table_beginscan(relation, snapshot, 0, null_mut());
         while pg_sys::table_scan_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot) {
@@ -85,10 +87,20 @@ unsafe fn look(
     Ok(replaced)
 }
 
+/// Whether the constraints of a table have a say. They may be about the file, as generated columns may.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Constraints {
+    /// No: the statement that has made the rows is not to fail for what they were before.
+    Ignored,
+    /// Yes, as in an UPDATE.
+    Checked,
+}
+
 /// What writing needs beyond reading; made for the first row that is written.
 pub struct Writer {
     relation: pg_sys::Relation,
     snapshot: pg_sys::Snapshot,
+    constraints: Constraints,
     /// Lives longer than a tuple.
     memory: pg_sys::MemoryContext,
     open: Option<Open>,
@@ -102,16 +114,21 @@ struct Open {
 
 impl Writer {
     /// # Safety
-    /// As for [`rows`]; `snapshot` must be the active one.
-    pub unsafe fn new(relation: pg_sys::Relation, snapshot: pg_sys::Snapshot) -> Self {
+    /// `relation` must be a table, open and locked for writing; `snapshot` must be the active one.
+    pub unsafe fn new(
+        relation: pg_sys::Relation,
+        snapshot: pg_sys::Snapshot,
+        constraints: Constraints,
+    ) -> Self {
         // SAFETY: a plain read; the current context outlives the scan.
-        Self { relation, snapshot, memory: unsafe { pg_sys::CurrentMemoryContext }, open: None }
+        let memory = unsafe { pg_sys::CurrentMemoryContext };
+        Self { relation, snapshot, constraints, memory, open: None }
     }
 
     /// Writes the new version of the row in `slot`. False if the table takes no updates.
     ///
     /// # Safety
-    /// `slot` must hold a tuple of the relation that the snapshot sees.
+    /// `slot` must hold a tuple of the relation that nobody else can change.
     pub unsafe fn replace(
         &mut self,
         slot: *mut pg_sys::TupleTableSlot,
@@ -130,7 +147,7 @@ impl Writer {
             let new = replaced.apply(old, (*self.relation).rd_att);
             pg_sys::ExecForceStoreHeapTuple(new, open.slot, false);
             let mut tid = (*slot).tts_tid;
-            compat::update_tuple(self.relation, &mut tid, open.slot, self.snapshot, open.target, open.estate);
+            as_owner((*(*self.relation).rd_rel).relowner, || self.write(open, &mut tid))?;
             pg_sys::ExecClearTuple(open.slot);
             let per_tuple = (*open.estate).es_per_tuple_exprcontext;
             if !per_tuple.is_null() {
@@ -138,6 +155,25 @@ impl Writer {
             }
         }
         Ok(true)
+    }
+
+    /// The part that runs code of users: expressions of generated columns, constraints and indexes.
+    ///
+    /// # Safety
+    /// As for [`replace`](Self::replace); `open.slot` must hold the new version of the row at `tid`.
+    unsafe fn write(&self, open: &Open, tid: pg_sys::ItemPointer) -> Result<(), ErrorReport> {
+        // SAFETY: as promised by the caller; a relation without constraints has no structure of them.
+        unsafe {
+            let constraints = (*(*self.relation).rd_att).constr.as_ref();
+            if constraints.is_some_and(|constraints| constraints.has_generated_stored) {
+                compat::compute_generated(open.target, open.estate, open.slot);
+            }
+            if constraints.is_some() && self.constraints == Constraints::Checked {
+                pg_sys::ExecConstraints(open.target, open.slot, open.estate);
+            }
+            compat::update_tuple(self.relation, tid, open.slot, self.snapshot, open.target, open.estate);
+        }
+        Ok(())
     }
 
     /// # Safety

@@ -5,7 +5,6 @@
 mod pass;
 
 use crate::catalog::{self, Extension};
-use crate::inline_rows::as_owner;
 use crate::progress::Reencryption;
 use crate::store::{KeyRing, Payload};
 use crate::{compat, error, keys, settings, xact};
@@ -17,8 +16,8 @@ use std::rc::Rc;
 /// The procedure; its arguments are the table and the number of payloads in a batch.
 #[pg_extern]
 fn rbytea_reencrypt(
-    relation: pg_sys::Oid,
-    batch: i32,
+    relation: Option<pg_sys::Oid>,
+    batch: Option<i32>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<(), ErrorReport> {
     // SAFETY: fcinfo is the call at hand; the check looks at the server's state and raises an ERROR in recovery.
@@ -28,6 +27,12 @@ fn rbytea_reencrypt(
             return Err(in_transaction());
         }
         Extension::of_call(fcinfo)
+    };
+    let (Some(relation), Some(batch)) = (relation, batch) else {
+        return Err(error::report(
+            PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            "neither the table nor the size of a batch can be null",
+        ));
     };
     let batch = u64::try_from(batch).ok().filter(|batch| *batch > 0).ok_or_else(|| {
         error::report(
@@ -80,7 +85,12 @@ fn tables(relation: pg_sys::Oid, type_oid: pg_sys::Oid) -> Result<Vec<pg_sys::Oi
     // SAFETY: lookups in the catalogs; a relation that is opened is closed again.
     unsafe {
         let kind = pg_sys::get_rel_relkind(relation) as u8;
-        let name = catalog::relation_name(relation).unwrap_or_default();
+        let Some(name) = catalog::relation_name(relation) else {
+            return Err(error::report(
+                PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+                format!("relation with OID {relation} does not exist"),
+            ));
+        };
         if !matches!(kind, b'r' | b'p') || pg_sys::get_rel_persistence(relation) as u8 == b't' {
             return Err(error::report(
                 PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
@@ -89,12 +99,14 @@ fn tables(relation: pg_sys::Oid, type_oid: pg_sys::Oid) -> Result<Vec<pg_sys::Oi
             .set_detail("It is not a table, or a temporary one."));
         }
         if !compat::owns_relation(relation) {
-            return Err(error::report(
-                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-                format!("must be owner of table {name}"),
-            ));
+            let (not_owner, table) =
+                (pg_sys::AclResult::ACLCHECK_NOT_OWNER, pg_sys::ObjectType::OBJECT_TABLE);
+            pg_sys::aclcheck_error(not_owner, table, pg_sys::get_rel_name(relation));
         }
-        let open = pg_sys::relation_open(relation, pg_sys::AccessShareLock as i32);
+        let open = pg_sys::try_relation_open(relation, pg_sys::AccessShareLock as i32);
+        if open.is_null() {
+            return Ok(Vec::new());
+        }
         let columns = columns(open, type_oid);
         pg_sys::relation_close(open, pg_sys::NoLock as i32);
         if columns.is_empty() {
@@ -134,8 +146,8 @@ fn reencrypt(
         match one_batch(table, type_oid, &target, batch, &mut position, progress)? {
             Passed::Gone => return Ok(any),
             Passed::Batch => in_this_pass = true,
-            Passed::End { replaced } => {
-                if !in_this_pass && replaced == 0 {
+            Passed::End { replaced, missed } => {
+                if !in_this_pass && replaced == 0 && !missed {
                     return Ok(any);
                 }
                 (position, in_this_pass) = (Position::default(), false);
@@ -172,8 +184,13 @@ impl Target {
 enum Passed {
     /// The batch is full.
     Batch,
-    /// The table ended, after so many payloads of this batch.
-    End { replaced: u64 },
+    /// The table ended.
+    End {
+        /// Payloads of this batch.
+        replaced: u64,
+        /// Others have written a new version of some row meanwhile.
+        missed: bool,
+    },
     /// There is no such table any more.
     Gone,
 }
@@ -188,6 +205,8 @@ fn one_batch(
 ) -> Result<Passed, ErrorReport> {
     // SAFETY: the relation is closed again below, or by the abort of the transaction. It stays locked to its end.
     unsafe {
+        // Each batch is a transaction of its own, and begins as the session's settings say.
+        pg_sys::PreventCommandIfReadOnly(c"rbytea_reencrypt()".as_ptr());
         let relation = pg_sys::try_relation_open(table, pg_sys::RowExclusiveLock as i32);
         if relation.is_null() {
             return Ok(Passed::Gone);
@@ -205,9 +224,7 @@ fn one_batch(
             }
             // A publication without a replica identity refuses.
             pg_sys::CheckCmdReplicaIdentity(relation, pg_sys::CmdType::CMD_UPDATE);
-            as_owner((*(*relation).rd_rel).relowner, || {
-                pass(relation, &columns, target, batch, position, progress)
-            })
+            pass(relation, &columns, target, batch, position, progress)
         };
         pg_sys::relation_close(relation, pg_sys::NoLock as i32);
         result

@@ -6,7 +6,7 @@ use crate::columns::Closure;
 use crate::compat;
 use crate::datum::{Peek, Rbytea, RbyteaResult};
 use crate::externalize::Replaced;
-use crate::inline_rows::update::Writer;
+use crate::inline_rows::update::{Constraints, Writer};
 use crate::memory::TupleMemory;
 use crate::progress::Reencryption;
 use crate::store::{Payload, PayloadId};
@@ -20,7 +20,7 @@ use std::ptr::null_mut;
 #[derive(Clone, Copy, Default)]
 pub struct Position(Option<(u32, u16)>);
 
-/// Columns of type rbytea or of a domain over it, also generated ones: they have their references from the others.
+/// Columns of type rbytea or of a domain over it, without generated ones: those are computed anew.
 ///
 /// # Safety
 /// `relation` must be open.
@@ -33,7 +33,7 @@ pub unsafe fn columns(relation: pg_sys::Relation, type_oid: pg_sys::Oid) -> Vec<
             .filter(|&index| {
                 let attribute = &*compat::attribute(tupdesc, index);
                 !attribute.attisdropped
-                    && attribute.attgenerated as u8 != b'v'
+                    && attribute.attgenerated == 0
                     && types.leads_to_value(attribute.atttypid)
                     && pg_sys::getBaseType(attribute.atttypid) == type_oid
             })
@@ -55,13 +55,13 @@ pub unsafe fn pass(
     progress: &Reencryption,
 ) -> Result<Passed, ErrorReport> {
     let mut memory = TupleMemory::new();
-    let mut replaced = 0;
+    let (mut replaced, mut missed) = (0, false);
     // SAFETY: as promised by the caller. Scan, slots and snapshot live to the end of the block, or are released by the abort
     // when an error passes; the snapshot does not see the versions that are written here.
     unsafe {
         pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
         let snapshot = pg_sys::GetActiveSnapshot();
-        let mut writer = Writer::new(relation, snapshot);
+        let mut writer = Writer::new(relation, snapshot, Constraints::Checked);
         let found = pg_sys::table_slot_create(relation, null_mut());
         let locked = pg_sys::table_slot_create(relation, null_mut());
         let blocks = pg_sys::RelationGetNumberOfBlocksInFork(relation, pg_sys::ForkNumber::MAIN_FORKNUM);
@@ -77,9 +77,13 @@ pub unsafe fn pass(
                 if !concerns(found, columns, target)? {
                     return Ok(0);
                 }
-                // Others may be changing the row: its last version is what counts.
-                if !lock(relation, &mut at, snapshot, locked) {
-                    return Ok(0);
+                // Others may be changing the row: it is waited for, and its new version is for the next pass.
+                match lock(relation, &mut at, snapshot, locked) {
+                    pg_sys::TM_Result::TM_Ok => {}
+                    result => {
+                        missed |= result == pg_sys::TM_Result::TM_Updated;
+                        return Ok(0);
+                    }
                 }
                 let (new, payloads) = rewritten(locked, columns, target)?;
                 if payloads > 0 {
@@ -97,10 +101,10 @@ pub unsafe fn pass(
         pg_sys::PopActiveSnapshot();
     }
     progress.batch(replaced);
-    Ok(if replaced < batch { Passed::End { replaced } } else { Passed::Batch })
+    Ok(if replaced < batch { Passed::End { replaced, missed } } else { Passed::Batch })
 }
 
-/// Locks the last version of a row for an update, and has it in `slot`. False if the row is gone.
+/// Locks a row for an update, waiting for others, and has it in `slot` if it is still the last version.
 ///
 /// # Safety
 /// `tid` must be of a tuple of the relation that the snapshot sees, `slot` of its kind.
@@ -109,10 +113,10 @@ unsafe fn lock(
     tid: pg_sys::ItemPointer,
     snapshot: pg_sys::Snapshot,
     slot: *mut pg_sys::TupleTableSlot,
-) -> bool {
+) -> pg_sys::TM_Result::Type {
     let mut failure = pg_sys::TM_FailureData::default();
     // SAFETY: as promised by the caller.
-    let result = unsafe {
+    unsafe {
         pg_sys::table_tuple_lock(
             relation,
             tid,
@@ -121,11 +125,10 @@ unsafe fn lock(
             pg_sys::GetCurrentCommandId(true),
             pg_sys::LockTupleMode::LockTupleNoKeyExclusive,
             pg_sys::LockWaitPolicy::LockWaitBlock,
-            pg_sys::TUPLE_LOCK_FLAG_FIND_LAST_VERSION as u8,
+            0,
             &mut failure,
         )
-    };
-    result == pg_sys::TM_Result::TM_Ok
+    }
 }
 
 /// The references of a row that are not as they should be.
@@ -176,7 +179,7 @@ unsafe fn rewritten(
     target: &Target,
 ) -> Result<(Replaced, u64), ErrorReport> {
     let mut replaced = Replaced::default();
-    // A generated column has the same payload as its source.
+    // Two columns may refer to the same payload.
     let mut copies: Vec<(PayloadId, Payload)> = Vec::new();
     // SAFETY: as promised by the caller.
     for (column, payload) in unsafe { outdated(slot, columns, target)? } {

@@ -2,9 +2,8 @@
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
-use uuid::Uuid;
 
-use super::cipher::Keystream;
+use super::cipher::{BLOCK, Keystream};
 use super::error::{Error, Result};
 use super::fs::{Fs, FsFile};
 use super::keys::KeyRing;
@@ -88,6 +87,10 @@ impl<F: Fs> Reader<F> {
     /// `Unsupported` for an encrypted payload without [`decrypting`](Self::decrypting).
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         self.check_range(offset, buf.len(), self.payload.len)?;
+        self.read_decrypted(offset, buf)
+    }
+
+    fn read_decrypted(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         if self.keystream.is_none() && self.payload.key_id.is_some() {
             return Err(Error::Unsupported { what: "reading an encrypted payload without its key" });
         }
@@ -133,13 +136,18 @@ impl<F: Fs> Reader<F> {
     }
 
     /// Starts checking the digest of the whole payload.
-    pub fn verifier(&self) -> Verifier {
-        Verifier {
-            hasher: blake3::Hasher::new(),
-            digest: self.payload.digest,
-            uuid: self.payload.id.uuid,
-            path: self.path.clone(),
-        }
+    pub fn verifier(&self) -> Verifier<'_, F> {
+        Verifier { reader: self, hasher: blake3::Hasher::new() }
+    }
+
+    /// Whether the bytes that fill an encrypted file up to a whole block are the zeros that were written. The digest
+    /// does not cover them.
+    fn padding_is_zero(&self) -> Result<bool> {
+        let mut buf = [0; BLOCK as usize];
+        let len = self.stored_len.saturating_sub(self.payload.len).min(BLOCK);
+        let padding = buf.get_mut(..len as usize).unwrap_or_default();
+        self.read_decrypted(self.payload.len, padding)?;
+        Ok(padding.iter().all(|byte| *byte == 0))
     }
 }
 
@@ -153,29 +161,36 @@ impl<F: Fs> std::fmt::Debug for Reader<F> {
 }
 
 /// The running digest of a payload that is being read from its first byte to its last.
-#[derive(Debug)]
-pub struct Verifier {
+pub struct Verifier<'a, F: Fs> {
+    reader: &'a Reader<F>,
     hasher: blake3::Hasher,
-    digest: [u8; 32],
-    uuid: Uuid,
-    path: PathBuf,
 }
 
-impl Verifier {
+impl<F: Fs> Verifier<'_, F> {
     /// Takes the next bytes of the payload.
     pub fn update(&mut self, data: &[u8]) {
         self.hasher.update(data);
     }
 
-    /// Compares with the digest in the header.
+    /// Compares with the digest in the header. What no reader asks for is looked at, too: the rest of an encrypted
+    /// file's last block.
     ///
     /// # Errors
-    /// `WrongDigest`.
+    /// `WrongDigest`; as [`Reader::read_at`] for that rest.
     pub fn finish(self) -> Result<()> {
-        if self.hasher.finalize() == blake3::Hash::from_bytes(self.digest) {
+        let Reader { payload, path, .. } = self.reader;
+        if self.hasher.finalize() == blake3::Hash::from_bytes(payload.digest)
+            && self.reader.padding_is_zero()?
+        {
             Ok(())
         } else {
-            Err(Error::WrongDigest { uuid: self.uuid, path: self.path })
+            Err(Error::WrongDigest { uuid: payload.id.uuid, path: path.clone() })
         }
+    }
+}
+
+impl<F: Fs> std::fmt::Debug for Verifier<'_, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Verifier").field("reader", self.reader).finish_non_exhaustive()
     }
 }

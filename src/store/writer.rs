@@ -83,7 +83,8 @@ pub struct Writer<'a, F: Fs> {
 }
 
 /// Bytes that are encrypted at once.
-const BUFFER: usize = 128 * 1024;
+#[doc(hidden)]
+pub const BUFFER: usize = 128 * 1024;
 
 /// What turns a payload into the bytes of its file.
 struct Encryption {

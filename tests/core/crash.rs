@@ -6,11 +6,11 @@ use crate::trash::trash;
 use rbytea::store::{Config, Fs, Kind, Moves, Payload, Pending, Restored, SYNCFS_FROM, Store};
 
 /// Both ways to sync: with syncfs, and without.
-fn both() -> [MemFs; 2] {
+pub fn both() -> [MemFs; 2] {
     [MemFs::new(), MemFs::new().without_syncfs()]
 }
 
-fn survives(fs: &MemFs, payloads: &[Payload], bytes: &[u8]) {
+pub fn survives(fs: &MemFs, payloads: &[Payload], bytes: &[u8]) {
     let store = fs.after_crash().store();
     for payload in payloads {
         let read = read(&store, payload).unwrap_or_else(|e| panic!("a committed payload is lost: {e}"));

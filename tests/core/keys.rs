@@ -1,6 +1,6 @@
 //! The keys of a key file and what is derived from them.
 
-use crate::support::hex;
+use crate::support::{digits, hex};
 use proptest::prelude::*;
 use rbytea::store::cipher::{Keystream, Kuznyechik};
 use rbytea::store::keys::kdf;
@@ -108,7 +108,6 @@ proptest! {
         distinct.sort();
         distinct.dedup();
         prop_assume!(distinct.len() == keys.len() && !keys.values().any(|key| key == &[0; 32]));
-        let digits = |key: &[u8; 32]| key.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let text: String = keys.iter().rev().map(|(id, key)| format!("{id} {}\n", digits(key))).collect();
         let ring = ring(&text);
         prop_assert_eq!(ids(&ring), keys.keys().copied().collect::<Vec<_>>());

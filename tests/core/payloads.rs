@@ -1,6 +1,8 @@
 //! What is written reads back, byte for byte, and nothing else does.
 
-use crate::support::{Bed, OsBed, commit, config, live, on_every_file_system, open, read, write};
+use crate::support::{
+    Bed, KEYS, OsBed, commit, commit_encrypted, config, live, on_every_file_system, open, read, write,
+};
 use rbytea::store::{Error, Fs, Kind, Payload, PayloadId, Pending};
 
 on_every_file_system! {
@@ -14,7 +16,7 @@ on_every_file_system! {
     a_file_that_shrinks_under_a_reader_is_the_wrong_size
     other_bytes_of_the_same_length_have_the_wrong_digest
     a_dropped_writer_leaves_an_empty_file
-    an_encrypted_payload_is_not_supported_yet
+    an_encrypted_payload_is_not_read_without_its_key
     the_database_is_part_of_the_path
 }
 
@@ -120,11 +122,17 @@ fn a_dropped_writer_leaves_an_empty_file<B: Bed>(bed: &B) {
     assert_eq!(store.size(&id).unwrap(), Some(0), "the space comes back at once, the file stays (I5)");
 }
 
-fn an_encrypted_payload_is_not_supported_yet<B: Bed>(bed: &B) {
+fn an_encrypted_payload_is_not_read_without_its_key<B: Bed>(bed: &B) {
     let store = bed.store();
-    let payload = Payload { key_id: Some(1), ..commit(&store, 1, b"12345") };
-    assert_eq!(payload.len_full(), 16);
-    assert_eq!(store.open_payload(&payload).unwrap_err().kind(), Kind::Unsupported);
+    let payload = commit_encrypted(&store, 1, b"12345");
+    let reader = store.open_payload(&payload).unwrap();
+    let mut buf = [0; 5];
+    assert_eq!(reader.read_at(0, &mut buf).unwrap_err().kind(), Kind::Unsupported);
+    assert_eq!(buf, [0; 5], "not even its encrypted bytes");
+    assert_eq!((reader.len(), reader.stored_len(), payload.len_full()), (5, 16, 16));
+    let reader = reader.decrypting(&KEYS).unwrap();
+    reader.read_at(0, &mut buf).unwrap();
+    assert_eq!(&buf, b"12345");
 }
 
 fn the_database_is_part_of_the_path<B: Bed>(bed: &B) {

@@ -2,10 +2,11 @@
 
 use crate::memfs::MemFs;
 use rbytea::store::{
-    Config, DataDirectory, FileStore, Fs, OsFs, OwnerId, Payload, PayloadId, Pending, Result, Store,
-    TrashEntry,
+    Config, DataDirectory, FileStore, Fs, Key, KeyRing, OsFs, OwnerId, Payload, PayloadId, Pending, Result,
+    Store, TrashEntry,
 };
 use std::path::Path;
+use std::sync::LazyLock;
 use tempfile::TempDir;
 
 pub const DATABASE: u32 = 16384;
@@ -117,9 +118,37 @@ macro_rules! on_every_file_system {
 }
 pub(crate) use on_every_file_system;
 
+/// The master key that the tests encrypt with.
+pub const MASTER: [u8; 32] = *b"a master key that guards nothing";
+/// Its id; the key file has an older key as well.
+pub const KEY_ID: u16 = 300;
+
+/// The keys that `read` has.
+pub static KEYS: LazyLock<KeyRing> = LazyLock::new(|| ring(&[(7, [0x77; 32]), (KEY_ID, MASTER)]));
+
+/// The keys of a key file with these.
+pub fn ring(keys: &[(u16, [u8; 32])]) -> KeyRing {
+    let line = |(id, key): &(u16, [u8; 32])| format!("{id} {}\n", digits(key));
+    KeyRing::parse(Path::new("keys"), keys.iter().map(line).collect::<String>().as_bytes()).unwrap()
+}
+
 /// Writes a payload and leaves it pending.
 pub fn write<F: Fs>(store: &Store<F>, birth: u64, bytes: &[u8], pending: &mut Pending<F>) -> Result<Payload> {
-    let mut writer = store.create(birth)?;
+    write_with(store, birth, bytes, None, pending)
+}
+
+/// The same, encrypted where there is a key.
+pub fn write_with<F: Fs>(
+    store: &Store<F>,
+    birth: u64,
+    bytes: &[u8],
+    key: Option<&Key>,
+    pending: &mut Pending<F>,
+) -> Result<Payload> {
+    let mut writer = match key {
+        None => store.create(birth)?,
+        Some(key) => store.create_encrypted(birth, key)?,
+    };
     for chunk in bytes.chunks(1000) {
         writer.write(chunk)?;
     }
@@ -128,15 +157,29 @@ pub fn write<F: Fs>(store: &Store<F>, birth: u64, bytes: &[u8], pending: &mut Pe
 
 /// Writes a payload and commits it.
 pub fn commit<F: Fs>(store: &Store<F>, birth: u64, bytes: &[u8]) -> Payload {
+    commit_with(store, birth, bytes, None)
+}
+
+/// Writes a payload, encrypted with the newest of `KEYS`, and commits it.
+pub fn commit_encrypted<F: Fs>(store: &Store<F>, birth: u64, bytes: &[u8]) -> Payload {
+    commit_with(store, birth, bytes, Some(KEYS.newest()))
+}
+
+fn commit_with<F: Fs>(store: &Store<F>, birth: u64, bytes: &[u8], key: Option<&Key>) -> Payload {
     let mut pending = Pending::new();
-    let payload = write(store, birth, bytes, &mut pending).unwrap();
+    let payload = write_with(store, birth, bytes, key, &mut pending).unwrap();
     store.sync(&mut pending, &mut || ()).unwrap();
     payload
 }
 
-/// Reads a payload and checks its digest.
+/// Reads a payload, with the key of `KEYS` that it needs, and checks its digest.
 pub fn read<F: Fs>(store: &Store<F>, payload: &Payload) -> Result<Vec<u8>> {
-    let reader = store.open_payload(payload)?;
+    read_with(store, payload, &KEYS)
+}
+
+/// The same with other keys.
+pub fn read_with<F: Fs>(store: &Store<F>, payload: &Payload, keys: &KeyRing) -> Result<Vec<u8>> {
+    let reader = store.open_payload(payload)?.decrypting(keys)?;
     let mut bytes = vec![0; reader.len() as usize];
     reader.read_at(0, &mut bytes)?;
     let mut verifier = reader.verifier();
@@ -193,4 +236,9 @@ pub fn hex(digits: &str) -> Vec<u8> {
     assert_eq!(digits.len() % 2, 0);
     let byte = |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap();
     digits.chunks(2).map(byte).collect()
+}
+
+/// The hexadecimal digits of bytes.
+pub fn digits(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

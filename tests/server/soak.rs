@@ -1,12 +1,16 @@
 //! The vacuum as a service under load: the sessions of the model write, copy, delete, abort, prepare, truncate, rewrite
 //! and drop, procedures hold values across their commits, autovacuum prunes, and the background vacuum visits every
-//! second and purges at the first allowed moment. Every table has a twin with plain bytea.
+//! second and purges at the first allowed moment, while all payloads are encrypted, decrypted and encrypted again. Every
+//! table has a twin with plain bytea.
 //!
 //! RBYTEA_SOAK_SECONDS bounds the time (20 by default; `make soak`), RBYTEA_MODEL_SEED repeats a run as far as
 //! concurrency allows.
 
+use std::fs::{self, Permissions};
 use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -43,6 +47,10 @@ fn the_background_vacuum_loses_nothing_and_leaves_nothing_under_load() {
     let seconds = number("RBYTEA_SOAK_SECONDS").unwrap_or(20);
     let seed = number("RBYTEA_MODEL_SEED").unwrap_or_else(rand::random);
     let mut cluster = Cluster::with_extension_and(SETTINGS);
+    let key_file = cluster.data().join("rbytea.keys");
+    write_key_file(&key_file);
+    cluster.set_conf("rbytea.key_file = 'rbytea.keys'");
+    cluster.reload();
     cluster.session().run(&pairs::setup());
     let world = World::new(&cluster, seed, Duration::from_secs(seconds), ACTORS, Hiding::InProcedures);
     let mut failures: Vec<String> = thread::scope(|scope| {
@@ -52,10 +60,13 @@ fn the_background_vacuum_loses_nothing_and_leaves_nothing_under_load() {
                 scope.spawn(move || Actor::new(world, number).live())
             })
             .collect();
+        let rotation = scope.spawn(|| catch_unwind(AssertUnwindSafe(|| rotate(&cluster.session(), &world))));
         let stops = catch_unwind(AssertUnwindSafe(|| stop_runs(&cluster.session(), &world)));
+        let rotation =
+            rotation.join().unwrap_or_else(Err).map_err(|panic| text(&*panic)).and_then(|done| done);
         let ends = actors.into_iter().map(|actor| actor.join().unwrap_or_else(|panic| Err(text(&*panic))));
         let stops = stops.map_err(|panic| text(&*panic));
-        ends.chain([stops]).filter_map(Result::err).collect()
+        ends.chain([stops, rotation]).filter_map(Result::err).collect()
     });
     let figures = figures(&cluster.session());
     // Not through the test harness, which shows the output of failed tests only.
@@ -84,6 +95,38 @@ fn stop_runs(db: &Session, world: &World) {
         db.run("select pg_advisory_unlock_all()");
         thread::sleep(STAND / 4);
     }
+}
+
+/// Two keys, for nobody but the server.
+fn write_key_file(path: &Path) {
+    let keys = format!("1 {}\n2 {}\n", "1f".repeat(32), "2e".repeat(32));
+    fs::write(path, keys).unwrap();
+    let data = fs::metadata(path.parent().unwrap()).unwrap();
+    fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+    chown(path, Some(data.uid()), Some(data.gid())).unwrap();
+}
+
+/// Who comes between re-encryption and its rows: deadlocks, statements that lock without waiting, dropped tables and columns.
+const MAY_STOP_ROTATION: &[&str] = &["40P01", "55P03", "42P01", "42809"];
+
+/// Encrypts and decrypts the payloads of every table, again and again.
+fn rotate(db: &Session, world: &World) -> Result<(), String> {
+    let tables = "select distinct c.oid::text from pg_class c join pg_attribute a on a.attrelid = c.oid
+                   where relkind = 'r' and relpersistence <> 't' and atttypid = 'rbytea'::regtype and not attisdropped";
+    let mut calls = 0;
+    while !world.is_over() {
+        db.run(&format!("set rbytea.qss_mode = {}", calls % 2 == 0));
+        for table in db.column::<String>(tables, &[]) {
+            if let Err(error) = db.try_run(&format!("call rbytea_reencrypt({table}::oid::regclass, 3)")) {
+                let code = error.code().map_or("no code", |code| code.code());
+                if !MAY_STOP_ROTATION.contains(&code) {
+                    return Err(format!("re-encryption of table {table} failed ({code}): {error:?}"));
+                }
+            }
+        }
+        calls += 1;
+    }
+    if calls > 1 { Ok(()) } else { Err("payloads were never re-encrypted twice".into()) }
 }
 
 /// What the runs have done, by the history.
