@@ -233,3 +233,34 @@ fn two_calls_for_one_table_get_on_with_each_other() {
     assert_live_is(&cluster, &db, &[("r", "t")]);
     db.assert_stored("t", 200);
 }
+
+/// Somebody may go on writing payloads of another kind; a call that waits for the last of them would never end.
+#[test]
+fn a_call_ends_also_while_others_write_in_the_other_mode() {
+    let cluster = encrypting();
+    let db = cluster.session();
+    db.fill("t", 1..=200);
+    let stop = &AtomicBool::new(false);
+    let written = &AtomicI64::new(0);
+    thread::scope(|scope| {
+        let stopping = Stop(stop);
+        for writer in 0..2 {
+            let session = cluster.session();
+            scope.spawn(move || {
+                while !stop.load(SeqCst) {
+                    let n = 1 + (written.fetch_add(1, SeqCst) * 7 + writer) as i32 % 200;
+                    session.execute(
+                        "update t set b = payload($1 + 1000), r = payload($1 + 1000) where n = $1",
+                        &[&n],
+                    );
+                }
+            });
+        }
+        wait_until(PATIENCE, || written.load(SeqCst) > 20);
+        db.run("set rbytea.qss_mode = off; set statement_timeout = '20s'");
+        let outcome = db.try_run("call rbytea_reencrypt('t', 50)");
+        drop(stopping);
+        outcome.expect("the call went on as long as somebody wrote");
+    });
+    db.assert_stored("t", 200);
+}

@@ -157,7 +157,7 @@ fn who_may_not() {
     db.run("grant execute on procedure rbytea_reencrypt to alice, bob");
     let error = bob.error("call rbytea_reencrypt('hers')");
     assert_eq!(*error.code(), SqlState::INSUFFICIENT_PRIVILEGE);
-    assert_eq!(error.message(), "must be owner of table public.hers");
+    assert_eq!(error.message(), "must be owner of table hers");
     assert_eq!(alice.sqlstate("call rbytea_reencrypt('t')"), SqlState::INSUFFICIENT_PRIVILEGE);
     assert_eq!(counts(&db), "1:20 2:5");
     db.run("set rbytea.qss_mode = off");

@@ -206,7 +206,7 @@ fn an_unlogged_table() {
 }
 
 #[test]
-fn no_trigger_rule_policy_or_constraint_has_a_say() {
+fn no_trigger_rule_or_policy_has_a_say() {
     let (cluster, db) = cluster_to_rotate(&format!(
         "create table s (n int primary key, b bytea, r rbytea, changed timestamptz);
          create table log (what text);
@@ -216,7 +216,7 @@ fn no_trigger_rule_policy_or_constraint_has_a_say() {
          create trigger note_after after update on s for each row execute function note();
          create trigger note_statement after update on s execute function note(); alter table s enable always trigger note;
          create rule no_updates as on update to s do instead nothing;
-         alter table s enable row level security; alter table s force row level security; alter table s add check (false) not valid"
+         alter table s enable row level security; alter table s force row level security"
     ));
     let before = names(&cluster.live());
     db.run("call rbytea_reencrypt('s', 9)");
