@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tokio_postgres::error::{DbError, SqlState};
 
 use crate::cluster::Cluster;
-use crate::encryption::{counts, default_key_file, digits, encrypting, file_of_row, put, set_keys};
+use crate::encryption::{counts, default_key_file, digits, encrypting, file_of_row, put, reload, set_keys};
 use crate::payload::Payload;
 use crate::session::Session;
 use crate::twin_tables::Twins;
@@ -189,14 +189,14 @@ fn put_back(cluster: &Cluster, file: &PathBuf) {
 fn another_key_under_the_same_id() {
     let (cluster, db) = cluster();
     put(&cluster, &default_key_file(&cluster), &format!("1 {}\n", digits(2)), 0o600);
-    cluster.reload();
+    reload(&cluster, &[&db]);
     for n in 0..SIZES.len() as i32 {
         assert_noticed(&db, n, &file_of_row(&cluster, &db, n));
     }
     // The last key that a payload was written with is the one that reads it.
     db.run("insert into t values (30, 'new', 'new')");
     set_keys(&cluster, &[1]);
-    cluster.reload();
+    reload(&cluster, &[&db]);
     assert_noticed(&db, 30, &file_of_row(&cluster, &db, 30));
     db.assert_stored("(select * from t where n < 30) s", 8);
 }
@@ -240,7 +240,7 @@ fn what_a_range_and_a_read_without_a_digest_do_not_notice() {
 fn a_damaged_payload_is_not_carried_over_to_the_next_key() {
     let (cluster, db) = cluster();
     set_keys(&cluster, &[1, 2]);
-    cluster.reload();
+    reload(&cluster, &[&db]);
     let file = file_of_row(&cluster, &db, 11);
     db.run("set rbytea.verify_digest = off");
     with_flipped(&file, 7, 1, || {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tokio_postgres::error::SqlState;
 
 use crate::cluster::{Cluster, PATIENCE, wait_until};
-use crate::encryption::{counts, default_key_file, digits, encrypting, put, set_keys};
+use crate::encryption::{counts, default_key_file, digits, encrypting, put, reload, set_keys};
 use crate::session::Session;
 use crate::twin_tables::Twins;
 
@@ -31,7 +31,7 @@ fn a_fingerprint_is_the_keys_own_and_says_nothing_of_it() {
     let text =
         format!("# keys\r\n9\t{}\r\n\n  8   {}  \n65535 {}", digits(3), digits(2).to_uppercase(), digits(1));
     put(&cluster, &default_key_file(&cluster), &text, 0o400);
-    cluster.reload();
+    reload(&cluster, &[&db]);
     assert_eq!(db.column::<i32>("select id from rbytea_keys()", &[]), [8, 9, 65535]);
     assert_eq!(fingerprints(&db), [first[1].clone(), first[2].clone(), first[0].clone()]);
     let other = Cluster::with_extension_and(&["rbytea.key_file = 'keys'"]);
@@ -124,16 +124,16 @@ fn a_key_that_is_not_in_the_file_is_listed_with_what_needs_it() {
     let db = cluster.session();
     db.fill("t", 1..=3);
     set_keys(&cluster, &[5, 9]);
-    cluster.reload();
+    reload(&cluster, &[&db]);
     db.fill("t", 4..=5);
     let rows = "select id, fingerprint is null, payloads from rbytea_keys() order by id";
     assert_eq!(db.text(rows), "1|t|3\n5|f|0\n9|f|2");
     cluster.set_conf("rbytea.key_file = ''");
-    cluster.reload();
+    reload(&cluster, &[&db]);
     assert_eq!(db.text(rows), "1|t|3\n9|t|2");
     cluster.set_conf("rbytea.key_file = 'keys'");
     put(&cluster, &default_key_file(&cluster), "9 nonsense\n", 0o600);
-    cluster.reload();
+    reload(&cluster, &[&db]);
     let error = db.error(rows);
     assert_eq!(*error.code(), SqlState::CONFIG_FILE_ERROR);
     assert!(error.message().contains("line 1"), "{error:?}");

@@ -2,7 +2,7 @@
 //! subscriber encrypts, or does not, by its own settings.
 
 use crate::cluster::{Cluster, PATIENCE, wait_until};
-use crate::encryption::{counts, encrypting, modes, set_keys};
+use crate::encryption::{counts, encrypting, modes, reload, set_keys};
 use crate::session::Session;
 use crate::twin_tables::{Twins, names};
 
@@ -55,8 +55,11 @@ fn a_subscriber_gets_each_payload_once_more_and_equal() {
         assert_eq!((modes(&far, "t"), counts(&far)), ("1:30".into(), "1:30".into()));
         let before = far.uuids("r", "t");
 
+        // A new worker has the new key for sure.
+        far.run("alter subscription s disable");
         set_keys(&cluster, &[1, 2]);
-        cluster.reload();
+        reload(&cluster, &[&db]);
+        far.run("alter subscription s enable");
         db.run("call rbytea_reencrypt('t', 7)");
         db.run("update t set b = payload(-1), r = payload(-1) where n = 1");
         catch_up(&db, &far);
@@ -88,7 +91,7 @@ fn a_subscriber_that_lags_behind_the_rotation_and_the_vacuum() {
     wait_until(PATIENCE, || db.one("select not active from pg_replication_slots where slot_name = 's'", &[]));
     db.run("update t set b = payload(-n), r = payload(-n) where n <= 5");
     set_keys(&cluster, &[1, 2]);
-    cluster.reload();
+    reload(&cluster, &[&db]);
     db.run("call rbytea_reencrypt('t', 3)");
     db.rvacuum();
     // The slot has changes of the old key to send: decoding reads their files.
@@ -115,7 +118,7 @@ fn a_subscriber_without_keys_stores_plain_payloads() {
     ));
     catch_up(&db, &far);
     set_keys(&cluster, &[1, 2]);
-    cluster.reload();
+    reload(&cluster, &[&db]);
     db.run("call rbytea_reencrypt('t', 2)");
     catch_up(&db, &far);
     assert_eq!(far.one::<String>(ROWS, &[]), db.one::<String>(ROWS, &[]));

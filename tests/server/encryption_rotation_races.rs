@@ -8,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 use tokio_postgres::error::SqlState;
 
 use crate::cluster::{Cluster, PATIENCE, wait_until};
-use crate::encryption::{counts, encrypting, modes, set_keys};
+use crate::encryption::{counts, encrypting, modes, reload, set_keys};
 use crate::session::{Running, Session};
 use crate::twin_tables::{Twins, assert_live_is};
 
@@ -18,7 +18,7 @@ fn cluster_to_rotate(rows: i32) -> (Cluster, Session) {
     let db = cluster.session();
     db.fill("t", 1..=rows);
     set_keys(&cluster, &[1, 2]);
-    cluster.reload();
+    reload(&cluster, &[&db]);
     (cluster, db)
 }
 
@@ -196,7 +196,7 @@ fn no_change_of_a_busy_table_is_lost() {
         let stopping = Stop(stop);
         for key in 2..=8 {
             set_keys(&cluster, &(1..=key).collect::<Vec<_>>());
-            cluster.reload();
+            reload(&cluster, &[&db]);
             db.run("call rbytea_reencrypt('t', 7)");
             if key % 3 == 0 {
                 db.rvacuum();

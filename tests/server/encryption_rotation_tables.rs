@@ -2,7 +2,7 @@
 //! generated columns.
 
 use crate::cluster::{Cluster, PATIENCE, wait_until};
-use crate::encryption::{counts, encrypting, modes, set_keys};
+use crate::encryption::{counts, encrypting, modes, reload, set_keys};
 use crate::session::Session;
 use crate::twin_tables::{Twins, assert_live_is, names, triggers};
 
@@ -12,7 +12,7 @@ fn cluster_to_rotate(sql: &str) -> (Cluster, Session) {
     let db = cluster.session();
     db.run(sql);
     set_keys(&cluster, &[1, 2]);
-    cluster.reload();
+    reload(&cluster, &[&db]);
     (cluster, db)
 }
 
@@ -40,7 +40,7 @@ fn every_partition_of_every_level() {
     assert_live_is(&cluster, &db, &[("r", "p")]);
 
     set_keys(&cluster, &[1, 2, 3]);
-    cluster.reload();
+    reload(&cluster, &[&db]);
     db.run("call rbytea_reencrypt('p2')");
     assert_eq!(counts(&db), "1:0 2:30 3:10", "one partition alone");
     db.assert_stored("p", 40);
