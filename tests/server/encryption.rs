@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, PATIENCE, wait_until};
 use crate::session::Session;
 use crate::twin_tables::cluster_with;
 use crate::twins::noise;
@@ -43,6 +43,17 @@ pub fn default_key_file(cluster: &Cluster) -> PathBuf {
 /// Writes that key file, and has nobody read it.
 pub fn set_keys(cluster: &Cluster, ids: &[u16]) {
     put(cluster, &default_key_file(cluster), &key_file(ids), 0o600);
+}
+
+/// Has the server read its configuration again, and waits until these sessions have heard of it: the signal reaches one after
+/// the other.
+pub fn reload(cluster: &Cluster, sessions: &[&Session]) {
+    const LOADED: &str = "select pg_conf_load_time()::text";
+    let before: Vec<String> = sessions.iter().map(|session| session.one(LOADED, &[])).collect();
+    cluster.reload();
+    for (session, before) in sessions.iter().zip(before) {
+        wait_until(PATIENCE, || session.one::<String>(LOADED, &[]) != before);
+    }
 }
 
 /// A cluster that encrypts with key 1, with the function `payload` and an empty table `t (n int primary key, b bytea, r rbytea)`.

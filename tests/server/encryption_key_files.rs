@@ -8,7 +8,7 @@ use tokio_postgres::error::{DbError, SqlState};
 
 use crate::broken_store::as_root;
 use crate::cluster::Cluster;
-use crate::encryption::{default_key_file, digits, encrypting, key_file, put, set_keys};
+use crate::encryption::{default_key_file, digits, encrypting, key_file, put, reload, set_keys};
 use crate::session::Session;
 use crate::twin_tables::Twins;
 
@@ -56,7 +56,7 @@ fn assert_no_key_in(text: &str, what: &str) {
 /// works again after the repair.
 #[track_caller]
 fn assert_unusable(cluster: &Cluster, db: &Session, alice: &Session, said: &[&str]) {
-    cluster.reload();
+    reload(cluster, &[db, alice]);
     let files = cluster.live();
     for sql in [INSERT, READ, RANGE, SUM, KEYS, REENCRYPT] {
         let error = db.error(sql);
@@ -98,7 +98,7 @@ fn assert_unusable(cluster: &Cluster, db: &Session, alice: &Session, said: &[&st
 #[track_caller]
 fn assert_repaired(cluster: &Cluster, db: &Session, alice: &Session) {
     set_keys(cluster, &[1]);
-    cluster.reload();
+    reload(cluster, &[db, alice]);
     for session in [db, alice] {
         session.run(INSERT);
         session.assert_stored("t", 3);
@@ -192,7 +192,7 @@ fn root_may_own_the_file_and_share_it_with_the_servers_group() {
     let (_, gid) = cluster.installation().server_user.unwrap_or_default();
     as_root("chown", &[&format!("0:{gid}"), file.to_str().unwrap()]);
     as_root("chmod", &["640", file.to_str().unwrap()]);
-    cluster.reload();
+    reload(&cluster, &[&db, &alice]);
     cluster.session().assert_stored("t", 2);
     as_root("chmod", &["660", file.to_str().unwrap()]);
     assert_unusable(&cluster, &db, &alice, &["has group or world access", "u=rw,g=r (0640)"]);
@@ -211,7 +211,7 @@ fn no_key_file_at_all() {
 /// As [`assert_unusable`], but rbytea_keys() can say which keys are needed.
 #[track_caller]
 fn assert_unusable_unset(cluster: &Cluster, db: &Session, alice: &Session) {
-    cluster.reload();
+    reload(cluster, &[db, alice]);
     for session in [db, alice] {
         for sql in [INSERT, READ, RANGE, SUM] {
             let error = session.error(sql);
@@ -237,10 +237,10 @@ fn the_file_may_be_named_in_any_way() {
     let quoted = |path: &Path| path.to_str().unwrap().replace('\'', "''");
     for named in [quoted(&file), quoted(&link), "../link".into(), quoted(&elsewhere.join("../link"))] {
         cluster.set_conf("rbytea.key_file = 'keys'");
-        cluster.reload();
+        reload(&cluster, &[&db]);
         assert_eq!(db.sqlstate(READ), SqlState::CONFIG_FILE_ERROR);
         cluster.set_conf(&format!("rbytea.key_file = '{named}'"));
-        cluster.reload();
+        reload(&cluster, &[&db]);
         for session in [&db, &cluster.session()] {
             session.assert_stored("t", 2);
         }
@@ -248,7 +248,7 @@ fn the_file_may_be_named_in_any_way() {
     fs::remove_file(&link).unwrap();
     symlink("nowhere", &link).unwrap();
     db.assert_stored("t", 2);
-    cluster.reload();
+    reload(&cluster, &[&db]);
     let error = db.error(READ);
     assert!(error.message().contains("else where/../link"), "{error:?}");
 }

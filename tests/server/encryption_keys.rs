@@ -6,7 +6,9 @@ use std::fs;
 use tokio_postgres::error::SqlState;
 
 use crate::cluster::{Cluster, PATIENCE, Shutdown, wait_until};
-use crate::encryption::{counts, default_key_file, digits, encrypting, key_file, modes, put, set_keys};
+use crate::encryption::{
+    counts, default_key_file, digits, encrypting, key_file, modes, put, reload, set_keys,
+};
 use crate::session::Session;
 use crate::standby::standby_of;
 use crate::twin_tables::Twins;
@@ -27,7 +29,7 @@ fn the_newest_key_encrypts_and_older_ones_decrypt() {
     put(&cluster, &default_key_file(&cluster), &key_file(&[300, 1, 65535, 20]), 0o600);
     db.fill("t", 3..=3);
     db.assert_stored("t", 3);
-    cluster.reload();
+    reload(&cluster, &[&db]);
     db.fill("t", 4..=7);
     db.assert_stored("t", 7);
     assert_eq!(
@@ -36,7 +38,7 @@ fn the_newest_key_encrypts_and_older_ones_decrypt() {
         "a running session has a new key after a reload, not before"
     );
     set_keys(&cluster, &[300, 1, 65535]);
-    cluster.reload();
+    reload(&cluster, &[&db]);
     cluster.session().assert_stored("t", 7);
 }
 
@@ -47,7 +49,7 @@ fn a_running_transaction_has_a_new_key_at_its_next_statement() {
     db.run("begin");
     db.fill("t", 1..=1);
     set_keys(&cluster, &[1, 2]);
-    cluster.reload();
+    reload(&cluster, &[&db]);
     db.fill("t", 2..=2);
     db.run("commit");
     db.assert_stored("t", 2);
@@ -76,11 +78,11 @@ fn a_key_that_is_gone_is_named_and_costs_only_what_needs_it() {
     let db = cluster.session();
     db.fill("t", 1..=2);
     set_keys(&cluster, &[1, 7]);
-    cluster.reload();
+    reload(&cluster, &[&db]);
     db.fill("t", 3..=4);
     set_keys(&cluster, &[7]);
     db.assert_stored("t", 4);
-    cluster.reload();
+    reload(&cluster, &[&db]);
 
     let error = db.error(READ);
     assert_eq!(*error.code(), SqlState::CONFIG_FILE_ERROR);
@@ -102,7 +104,7 @@ fn a_key_that_is_gone_is_named_and_costs_only_what_needs_it() {
     db.run("update t set n = -n where n = 2; delete from t where n = 1");
     assert_eq!(db.rvacuum(), 1, "the vacuum needs no keys");
     set_keys(&cluster, &[1, 7]);
-    cluster.reload();
+    reload(&cluster, &[&db]);
     db.assert_stored("t", 4);
 }
 
@@ -173,7 +175,7 @@ fn keys_are_in_no_place_that_sql_reaches() {
     db.fill("t", 1..=2);
     db.assert_stored("t", 2);
     set_keys(&cluster, &[1, 2]);
-    cluster.reload();
+    reload(&cluster, &[&db]);
     db.run("call rbytea_reencrypt('t')");
     let mut seen = format!("{:?}", db.notices());
     for query in [
@@ -210,7 +212,7 @@ fn a_standby_reads_with_the_same_keys() {
     let far = standby.session();
     far.assert_stored("t", 3);
     set_keys(&primary, &[1, 2]);
-    primary.reload();
+    reload(&primary, &[&db]);
     db.fill("t", 4..=6);
     let lsn: String = db.one("select pg_current_wal_lsn()::text", &[]);
     wait_until(PATIENCE, || far.one("select pg_last_wal_replay_lsn() >= $1::text::pg_lsn", &[&lsn]));
@@ -219,7 +221,7 @@ fn a_standby_reads_with_the_same_keys() {
     assert!(error.message().contains("encryption key 2"), "{error:?}");
     far.assert_stored("(select * from t where n <= 3) s", 3);
     set_keys(&standby, &[1, 2]);
-    standby.reload();
+    reload(&standby, &[&far]);
     far.assert_stored("t", 6);
     for sql in ["call rbytea_reencrypt('t')", "select * from rbytea_keys()"] {
         assert_eq!(far.sqlstate(sql), SqlState::READ_ONLY_SQL_TRANSACTION, "{sql}");
@@ -243,7 +245,7 @@ fn parallel_workers_read_with_the_keys() {
 
 fn assert_keys_missing_in_workers(cluster: &Cluster, db: &Session, query: &str) {
     set_keys(cluster, &[2]);
-    cluster.reload();
+    reload(cluster, &[db]);
     let error = db.error(query);
     assert_eq!(*error.code(), SqlState::CONFIG_FILE_ERROR, "{error:?}");
     assert!(error.message().contains("encryption key 1"), "{error:?}");

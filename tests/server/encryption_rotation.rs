@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use tokio_postgres::error::SqlState;
 
 use crate::cluster::{Cluster, PATIENCE, wait_until};
-use crate::encryption::{counts, encrypting, modes, set_keys};
+use crate::encryption::{counts, encrypting, modes, reload, set_keys};
 use crate::session::Session;
 use crate::twin_tables::{Twins, assert_live_is, names};
 
@@ -16,7 +16,7 @@ fn cluster_to_rotate(rows: i32) -> (Cluster, Session) {
     let db = cluster.session();
     db.fill("t", 1..=rows);
     set_keys(&cluster, &[1, 2]);
-    cluster.reload();
+    reload(&cluster, &[&db]);
     (cluster, db)
 }
 
@@ -48,7 +48,7 @@ fn a_table_goes_from_plain_to_a_key_to_the_next_and_back() {
     step(
         &|| {
             set_keys(&cluster, &[1, 2]);
-            cluster.reload();
+            reload(&cluster, &[&db]);
         },
         "1:0 2:102",
         "1:102",
@@ -57,10 +57,10 @@ fn a_table_goes_from_plain_to_a_key_to_the_next_and_back() {
         &|| {
             set_keys(&cluster, &[1]);
             // Not without the key: nothing is lost.
-            cluster.reload();
+            reload(&cluster, &[&db]);
             assert_eq!(db.sqlstate("call rbytea_reencrypt('t')"), SqlState::CONFIG_FILE_ERROR);
             set_keys(&cluster, &[1, 2]);
-            cluster.reload();
+            reload(&cluster, &[&db]);
             db.run("set rbytea.qss_mode = off");
         },
         "1:0 2:0",
@@ -76,7 +76,7 @@ fn a_retired_key_can_be_taken_out_of_the_file() {
     db.run("call rbytea_reencrypt('t', 7)");
     assert_eq!(counts(&db), "1:0 2:40");
     set_keys(&cluster, &[2]);
-    cluster.reload();
+    reload(&cluster, &[&db]);
     for session in [&db, &cluster.session()] {
         session.assert_stored("t", 40);
     }

@@ -8,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 use tokio_postgres::error::SqlState;
 
 use crate::cluster::{Cluster, PATIENCE, wait_until};
-use crate::encryption::{counts, encrypting, modes, set_keys};
+use crate::encryption::{counts, encrypting, modes, reload, set_keys};
 use crate::session::{Running, Session};
 use crate::twin_tables::{Twins, assert_live_is};
 
@@ -18,7 +18,7 @@ fn cluster_to_rotate(rows: i32) -> (Cluster, Session) {
     let db = cluster.session();
     db.fill("t", 1..=rows);
     set_keys(&cluster, &[1, 2]);
-    cluster.reload();
+    reload(&cluster, &[&db]);
     (cluster, db)
 }
 
@@ -196,7 +196,7 @@ fn no_change_of_a_busy_table_is_lost() {
         let stopping = Stop(stop);
         for key in 2..=8 {
             set_keys(&cluster, &(1..=key).collect::<Vec<_>>());
-            cluster.reload();
+            reload(&cluster, &[&db]);
             db.run("call rbytea_reencrypt('t', 7)");
             if key % 3 == 0 {
                 db.rvacuum();
@@ -231,5 +231,36 @@ fn two_calls_for_one_table_get_on_with_each_other() {
     db.assert_stored("t", 200);
     db.rvacuum();
     assert_live_is(&cluster, &db, &[("r", "t")]);
+    db.assert_stored("t", 200);
+}
+
+/// Somebody may go on writing payloads of another kind; a call that waits for the last of them would never end.
+#[test]
+fn a_call_ends_also_while_others_write_in_the_other_mode() {
+    let cluster = encrypting();
+    let db = cluster.session();
+    db.fill("t", 1..=200);
+    let stop = &AtomicBool::new(false);
+    let written = &AtomicI64::new(0);
+    thread::scope(|scope| {
+        let stopping = Stop(stop);
+        for writer in 0..2 {
+            let session = cluster.session();
+            scope.spawn(move || {
+                while !stop.load(SeqCst) {
+                    let n = 1 + (written.fetch_add(1, SeqCst) * 7 + writer) as i32 % 200;
+                    session.execute(
+                        "update t set b = payload($1 + 1000), r = payload($1 + 1000) where n = $1",
+                        &[&n],
+                    );
+                }
+            });
+        }
+        wait_until(PATIENCE, || written.load(SeqCst) > 20);
+        db.run("set rbytea.qss_mode = off; set statement_timeout = '20s'");
+        let outcome = db.try_run("call rbytea_reencrypt('t', 50)");
+        drop(stopping);
+        outcome.expect("the call went on as long as somebody wrote");
+    });
     db.assert_stored("t", 200);
 }

@@ -3,7 +3,7 @@
 use tokio_postgres::error::SqlState;
 
 use crate::cluster::Cluster;
-use crate::encryption::{counts, encrypting, modes, set_keys};
+use crate::encryption::{counts, encrypting, modes, reload, set_keys};
 use crate::session::Session;
 use crate::twin_tables::{Twins, assert_live_is};
 
@@ -12,7 +12,7 @@ fn cluster_to_rotate() -> (Cluster, Session) {
     let db = cluster.session();
     db.fill("t", 1..=20);
     set_keys(&cluster, &[1, 2]);
-    cluster.reload();
+    reload(&cluster, &[&db]);
     (cluster, db)
 }
 
@@ -111,7 +111,7 @@ fn a_call_from_a_procedure_that_may_commit() {
     db.run("call all_tables()");
     assert_eq!(counts(&db), "1:0 2:40");
     set_keys(&cluster, &[1, 2, 3]);
-    cluster.reload();
+    reload(&cluster, &[&db]);
     db.run("do $$ begin call rbytea_reencrypt('t', 4); commit; call rbytea_reencrypt('u', 4); end $$");
     assert!(counts(&db).starts_with("1:0 2:0 3:"), "{}", counts(&db));
     db.assert_stored("t", 21);
@@ -184,7 +184,7 @@ fn a_superuser_sees_which_key_file_is_wrong_whoever_owns_the_table() {
     let (cluster, db) = cluster_to_rotate();
     db.run("create role alice; alter table t owner to alice");
     set_keys(&cluster, &[2]);
-    cluster.reload();
+    reload(&cluster, &[&db]);
     let error = db.error("call rbytea_reencrypt('t')");
     assert_eq!(*error.code(), SqlState::CONFIG_FILE_ERROR);
     let path = crate::encryption::default_key_file(&cluster);
