@@ -171,7 +171,7 @@ fn who_may_not() {
     db.run("alter role alice superuser");
     alice.run(
         "create function whoami(r rbytea) returns text language plpgsql immutable as $$ begin
-             if current_user <> 'alice' then raise exception 'as %', current_user; end if; return md5sum(r); end $$;
+             if current_user <> 'alice' then raise exception 'as %', current_user; end if; return public.md5sum(r); end $$;
          create index on hers (whoami(r))",
     );
     db.run("alter role alice nosuperuser");
