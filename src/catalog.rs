@@ -112,6 +112,15 @@ pub fn relation_name(relid: pg_sys::Oid) -> Option<String> {
     }
 }
 
+/// The quoted name of a constraint.
+pub fn constraint_name(constraint: pg_sys::Oid) -> Option<String> {
+    // SAFETY: the first returns a palloc'd name or NULL, the second a name that is quoted if need be.
+    unsafe {
+        let name = pg_sys::get_constraint_name(constraint);
+        (!name.is_null()).then(|| readable(CStr::from_ptr(pg_sys::quote_identifier(name)).to_bytes()))
+    }
+}
+
 /// Whether some transaction may know a database of this OID: whether pg_database has a row that is not dead to everyone.
 pub fn database_may_exist(database: pg_sys::Oid) -> bool {
     // SAFETY: a scan of pg_database by its index over oid. The snapshot outlives the scan.

@@ -5,6 +5,7 @@ use crate::catalog::Extension;
 use crate::datum::RawResult;
 use crate::horizon::RunSnapshot;
 use crate::pace::Pace;
+use crate::progress::Progress;
 use crate::rows::Rows;
 use crate::store::KeyRing;
 use crate::vacuum::refuse_if_unsafe;
@@ -89,6 +90,7 @@ fn rbytea_keys(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorRepor
         None => None,
     };
     let snapshot = RunSnapshot::take();
+    let _progress = Progress::begin();
     let mut payloads = mark::keys(&extension, &snapshot, &mut Pace::of_statement())?;
     for key in ring.iter().flat_map(|ring| ring.iter()) {
         let fingerprint: String = key.fingerprint().iter().map(|byte| format!("{byte:02x}")).collect();

@@ -168,8 +168,13 @@ impl Writer {
             if constraints.is_some_and(|constraints| constraints.has_generated_stored) {
                 compat::compute_generated(open.target, open.estate, open.slot);
             }
-            if constraints.is_some() && self.constraints == Constraints::Checked {
-                pg_sys::ExecConstraints(open.target, open.slot, open.estate);
+            if self.constraints == Constraints::Checked {
+                if constraints.is_some() {
+                    pg_sys::ExecConstraints(open.target, open.slot, open.estate);
+                }
+                if (*(*self.relation).rd_rel).relispartition {
+                    pg_sys::ExecPartitionCheck(open.target, open.slot, open.estate, true);
+                }
             }
             compat::update_tuple(self.relation, tid, open.slot, self.snapshot, open.target, open.estate);
         }

@@ -131,7 +131,36 @@ fn tables(relation: pg_sys::Oid, type_oid: pg_sys::Oid) -> Result<Vec<pg_sys::Oi
             .map(|row| row.get::<pg_sys::Oid>(1))
             .collect::<Result<Vec<_>, _>>()
     });
-    Ok(tables.map_err(|error| error::internal(error.to_string()))?.into_iter().flatten().collect())
+    let tables: Vec<_> =
+        tables.map_err(|error| error::internal(error.to_string()))?.into_iter().flatten().collect();
+    tables.iter().try_for_each(|&table| refuse_dependent_keys(table))?;
+    Ok(tables)
+}
+
+/// Generated columns may be about the file, and change with it. What checks keys of them are triggers and deferred
+/// constraints, which an update below SQL does not fire.
+fn refuse_dependent_keys(table: pg_sys::Oid) -> Result<(), ErrorReport> {
+    let query = "SELECT c.oid FROM pg_catalog.pg_constraint c, pg_catalog.pg_attribute a
+                  WHERE a.attrelid OPERATOR(pg_catalog.=) $1 AND a.attgenerated OPERATOR(pg_catalog.<>) ''
+                    AND (c.contype OPERATOR(pg_catalog.=) 'f' OR c.condeferrable)
+                    AND (c.conrelid OPERATOR(pg_catalog.=) a.attrelid AND a.attnum OPERATOR(pg_catalog.=) ANY (c.conkey)
+                         OR c.confrelid OPERATOR(pg_catalog.=) a.attrelid AND a.attnum OPERATOR(pg_catalog.=) ANY (c.confkey))
+                  LIMIT 1";
+    let found = Spi::connect(|client| {
+        let rows = client.select(query, Some(1), &[table.into()])?;
+        if rows.is_empty() { Ok(None) } else { rows.first().get::<pg_sys::Oid>(1) }
+    });
+    let Some(constraint) = found.map_err(|error| error::internal(error.to_string()))? else { return Ok(()) };
+    let table = catalog::relation_name(table).unwrap_or_default();
+    let constraint = catalog::constraint_name(constraint).unwrap_or_default();
+    Err(error::report(
+        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        format!("cannot re-encrypt the payloads of {table}"),
+    )
+    .set_detail(format!(
+        "Its constraint {constraint} has a generated column, which may be about the file, and could not be checked."
+    ))
+    .set_hint("Drop the constraint, and add it again afterwards."))
 }
 
 /// Goes through a table until a whole pass has found nothing to do: rows that others update meanwhile may go where the pass
@@ -195,7 +224,7 @@ enum Passed {
     End {
         /// Payloads of this batch.
         replaced: u64,
-        /// Others have written a new version of some row meanwhile.
+        /// Some row has gone to another partition meanwhile.
         missed: bool,
     },
     /// There is no such table any more.

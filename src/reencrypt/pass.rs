@@ -10,9 +10,10 @@ use crate::inline_rows::update::{Constraints, Writer};
 use crate::memory::TupleMemory;
 use crate::progress::Reencryption;
 use crate::store::{Payload, PayloadId};
+use crate::subtransaction::subtransaction;
 use crate::walk::Types;
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{check_for_interrupts, pg_sys};
+use pgrx::{PgSqlErrorCode, check_for_interrupts, pg_sys};
 use std::num::NonZeroUsize;
 use std::ptr::null_mut;
 
@@ -55,7 +56,7 @@ pub unsafe fn pass(
     progress: &Reencryption,
 ) -> Result<Passed, ErrorReport> {
     let mut memory = TupleMemory::new();
-    let (mut replaced, mut missed) = (0, false);
+    let (mut replaced, mut missed, mut busy) = (0, false, false);
     // SAFETY: as promised by the caller. Scan, slots and snapshot live to the end of the block, or are released by the abort
     // when an error passes; the snapshot does not see the versions that are written here.
     unsafe {
@@ -71,17 +72,27 @@ pub unsafe fn pass(
         let forward = pg_sys::ScanDirection::ForwardScanDirection;
         while replaced < batch && pg_sys::table_scan_getnextslot_tidrange(scan, forward, found) {
             check_for_interrupts!();
-            let mut at = (*found).tts_tid;
-            *position = Position::at(&at);
+            let at = (*found).tts_tid;
+            let before = std::mem::replace(position, Position::at(&at));
             replaced += memory.with(|| -> Result<u64, ErrorReport> {
                 if !concerns(found, columns, target)? {
                     return Ok(0);
                 }
-                // Others may be changing the row: it is waited for, and its new version is for the next pass.
-                match lock(relation, &mut at, snapshot, locked) {
-                    pg_sys::TM_Result::TM_Ok => {}
-                    result => {
-                        missed |= result == pg_sys::TM_Result::TM_Updated;
+                // Others may be changing the row: they are waited for, but not while rows of the batch are locked.
+                let policy = if replaced == 0 {
+                    pg_sys::LockWaitPolicy::LockWaitBlock
+                } else {
+                    pg_sys::LockWaitPolicy::LockWaitSkip
+                };
+                match lock(relation, at, snapshot, locked, policy)? {
+                    Locked::Yes => {}
+                    Locked::Busy => {
+                        busy = true;
+                        return Ok(0);
+                    }
+                    Locked::Gone => return Ok(0),
+                    Locked::Elsewhere => {
+                        missed = true;
                         return Ok(0);
                     }
                 }
@@ -93,6 +104,11 @@ pub unsafe fn pass(
                 Ok(payloads)
             })?;
             progress.done(position.block(), replaced);
+            if busy {
+                // The next batch begins with this row, and waits.
+                *position = before;
+                break;
+            }
         }
         pg_sys::table_endscan(scan);
         pg_sys::ExecDropSingleTupleTableSlot(locked);
@@ -101,33 +117,74 @@ pub unsafe fn pass(
         pg_sys::PopActiveSnapshot();
     }
     progress.batch(replaced);
-    Ok(if replaced < batch { Passed::End { replaced, missed } } else { Passed::Batch })
+    Ok(if busy || replaced >= batch { Passed::Batch } else { Passed::End { replaced, missed } })
 }
 
-/// Locks a row for an update, waiting for others, and has it in `slot` if it is still the last version.
+/// What came of locking a row.
+enum Locked {
+    /// The slot holds its last version.
+    Yes,
+    /// It has been deleted.
+    Gone,
+    /// It is in another partition now.
+    Elsewhere,
+    /// Somebody else has it locked, and was not to be waited for.
+    Busy,
+}
+
+/// Locks the last version of a row for an update and has it in `slot`.
 ///
 /// # Safety
 /// `tid` must be of a tuple of the relation that the snapshot sees, `slot` of its kind.
 unsafe fn lock(
     relation: pg_sys::Relation,
-    tid: pg_sys::ItemPointer,
+    mut tid: pg_sys::ItemPointerData,
     snapshot: pg_sys::Snapshot,
     slot: *mut pg_sys::TupleTableSlot,
-) -> pg_sys::TM_Result::Type {
-    let mut failure = pg_sys::TM_FailureData::default();
-    // SAFETY: as promised by the caller.
-    unsafe {
-        pg_sys::table_tuple_lock(
-            relation,
-            tid,
-            snapshot,
-            slot,
-            pg_sys::GetCurrentCommandId(true),
-            pg_sys::LockTupleMode::LockTupleNoKeyExclusive,
-            pg_sys::LockWaitPolicy::LockWaitBlock,
-            0,
-            &mut failure,
-        )
+    policy: pg_sys::LockWaitPolicy::Type,
+) -> Result<Locked, ErrorReport> {
+    let mut attempt = |flags: u32| {
+        let mut failure = pg_sys::TM_FailureData::default();
+        // SAFETY: as promised by the caller.
+        unsafe {
+            pg_sys::table_tuple_lock(
+                relation,
+                &mut tid,
+                snapshot,
+                slot,
+                pg_sys::GetCurrentCommandId(true),
+                pg_sys::LockTupleMode::LockTupleNoKeyExclusive,
+                policy,
+                flags as u8,
+                &mut failure,
+            )
+        }
+    };
+    match attempt(0) {
+        pg_sys::TM_Result::TM_Ok => return Ok(Locked::Yes),
+        pg_sys::TM_Result::TM_WouldBlock => return Ok(Locked::Busy),
+        pg_sys::TM_Result::TM_Updated => {}
+        _ => return Ok(Locked::Gone),
+    }
+    // Following it is an ERROR where it leads to another partition.
+    // SAFETY: what the slot holds was pinned outside of the subtransaction.
+    unsafe { pg_sys::ExecClearTuple(slot) };
+    let followed = subtransaction(|| {
+        let result = attempt(pg_sys::TUPLE_LOCK_FLAG_FIND_LAST_VERSION);
+        if result == pg_sys::TM_Result::TM_Ok {
+            // SAFETY: the slot holds the tuple; its page must not stay pinned beyond the subtransaction.
+            unsafe { pg_sys::ExecMaterializeSlot(slot) };
+        }
+        Ok(result)
+    });
+    match followed {
+        Ok(pg_sys::TM_Result::TM_Ok) => Ok(Locked::Yes),
+        Ok(pg_sys::TM_Result::TM_WouldBlock) => Ok(Locked::Busy),
+        Ok(_) => Ok(Locked::Gone),
+        Err(caught) if caught.code == PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE => {
+            Ok(Locked::Elsewhere)
+        }
+        Err(caught) => Err(caught.into()),
     }
 }
 

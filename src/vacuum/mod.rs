@@ -18,6 +18,7 @@ use crate::catalog::Extension;
 use crate::datum::RawResult;
 use crate::horizon::RunSnapshot;
 use crate::pace::Pace;
+use crate::progress::Progress;
 use crate::rows::Rows;
 use crate::subtransaction::subtransaction;
 use crate::xact::Access;
@@ -92,6 +93,7 @@ fn rvacuum_plan(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorRepo
     let mut pace = Pace::of_statement();
     let snapshot = RunSnapshot::take();
     let births = 0..snapshot.upper();
+    let _progress = Progress::begin();
     let (mark, swept) = sweep::listing(&births, &mut pace, |listings, pace| {
         let mut mark = mark::mark(&extension, &snapshot, &births, pace)?;
         let swept = sweep::walk(&births, &mut mark.references, listings, &mut Show::new(result), pace)?;

@@ -7,7 +7,7 @@ use crate::session::Session;
 use crate::twin_tables::{Twins, assert_live_is, names, triggers};
 
 /// A cluster whose tables are made and filled by this SQL under key 1, and a second key that is the newest now.
-fn cluster_to_rotate(sql: &str) -> (Cluster, Session) {
+pub fn cluster_to_rotate(sql: &str) -> (Cluster, Session) {
     let cluster = encrypting();
     let db = cluster.session();
     db.run(sql);

@@ -36,6 +36,7 @@ mod encryption_key_files;
 mod encryption_keys;
 mod encryption_replication;
 mod encryption_rotation;
+mod encryption_rotation_constraints;
 mod encryption_rotation_races;
 mod encryption_rotation_refusals;
 mod encryption_rotation_tables;

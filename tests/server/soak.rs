@@ -113,6 +113,8 @@ const MAY_STOP_ROTATION: &[&str] = &["40P01", "55P03", "42P01", "42809"];
 fn rotate(db: &Session, world: &World) -> Result<(), String> {
     let tables = "select distinct c.oid::text from pg_class c join pg_attribute a on a.attrelid = c.oid
                    where relkind = 'r' and relpersistence <> 't' and atttypid = 'rbytea'::regtype and not attisdropped";
+    // A prepared transaction may have a row locked to the end.
+    db.run("set lock_timeout = '1s'");
     let mut calls = 0;
     while !world.is_over() {
         db.run(&format!("set rbytea.qss_mode = {}", calls % 2 == 0));
