@@ -130,7 +130,10 @@ fn indexes_find_their_rows() {
         db.run("reset enable_seqscan");
         db.assert_same("i", 42);
     }
-    db.run("create extension if not exists amcheck; select bt_index_check(c.oid, true) from pg_class c join pg_index i on i.indexrelid = c.oid join pg_am a on a.oid = c.relam where i.indrelid = 'i'::regclass and amname = 'btree'");
+    // Not every installation has the extension.
+    if db.one("select exists (select from pg_available_extensions where name = 'amcheck')", &[]) {
+        db.run("create extension if not exists amcheck; select bt_index_check(c.oid, true) from pg_class c join pg_index i on i.indexrelid = c.oid join pg_am a on a.oid = c.relam where i.indrelid = 'i'::regclass and amname = 'btree'");
+    }
 }
 
 #[test]
