@@ -2,6 +2,9 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../evidence/mod.rs"]
+mod evidence;
+
 mod ahead;
 mod cipher;
 mod clone;
