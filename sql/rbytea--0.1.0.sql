@@ -383,6 +383,14 @@ CREATE VIEW rbytea_stat AS
       LEFT JOIN last ON true LEFT JOIN done ON true LEFT JOIN whole ON true LEFT JOIN failed ON true;
 COMMENT ON VIEW rbytea_stat IS 'the payload store of this database: files and bytes after the last sweep of the whole store, runs, errors, what garbage waits for';
 
+-- Is everything there? ------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION rbytea_check(target regclass DEFAULT NULL, digest boolean DEFAULT false,
+    OUT relation regclass, OUT ctid tid, OUT uuid uuid, OUT problem text, OUT path text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'rbytea_check_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rbytea_check(regclass, boolean) IS 'what is wrong between the rows of a table, or of the whole database, and the payload files; with digest, reads every payload; changes nothing, and works on a standby';
+
 -- Encryption ------------------------------------------------------------------------------------------------------------
 
 CREATE FUNCTION rbytea_keys(OUT id integer, OUT fingerprint text, OUT payloads bigint) RETURNS SETOF record
@@ -424,6 +432,7 @@ REVOKE ALL ON FUNCTION rbytea_purge_obstacle() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_purge_holders() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_vacuum_progress() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_keys() FROM PUBLIC;
+REVOKE ALL ON FUNCTION rbytea_check(regclass, boolean) FROM PUBLIC;
 REVOKE ALL ON PROCEDURE rbytea_reencrypt(regclass, integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_reencrypt_progress() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION rbytea_holders(), rbytea_purge_holders(), rbytea_vacuum_progress(), rbytea_reencrypt_progress() TO pg_monitor;

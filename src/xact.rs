@@ -71,6 +71,14 @@ pub fn store_apart() -> Result<FileStore, store::Error> {
     FileStore::open(config(Access::Write)?)
 }
 
+/// The store of the current database for a look that makes nothing; None while nobody has needed it.
+pub fn store_to_look_at() -> Result<Option<FileStore>, store::Error> {
+    match FileStore::open(config(Access::Read)?) {
+        Err(store::Error::RootMissing { .. }) if store_is_optional() => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
 /// The store of another database, which need not exist for anybody else yet.
 pub fn store_of(database: pg_sys::Oid) -> Result<FileStore, store::Error> {
     let config = config(Access::Read)?;

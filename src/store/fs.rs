@@ -38,6 +38,18 @@ pub struct Stat {
     pub mtime: SystemTime,
     /// What the path is.
     pub kind: EntryKind,
+    /// Permission bits: those of the owner, the group and the others.
+    pub mode: u32,
+    /// Whether the effective user owns it.
+    pub owned: bool,
+}
+
+impl Stat {
+    /// Whether it has the rights that the store gives: 0600 or, to a directory, 0700, of the effective user.
+    pub fn is_private(&self) -> bool {
+        let mode = if self.kind == EntryKind::Dir { 0o700 } else { 0o600 };
+        self.owned && self.mode == mode
+    }
 }
 
 /// A file system, rooted in the store's root directory.

@@ -11,6 +11,7 @@ pub mod databases;
 pub mod dropped;
 pub mod error;
 pub mod fs;
+pub mod inspect;
 pub mod key_file;
 pub mod keys;
 pub mod layout;
@@ -35,6 +36,7 @@ pub use clone::Cloned;
 pub use dropped::{DroppedDatabase, Purged};
 pub use error::{Error, Kind, Result};
 pub use fs::{EntryKind, Fs, FsFile};
+pub use inspect::{Flaw, Located};
 pub use key_file::KeyFileProblem;
 pub use keys::{Key, KeyRing};
 pub use layout::{OWNER, PayloadId, Shard, TRASH};
@@ -68,7 +70,7 @@ pub struct Config {
 }
 
 /// What a value's header knows about its payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Payload {
     /// Identity: where its file is.
     pub id: PayloadId,

@@ -116,7 +116,7 @@ impl<F: Fs> Store<F> {
         let (live, trashed, name) = (self.live(id), self.trashed(id), id.file_name());
         let Some(from) = self.leaf(id.shard(), &mut moves.from)? else { return Ok(Trashed::Gone) };
         let stat = || found(self.fs.stat_in(from, name.as_ref())).map_err(self.io("stat file", &live));
-        let Some(Stat { len, mtime, kind }) = stat()? else { return Ok(Trashed::Gone) };
+        let Some(Stat { len, mtime, kind, .. }) = stat()? else { return Ok(Trashed::Gone) };
         if kind != EntryKind::File {
             return Err(self.io("stat file", &live)(not_a_file()));
         }
