@@ -13,8 +13,8 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use crate::store::{
-    self, Config, DataDirectory, FileStore, Key, Knowledge, OsFs, OwnerId, Payload, Pending, PendingState,
-    Writer,
+    self, Config, DataDirectory, FileStore, Key, Knowledge, Known, OsFs, OwnerId, Payload, Pending,
+    PendingState, Writer,
 };
 
 /// What this backend knows of the store in the current transaction.
@@ -147,6 +147,9 @@ pub fn did_not_commit(transaction: u64) -> bool {
     matches!(status, Some("aborted" | "in progress"))
 }
 
+/// The file in the data directory that names the stores this cluster has written to.
+const KNOWN_STORES: &str = "rbytea.stores";
+
 /// Bytes handled between two looks at pending interrupts.
 pub const CHUNK: usize = 1 << 20;
 
@@ -207,7 +210,8 @@ fn config(access: Access) -> Result<Config, store::Error> {
     };
     // An absolute path may be a mount point: creating it would hide that nothing is mounted there.
     let create_root = access == Access::Write && path.is_relative() && !standby;
-    Ok(Config { create_root, root: directory.join(path), database, fsync, owner })
+    let known = Known { file: directory.join(KNOWN_STORES), root: path.clone() };
+    Ok(Config { create_root, root: directory.join(path), database, fsync, owner, known: Some(known) })
 }
 
 /// What tells this data directory from its copies: PG_VERSION is written by initdb and by whatever makes a copy.

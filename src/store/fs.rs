@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use super::error::{Error, Result};
+use super::layout::copy_name;
 
 /// What a directory entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +157,7 @@ pub(super) fn publish<F: Fs>(
     replace: Replace,
     fsync: bool,
 ) -> Result<bool> {
-    let temporary = format!("{name}.{}.tmp", uuid::Uuid::new_v4());
+    let temporary = format!("{name}.{}", copy_name(uuid::Uuid::new_v4()));
     let result = publish_as(fs, &temporary, name, bytes, replace, fsync);
     if !matches!(result, Ok(true)) {
         // The name is ours alone, and the first error is the one that matters.

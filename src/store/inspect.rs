@@ -2,13 +2,14 @@
 //! the file of a payload is. Moves nothing and opens no payload; constant memory but for one leaf directory.
 
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::error::Result;
 use super::fs::{Entry, EntryKind, Fs, Stat};
 use super::layout::{
-    OWNER, PayloadId, Shard, TRASH, era_dir, parse_byte_dir, parse_database_dir, parse_dropped_dir,
-    parse_era_dir,
+    OWNER, PayloadId, Shard, TRASH, era_dir, parse_byte_dir, parse_copy_name, parse_database_dir,
+    parse_dropped_dir, parse_era_dir, parse_new_owner_name,
 };
 use super::list::{Listing, directory, payload};
 use super::{Store, found, shown};
@@ -51,8 +52,7 @@ impl<F: Fs> Store<F> {
         Ok(None)
     }
 
-    /// Looks at the root, at what is in it and at the names of the dropped databases in its TRASH. Others may be able to
-    /// read the root itself, but must not be able to write.
+    /// Looks at the root and at what is in it. Others may be able to read the root itself, but must not be able to write.
     ///
     /// # Errors
     /// `Io`, or what `report` returns.
@@ -61,15 +61,12 @@ impl<F: Fs> Store<F> {
         if !root.owned || root.mode & 0o022 != 0 {
             report(Some(Flaw::WrongRights), shown(""))?;
         }
+        let is_database =
+            |name: &str| parse_database_dir(name).is_some() || parse_dropped_dir(name).is_some();
         self.inspect("", report, &mut |entry| match entry.kind {
-            EntryKind::File => entry.name == OWNER,
-            EntryKind::Dir => {
-                directory(entry).is_some_and(|name| name == TRASH || parse_database_dir(name).is_some())
-            }
+            EntryKind::File => entry.name == OWNER || parse_new_owner_name(entry.name.as_bytes()).is_some(),
+            EntryKind::Dir => directory(entry).is_some_and(is_database),
             EntryKind::Other => false,
-        })?;
-        self.inspect(TRASH, report, &mut |entry| {
-            directory(entry).is_some_and(|name| parse_dropped_dir(name).is_some())
         })
     }
 
@@ -94,7 +91,10 @@ impl<F: Fs> Store<F> {
     /// # Errors
     /// `Io`, or what `report` returns.
     pub fn inspect_trash(&self, report: Report<'_>) -> Result<()> {
-        self.inspect(&self.in_database(TRASH), report, &mut |entry| payload(entry).is_some())
+        self.inspect(&self.in_database(TRASH), report, &mut |entry| {
+            payload(entry).is_some()
+                || entry.kind == EntryKind::File && parse_copy_name(entry.name.as_bytes()).is_some()
+        })
     }
 
     /// Looks at the directory of an era; returns its leaf directories, ascending.

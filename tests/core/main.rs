@@ -23,6 +23,7 @@ mod interoperation;
 mod key_file;
 mod keys;
 mod knowledge;
+mod known;
 mod known_answers;
 mod layout;
 mod listing;
