@@ -131,12 +131,12 @@ impl<F: Fs> Store<F> {
         belongs: &mut dyn FnMut(&Entry<'_>) -> bool,
     ) -> Result<()> {
         let read = self.fs.read_dir(dir, &mut |opened, entry| {
+            let ours = belongs(&entry);
             let flaw = match found(self.fs.stat_in(opened, entry.name)) {
                 // moved or removed since the directory was read
                 Ok(None) => return Ok(()),
-                // The others may be in order.
                 Err(_) => Some(Flaw::Unreadable),
-                Ok(Some(_)) if !belongs(&entry) => Some(Flaw::ForeignName),
+                Ok(Some(_)) if !ours => Some(Flaw::ForeignName),
                 Ok(Some(stat)) => (!stat.is_private()).then_some(Flaw::WrongRights),
             };
             report(flaw, Path::new(dir).join(entry.name))
