@@ -9,6 +9,7 @@ use crate::catalog::{self, Extension};
 use crate::datum::RawResult;
 use crate::error;
 use crate::horizon::RunSnapshot;
+use crate::memory::TupleMemory;
 use crate::pace::Pace;
 use crate::progress::Progress;
 use crate::rows::Rows;
@@ -83,7 +84,7 @@ fn rbytea_check(
             "the argument \"digest\" cannot be null",
         ));
     };
-    let mut findings = Findings { rows };
+    let mut findings = Findings { rows, memory: TupleMemory::new(), values_are_valid: true };
     let mut pace = Pace::of_statement();
     // Held to the end: what it sees keeps its files.
     let snapshot = RunSnapshot::take();
@@ -107,6 +108,9 @@ fn rbytea_check(
 /// The rows of the result.
 struct Findings {
     rows: Rows,
+    memory: TupleMemory,
+    /// No row had an invalid value.
+    values_are_valid: bool,
 }
 
 /// A place in a table.
@@ -119,6 +123,7 @@ struct Place {
 impl Findings {
     /// About a row.
     fn row(&mut self, place: Place, payload: Option<&Payload>, problem: Problem, path: Option<&Path>) {
+        self.values_are_valid &= problem != Problem::InvalidValue;
         let mut ctid = place.ctid;
         self.put(
             place.table.into_datum(),
@@ -143,12 +148,28 @@ impl Findings {
         problem: Problem,
         path: Option<&Path>,
     ) {
-        self.rows.put([
-            table,
-            ctid,
-            uuid.and_then(|uuid| pgrx::Uuid::from_bytes(*uuid.as_bytes()).into_datum()),
-            problem.text().into_datum(),
-            path.and_then(|path| catalog::readable(path.as_os_str().as_bytes()).into_datum()),
-        ]);
+        let rows = &mut self.rows;
+        self.memory.with(|| {
+            rows.put([
+                table,
+                ctid,
+                uuid.and_then(|uuid| pgrx::Uuid::from_bytes(*uuid.as_bytes()).into_datum()),
+                problem.text().into_datum(),
+                path.and_then(|path| on_one_line(path).into_datum()),
+            ]);
+        });
     }
+}
+
+/// Whatever a foreign name consists of.
+fn on_one_line(path: &Path) -> String {
+    let mut line = String::new();
+    for letter in catalog::readable(path.as_os_str().as_bytes()).chars() {
+        if letter.is_control() {
+            line.push_str(&format!("\\x{:02x}", u32::from(letter)));
+        } else {
+            line.push(letter);
+        }
+    }
+    line
 }

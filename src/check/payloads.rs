@@ -2,13 +2,14 @@
 
 use super::Problem;
 use crate::keys;
+use crate::store::layout::database_dir;
 use crate::store::{EntryKind, Error, FileStore, OsFs, Payload, Reader};
 use crate::xact;
 use pgrx::check_for_interrupts;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Payloads that are remembered to be in order, because many rows may refer to one: about 100 bytes each.
 const REMEMBERED: usize = 1 << 15;
@@ -35,6 +36,11 @@ impl Examiner {
         let standby = unsafe { pg_sys::RecoveryInProgress() };
         let buffer = if digest { vec![0; CHUNK] } else { Vec::new() };
         let store = xact::store_to_look_at()?;
+        if let Some(store) = &store
+            && let Err(absent @ Error::StoreMissing { .. }) = store.check_present()
+        {
+            return Err(absent.into());
+        }
         Ok(Self { store, digest, rights, standby, buffer, in_order: HashSet::new() })
     }
 
@@ -48,7 +54,7 @@ impl Examiner {
         if self.in_order.contains(payload) {
             return None;
         }
-        let Some(store) = &self.store else { return Some((Problem::Missing, payload.id.live_path().into())) };
+        let Some(store) = &self.store else { return Some((Problem::Missing, path_without_store(payload))) };
         let found = look(store, payload, self.digest.then_some(&mut *self.buffer), self.rights, self.standby);
         if found.is_none() {
             if self.in_order.len() >= REMEMBERED {
@@ -58,6 +64,12 @@ impl Examiner {
         }
         found
     }
+}
+
+fn path_without_store(payload: &Payload) -> PathBuf {
+    // SAFETY: a plain read.
+    let database = unsafe { pg_sys::MyDatabaseId }.to_u32();
+    Path::new(&database_dir(database)).join(payload.id.live_path())
 }
 
 fn look(

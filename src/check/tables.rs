@@ -4,13 +4,16 @@ use super::payloads::Examiner;
 use super::{Findings, Place, Problem};
 use crate::catalog::{self, Extension};
 use crate::columns::Closure;
+use crate::datum::{Peek, Rbytea};
 use crate::horizon::RunSnapshot;
 use crate::memory::TupleMemory;
 use crate::pace::Pace;
+use crate::store::Payload;
+use crate::subtransaction::{Caught, subtransaction};
 use crate::walk::{Types, Walker};
-use crate::{compat, error, mark};
+use crate::{compat, error, mark, memory};
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{PgSqlErrorCode, Spi, check_for_interrupts, pg_sys};
+use pgrx::{PgSqlErrorCode, check_for_interrupts, pg_sys, varatt_is_1b, varatt_is_1b_e, varatt_is_4b_u};
 use std::ptr::null_mut;
 
 /// The table, or its partitions and descendants, that have rows.
@@ -35,18 +38,27 @@ pub fn tree(target: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>, ErrorReport> {
             "It is neither a table nor a materialized view, or a temporary table of another session.",
         ));
     }
-    let query = "WITH RECURSIVE tree AS (
-                     SELECT $1 AS relid
-                     UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i, tree WHERE i.inhparent OPERATOR(pg_catalog.=) tree.relid)
-                 SELECT relid FROM tree ORDER BY relid";
-    let found = Spi::connect(|client| {
-        client
-            .select(query, None, &[target.into()])?
-            .map(|row| row.get::<pg_sys::Oid>(1))
-            .collect::<Result<Vec<_>, _>>()
-    });
-    let found = found.map_err(|error| error::internal(error.to_string()))?;
-    Ok(found.into_iter().flatten().collect())
+    Ok(with_descendants(target))
+}
+
+unsafe extern "C-unwind" {
+    /// catalog/pg_inherits.h, which pgrx does not bind.
+    fn find_all_inheritors(
+        parent: pg_sys::Oid,
+        lock: pg_sys::LOCKMODE,
+        parents: *mut *mut pg_sys::List,
+    ) -> *mut pg_sys::List;
+}
+
+/// As they are now, whatever the transaction's snapshot sees.
+fn with_descendants(target: pg_sys::Oid) -> Vec<pg_sys::Oid> {
+    // SAFETY: reads pg_inherits and returns a list of OIDs, in the current memory context.
+    unsafe {
+        let list = pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            find_all_inheritors(target, pg_sys::NoLock as pg_sys::LOCKMODE, null_mut())
+        });
+        (0..(*list).length as usize).map(|index| (*(*list).elements.add(index)).oid_value).collect()
+    }
 }
 
 /// Every relation of the database that can hold a value.
@@ -67,7 +79,7 @@ pub fn check(
 ) -> Result<(), ErrorReport> {
     let types = Closure::new(extension.type_oid()?);
     // SAFETY: the relation is closed again; an ERROR that passes through aborts the transaction, which closes it too. The
-    // lock stays to the end of the transaction, as that of a SELECT does.
+    // lock goes with it, as after a mark's look at a table: nobody waits for us twice, and we for nobody while we hold it.
     unsafe {
         let kind = pg_sys::get_rel_relkind(relid) as u8;
         if !matches!(kind, b'r' | b'm') || pg_sys::isOtherTempNamespace(pg_sys::get_rel_namespace(relid)) {
@@ -78,7 +90,7 @@ pub fn check(
             return Ok(());
         }
         let checked = scan(relation, &types, snapshot, examiner, pace, findings);
-        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+        pg_sys::relation_close(relation, pg_sys::AccessShareLock as i32);
         checked
     }
 }
@@ -94,12 +106,16 @@ unsafe fn scan(
     findings: &mut Findings,
 ) -> Result<(), ErrorReport> {
     // SAFETY: the relation is open; its descriptor lives as long as it is.
-    let columns: Vec<(i32, pg_sys::Oid)> = unsafe {
+    let columns: Vec<Column> = unsafe {
         let tupdesc = (*relation).rd_att;
         (0..(*tupdesc).natts as usize)
             .map(|index| (index as i32 + 1, &*compat::attribute(tupdesc, index)))
             .filter(|(_, attribute)| !attribute.attisdropped && types.leads_to_value(attribute.atttypid))
-            .map(|(number, attribute)| (number, attribute.atttypid))
+            .map(|(number, attribute)| Column {
+                number,
+                type_oid: attribute.atttypid,
+                itself: pg_sys::getBaseType(attribute.atttypid) == types.rbytea(),
+            })
             .collect()
     };
     if columns.is_empty() {
@@ -107,6 +123,7 @@ unsafe fn scan(
     }
     let mut walker = Walker::new(types);
     let mut memory = TupleMemory::new();
+    let mut references = Vec::new();
     // SAFETY: scan, slot and snapshots live to the end of the block; tuples are looked at while the slot holds their page
     // pinned, and what detoasting allocates goes to a context that is reset for each tuple.
     unsafe {
@@ -123,24 +140,26 @@ unsafe fn scan(
             }
             let place = Place { table: (*relation).rd_id, ctid: (*slot).tts_tid };
             memory.with(|| -> Result<(), ErrorReport> {
-                for &(number, type_oid) in &columns {
+                for column in &columns {
                     let mut is_null = false;
-                    let datum = pg_sys::slot_getattr(slot, number, &mut is_null);
+                    let datum = pg_sys::slot_getattr(slot, column.number, &mut is_null);
                     if is_null {
                         continue;
                     }
-                    let walked = walker.walk(datum, type_oid, &mut |payload| {
+                    references.clear();
+                    let valid = take_apart(datum, column, &mut walker, &mut references)?;
+                    // Asked again whenever something is wrong: the transaction may have been rolled back meanwhile, and
+                    // the file be garbage, or the TOAST rows be gone.
+                    if !valid && counts(relation, slot, snapshot) {
+                        findings.row(place, None, Problem::InvalidValue, None);
+                    }
+                    for payload in &references {
+                        check_for_interrupts!();
                         if let Some((problem, path)) = examiner.examine(payload)
-                            // The transaction may have been rolled back meanwhile, and the file be garbage.
                             && counts(relation, slot, snapshot)
                         {
                             findings.row(place, Some(payload), problem, Some(&path));
                         }
-                        Ok(())
-                    });
-                    // The visitor has no error of its own: the value has.
-                    if walked.is_err() {
-                        findings.row(place, None, Problem::InvalidValue, None);
                     }
                 }
                 Ok(())
@@ -150,6 +169,78 @@ unsafe fn scan(
         pg_sys::ExecDropSingleTupleTableSlot(slot);
     }
     Ok(())
+}
+
+/// A column that leads to values.
+struct Column {
+    number: i32,
+    type_oid: pg_sys::Oid,
+    /// Of the type itself or a domain over it, rather than of one that is made of it.
+    itself: bool,
+}
+
+/// Finds the references in a value. False if it is not valid: then what was found before that came to light.
+///
+/// # Safety
+/// `datum` must be a datum of the column.
+unsafe fn take_apart(
+    datum: pg_sys::Datum,
+    column: &Column,
+    walker: &mut Walker<'_>,
+    references: &mut Vec<Payload>,
+) -> Result<bool, ErrorReport> {
+    // SAFETY: as promised by the caller; what a subtransaction that failed has begun, its end has cleaned up.
+    unsafe {
+        if !column.itself {
+            let mut push = |payload: &Payload| memory::push(references, *payload);
+            return is_valid(subtransaction(|| walker.walk(datum, column.type_oid, &mut push)));
+        }
+        let value = Rbytea::from_raw(datum);
+        let peeked = if is_plain(datum) {
+            match value.peek() {
+                Ok(peeked) => peeked,
+                // Taken from bytes that were there: there is nothing else that could fail.
+                Err(_) => return Ok(false),
+            }
+        } else {
+            match subtransaction(|| value.peek()) {
+                Ok(peeked) => peeked,
+                Err(caught) => return is_valid(Err(caught)),
+            }
+        };
+        if let Peek::External(payload) = peeked {
+            memory::push(references, payload)?;
+        }
+        Ok(true)
+    }
+}
+
+/// Whether the value's bytes lie in the row as they are.
+///
+/// # Safety
+/// `datum` must be a varlena.
+unsafe fn is_plain(datum: pg_sys::Datum) -> bool {
+    let varlena: *mut pg_sys::varlena = datum.cast_mut_ptr();
+    // SAFETY: as promised by the caller.
+    unsafe { varatt_is_4b_u(varlena) || varatt_is_1b(varlena) && !varatt_is_1b_e(varlena) }
+}
+
+/// What is an ERROR of the value, rather than of the check.
+fn is_valid(taken_apart: Result<(), Caught>) -> Result<bool, ErrorReport> {
+    use PgSqlErrorCode::*;
+    match taken_apart {
+        Ok(()) => Ok(true),
+        Err(Caught {
+            code:
+                ERRCODE_DATA_CORRUPTED
+                | ERRCODE_INTERNAL_ERROR
+                | ERRCODE_UNDEFINED_OBJECT
+                | ERRCODE_DATATYPE_MISMATCH
+                | ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            ..
+        }) => Ok(false),
+        Err(caught) => Err(caught.into()),
+    }
 }
 
 /// Whether our snapshot sees the tuple, or anybody else does now, or will if a transaction commits: not what was rolled back, and

@@ -1,7 +1,6 @@
 //! Looking for what is wrong in a store: names and kinds that it did not give, rights that it did not give, and where
 //! the file of a payload is. Moves nothing and opens no payload; constant memory but for one leaf directory.
 
-use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +20,8 @@ pub enum Flaw {
     ForeignName,
     /// Not the mode or not the owner that the store gives.
     WrongRights,
+    /// It cannot even be looked at.
+    Unreadable,
 }
 
 /// Takes each entry: what is wrong with it, if anything, and its path below the root.
@@ -122,28 +123,23 @@ impl<F: Fs> Store<F> {
         self.list_shard(shard)
     }
 
-    /// Looks at each entry of a directory that is not there no more than it has nothing in it.
+    /// Looks at each entry of a directory; one that does not exist has none.
     fn inspect(
         &self,
         dir: &str,
         report: Report<'_>,
         belongs: &mut dyn FnMut(&Entry<'_>) -> bool,
     ) -> Result<()> {
-        let path = |name: &OsStr| Path::new(dir).join(name);
         let read = self.fs.read_dir(dir, &mut |opened, entry| {
-            let stat = found(self.fs.stat_in(opened, entry.name));
-            let Some(stat) =
-                stat.map_err(|e| self.io("stat file", &path(entry.name).to_string_lossy())(e))?
-            else {
+            let ours = belongs(&entry);
+            let flaw = match found(self.fs.stat_in(opened, entry.name)) {
                 // moved or removed since the directory was read
-                return Ok(());
+                Ok(None) => return Ok(()),
+                Err(_) => Some(Flaw::Unreadable),
+                Ok(Some(_)) if !ours => Some(Flaw::ForeignName),
+                Ok(Some(stat)) => (!stat.is_private()).then_some(Flaw::WrongRights),
             };
-            let flaw = if !belongs(&entry) {
-                Some(Flaw::ForeignName)
-            } else {
-                (!stat.is_private()).then_some(Flaw::WrongRights)
-            };
-            report(flaw, path(entry.name))
+            report(flaw, Path::new(dir).join(entry.name))
         });
         found(read).map_err(self.io("read directory", dir))?.unwrap_or(Ok(()))
     }

@@ -19,6 +19,8 @@ mod encrypted;
 mod encrypted_damage;
 mod encrypted_failures;
 mod faults;
+mod inspect;
+mod inspect_rights;
 mod interoperation;
 mod key_file;
 mod keys;
