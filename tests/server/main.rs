@@ -7,6 +7,7 @@ mod evidence;
 
 mod background;
 mod broken_store;
+mod check;
 mod cluster;
 mod encryption;
 mod installation;
@@ -25,6 +26,9 @@ mod background_locks;
 mod background_promotion;
 mod background_ranges;
 mod background_workers;
+mod check_files;
+mod check_rights;
+mod check_rows;
 mod clients;
 mod databases_clone_from;
 mod databases_dropped;
