@@ -132,6 +132,7 @@ pub fn healthy() -> Healthy {
     db.run("create table emptied (n int, r rbytea); insert into emptied values (1, payload(620))");
     old.run("begin isolation level repeatable read; select count(*) from busy");
     db.run("delete from busy where n = 1; update busy set r = payload(630) where n = 2");
+    open.run("set rbytea.qss_mode = off");
     open.run(
         "begin; insert into busy values (10, payload(640)); delete from busy where n = 3;
          savepoint s; insert into busy values (11, payload(641)); rollback to s;
