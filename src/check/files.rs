@@ -67,8 +67,17 @@ pub fn check(
             }
         }
     }
-    if hidden && unreferenced {
-        tell_of_hidden();
+    if unreferenced && hidden {
+        tell(
+            "temporary tables of other sessions may refer to some of the unreferenced files",
+            "Nobody but those sessions can read them.",
+        );
+    }
+    if unreferenced && standby {
+        tell(
+            "sessions of the primary may still see rows that refer to some of the unreferenced files",
+            "A standby does not know the snapshots of the primary.",
+        );
     }
     Ok(())
 }
@@ -93,11 +102,10 @@ fn tell_of_no_mark(why: &str) {
     error::tell(report.set_detail(why), PgLogLevel::WARNING);
 }
 
-/// As far as anybody but their sessions can tell, such files are garbage: they can be read from TRASH.
-fn tell_of_hidden() {
-    let message = "temporary tables of other sessions may refer to some of the unreferenced files";
+/// Says who else may know of a file that is garbage as far as can be told here.
+fn tell(message: &str, detail: &str) {
     let report = error::report(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message);
-    error::tell(report.set_detail("Nobody but those sessions can read them."), PgLogLevel::NOTICE);
+    error::tell(report.set_detail(detail), PgLogLevel::NOTICE);
 }
 
 /// Looks at a directory. One that cannot be read is a finding, and has nothing in it.
