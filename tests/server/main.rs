@@ -26,6 +26,7 @@ mod background_promotion;
 mod background_ranges;
 mod background_workers;
 mod clients;
+mod crashes;
 mod databases_clone_from;
 mod databases_dropped;
 mod databases_half_made;
