@@ -12,6 +12,7 @@
 //! RBYTEA_CRASHES is the number of kills in all (60 by default; `make soak`), RBYTEA_CRASHES_SEED repeats the choices as far as
 //! concurrency allows; RBYTEA_ON_DISK puts the clusters on a disk, where an fsync takes its time.
 
+mod at_points;
 mod campaign;
 mod client;
 mod clones;
@@ -19,6 +20,7 @@ mod judge;
 mod ledger;
 mod strike;
 mod victims;
+mod ways;
 mod work;
 mod world;
 

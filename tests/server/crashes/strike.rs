@@ -8,7 +8,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use rustix::process::Signal;
 
-use super::victims::{Log, Process, child, children, kill_all, signal};
+use super::victims::{Log, Process, child, children, hurry, kill_all, signal};
 use super::world::World;
 use crate::cluster::{Cluster, PATIENCE, wait_until};
 
@@ -78,7 +78,7 @@ pub fn strike(
         assert!(kill_all(cluster), "the postmaster had ended before");
         return Struck::All;
     }
-    let deadline = Instant::now() + Duration::from_millis(1500);
+    let deadline = Instant::now() + Duration::from_millis(800);
     loop {
         let late = Instant::now() > deadline;
         if let Some((victim, what)) = find(cluster, world, rng, if late { Target::Backend } else { target }) {
@@ -100,8 +100,7 @@ fn find(cluster: &Cluster, world: &World, rng: &mut StdRng, target: Target) -> O
     match target {
         Target::Child(WORKER) => {
             // A nap ends early when the launcher is told to look at the settings.
-            let launcher = child(cluster, "rbytea vacuum launcher")?;
-            signal(cluster, &launcher, Signal::HUP);
+            hurry(cluster);
             let end = Instant::now() + Duration::from_millis(300);
             while Instant::now() < end {
                 if let Some(worker) = child(cluster, WORKER) {

@@ -53,6 +53,13 @@ pub fn signal(cluster: &Cluster, process: &Process, signal: Signal) {
     }
 }
 
+/// Ends the launcher's nap: it looks at the settings, and then at its databases.
+pub fn hurry(cluster: &Cluster) {
+    if let Some(launcher) = child(cluster, "rbytea vacuum launcher") {
+        signal(cluster, &launcher, Signal::HUP);
+    }
+}
+
 /// Kills the postmaster and all its children; whether the postmaster died by that.
 pub fn kill_all(cluster: &mut Cluster) -> bool {
     cluster.kill9().signal() == Some(Signal::KILL.as_raw())

@@ -7,7 +7,7 @@ use super::client::{Client, Done, Trouble};
 use super::ledger::Seed;
 
 /// So many rows a client has about.
-const ROWS: usize = 50;
+const ROWS: usize = 30;
 
 type Work = fn(&mut Client<'_>) -> Done;
 
