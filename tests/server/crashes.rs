@@ -16,13 +16,18 @@ mod at_points;
 mod campaign;
 mod client;
 mod clones;
+mod databases;
 mod judge;
 mod ledger;
+mod planted;
+mod prepared;
+mod recovery;
 mod strike;
 mod victims;
 mod ways;
 mod work;
 mod world;
+mod writes;
 
 use campaign::Campaign;
 

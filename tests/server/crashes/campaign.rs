@@ -42,13 +42,13 @@ const ROUNDS: u64 = 15;
 
 /// See the module.
 pub struct Campaign {
-    cluster: Cluster,
-    world: World,
+    pub(super) cluster: Cluster,
+    pub(super) world: World,
     seed: u64,
     rng: StdRng,
-    ledgers: Vec<Ledger>,
+    pub(super) ledgers: Vec<Ledger>,
     clones: Clones,
-    verdict: Verdict,
+    pub(super) verdict: Verdict,
     kills: BTreeMap<String, u64>,
     deck: Vec<Target>,
 }
@@ -92,6 +92,7 @@ impl Campaign {
             }
         }));
         let seconds = begun.elapsed().as_secs_f64();
+
         let report = format!("crashes: RBYTEA_CRASHES_SEED={} {seconds:.1} s, {}", self.seed, self.figures());
         // Not through the test harness, which shows the output of failed tests only.
         let _ = writeln!(std::io::stderr(), "{report}");
@@ -125,7 +126,7 @@ impl Campaign {
     }
 
     /// Load, a kill, recovery, judgement.
-    fn round(&mut self) {
+    pub(super) fn round(&mut self) {
         if self.deck.is_empty() {
             self.deck = DECK.to_vec();
             self.deck.shuffle(&mut self.rng);
@@ -163,10 +164,8 @@ impl Campaign {
             Some(Struck::Child(process, what)) => {
                 ours.push(process.pid);
                 self.killed(&what);
-                assert!(
-                    log.has("all server processes terminated; reinitializing", PATIENCE),
-                    "the postmaster has not noticed"
-                );
+                let again = "database system is ready to accept connections";
+                assert!(log.has(again, PATIENCE), "the postmaster has not recovered");
             }
             _ => {
                 self.killed("postmaster");
@@ -196,7 +195,7 @@ impl Campaign {
     }
 
     /// A session as soon as the server takes one.
-    fn session(&self) -> Session {
+    pub(super) fn session(&self) -> Session {
         let mut session = None;
         wait_until(PATIENCE, || {
             session = Session::try_connect(&self.world.config).ok();
@@ -205,7 +204,7 @@ impl Campaign {
         session.unwrap()
     }
 
-    fn end_everything(&mut self) -> Vec<Session> {
+    pub(super) fn end_everything(&mut self) -> Vec<Session> {
         let db = self.session();
         let rng = &mut self.rng;
         judge::end_prepared(&db, &mut self.ledgers, || rng.random_bool(0.5));
@@ -215,7 +214,7 @@ impl Campaign {
 
     fn collect_by_hand(&mut self) {
         let databases = self.end_everything();
-        judge::everything_else_goes(&self.cluster, &databases, &mut self.verdict, || {
+        judge::everything_else_goes(&self.cluster, &databases, &mut self.verdict, PATIENCE, || {
             for db in &databases {
                 // The background vacuum may be at work, which is why a mark can be given up.
                 let _ = db.try_run("select rvacuum_purge()");
@@ -227,7 +226,7 @@ impl Campaign {
 
     fn collect_in_the_background(&mut self) {
         let databases = self.end_everything();
-        judge::everything_else_goes(&self.cluster, &databases, &mut self.verdict, || ());
+        judge::everything_else_goes(&self.cluster, &databases, &mut self.verdict, PATIENCE, || ());
         judge::at_rest(&databases[0], &self.world, &self.ledgers, &mut self.verdict);
         self.world.count("collected in the background");
     }

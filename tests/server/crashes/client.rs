@@ -241,7 +241,8 @@ impl<'w> Client<'w> {
         block_on(self.session.client().query(sql, params)).map_err(|error| trouble(sql, &error))
     }
 
-    /// COPY … FROM STDIN; the number of rows.
+    /// COPY … FROM STDIN; the number of rows. The server says that it has copied before it commits, and tokio-postgres returns
+    /// then; what is answered after that is answered after the commit.
     pub fn copy_in(&mut self, sql: &str, data: &[u8]) -> Done<u64> {
         block_on(async {
             let sink = self.session.client().copy_in(sql).await?;
@@ -252,9 +253,15 @@ impl<'w> Client<'w> {
                     break;
                 }
             }
-            sink.finish().await
+            let rows = sink.finish().await?;
+            self.session.client().batch_execute("").await?;
+            Ok(rows)
         })
-        .map_err(|error| trouble(sql, &error))
+        .map_err(|error| match trouble(sql, &error) {
+            // With some errors tokio-postgres loses track of the protocol.
+            Trouble::Refused => Trouble::Gone,
+            other => other,
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::ledger::{Key, Ledger, Rows, Seed};
 use super::world::{CLIENTS, World};
-use crate::cluster::{Cluster, PATIENCE};
+use crate::cluster::Cluster;
 use crate::session::{Session, block_on};
 
 /// What was found so far.
@@ -168,10 +168,11 @@ pub fn everything_else_goes(
     cluster: &Cluster,
     databases: &[Session],
     verdict: &mut Verdict,
+    patience: Duration,
     mut collect: impl FnMut(),
 ) {
     outlive_births(cluster, &databases[0]);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience;
     loop {
         collect();
         let disk = Disk::compare(cluster, databases);

@@ -48,7 +48,7 @@ pub fn crash(cluster: &mut Cluster, way: Way, pid: i32) -> Session {
             let victim = Process { pid, title: String::new() };
             signal(cluster, &victim, Signal::KILL);
             assert!(log.confirms(&victim), "the process had ended before");
-            assert!(log.has("all server processes terminated; reinitializing", PATIENCE));
+            assert!(log.has("database system is ready to accept connections", PATIENCE));
         }
         Way::Everything => {
             assert!(kill_all(cluster), "the postmaster had ended before");

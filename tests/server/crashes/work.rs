@@ -79,7 +79,7 @@ fn choose(client: &mut Client<'_>, list: &[(u32, &str, Work)]) -> Done {
 
 fn simple(client: &mut Client<'_>) -> Done {
     let rows = client.rows_here().len();
-    if rows > ROWS && client.chance(rows as f64 / (4 * ROWS) as f64) {
+    if rows > ROWS && client.chance((rows as f64 / (4 * ROWS) as f64).min(0.8)) {
         client.world.count("delete");
         return delete(client);
     }
