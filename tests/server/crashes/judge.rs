@@ -221,8 +221,12 @@ impl Disk {
             surplus.extend(files.trash.into_iter().chain(files.strays));
         }
         // Directories of databases that are gone.
-        let dropped = fs::read_dir(cluster.store().join("TRASH")).into_iter().flatten();
-        surplus.extend(dropped.map(|entry| entry.unwrap().path()));
+        let known =
+            |name: &str| name == "OWNER" || name.parse().is_ok_and(|oid| references.contains_key(&oid));
+        let root = fs::read_dir(cluster.store()).into_iter().flatten().map(|entry| entry.unwrap());
+        surplus.extend(
+            root.filter(|entry| !known(&entry.file_name().to_string_lossy())).map(|entry| entry.path()),
+        );
         Self {
             needed: references.values().map(|references| references.len() as u64).sum(),
             surplus,
