@@ -114,9 +114,9 @@ impl Campaign {
             let _ = write!(text, " {what} {count},");
         }
         let Verdict { lost, dangling, leaked, needed, .. } = self.verdict;
-        let _ = write!(
+        let _ = writeln!(
             text,
-            " lost {lost}, dangling {dangling}, leaked {leaked}, {needed} files left and needed\n"
+            " lost {lost}, dangling {dangling}, leaked {leaked}, {needed} files left and needed"
         );
         text + &self.world.summary()
     }
