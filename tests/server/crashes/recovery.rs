@@ -1,10 +1,10 @@
 //! SIGKILL while the server recovers from a SIGKILL.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::process::Signal;
 
-use super::victims::{Log, Process, child, kill_all, signal};
+use super::victims::{Log, Process, child, hold, kill_all, signal};
 use super::ways::{assert_sound, cluster, connected};
 use crate::cluster::{Cluster, PATIENCE};
 use crate::evidence::{Promise, proves_by_assertions};
@@ -18,8 +18,8 @@ fn recovering(cluster: &mut Cluster) -> Option<Process> {
     loop {
         let startup = child(cluster, "startup recovering");
         if let Some(startup) = startup.filter(|_| log.text().contains("redo starts at")) {
-            signal(cluster, &startup, Signal::STOP);
-            return (!log.has("redo done at", Duration::from_millis(20))).then_some(startup);
+            hold(cluster, &startup);
+            return (!log.text().contains("redo done at")).then_some(startup);
         }
         assert!(Instant::now() < deadline, "no recovery begins:\n{}", log.text());
         if log.text().contains("redo done at") {

@@ -9,15 +9,22 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, PATIENCE, wait_until};
 
 /// A child of the postmaster; the title says what it does.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Process {
     /// Its process id.
     pub pid: i32,
     /// As `ps` shows it, without the `postgres: ` before it.
     pub title: String,
+}
+
+impl Process {
+    /// The one with this id.
+    pub fn of(pid: i32) -> Self {
+        Self { pid, ..Self::default() }
+    }
 }
 
 /// The postmaster's children.
@@ -51,6 +58,17 @@ pub fn signal(cluster: &Cluster, process: &Process, signal: Signal) {
         // One that has ended meanwhile needs none.
         let _ = pidfd_send_signal(&handle, signal);
     }
+}
+
+/// Stops one of the postmaster's children where it is; a system call that it is in comes to its end.
+pub fn hold(cluster: &Cluster, process: &Process) {
+    signal(cluster, process, Signal::STOP);
+    wait_until(PATIENCE, || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", process.pid)).unwrap_or_default();
+        // The name in parentheses may have spaces in it.
+        let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+        matches!(state, None | Some('T' | 'Z'))
+    });
 }
 
 /// Ends the launcher's nap: it looks at the settings, and then at its databases.

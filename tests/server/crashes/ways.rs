@@ -1,8 +1,5 @@
 //! For crashes at a chosen place: how to kill, and what has to be true afterwards.
 
-use std::thread;
-use std::time::Duration;
-
 use rustix::process::Signal;
 
 use super::judge::outlive_births;
@@ -45,7 +42,7 @@ pub fn crash(cluster: &mut Cluster, way: Way, pid: i32) -> Session {
     match way {
         Way::Process => {
             let mut log = Log::from_now(cluster);
-            let victim = Process { pid, title: String::new() };
+            let victim = Process::of(pid);
             signal(cluster, &victim, Signal::KILL);
             assert!(log.confirms(&victim), "the process had ended before");
             assert!(log.has("database system is ready to accept connections", PATIENCE));
@@ -81,14 +78,10 @@ pub fn assert_sound(cluster: &Cluster, db: &Session, rows: [i64; 2]) {
     // What the first one moves, the second one may delete.
     db.run("select rvacuum()");
     stored();
-    for _ in 0..100 {
+    wait_until(PATIENCE, || {
         db.run("select rvacuum_purge()");
-        if cluster.trash().is_empty() {
-            break;
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    assert_eq!(cluster.trash(), Vec::<std::path::PathBuf>::new(), "garbage that nobody deletes");
+        cluster.trash().is_empty()
+    });
     assert_live_is(cluster, db, &[("r", "t"), ("r", "u")]);
     let strays: Vec<_> = cluster.store_files().into_values().flat_map(|files| files.strays).collect();
     assert!(strays.is_empty(), "{strays:?}");

@@ -6,10 +6,9 @@ use std::os::unix::fs::{chown, symlink};
 use std::path::PathBuf;
 
 use futures_util::SinkExt;
-use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::victims::{Process, signal};
+use super::victims::{Process, hold};
 use super::ways::{WAYS, Way, assert_sound, cluster, crash};
 use crate::cluster::{Cluster, PATIENCE, wait_until};
 use crate::encryption::set_keys;
@@ -77,7 +76,7 @@ fn half_a_file_is_garbage() {
             || cluster.live().iter().filter_map(|file| fs::metadata(file).ok()).map(|file| file.len()).max();
         wait_until(PATIENCE, || grown() > Some(10_000));
         // It writes no further while the others are killed.
-        signal(&cluster, &Process { pid, title: String::new() }, Signal::STOP);
+        hold(&cluster, &Process::of(pid));
         let db = crash(&mut cluster, way, pid);
         assert!(running.finish().is_err());
         let longest = cluster.live().iter().map(|file| fs::metadata(file).unwrap().len()).max().unwrap();
@@ -125,7 +124,7 @@ fn a_commit_that_is_killed_while_it_syncs_is_whole_or_nothing() {
         let running = db.start(end);
         while !running.is_finished() && !syncs(pid) {}
         // What it was waiting for ends, and it goes no further.
-        signal(&cluster, &Process { pid, title: String::new() }, Signal::STOP);
+        hold(&cluster, &Process::of(pid));
         synced += u64::from(!running.is_finished());
         let db = crash(&mut cluster, way, pid);
         kills += 1;
