@@ -11,6 +11,7 @@ use tokio_postgres::error::{DbError, SqlState};
 use crate::cluster::Cluster;
 use crate::session::Session;
 use crate::store_files::StoreFiles;
+use crate::volumes::{Kind, Volume};
 
 /// Works as often as the store does.
 pub const INSERT: &str = "insert into t values (3, 'third')";
@@ -32,7 +33,7 @@ pub fn as_root(program: &str, args: &[&str]) {
 /// A cluster with a store of its own at `<its directory>/store`.
 pub struct BrokenStore {
     /// Unmounts first, before the cluster removes its directory.
-    mounted: Option<Mounted>,
+    mounted: Option<Volume>,
     pub cluster: Cluster,
     pub root: PathBuf,
     /// The sessions of a superuser and of an ordinary user; both outlive every fault.
@@ -63,20 +64,28 @@ impl BrokenStore {
         store
     }
 
-    /// The same on a file system of `size` bytes of its own.
+    /// The same on a tmpfs of `size` bytes of its own.
     pub fn on_small_file_system(size: usize) -> Self {
+        Self::on(Kind::Tmpfs, size, None)
+    }
+
+    /// The same on a file system of its own; see [`Volume::mounted`].
+    pub fn on(kind: Kind, size: usize, inodes: Option<usize>) -> Self {
         let mut store = Self::whole();
         for session in store.sessions() {
             session.run("truncate t");
         }
-        let root = store.root.to_str().unwrap().to_owned();
-        as_root("mount", &["-t", "tmpfs", "-o", &format!("size={size},mode=0700"), "tmpfs", &root]);
-        store.mounted = Some(Mounted(root));
+        store.mounted = Some(Volume::mounted(kind, &store.root, size, inodes));
         store.own();
         for session in store.sessions() {
             session.run("insert into t values (1, 'first'), (2, 'second')");
         }
         store
+    }
+
+    /// The file system of its own.
+    pub fn volume(&self) -> &Volume {
+        self.mounted.as_ref().unwrap()
     }
 
     /// That everything works again, in the sessions that saw the fault, and that no row of theirs was lost.
@@ -177,12 +186,4 @@ pub fn assert_names(error: &DbError, words: &[&str]) {
 /// A path as a word for `assert_names`.
 pub fn text(path: &Path) -> &str {
     path.to_str().unwrap()
-}
-
-struct Mounted(String);
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        as_root("umount", &["--lazy", &self.0]);
-    }
 }

@@ -15,8 +15,10 @@ mod procfs;
 mod session;
 mod standby;
 mod store_files;
+mod tally;
 mod twin_tables;
 mod twins;
+mod volumes;
 
 mod background_databases;
 mod background_failures;
@@ -57,6 +59,7 @@ mod externalising_triggers;
 mod file_errors;
 mod forged_references;
 mod full_disk;
+mod full_disk_ways;
 mod functions_of_the_original;
 mod history_runs;
 mod history_views;

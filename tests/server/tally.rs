@@ -1,0 +1,125 @@
+//! Counts what faults have cost: acknowledged payloads that do not read back, references without a file, files that stay for
+//! ever. Nothing here stops at the first find, so that a test says how much was lost and not only that something was.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use tokio_postgres::error::SqlState;
+
+use crate::cluster::{PATIENCE, wait_until};
+use crate::evidence::Found;
+use crate::session::Session;
+use crate::store_files::StoreFiles;
+use crate::twin_tables::{PAYLOAD_FUNCTION, name};
+
+/// What a test has to have in its database: the function `payload`, and one that reads where an error is possible.
+pub fn prepare(db: &Session) {
+    db.run(PAYLOAD_FUNCTION);
+    db.run(
+        "create function verdict(r rbytea, b bytea) returns text language plpgsql as $$
+         begin
+             if r::bytea is not distinct from b then return 'intact'; end if;
+             return 'other bytes';
+         exception when others then return sqlstate || ': ' || sqlerrm;
+         end $$;
+         create table twins (n int primary key, b bytea, r rbytea)",
+    );
+}
+
+/// Compares `twins` with what was acknowledged (the numbers of its rows) and with the disk, after the vacuum has run as
+/// often as it takes to move and to delete garbage. `others` are further columns with references, as `("v", "t")`.
+#[track_caller]
+pub fn judge(db: &Session, root: &Path, acknowledged: &BTreeSet<i32>, others: &[(&str, &str)]) -> Found {
+    let mut found = Found::default();
+    found.lost += lost(db, acknowledged);
+    let mut references = BTreeSet::new();
+    for (column, table) in [&[("r", "twins")], others].concat() {
+        references.extend(db.column::<String>(
+            &format!("select uuid({column})::text from {table} where uuid({column}) is not null"),
+            &[],
+        ));
+    }
+    let there = on_disk(root);
+    found.dangling += report("references without a file", references.difference(&there));
+    vacuum(db);
+    found.lost += lost(db, acknowledged);
+    let kept = on_disk(root);
+    found.dangling += report("references without a file after the vacuum", references.difference(&kept));
+    found.leaked += report("files that no row needs", kept.difference(&references));
+    found.leaked += report("names that no payload has", strays(root).iter());
+    found
+}
+
+/// Moves all garbage and deletes it. On a disk that is full to the last block TRASH has room for some files only; once these
+/// are deleted it has room for more.
+fn vacuum(db: &Session) {
+    const FAILED: &str = "select count(*) from rbytea_vacuum_history where error is not null";
+    for failures in 1.. {
+        let before: i64 = db.one(FAILED, &[]);
+        match db.try_run("select rvacuum()") {
+            Ok(()) => break,
+            Err(error) if error.code() == Some(&SqlState::DISK_FULL) && failures < 3 => {
+                // Another process writes down what has been moved, and only then it can be deleted.
+                wait_until(PATIENCE, || db.one::<i64>(FAILED, &[]) > before);
+            }
+            Err(error) => panic!("rvacuum() failed {failures} times, the last time with {error:?}"),
+        }
+    }
+    db.run("select rvacuum_purge()");
+}
+
+/// Acknowledged rows that are missing or do not read back, and rows that nobody was told of.
+fn lost(db: &Session, acknowledged: &BTreeSet<i32>) -> u64 {
+    let rows = db.rows("select n, verdict(r, b) from twins", &[]);
+    let mut there = BTreeSet::new();
+    let mut damaged = Vec::new();
+    for row in &rows {
+        let (n, verdict): (i32, String) = (row.get(0), row.get(1));
+        there.insert(n);
+        if verdict != "intact" {
+            damaged.push((n, verdict));
+        }
+    }
+    report("payloads that do not read back", damaged.iter())
+        + report("acknowledged rows that are missing", acknowledged.difference(&there))
+        + report("rows that were not acknowledged", there.difference(acknowledged))
+}
+
+fn report<T: std::fmt::Debug>(what: &str, found: impl Iterator<Item = T>) -> u64 {
+    let found: Vec<T> = found.collect();
+    if !found.is_empty() {
+        eprintln!("{what}: {found:?}");
+    }
+    found.len() as u64
+}
+
+fn on_disk(root: &Path) -> BTreeSet<String> {
+    let files = StoreFiles::walk(root).into_values();
+    files.flat_map(|files| files.live.into_iter().chain(files.trash)).map(|file| name(&file)).collect()
+}
+
+/// What the store never gives a name to, or takes away again: in the root, and below the directories of databases.
+fn strays(root: &Path) -> Vec<String> {
+    let mut strays: Vec<String> = StoreFiles::walk(root)
+        .into_values()
+        .flat_map(|files| files.strays)
+        .map(|path| path.display().to_string())
+        .collect();
+    for entry in fs::read_dir(root).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let known = ["OWNER", "TRASH", "lost+found"].contains(&name.as_str()) || name.parse::<u32>().is_ok();
+        if !known {
+            strays.push(name);
+        }
+    }
+    strays
+}
+
+/// Adds what another case has found.
+pub fn add(sum: &mut Found, more: Found) {
+    sum.cases += more.cases;
+    sum.lost += more.lost;
+    sum.dangling += more.dangling;
+    sum.leaked += more.leaked;
+}
