@@ -18,7 +18,10 @@ const OTHERS: &[(&str, &str)] = &[("v", "postgres.t"), ("v", "alice.t")];
 
 /// Statements that need more room than there is, however it is measured; what they need is in the table `source (n, b)`.
 const WAYS: &[(&str, &str)] = &[
-    ("one big payload", "insert into twins select 1000, x, x from (select string_agg(b, '') as x from source) s"),
+    (
+        "one big payload",
+        "insert into twins select 1000, x, x from (select string_agg(b, '') as x from source) s",
+    ),
     ("many small ones", "insert into twins select n, b, b from source"),
     (
         "the middle of a payload, after others",
@@ -41,12 +44,18 @@ const WAYS: &[(&str, &str)] = &[
              insert into twins select n, b, b from source;
          end $$",
     ),
-    ("a part that is rolled back", "begin; savepoint s; insert into twins select n, b, b from source; commit"),
+    (
+        "a part that is rolled back",
+        "begin; savepoint s; insert into twins select n, b, b from source; commit",
+    ),
     (
         "an update",
         "insert into twins select n, b, '' from source where n <= 600; update twins set r = b || b where n > 0",
     ),
-    ("a prepared transaction", "begin; insert into twins select n, b, b from source; prepare transaction 'p'"),
+    (
+        "a prepared transaction",
+        "begin; insert into twins select n, b, b from source; prepare transaction 'p'",
+    ),
 ];
 
 /// With 1500 payloads of 3000 bytes to store: more blocks than there are, and more inodes than there are.
@@ -59,8 +68,12 @@ fn store(kind: Kind, inodes: Option<usize>) -> BrokenStore {
     db.run("create table source as select n, payload(n, 3000) as b from generate_series(1, 1500) n");
     db.run("insert into twins select n, payload(n, 5000), payload(n, 5000) from generate_series(-3, -1) n");
     // A first run, so that nothing but the payloads takes room later.
-    for sql in ["insert into twins values (0, '', '')", "delete from twins where n = 0", "select rvacuum()", "select rvacuum()"]
-    {
+    for sql in [
+        "insert into twins values (0, '', '')",
+        "delete from twins where n = 0",
+        "select rvacuum()",
+        "select rvacuum()",
+    ] {
         db.run(sql);
     }
     store

@@ -59,6 +59,7 @@ mod externalising_triggers;
 mod file_errors;
 mod forged_references;
 mod full_disk;
+mod full_disk_sessions;
 mod full_disk_ways;
 mod functions_of_the_original;
 mod history_runs;

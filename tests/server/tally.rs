@@ -32,6 +32,9 @@ pub fn prepare(db: &Session) {
 #[track_caller]
 pub fn judge(db: &Session, root: &Path, acknowledged: &BTreeSet<i32>, others: &[(&str, &str)]) -> Found {
     let mut found = Found::default();
+    // A client hears of an error before its transaction has ended, and the vacuum leaves alone what may still be written.
+    const WRITING: &str = "select exists (select from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid())";
+    wait_until(PATIENCE, || !db.one::<bool>(WRITING, &[]));
     found.lost += lost(db, acknowledged);
     let mut references = BTreeSet::new();
     for (column, table) in [&[("r", "twins")], others].concat() {
@@ -51,19 +54,19 @@ pub fn judge(db: &Session, root: &Path, acknowledged: &BTreeSet<i32>, others: &[
     found
 }
 
-/// Moves all garbage and deletes it. On a disk that is full to the last block TRASH has room for some files only; once these
-/// are deleted it has room for more.
+/// Moves all garbage and deletes it, whatever the retention. On a disk that is full to the last block TRASH has room for some
+/// files only; once these are deleted it has room for more.
 fn vacuum(db: &Session) {
     const FAILED: &str = "select count(*) from rbytea_vacuum_history where error is not null";
     for failures in 1.. {
         let before: i64 = db.one(FAILED, &[]);
-        match db.try_run("select rvacuum()") {
+        match db.try_run("select rvacuum_purge()") {
             Ok(()) => break,
             Err(error) if error.code() == Some(&SqlState::DISK_FULL) && failures < 3 => {
                 // Another process writes down what has been moved, and only then it can be deleted.
                 wait_until(PATIENCE, || db.one::<i64>(FAILED, &[]) > before);
             }
-            Err(error) => panic!("rvacuum() failed {failures} times, the last time with {error:?}"),
+            Err(error) => panic!("the vacuum failed {failures} times, the last time with {error:?}"),
         }
     }
     db.run("select rvacuum_purge()");
