@@ -75,6 +75,10 @@ impl BrokenStore {
         for session in store.sessions() {
             session.run("truncate t");
         }
+        // A mount point is empty.
+        fs::remove_dir_all(&store.root).unwrap();
+        fs::create_dir(&store.root).unwrap();
+        store.own();
         store.mounted = Some(Volume::mounted(kind, &store.root, size, inodes));
         store.own();
         for session in store.sessions() {

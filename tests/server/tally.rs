@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use tokio_postgres::error::SqlState;
 
@@ -45,7 +46,7 @@ pub fn judge(db: &Session, root: &Path, acknowledged: &BTreeSet<i32>, others: &[
     }
     let there = on_disk(root);
     found.dangling += report("references without a file", references.difference(&there));
-    vacuum(db);
+    vacuum(db, root);
     found.lost += lost(db, acknowledged);
     let kept = on_disk(root);
     found.dangling += report("references without a file after the vacuum", references.difference(&kept));
@@ -55,21 +56,29 @@ pub fn judge(db: &Session, root: &Path, acknowledged: &BTreeSet<i32>, others: &[
 }
 
 /// Moves all garbage and deletes it, whatever the retention. On a disk that is full to the last block TRASH has room for some
-/// files only; once these are deleted it has room for more.
-fn vacuum(db: &Session) {
+/// files only; once these are deleted it has room for more. What others still look at is deleted when they have looked.
+fn vacuum(db: &Session, root: &Path) {
     const FAILED: &str = "select count(*) from rbytea_vacuum_history where error is not null";
-    for failures in 1.. {
+    const DEADLINE: Duration = Duration::from_secs(10);
+    let end = Instant::now() + DEADLINE;
+    let mut failures = 0;
+    loop {
         let before: i64 = db.one(FAILED, &[]);
         match db.try_run("select rvacuum_purge()") {
-            Ok(()) => break,
-            Err(error) if error.code() == Some(&SqlState::DISK_FULL) && failures < 3 => {
+            Ok(()) => {
+                let trash: usize = StoreFiles::walk(root).values().map(|files| files.trash.len()).sum();
+                if trash == 0 || Instant::now() > end {
+                    return;
+                }
+            }
+            Err(error) if error.code() == Some(&SqlState::DISK_FULL) && failures < 2 => {
+                failures += 1;
                 // Another process writes down what has been moved, and only then it can be deleted.
                 wait_until(PATIENCE, || db.one::<i64>(FAILED, &[]) > before);
             }
-            Err(error) => panic!("the vacuum failed {failures} times, the last time with {error:?}"),
+            Err(error) => panic!("the vacuum failed after {failures} failures: {error:?}"),
         }
     }
-    db.run("select rvacuum_purge()");
 }
 
 /// Acknowledged rows that are missing or do not read back, and rows that nobody was told of.
