@@ -16,17 +16,20 @@ use crate::volumes::{Kind, Volume};
 /// Works as often as the store does.
 pub const INSERT: &str = "insert into t values (3, 'third')";
 
+/// A command that runs as root.
+pub fn root_command(program: &str) -> Command {
+    if getuid().is_root() {
+        return Command::new(program);
+    }
+    let mut sudo = Command::new("sudo");
+    sudo.args(["-n", program]);
+    sudo
+}
+
 /// Runs a program as root.
 #[track_caller]
 pub fn as_root(program: &str, args: &[&str]) {
-    let mut command = if getuid().is_root() {
-        Command::new(program)
-    } else {
-        let mut sudo = Command::new("sudo");
-        sudo.args(["-n", program]);
-        sudo
-    };
-    let output = command.args(args).output().unwrap();
+    let output = root_command(program).args(args).output().unwrap();
     assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 

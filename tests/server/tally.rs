@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tokio_postgres::error::SqlState;
@@ -51,7 +51,7 @@ pub fn judge(db: &Session, root: &Path, acknowledged: &BTreeSet<i32>, others: &[
     let kept = on_disk(root);
     found.dangling += report("references without a file after the vacuum", references.difference(&kept));
     found.leaked += report("files that no row needs", kept.difference(&references));
-    found.leaked += report("names that no payload has", strays(root).iter());
+    found.leaked += report("names that no payload has", strays(db, root).iter());
     found
 }
 
@@ -112,20 +112,20 @@ fn on_disk(root: &Path) -> BTreeSet<String> {
 }
 
 /// What the store never gives a name to, or takes away again: in the root, and below the directories of databases.
-fn strays(root: &Path) -> Vec<String> {
-    let mut strays: Vec<String> = StoreFiles::walk(root)
-        .into_values()
-        .flat_map(|files| files.strays)
-        .map(|path| path.display().to_string())
-        .collect();
-    for entry in fs::read_dir(root).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        let known = ["OWNER", "TRASH", "lost+found"].contains(&name.as_str()) || name.parse::<u32>().is_ok();
-        if !known {
-            strays.push(name);
-        }
-    }
-    strays
+fn strays(db: &Session, root: &Path) -> Vec<PathBuf> {
+    let strays = StoreFiles::walk(root).into_values().flat_map(|files| files.strays);
+    let databases = db.column::<u32>("select oid from pg_database", &[]);
+    let in_root = entries(root).into_iter().filter(|path| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        !["OWNER", "TRASH", "lost+found"].contains(&name)
+            && !name.parse().is_ok_and(|oid| databases.contains(&oid))
+    });
+    strays.chain(in_root).chain(entries(&root.join("TRASH"))).collect()
+}
+
+/// Paths in a directory; one that does not exist has none.
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
 }
 
 /// Adds what another case has found.
