@@ -150,9 +150,14 @@ impl Bed {
             for nth in (1 + at % step..).step_by(step) {
                 let errnos =
                     if effort == Effort::All { ERRNOS } else { &ERRNOS[(at + nth) % ERRNOS.len()..][..1] };
-                let mut made = false;
+                let (mut made, when) = (false, nth.to_string());
                 for (errno, code) in errnos {
-                    made |= self.case(scenario, Rule { call, nth, action: errno, paths: &[] }, code, shared);
+                    made |= self.case(
+                        scenario,
+                        Rule { call, when: &when, action: errno, paths: &[] },
+                        code,
+                        shared,
+                    );
                 }
                 if !made {
                     break;
@@ -205,6 +210,20 @@ impl Bed {
             self.judge(&what);
         }
         true
+    }
+
+    /// Runs statements, each in a transaction of its own, that must succeed although their calls fail as the rule says.
+    pub fn succeed(&mut self, rule: Rule<'_>, statements: &[&str]) {
+        let victim = self.store.cluster.session();
+        let output = self.store.cluster.dir().join("trace");
+        let injection = Injection::into(victim.pid(), rule, &output);
+        for sql in statements {
+            victim.try_run(sql).unwrap_or_else(|error| panic!("{rule:?}: {sql}: {error:?}"));
+        }
+        let hits = injection.end().len() as u64;
+        assert!(hits > 0, "{rule:?}: no such call was made");
+        self.found.cases += hits;
+        self.judge(rule.call);
     }
 
     /// Looks at everything, and tidies up.

@@ -16,8 +16,8 @@ use crate::broken_store::{as_root, root_command};
 pub struct Rule<'a> {
     /// The system call's name.
     pub call: &'a str,
-    /// From 1 on; each thread of the backend counts for itself.
-    pub nth: usize,
+    /// Which of these calls, from 1 on; each thread of the backend counts for itself. `1+2` is every second one.
+    pub when: &'a str,
     /// The error's name, or another action of strace(1).
     pub action: &'a str,
     /// Only calls that name one of these files or directories, or a descriptor of one, count; all calls if there is none.
@@ -33,11 +33,11 @@ pub struct Injection {
 impl Injection {
     /// From the backend's next call on. `output` is a file that this may write.
     pub fn into(pid: i32, rule: Rule<'_>, output: &Path) -> Self {
-        let Rule { call, nth, action, paths } = rule;
+        let Rule { call, when, action, paths } = rule;
         let action = if action.contains('=') { action.to_owned() } else { format!("error={action}") };
         let mut strace = root_command("strace");
         strace.args(["-f", "-y", "-o"]).arg(output).args(["-e", &format!("trace={call}")]);
-        strace.args(["-e", &format!("inject={call}:{action}:when={nth}"), "-p", &pid.to_string()]);
+        strace.args(["-e", &format!("inject={call}:{action}:when={when}"), "-p", &pid.to_string()]);
         for path in paths {
             strace.arg("-P").arg(path);
         }
@@ -69,7 +69,7 @@ impl Injection {
             let (thread, call) = line.split_once(' ').unwrap_or_default();
             if call.ends_with("<unfinished ...>") {
                 begun.insert(thread, call);
-            } else if call.contains("(INJECTED)") {
+            } else if call.contains("(INJECTED") || call.contains("(DELAYED") {
                 // What another thread did meanwhile splits the line in two.
                 let begun =
                     begun.get(thread).filter(|_| call.contains(" resumed>")).copied().unwrap_or_default();
