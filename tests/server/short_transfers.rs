@@ -49,9 +49,8 @@ fn a_file_that_may_not_grow_fails_the_statement_and_leaves_no_bytes() {
     let db = &store.superuser;
     let limit = |limit: &str| {
         let pid = db.pid().to_string();
-        let set =
-            root_command("prlimit").args(["--pid", &pid, &format!("--fsize={limit}")]).status().unwrap();
-        assert!(set.success());
+        let mut prlimit = store.cluster.server_command("prlimit");
+        assert!(prlimit.args(["--pid", &pid, &format!("--fsize={limit}")]).status().unwrap().success());
     };
     let before = store.volume().free().0;
     limit("3000000:unlimited");
