@@ -10,6 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::broken_store::BrokenStore;
+use crate::cluster::POSTGRES;
 use crate::evidence::Found;
 use crate::injector::{Injection, Rule};
 use crate::session::Session;
@@ -87,6 +88,8 @@ pub struct Bed {
     pub kept: BTreeSet<i32>,
     /// The next number for a row.
     pub next: i32,
+    /// The database whose backend has the faults.
+    pub database: &'static str,
     found: Found,
 }
 
@@ -99,7 +102,8 @@ impl Bed {
         }
         store.cluster.reload();
         tally::prepare(&store.superuser);
-        let mut bed = Self { store, kept: BTreeSet::new(), next: 1, found: Found::default() };
+        let mut bed =
+            Self { store, kept: BTreeSet::new(), next: 1, database: POSTGRES, found: Found::default() };
         bed.keep_rows(3);
         // With a TRASH, as in every store that is in use.
         for sql in
@@ -108,6 +112,11 @@ impl Bed {
             bed.db().run(sql);
         }
         bed
+    }
+
+    /// Adds what a scenario has found itself.
+    pub fn add(&mut self, found: Found) {
+        tally::add(&mut self.found, found);
     }
 
     /// Inserts rows that stay.
@@ -171,7 +180,7 @@ impl Bed {
     fn case(&mut self, scenario: &Scenario<'_>, rule: Rule<'_>, code: &str, shared: bool) -> bool {
         let sql = (scenario.begin)(self);
         let paths = if shared { self.paths() } else { Vec::new() };
-        let victim = self.store.cluster.session();
+        let victim = self.store.cluster.session_in(self.database);
         // What a session reads of the catalogs for the first time is not the subject.
         victim.run("select count(r), count(uuid(r)) from twins where n < 0; set statement_timeout = '60s'");
         let pid = victim.pid();

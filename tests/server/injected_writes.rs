@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use crate::encryption::{reload, set_keys};
 use crate::evidence::{Found, Promise, proves};
 use crate::fault_bed::{Bed, CALLS, SHARED_CALLS, Scenario, insert};
 use crate::store_files::StoreFiles;
@@ -150,4 +151,28 @@ fn every_failing_call_of_a_read() {
         catches: false,
     };
     run(&[Kind::Ext4], &scenario);
+}
+
+/// To a key and back to none, in batches of two rows that are committed one after the other.
+#[test]
+fn every_failing_call_of_a_rotation() {
+    let mut bed = Bed::on(Kind::Ext4);
+    bed.keep_rows(2);
+    let cluster = &bed.store.cluster;
+    cluster.set_conf("rbytea.key_file = 'keys'");
+    set_keys(cluster, &[1]);
+    reload(cluster, &[bed.db()]);
+    let scenario = Scenario {
+        name: "rotation",
+        begin: &|bed| {
+            let mode = if bed.take(1).start % 2 == 0 { "on" } else { "off" };
+            bed.db().run(&format!("alter database postgres set rbytea.qss_mode = {mode}"));
+            "call rbytea_reencrypt('twins', 2)".into()
+        },
+        end: &|_, _| (),
+        catches: false,
+    };
+    bed.run(&scenario, CALLS, false);
+    bed.run(&scenario, SHARED_CALLS, true);
+    proves(Promise::ErrorsLoseNothing, bed.found());
 }

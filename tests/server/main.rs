@@ -67,6 +67,7 @@ mod full_disk_ways;
 mod functions_of_the_original;
 mod history_runs;
 mod history_views;
+mod injected_clones;
 mod injected_vacuums;
 mod injected_writes;
 mod interruptions;

@@ -44,11 +44,11 @@ pub fn judge(db: &Session, root: &Path, acknowledged: &BTreeSet<i32>, others: &[
             &[],
         ));
     }
-    let there = on_disk(root);
+    let there = on_disk(db, root);
     found.dangling += report("references without a file", references.difference(&there));
     vacuum(db, root);
     found.lost += lost(db, acknowledged);
-    let kept = on_disk(root);
+    let kept = on_disk(db, root);
     found.dangling += report("references without a file after the vacuum", references.difference(&kept));
     found.leaked += report("files that no row needs", kept.difference(&references));
     found.leaked += report("names that no payload has", strays(db, root).iter());
@@ -82,7 +82,7 @@ fn vacuum(db: &Session, root: &Path) {
 }
 
 /// Acknowledged rows that are missing or do not read back, and rows that nobody was told of.
-fn lost(db: &Session, acknowledged: &BTreeSet<i32>) -> u64 {
+pub fn lost(db: &Session, acknowledged: &BTreeSet<i32>) -> u64 {
     let rows = db.rows("select n, verdict(r, b) from twins", &[]);
     let mut there = BTreeSet::new();
     let mut damaged = Vec::new();
@@ -106,9 +106,11 @@ fn report<T: std::fmt::Debug>(what: &str, found: impl Iterator<Item = T>) -> u64
     found.len() as u64
 }
 
-fn on_disk(root: &Path) -> BTreeSet<String> {
-    let files = StoreFiles::walk(root).into_values();
-    files.flat_map(|files| files.live.into_iter().chain(files.trash)).map(|file| name(&file)).collect()
+/// The payloads of this database that have a file.
+fn on_disk(db: &Session, root: &Path) -> BTreeSet<String> {
+    let oid: u32 = db.one("select oid from pg_database where datname = current_database()", &[]);
+    let files = StoreFiles::walk(root).remove(&oid).unwrap_or_default();
+    files.live.iter().chain(&files.trash).map(|file| name(file)).collect()
 }
 
 /// What the store never gives a name to, or takes away again: in the root, and below the directories of databases.
