@@ -47,24 +47,7 @@ pub struct BrokenStore {
 impl BrokenStore {
     /// With a store that works, and a table `t (id, v)` of each user's own.
     pub fn whole() -> Self {
-        let mut cluster = Cluster::stopped_with(&[]);
-        let root = cluster.dir().join("store");
-        fs::create_dir(&root).unwrap();
-        cluster.set_conf(&format!("rbytea.filesystem_storage_path = '{}'", root.display()));
-        cluster.start();
-        let superuser = cluster.session();
-        superuser.run(
-            "create extension rbytea; create role alice login; create schema alice authorization alice;
-             create schema postgres authorization postgres",
-        );
-        let user = cluster.session_as("alice");
-        let store = Self { mounted: None, cluster, root, superuser, user };
-        store.own();
-        for session in store.sessions() {
-            session
-                .run("create table t (id int, v rbytea); insert into t values (1, 'first'), (2, 'second')");
-        }
-        store
+        Self::mounting(|_| None)
     }
 
     /// The same on a tmpfs of `size` bytes of its own.
@@ -74,18 +57,28 @@ impl BrokenStore {
 
     /// The same on a file system of its own; see [`Volume::mounted`].
     pub fn on(kind: Kind, size: usize, inodes: Option<usize>) -> Self {
-        let mut store = Self::whole();
+        Self::mounting(|root| Some(Volume::mounted(kind, root, size, inodes)))
+    }
+
+    /// The root is a directory of the server's user also where something is mounted on it.
+    fn mounting(mount: impl FnOnce(&Path) -> Option<Volume>) -> Self {
+        let mut cluster = Cluster::stopped_with(&[]);
+        let root = cluster.dir().join("store");
+        own(&cluster, &root, |root| fs::create_dir(root));
+        let mounted = mount(&root);
+        own(&cluster, &root, |_| Ok(()));
+        cluster.set_conf(&format!("rbytea.filesystem_storage_path = '{}'", root.display()));
+        cluster.start();
+        let superuser = cluster.session();
+        superuser.run(
+            "create extension rbytea; create role alice login; create schema alice authorization alice;
+             create schema postgres authorization postgres",
+        );
+        let user = cluster.session_as("alice");
+        let store = Self { mounted, cluster, root, superuser, user };
         for session in store.sessions() {
-            session.run("truncate t");
-        }
-        // A mount point is empty.
-        fs::remove_dir_all(&store.root).unwrap();
-        fs::create_dir(&store.root).unwrap();
-        store.own();
-        store.mounted = Some(Volume::mounted(kind, &store.root, size, inodes));
-        store.own();
-        for session in store.sessions() {
-            session.run("insert into t values (1, 'first'), (2, 'second')");
+            session
+                .run("create table t (id int, v rbytea); insert into t values (1, 'first'), (2, 'second')");
         }
         store
     }
@@ -119,9 +112,7 @@ impl BrokenStore {
 
     /// Gives the root to the server's user.
     pub fn own(&self) {
-        if let Some((uid, gid)) = self.cluster.installation().server_user {
-            as_root("chown", &[&format!("{uid}:{gid}"), self.root.to_str().unwrap()]);
-        }
+        own(&self.cluster, &self.root, |_| Ok(()));
     }
 
     /// Mounts the small file system anew with these options.
@@ -160,6 +151,14 @@ impl BrokenStore {
             );
         }
         error
+    }
+}
+
+/// Makes something and gives it to the server's user.
+fn own(cluster: &Cluster, path: &Path, make: impl FnOnce(&Path) -> std::io::Result<()>) {
+    make(path).unwrap();
+    if let Some((uid, gid)) = cluster.installation().server_user {
+        as_root("chown", &[&format!("{uid}:{gid}"), text(path)]);
     }
 }
 
