@@ -67,7 +67,7 @@ fn vacuum(db: &Session, root: &Path) {
         match db.try_run("select rvacuum_purge()") {
             Ok(()) => {
                 let trash: usize = StoreFiles::walk(root).values().map(|files| files.trash.len()).sum();
-                if trash == 0 || Instant::now() > end {
+                if trash == 0 && strays(db, root).is_empty() || Instant::now() > end {
                     return;
                 }
             }
