@@ -2,10 +2,10 @@
 //! copied as docs/BACKUP.md says. (Dumps are in `clients/dump.rs`.)
 
 mod base;
-// mod order;
+mod order;
 mod payloads;
 // mod recovery;
 mod restored;
-// mod snapshots;
+mod snapshots;
 mod traffic;
 // mod upgrade;
