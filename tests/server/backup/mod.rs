@@ -4,7 +4,7 @@
 mod base;
 mod order;
 mod payloads;
-// mod recovery;
+mod recovery;
 mod restored;
 mod snapshots;
 mod traffic;

@@ -97,6 +97,16 @@ pub fn leaked(db: &Session, store: &Path) -> u64 {
     db.run("select rvacuum()");
     let referred: BTreeSet<String> = db.uuids("r", "p").into_iter().collect();
     let left: Vec<_> = live().into_iter().filter(|file| !referred.contains(&name(file))).collect();
-    if !left.is_empty() { eprintln!("LEFT {} of {}: {:?}\n last {last:x} {:?}\n{}\n{}", left.len(), live().len(), &left[..3], left.last(), db.text("select * from rbytea_vacuum_history order by id desc limit 2"), db.text("select to_hex(pg_current_xact_id()::text::int8), (select count(*) from rvacuum_plan())")); }
+    if !left.is_empty() {
+        eprintln!(
+            "LEFT {} of {}: {:?}\n last {last:x} {:?}\n{}\n{}",
+            left.len(),
+            live().len(),
+            &left[..3],
+            left.last(),
+            db.text("select * from rbytea_vacuum_history order by id desc limit 2"),
+            db.text("select to_hex(pg_current_xact_id()::text::int8), (select count(*) from rvacuum_plan())")
+        );
+    }
     left.len() as u64
 }

@@ -54,7 +54,12 @@ fn hard_links_to_a_store_that_lives_on_are_a_backup() {
     for _ in 0..3 {
         db.run("select rvacuum()");
     }
-    for call in ["select rvacuum_purge()", "call rbytea_reencrypt('other')", "select rvacuum()", "select rvacuum_purge()"] {
+    for call in [
+        "select rvacuum_purge()",
+        "call rbytea_reencrypt('other')",
+        "select rvacuum()",
+        "select rvacuum_purge()",
+    ] {
         db.run(call);
     }
     db.run("update p set r = substring(r for length(r) - 4) where n = 21");

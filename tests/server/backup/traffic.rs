@@ -105,7 +105,7 @@ impl Traffic {
                 db.execute("insert into p values ($1, $2)", &[&n, &payload(n)]);
                 db.run("rollback");
             }
-            1 | 2 => {
+            1 => {
                 self.insert(db);
             }
             _ => self.delete_some(db),
