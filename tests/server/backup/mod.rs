@@ -8,4 +8,4 @@ mod recovery;
 mod restored;
 mod snapshots;
 mod traffic;
-// mod upgrade;
+mod upgrade;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, PATIENCE, wait_until};
 use crate::session::Session;
 use crate::store_files::StoreFiles;
 use crate::twin_tables::{Twins, name};
@@ -94,19 +94,10 @@ pub fn leaked(db: &Session, store: &Path) -> u64 {
              while pg_current_xact_id() <= '{last}'::xid8 loop commit; end loop;
          end $$"
     ));
+    // The row about the run that was refused is written by another process.
+    let ended = format!("select pg_snapshot_xmin(pg_current_snapshot()) > '{last}'::xid8");
+    wait_until(PATIENCE, || db.one::<bool>(&ended, &[]));
     db.run("select rvacuum()");
     let referred: BTreeSet<String> = db.uuids("r", "p").into_iter().collect();
-    let left: Vec<_> = live().into_iter().filter(|file| !referred.contains(&name(file))).collect();
-    if !left.is_empty() {
-        eprintln!(
-            "LEFT {} of {}: {:?}\n last {last:x} {:?}\n{}\n{}",
-            left.len(),
-            live().len(),
-            &left[..3],
-            left.last(),
-            db.text("select * from rbytea_vacuum_history order by id desc limit 2"),
-            db.text("select to_hex(pg_current_xact_id()::text::int8), (select count(*) from rvacuum_plan())")
-        );
-    }
-    left.len() as u64
+    live().iter().filter(|file| !referred.contains(&name(file))).count() as u64
 }

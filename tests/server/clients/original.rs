@@ -6,7 +6,7 @@ use crate::session::Session;
 use crate::twins::{noise, payloads};
 
 /// Every relation with payloads, what identifies its rows, and whether it stores them.
-const RELATIONS: &[(&str, bool)] = &[
+pub const RELATIONS: &[(&str, bool)] = &[
     ("plain", true),
     ("documents", true),
     ("parts", true),
