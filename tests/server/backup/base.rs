@@ -41,6 +41,13 @@ fn unpack(dir: &Path, tar: bool) -> PathBuf {
     data
 }
 
+#[track_caller]
+fn verify(source: &Cluster, backup: &Path, options: &[&str]) {
+    let arguments = [options, &["--no-parse-wal", text(backup)]].concat();
+    let verified = source.run_tool("pg_verifybackup", &arguments, b"");
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+}
+
 /// Under load: a base backup, the store copied twice after it, and what a cluster makes of both.
 fn back_up_and_restore(outside: bool, tar: bool) -> Found {
     let (mut source, live) = cluster(outside);
@@ -63,6 +70,9 @@ fn back_up_and_restore(outside: bool, tar: bool) -> Found {
         restored(&data, &[&store_at(&copy)])
     } else {
         copy_into(&copy, &data.join("rbytea"));
+        if !tar {
+            verify(&source, &data, &["--ignore=rbytea"]);
+        }
         restored(&data, &[])
     };
     source.stop(Shutdown::Immediate);
@@ -112,8 +122,7 @@ fn a_backup_of_a_store_inside_alone_has_what_was_there_before_it() {
     let backup = source.dir().join("backup");
     base_backup(&source, &backup, &[]);
     store(&db, 25..=26);
-    let verified = source.run_tool("pg_verifybackup", &["--no-parse-wal", text(&backup)], b"");
-    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+    verify(&source, &backup, &[]);
 
     let mut target = restored(&backup, &[]);
     target.start();

@@ -27,7 +27,7 @@ fn cluster() -> (Cluster, PathBuf) {
 
 /// `rsync -a` of the directory's content.
 #[track_caller]
-fn rsync(from: &Path, to: &Path, options: &[&str]) {
+pub fn rsync(from: &Path, to: &Path, options: &[&str]) {
     let (from, to) = (format!("{}/", from.display()), format!("{}/", to.display()));
     let output = Command::new("rsync").arg("-a").args(options).args([from, to]).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);

@@ -11,81 +11,17 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use sha2::{Digest, Sha256};
-
+use crate::backup::contents::{DATABASES, contents, fill, lost, rows, stores_again};
 use crate::backup::restored::{own_dir, store_at, system, text};
-use crate::clients::original::{RELATIONS, original};
 use crate::cluster::{Cluster, Shutdown};
 use crate::evidence::{Found, Promise, proves};
 use crate::installation::Installation;
-use crate::session::Session;
 use crate::store_files::StoreFiles;
 use crate::twin_tables::Twins;
 
 /// How pg_upgrade brings the files of tables over.
 const COPY: &str = "--copy";
 const LINK: &str = "--link";
-
-/// The databases that have payloads.
-const DATABASES: [&str; 2] = ["original", "postgres"];
-
-/// In the database `postgres`: what `original` does not have.
-const MORE: &str = "
-    create type doc as (label text, r rbytea);
-    create table docs (id int, d doc, ds doc[]);
-    create table hashed (id int, v rbytea) partition by hash (v);
-    create table hashed0 partition of hashed for values with (modulus 2, remainder 0);
-    create table hashed1 partition of hashed for values with (modulus 2, remainder 1);
-    create unlogged table fast (id int, v rbytea);
-    create table \"In the rows\" (id int, v rbytea);
-    create table later (id int);
-    create table t (n int, b bytea, r rbytea);
-    insert into later values (1), (2);
-    alter table later add v rbytea default 'from the catalog';
-    insert into hashed select i, sha256(int4send(i)) from generate_series(1, 20) i;
-    insert into fast select * from hashed;
-    insert into docs select id, row('one', v)::doc, array[row('two', v)::doc] from hashed;
-    set rbytea.external_threshold = '1kB';
-    insert into \"In the rows\" select i, sha256(int4send(i)) from generate_series(1, 5) i;
-    reset rbytea.external_threshold;
-    insert into t select i, sha256(int4send(i)), sha256(int4send(i)) from generate_series(1, 4) i;
-    delete from t where n = 4";
-
-const MORE_RELATIONS: [(&str, bool); 6] = [
-    ("docs", false),
-    ("hashed", true),
-    ("fast", true),
-    ("\"In the rows\"", false),
-    ("later", false),
-    ("t", false),
-];
-
-fn relations(database: &str) -> Vec<(&'static str, bool)> {
-    if database == "original" { RELATIONS.to_vec() } else { MORE_RELATIONS.to_vec() }
-}
-
-/// The digest of each row of each relation, bytes of all payloads included: what the test keeps.
-fn contents(cluster: &Cluster) -> BTreeMap<String, Vec<[u8; 32]>> {
-    let mut kept = BTreeMap::new();
-    for database in DATABASES {
-        let db = cluster.session_in(database);
-        for (relation, _) in relations(database) {
-            let rows = db.text(&format!("select r::text from {relation} r order by 1"));
-            let digests = rows.split('\n').map(|row| Sha256::digest(row.as_bytes()).into()).collect();
-            kept.insert(format!("{database}: {relation}"), digests);
-        }
-    }
-    kept
-}
-
-/// Of the rows that were kept, those that are not there as they were.
-fn lost(kept: &BTreeMap<String, Vec<[u8; 32]>>, now: &BTreeMap<String, Vec<[u8; 32]>>) -> u64 {
-    let missing = |(relation, rows): (&String, &Vec<[u8; 32]>)| {
-        let there = now.get(relation).cloned().unwrap_or_default();
-        rows.iter().filter(|row| !there.contains(row)).count() as u64
-    };
-    kept.iter().map(missing).sum()
-}
 
 /// Files in LIVE and in TRASH.
 fn files(store: &Path) -> BTreeMap<u32, (usize, usize)> {
@@ -155,10 +91,9 @@ fn upgrade(old: &Installation, new: &Installation, mode: &str, outside: bool) ->
     let store = |cluster: &Cluster| if outside { place.clone() } else { cluster.store() };
 
     old.start();
+    fill(&old);
     let db = old.session();
-    db.run("create extension rbytea");
-    db.run(MORE);
-    original(&old).run("analyze");
+    db.run("analyze");
     assert_eq!(db.rvacuum(), 1, "the store has something in TRASH, too");
     let (kept, before) = (contents(&old), files(&store(&old)));
     let frontier: String = db.one("select max(upper)::text from rbytea_vacuum_history", &[]);
@@ -174,7 +109,7 @@ fn upgrade(old: &Installation, new: &Installation, mode: &str, outside: bool) ->
 
     new.start();
     let read = contents(&new);
-    let mut found = Found { cases: read.values().map(|rows| rows.len() as u64).sum(), ..Found::default() };
+    let mut found = Found { cases: rows(&read), ..Found::default() };
     found.lost = lost(&kept, &read) + lost(&read, &kept);
     let db = new.session();
     assert_eq!(db.sqlstate("select rbytea_store('a')").code(), "55000", "not the owner of the store yet");
@@ -211,36 +146,6 @@ fn upgrade(old: &Installation, new: &Installation, mode: &str, outside: bool) ->
     after.remove("postgres: t");
     found.lost += lost(&expected, &after);
     found
-}
-
-/// Every table stores payloads, those that were there and new ones.
-#[track_caller]
-fn stores_again(db: &Session, database: &str) {
-    let stored = |relation: &str| {
-        db.text(&format!(
-            "select coalesce(bool_and(uuid(v) is not null), false) from {relation} where id = 4711"
-        ))
-    };
-    for (relation, stores) in relations(database) {
-        // A view, and what is not one table.
-        if !stores || relation.starts_with("only") {
-            continue;
-        }
-        let id = if relation == "parts_low" { "id = 4711 and false" } else { "id = 4711" };
-        if id.ends_with("false") {
-            continue;
-        }
-        db.run(&format!("insert into {relation} (id, v) values (4711, 'after the upgrade')"));
-        assert_eq!(stored(relation), "t", "{database}: payloads of {relation} stay in their rows");
-    }
-    db.run("create table after (id int, v rbytea); insert into after values (4711, 'after the upgrade')");
-    assert_eq!(stored("after"), "t", "{database}: payloads of new tables stay in their rows");
-    db.run("drop table after");
-    for (relation, stores) in relations(database) {
-        if stores && !relation.starts_with("only") {
-            db.run(&format!("delete from {relation} where id = 4711"));
-        }
-    }
 }
 
 /// Runs this pair under a name of its own, so that the evidence of one does not replace that of another.

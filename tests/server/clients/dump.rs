@@ -51,7 +51,7 @@ fn archives_restore_in_every_format() {
     let ways: [(&str, &[&str], &[&str]); 5] = [
         ("custom", &["-Fc"], &[]),
         ("tar", &["-Ft"], &[]),
-        ("directory", &["-Fd", "-j2"], &["-j2"]),
+        ("directory", &["-Fd", "-j4"], &["-j4"]),
         ("uncompressed", &["-Fc", "-Z0"], &["--single-transaction"]),
         ("custom_parallel", &["-Fc"], &["-j2"]),
     ];
