@@ -156,3 +156,36 @@ fn a_backup_can_be_taken_while_a_dropped_database_is_in_trash() {
     target.start();
     proves_by_assertions(Promise::Backups, assert_whole(&target.session(), 1..=4));
 }
+
+/// From 17 on; before there are none.
+#[test]
+fn an_incremental_backup_has_every_payload() {
+    let (mut source, _) = cluster(false);
+    if source.installation().major < 17 {
+        return;
+    }
+    source.set_conf("summarize_wal = on");
+    source.restart();
+    let db = source.session();
+    store(&db, 1..=12);
+    let (full, next, whole) =
+        (source.dir().join("full"), source.dir().join("next"), source.dir().join("whole"));
+    base_backup(&source, &full, &[]);
+    store(&db, 13..=16);
+    db.run("delete from p where n <= 2");
+    db.run("select rvacuum()");
+    base_backup(&source, &next, &["--incremental", text(&full.join("backup_manifest"))]);
+    let combined = source
+        .server_command(source.tool("pg_combinebackup"))
+        .args(["--no-sync", "--output", text(&whole), text(&full), text(&next)])
+        .output()
+        .unwrap();
+    assert!(combined.status.success(), "{}", String::from_utf8_lossy(&combined.stderr));
+    let mut target = restored(&whole, &[]);
+    target.start();
+    let db = target.session();
+    let read = assert_whole(&db, 3..=16);
+    adopt(&db);
+    assert_eq!(leaked(&db, &target.store()), 0);
+    proves_by_assertions(Promise::Backups, read);
+}

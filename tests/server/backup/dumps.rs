@@ -4,10 +4,12 @@
 use std::process::Output;
 
 use crate::backup::contents::{DATABASES, Kept, contents, digests, fill, lost, rows, stores_again};
+use crate::backup::payloads::{self, TABLE, assert_whole, payload};
 use crate::backup::restored::text;
+use crate::backup::traffic::Traffic;
 use crate::cluster::Cluster;
 use crate::evidence::{Found, Promise, proves, proves_by_assertions};
-use crate::payload::Payload;
+use crate::session::Session;
 use crate::twin_tables::Twins;
 
 #[track_caller]
@@ -143,12 +145,12 @@ fn an_owner_who_is_no_superuser_restores_a_whole_database() {
 fn payloads_in_the_row_restore_under_any_threshold() {
     let source = Cluster::with_extension();
     let db = source.session();
-    let bytes = |n: i32| crate::backup::payloads::payload(n).0;
-    db.run("create table p (n int primary key, r rbytea); set rbytea.external_threshold = '1kB'");
+    db.run(TABLE);
+    db.run("set rbytea.external_threshold = '1kB'");
     for n in 0..16 {
-        db.execute("insert into p values ($1, $2)", &[&n, &Payload(bytes(n))]);
+        db.execute("insert into p values ($1, $2)", &[&n, &payload(n)]);
     }
-    let inline = |db: &crate::session::Session| {
+    let inline = |db: &Session| {
         db.text(
             "select count(*) filter (where uuid(r) is null), count(*) filter (where len(r) < 1024) from p",
         )
@@ -162,10 +164,37 @@ fn payloads_in_the_row_restore_under_any_threshold() {
         target.pg_restore(&["-d", "postgres", "-j2", &write(&target, &dump)], b"");
         let db = target.session();
         assert_eq!(inline(&db), expected, "threshold {threshold}");
-        cases += crate::backup::payloads::assert_whole(&db, 0..16);
+        cases += assert_whole(&db, 0..16);
         assert_eq!(db.rvacuum(), 0);
     }
     proves_by_assertions(Promise::Backups, cases);
+}
+
+/// A dump reads what its snapshot sees, in several sessions, while rows are deleted and files deleted from TRASH.
+#[test]
+fn a_dump_of_a_busy_cluster_has_every_payload_of_its_snapshot() {
+    let source = Cluster::with_extension_and(&["rbytea.trash_retention = 0"]);
+    source.session().run(TABLE);
+    let traffic = Traffic::default();
+    traffic.fill(&source.session(), 60);
+    let mut all = Found::default();
+    for round in 0..2 {
+        let archive = source.dir().join(format!("archive{round}"));
+        let before = traffic.during(&source, || {
+            let before = traffic.committed();
+            source.pg_dump(&["-Fd", "-j4", "-f", text(&archive)]);
+            before
+        });
+        let needed = traffic.spared(before);
+        assert!(needed.len() > 5 && traffic.moved() > 0, "the test is about a cluster that is busy");
+        let target = Cluster::running();
+        target.pg_restore(&["-d", "postgres", "-j4", text(&archive)], b"");
+        let found = payloads::judge(&target.session(), needed);
+        all.cases += found.cases;
+        all.lost += found.lost;
+        all.dangling += found.dangling;
+    }
+    proves(Promise::Backups, all);
 }
 
 /// A parallel restore wants a file.

@@ -202,10 +202,49 @@ fn recovery_to_before_a_database_was_dropped_needs_its_directory_back() {
     let read = assert_whole(&second, 1..=5);
     adopt(&db);
     db.run("select rvacuum()");
-    assert_eq!(leaked(&second, &archived.store.join("none")), 0);
+    assert_eq!(leaked(&second, &archived.store), 0);
     second.run("delete from p where n = 1");
     assert_eq!(second.one::<i64>("select rvacuum()", &[]), 1);
     assert_whole(&second, 2..=5);
     assert_whole(&db, 1..=12);
     proves_by_assertions(Promise::Backups, read);
+}
+
+/// The lost future may have had a database of an OID that is given again.
+#[test]
+fn a_database_that_gets_the_oid_of_one_of_the_lost_future_has_its_own_payloads() {
+    let mut archived = Archived::new(true);
+    let db = archived.cluster.session();
+    archived.restore_point("before");
+    db.run("create database future oid = 70000");
+    let future = archived.cluster.session_in("future");
+    future.run("create extension rbytea");
+    future.run(TABLE);
+    store(&future, 1..=6);
+    future.run("delete from p where n <= 2");
+    future.run("select rvacuum()");
+    drop(future);
+    archived.cluster.stop(Shutdown::Fast);
+
+    let (cluster, db) = archived.recovered("before");
+    adopt(&db);
+    db.run("create database again oid = 70000");
+    let session = cluster.session_in("again");
+    session.run("create extension rbytea");
+    session.run(TABLE);
+    store(&session, 1..=5);
+    drop(session);
+    db.run("create database copy template again oid = 70001");
+    let mut found = Found::default();
+    for name in ["again", "copy"] {
+        let session = cluster.session_in(name);
+        let before = judge(&session, 1..=5);
+        found.leaked += leaked(&session, &archived.store);
+        let after = judge(&session, 1..=5);
+        found.cases += before.cases;
+        found.lost += before.lost + after.lost;
+        found.dangling += before.dangling + after.dangling;
+    }
+    assert_whole(&db, 1..=12);
+    proves(Promise::Backups, found);
 }

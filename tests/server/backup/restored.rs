@@ -83,10 +83,12 @@ pub fn adopt(db: &Session) {
 }
 
 /// Vacuums until only transactions to come could have garbage, also that which the lost future of the cluster has left;
-/// the number of files in LIVE that nothing refers to.
+/// the number
+/// of files in LIVE of this database that no row of `p` refers to.
 #[track_caller]
 pub fn leaked(db: &Session, store: &Path) -> u64 {
-    let live = || StoreFiles::walk(store).into_values().flat_map(|files| files.live).collect::<Vec<_>>();
+    let oid: u32 = db.one("select oid from pg_database where datname = current_database()", &[]);
+    let live = || StoreFiles::walk(store).remove(&oid).unwrap_or_default().live;
     let birth = |file: &PathBuf| u64::from_str_radix(&file.file_name()?.to_str()?[..16], 16).ok();
     let last = live().iter().filter_map(birth).max().unwrap_or_default();
     db.run(&format!(
