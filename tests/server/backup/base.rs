@@ -137,7 +137,7 @@ fn a_backup_of_a_store_inside_alone_has_what_was_there_before_it() {
 
 /// A base backup is a stream of tar entries, whose names have room for 99 characters.
 #[test]
-fn a_backup_can_be_taken_while_a_dropped_database_is_in_trash() {
+fn a_backup_can_be_taken_while_the_files_of_a_dropped_database_are_there() {
     let (source, _) = cluster(false);
     let db = source.session();
     db.run("create database gone");
@@ -148,7 +148,7 @@ fn a_backup_can_be_taken_while_a_dropped_database_is_in_trash() {
     drop(gone);
     db.run("drop database gone");
     db.run("select rvacuum()");
-    assert_eq!(source.store_files().len(), 0, "the test is about the TRASH of the root");
+    assert_eq!(source.store_files().len(), 0, "the test is about a directory that was put aside");
     store(&db, 1..=4);
     let backup = source.dir().join("backup");
     base_backup(&source, &backup, &[]);

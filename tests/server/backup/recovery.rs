@@ -174,7 +174,7 @@ fn recovery_to_before_a_purge_needs_an_older_copy_of_the_store() {
     proves_by_assertions(Promise::Backups, read);
 }
 
-/// The directory of a dropped database is in the TRASH of the root, where nobody reads it; it is put back by hand.
+/// The directory of a dropped database has a name that nobody reads it by; it is given its own again by hand.
 #[test]
 fn recovery_to_before_a_database_was_dropped_needs_its_directory_back() {
     let mut archived = Archived::new(true);
@@ -190,14 +190,17 @@ fn recovery_to_before_a_database_was_dropped_needs_its_directory_back() {
     db.run("drop database second");
     db.run("select rvacuum()");
     archived.cluster.stop(Shutdown::Fast);
-    assert!(!archived.store.join(oid.to_string()).exists(), "the test is about the TRASH of the root");
+    assert!(
+        !archived.store.join(oid.to_string()).exists(),
+        "the test is about a directory that was put aside"
+    );
 
     let (cluster, db) = archived.recovered("before");
     let second = cluster.session_in("second");
     assert_eq!(judge(&second, 1..=5).dangling, 5);
-    let trash = fs::read_dir(archived.store.join("TRASH")).unwrap();
-    let dropped = trash.map(|entry| entry.unwrap().path()).next().unwrap();
-    assert!(dropped.file_name().unwrap().to_str().unwrap().starts_with(&format!("{oid}-")));
+    let entries = fs::read_dir(&archived.store).unwrap().map(|entry| entry.unwrap());
+    let aside = |entry: &fs::DirEntry| entry.file_name().to_str().unwrap().starts_with(&format!("{oid}-"));
+    let dropped = entries.into_iter().find(aside).unwrap().path();
     fs::rename(&dropped, archived.store.join(oid.to_string())).unwrap();
     let read = assert_whole(&second, 1..=5);
     adopt(&db);
