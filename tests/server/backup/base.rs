@@ -5,9 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::backup::payloads::{TABLE, assert_whole, judge, store};
-use crate::backup::restored::{
-    adopt, base_backup, copy_into, leaked, own_dir, restored, store_at, system, text,
-};
+use crate::backup::restored::{adopt, base_backup, leaked, own_dir, restored, rsync, store_at, system, text};
 use crate::backup::traffic::Traffic;
 use crate::cluster::{Cluster, Shutdown};
 use crate::evidence::{Found, Promise, proves, proves_by_assertions};
@@ -58,8 +56,8 @@ fn back_up_and_restore(outside: bool, tar: bool) -> Found {
     let before = traffic.during(&source, || {
         let before = traffic.committed();
         base_backup(&source, &backup, if tar { &["--format=tar"] } else { &[] });
-        copy_into(&live, &copy);
-        copy_into(&live, &copy);
+        rsync(&live, &copy, &[]);
+        rsync(&live, &copy, &[]);
         before
     });
     let needed = traffic.spared(before);
@@ -69,7 +67,7 @@ fn back_up_and_restore(outside: bool, tar: bool) -> Found {
     let mut target = if outside {
         restored(&data, &[&store_at(&copy)])
     } else {
-        copy_into(&copy, &data.join("rbytea"));
+        rsync(&copy, &data.join("rbytea"), &[]);
         if !tar {
             verify(&source, &data, &["--ignore=rbytea"]);
         }
@@ -82,6 +80,8 @@ fn back_up_and_restore(outside: bool, tar: bool) -> Found {
     adopt(&db);
     let place = if outside { copy } else { target.store() };
     found.leaked = leaked(&db, &place);
+    let wrong = db.text("select problem, path from rbytea_check(digest => true)");
+    assert_eq!(wrong, "", "what is wrong with the restored cluster");
     let vacuumed = judge(&db, needed);
     (found.lost, found.dangling) = (found.lost + vacuumed.lost, found.dangling + vacuumed.dangling);
     store(&db, 1_000_001..=1_000_002);

@@ -2,17 +2,13 @@
 //! longer than its three rounds.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use crate::backup::payloads::{TABLE, assert_whole, judge, store};
-use crate::backup::restored::{adopt, base_backup, copy_into, leaked, own_dir, restored, store_at};
+use crate::backup::restored::{adopt, base_backup, copy_into, leaked, own_dir, restored, rsync, store_at};
 use crate::backup::traffic::Traffic;
 use crate::cluster::Cluster;
 use crate::evidence::{Found, Promise, proves, proves_by_assertions};
 use crate::session::Session;
-
-/// What rsync says when files that it had listed were gone: the vacuum has moved them.
-const VANISHED: i32 = 24;
 
 /// A running cluster with the table `p` and a store outside of the data directory.
 fn cluster() -> (Cluster, PathBuf) {
@@ -23,15 +19,6 @@ fn cluster() -> (Cluster, PathBuf) {
     cluster.session().run("create extension rbytea");
     cluster.session().run(TABLE);
     (cluster, store)
-}
-
-/// `rsync -a` of the directory's content.
-#[track_caller]
-pub fn rsync(from: &Path, to: &Path, options: &[&str]) {
-    let (from, to) = (format!("{}/", from.display()), format!("{}/", to.display()));
-    let output = Command::new("rsync").arg("-a").args(options).args([from, to]).output().unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() || output.status.code() == Some(VANISHED), "rsync: {errors}");
 }
 
 /// A running cluster of this backup and this copy of the store.

@@ -105,6 +105,7 @@ fn back_to_before_deletions(outside: bool) -> Found {
         "rows of the restored database read their payloads from TRASH for ever"
     );
     found.leaked = leaked(&db, &place);
+    assert_eq!(db.text("select problem, path from rbytea_check(digest => true)"), "");
     let vacuumed = judge(&db, 1..=20);
     (found.lost, found.dangling) = (found.lost + vacuumed.lost, found.dangling + vacuumed.dangling);
     // What the recovered cluster throws away goes as it always does, the files of the lost future with it.

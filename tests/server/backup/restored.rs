@@ -30,6 +30,18 @@ pub fn copy_into(from: &Path, to: &Path) {
     system("cp", &["-a", "--no-target-directory", text(from), text(to)]);
 }
 
+/// What rsync says when files that it had listed were gone: the vacuum has moved them.
+const VANISHED: i32 = 24;
+
+/// `rsync -a` of the directory's content.
+#[track_caller]
+pub fn rsync(from: &Path, to: &Path, options: &[&str]) {
+    let (from, to) = (format!("{}/", from.display()), format!("{}/", to.display()));
+    let output = Command::new("rsync").arg("-a").args(options).args([from, to]).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() || output.status.code() == Some(VANISHED), "rsync: {errors}");
+}
+
 /// A directory for the server's user, in that of the cluster.
 pub fn own_dir(cluster: &Cluster, name: &str) -> PathBuf {
     let dir = cluster.dir().join(name);

@@ -3,9 +3,10 @@
 
 use std::fs;
 
-use crate::backup::order::rsync;
 use crate::backup::payloads::{TABLE, judge, store};
-use crate::backup::restored::{adopt, base_backup, copy_into, leaked, own_dir, restored, store_at, text};
+use crate::backup::restored::{
+    adopt, base_backup, copy_into, leaked, own_dir, restored, rsync, store_at, text,
+};
 use crate::cluster::{Cluster, PATIENCE, Shutdown, wait_until};
 use crate::evidence::{Found, Promise, proves};
 use crate::session::Session;
