@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::backup::payloads::{TABLE, assert_whole, judge, store};
 use crate::backup::restored::{adopt, base_backup, copy_into, leaked, own_dir, restored, rsync, store_at};
 use crate::backup::traffic::Traffic;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Shutdown};
 use crate::evidence::{Found, Promise, proves, proves_by_assertions};
 use crate::session::Session;
 
@@ -123,5 +123,33 @@ fn a_second_pass_finds_what_the_vacuum_moved_behind_the_back_of_the_first() {
     adopt(&restored);
     assert_eq!(leaked(&restored, &copy), 0);
     assert_whole(&restored, 1..=7);
+    proves_by_assertions(Promise::Backups, read);
+}
+
+/// A restored cluster whose store has not been restored yet must not begin a new one in its place.
+#[test]
+fn a_restored_cluster_waits_for_its_store() {
+    let (mut source, live) = cluster();
+    store(&source.session(), 1..=4);
+    let (aside, backup) = (source.dir().join("aside"), source.dir().join("backup"));
+    base_backup(&source, &backup, &[]);
+    source.stop(Shutdown::Fast);
+    std::fs::rename(&live, &aside).unwrap();
+    own_dir(&source, "store");
+
+    let (_target, db) = start(&backup, &live);
+    assert!(db.try_run("select r from p").is_err(), "the test is about a store that is not there");
+    assert!(
+        db.try_run("insert into p values (5, 'into the void')").is_err(),
+        "it was stored where no store is"
+    );
+    assert!(db.try_run("select rvacuum()").is_err());
+    std::fs::remove_dir(&live).unwrap();
+    std::fs::rename(&aside, &live).unwrap();
+    let read = assert_whole(&db, 1..=4);
+    adopt(&db);
+    store(&db, 5..=5);
+    assert_eq!(leaked(&db, &live), 0);
+    assert_whole(&db, 1..=5);
     proves_by_assertions(Promise::Backups, read);
 }
