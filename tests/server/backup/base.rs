@@ -115,7 +115,7 @@ fn a_backup_in_tar_files_with_the_store_outside_has_every_payload() {
 }
 
 /// While nothing is moved, pg_basebackup itself copies the payloads of a store inside that are older than it, TRASH
-/// included, and its manifest knows them.
+/// and prepared transactions included, and its manifest knows them.
 #[test]
 fn a_backup_of_a_store_inside_alone_has_what_was_there_before_it() {
     let (source, _) = cluster(false);
@@ -123,6 +123,9 @@ fn a_backup_of_a_store_inside_alone_has_what_was_there_before_it() {
     store(&db, 1..=24);
     db.run("begin; delete from p where n <= 4; commit");
     assert_eq!(db.one::<i64>("select rvacuum()", &[]), 4);
+    db.run("begin");
+    store(&db, 30..=30);
+    db.run("prepare transaction 'prepared'");
     let backup = source.dir().join("backup");
     base_backup(&source, &backup, &[]);
     store(&db, 25..=26);
@@ -131,11 +134,13 @@ fn a_backup_of_a_store_inside_alone_has_what_was_there_before_it() {
     let mut target = restored(&backup, &[]);
     target.start();
     let db = target.session();
-    let read = assert_whole(&db, 5..=24);
-    assert_eq!((target.live().len(), target.trash().len()), (20, 4));
-    adopt(&db);
-    assert_eq!(leaked(&db, &target.store()), 0);
     assert_whole(&db, 5..=24);
+    assert_eq!((target.live().len(), target.trash().len()), (21, 4));
+    adopt(&db);
+    db.run("select rvacuum()");
+    db.run("commit prepared 'prepared'");
+    assert_eq!(leaked(&db, &target.store()), 0);
+    let read = assert_whole(&db, (5..=24).chain([30]));
     proves_by_assertions(Promise::Backups, read);
 }
 
