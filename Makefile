@@ -50,7 +50,7 @@ help:
 	@echo 'make demo           install what is missing, then show the main job on real files (FILES="…")'
 	@echo 'make core-test      the tests that need no server;  make server-test: those that start one (TESTS=filter)'
 	@echo 'make upgrade-test   pg_upgrade from one installation to another (OLD=pg_config NEW=pg_config)'
-	@echo 'make soak           the vacuum against many sessions for ten minutes (SOAK_SECONDS=…)'
+	@echo 'make soak           the vacuum against many sessions for ten minutes (SOAK_SECONDS=…), and 500 crashes (SOAK_CRASHES=…)'
 	@echo 'make bench-vacuum   the vacuum beside vacuumlo, on 1,000,000 payloads (ARGUMENTS="payloads bytes")'
 	@echo 'make bench-encryption  encrypted payloads beside plain ones, through the store alone'
 	@echo 'make fmt lint bench clean'
@@ -141,10 +141,10 @@ endif
 server-test: install-for-tests
 	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),4) $(client) -- $(TESTS)
 
-# The vacuum against many sessions for SOAK_SECONDS.
+# The vacuum against many sessions for SOAK_SECONDS, and SOAK_CRASHES times SIGKILL under load.
 .PHONY: soak
 soak: install-for-tests
-	RBYTEA_SOAK_SECONDS=$(or $(SOAK_SECONDS),600) $(client) -- soak::
+	RBYTEA_SOAK_SECONDS=$(or $(SOAK_SECONDS),600) RBYTEA_CRASHES=$(or $(SOAK_CRASHES),500) $(client) -- soak:: crashes::
 
 # pg_upgrade of clusters from the installation of pg_config OLD to that of NEW; both have the extension (`make install`, or
 # `make install-built` for a minor version that nothing was built with).

@@ -93,6 +93,20 @@ pub fn lost(kept: &Kept, now: &Kept) -> u64 {
     kept.iter().map(missing).sum()
 }
 
+/// Vacuums both databases; what is wrong then between rows and files, garbage included.
+pub fn wrong(cluster: &Cluster) -> u64 {
+    let wrong = |database: &&str| {
+        let db = cluster.session_in(database);
+        db.run("select rvacuum()");
+        let wrong = db.text("select problem, path from rbytea_check(digest => true)");
+        if !wrong.is_empty() {
+            eprintln!("{database}: {wrong}");
+        }
+        wrong.lines().count() as u64
+    };
+    DATABASES.iter().map(wrong).sum()
+}
+
 /// Every table stores payloads, those that were there and new ones.
 #[track_caller]
 pub fn stores_again(db: &Session, database: &str) {

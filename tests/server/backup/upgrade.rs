@@ -11,7 +11,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::backup::contents::{DATABASES, contents, fill, lost, rows, stores_again};
+use crate::backup::contents::{DATABASES, contents, fill, lost, rows, stores_again, wrong};
 use crate::backup::restored::{own_dir, store_at, system, text};
 use crate::cluster::{Cluster, PATIENCE, Shutdown, wait_until};
 use crate::evidence::{Found, Promise, proves};
@@ -159,6 +159,7 @@ fn upgrade(old: &Installation, new: &Installation, mode: &str, outside: bool) ->
     let mut after = contents(&new);
     after.remove("postgres: t");
     found.lost += lost(&expected, &after);
+    found.leaked = wrong(&new);
     found
 }
 
