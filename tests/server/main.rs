@@ -28,6 +28,7 @@ mod background_locks;
 mod background_promotion;
 mod background_ranges;
 mod background_workers;
+mod backup;
 mod broken_vacuums;
 mod clients;
 mod crashes;
