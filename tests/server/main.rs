@@ -66,6 +66,7 @@ mod like_bytea;
 mod liveness;
 mod logical_replication;
 mod model;
+mod owners_code;
 mod prepared_transactions;
 mod pure_values;
 mod purge;
