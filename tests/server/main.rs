@@ -60,6 +60,7 @@ mod full_disk;
 mod functions_of_the_original;
 mod history_runs;
 mod history_views;
+mod hostile_schema;
 mod interruptions;
 mod isolation;
 mod like_bytea;
