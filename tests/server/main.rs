@@ -91,6 +91,7 @@ mod rvacuum_references;
 mod rvacuum_refusals;
 mod rvacuum_store;
 mod soak;
+mod standby_promoted;
 mod standby_shared_store;
 mod startup;
 mod statistics;
