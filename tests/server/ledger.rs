@@ -68,6 +68,11 @@ impl Ledger {
         self.0.insert(to, self.0[&from]);
     }
 
+    /// Whether this is the payload of that row.
+    pub fn is(&self, n: i32, payload: &Payload) -> bool {
+        self.0.get(&n).is_some_and(|digest| blake3::hash(&payload.0) == *digest)
+    }
+
     /// The number of rows.
     pub fn len(&self) -> usize {
         self.0.len()

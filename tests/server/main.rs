@@ -93,6 +93,7 @@ mod rvacuum_store;
 mod soak;
 mod standby_promoted;
 mod standby_shared_store;
+mod standby_stores;
 mod startup;
 mod statistics;
 mod store_errors;
