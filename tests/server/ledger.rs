@@ -57,12 +57,6 @@ impl Ledger {
         Self(self.0.iter().filter(|(n, _)| which(**n)).map(|(n, digest)| (*n, *digest)).collect())
     }
 
-    /// The rows of two tables in one.
-    pub fn and(mut self, other: &Self) -> Self {
-        self.0.extend(&other.0);
-        self
-    }
-
     /// Notes that the row `to` has what the row `from` has.
     pub fn copied(&mut self, from: i32, to: i32) {
         self.0.insert(to, self.0[&from]);
@@ -113,6 +107,23 @@ impl Ledger {
         let found = self.compare(db, table);
         assert_eq!((found.lost, found.dangling), (0, 0), "{table} is not what was stored: {found:?}");
         found.cases
+    }
+}
+
+/// What was found here and there.
+pub trait And {
+    /// Both together.
+    fn and(self, other: Self) -> Self;
+}
+
+impl And for Found {
+    fn and(self, other: Self) -> Self {
+        Self {
+            cases: self.cases + other.cases,
+            lost: self.lost + other.lost,
+            dangling: self.dangling + other.dangling,
+            leaked: self.leaked + other.leaked,
+        }
     }
 }
 

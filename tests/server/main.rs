@@ -17,6 +17,7 @@ mod session;
 mod shared_store;
 mod standby;
 mod store_files;
+mod subscription;
 mod twin_tables;
 mod twins;
 
@@ -68,6 +69,7 @@ mod isolation;
 mod like_bytea;
 mod liveness;
 mod logical_replication;
+mod logical_shapes;
 mod model;
 mod owners_code;
 mod prepared_transactions;

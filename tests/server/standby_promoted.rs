@@ -4,7 +4,7 @@
 use crate::background::Watching;
 use crate::cluster::{Cluster, PATIENCE, wait_until};
 use crate::evidence::{Found, Promise, proves};
-use crate::ledger::Ledger;
+use crate::ledger::{And, Ledger};
 use crate::session::Session;
 use crate::shared_store::{counts, primary, replayed};
 use crate::standby::standby_of;
@@ -26,15 +26,6 @@ fn split() -> (Cluster, std::path::PathBuf, Cluster, Ledger) {
 
 fn rvacuum(db: &Session) -> i64 {
     db.one("select rvacuum()", &[])
-}
-
-fn sum(all: &[Found]) -> Found {
-    all.iter().fold(Found::default(), |sum, found| Found {
-        cases: sum.cases + found.cases,
-        lost: sum.lost + found.lost,
-        dangling: sum.dangling + found.dangling,
-        leaked: sum.leaked + found.leaked,
-    })
 }
 
 /// The owner is the old primary. The new one takes nothing away; what the old one takes away is in TRASH for the retention, where
@@ -64,7 +55,7 @@ fn until_the_new_one_adopts_the_store_it_moves_nothing_and_what_it_writes_is_kep
     assert_eq!(rvacuum(&old_db), 12);
     assert_eq!(counts(&root), (18, 12));
     assert_eq!(rvacuum(&old_db), 0);
-    let before = sum(&[old_ledger.compare(&old_db, "t"), new_ledger.compare(&new_db, "t")]);
+    let before = old_ledger.compare(&old_db, "t").and(new_ledger.compare(&new_db, "t"));
     assert_eq!((before.lost, before.dangling), (0, 0), "rows have lost their payloads: {before:?}");
     // Storing one brings it back; the new primary may go on writing.
     new_db.run("insert into t select n + 1000, r from t where n = 111");
@@ -82,7 +73,7 @@ fn until_the_new_one_adopts_the_store_it_moves_nothing_and_what_it_writes_is_kep
     let after = new_ledger.compare(&new_db, "t");
     let live = counts(&root).0;
     let leaked = live as u64 - (new_ledger.len() as u64 - 1);
-    proves(Promise::Replication, sum(&[before, after, Found { leaked, ..Found::default() }]));
+    proves(Promise::Replication, before.and(after).and(Found { leaked, ..Found::default() }));
 }
 
 /// The owner is the new primary. The old one still runs: it may write, and no longer vacuum; what it has is kept for the retention.
@@ -114,14 +105,14 @@ fn once_the_new_one_has_adopted_the_store_the_old_one_moves_nothing() {
         new_db.run("select pg_current_xact_id()");
     }
     assert_eq!(rvacuum(&new_db), 12, "two that it has deleted, and what it has never heard of");
-    let found = sum(&[old_ledger.compare(&old_db, "t"), new_ledger.compare(&new_db, "t")]);
+    let found = old_ledger.compare(&old_db, "t").and(new_ledger.compare(&new_db, "t"));
     assert_eq!(counts(&root), (18, 12));
     // Two that adopt the store in turn take files back from TRASH, and lose none.
     old_db.run("select rbytea_adopt_store()");
     assert_eq!(new_db.sqlstate("select rvacuum()").code(), "55000");
     rvacuum(&old_db);
-    let again = sum(&[old_ledger.compare(&old_db, "t"), new_ledger.compare(&new_db, "t")]);
-    proves(Promise::Replication, sum(&[found, again]));
+    let again = old_ledger.compare(&old_db, "t").and(new_ledger.compare(&new_db, "t"));
+    proves(Promise::Replication, found.and(again));
 }
 
 /// Sequences of transaction ids that run apart: a file of the other one may be younger than everything here.
@@ -144,6 +135,6 @@ fn files_of_both_with_the_same_birth_are_different_files() {
     let births = "select count(distinct xmin::text) from t where n > 10";
     assert_eq!((old_db.text(births), new_db.text(births)), ("20".into(), "20".into()));
     assert_eq!(counts(&root), (50, 0), "a file of one has taken the place of one of the other");
-    let found = sum(&[old_ledger.compare(&old_db, "t"), new_ledger.compare(&new_db, "t")]);
+    let found = old_ledger.compare(&old_db, "t").and(new_ledger.compare(&new_db, "t"));
     proves(Promise::Replication, found);
 }

@@ -5,8 +5,8 @@ use std::process::Command;
 use tokio_postgres::error::SqlState;
 
 use crate::cluster::{Cluster, PATIENCE, Shutdown, wait_until};
-use crate::evidence::{Found, Promise, proves};
-use crate::ledger::Ledger;
+use crate::evidence::{Promise, proves};
+use crate::ledger::{And, Ledger};
 use crate::session::block_on;
 use crate::shared_store::{counts, primary, replayed, tree};
 use crate::standby::standby_of;
@@ -54,12 +54,7 @@ fn a_standby_with_a_copy_of_the_store_has_what_was_copied() {
     assert_eq!(tree(&standby.store()), copied, "reading has changed the copy");
     proves(
         Promise::Replication,
-        Found {
-            cases: first.cases + found.cases + after.cases,
-            lost: found.lost + after.lost,
-            dangling: found.dangling + after.dangling,
-            leaked: 0,
-        },
+        first.and(found).and(after),
     );
 }
 
@@ -83,7 +78,7 @@ fn a_standby_of_a_standby_reads_the_same_store() {
     assert_eq!(tree(&root), before);
     assert_eq!(db.one::<i64>("select rvacuum()", &[]), 6);
     replayed(&db, &reader);
-    found.lost += ledger.compare(&reader, "t").lost;
+    found = found.and(ledger.compare(&reader, "t"));
 
     // Its upstream becomes the primary.
     let mut cluster = cluster;
@@ -100,13 +95,7 @@ fn a_standby_of_a_standby_reads_the_same_store() {
         assert_eq!(reader.sqlstate(sql).code(), "25006", "{sql}");
     }
     for session in [&between, &reader] {
-        let after = ledger.compare(session, "t");
-        found = Found {
-            cases: found.cases + after.cases,
-            lost: found.lost + after.lost,
-            dangling: found.dangling + after.dangling,
-            leaked: 0,
-        };
+        found = found.and(ledger.compare(session, "t"));
     }
     proves(Promise::Replication, found);
 }
