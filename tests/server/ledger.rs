@@ -57,6 +57,12 @@ impl Ledger {
         Self(self.0.iter().filter(|(n, _)| which(**n)).map(|(n, digest)| (*n, *digest)).collect())
     }
 
+    /// The rows of two tables in one.
+    pub fn with(mut self, other: &Self) -> Self {
+        self.0.extend(&other.0);
+        self
+    }
+
     /// Notes that the row `to` has what the row `from` has.
     pub fn copied(&mut self, from: i32, to: i32) {
         self.0.insert(to, self.0[&from]);

@@ -52,12 +52,6 @@ impl<'a> Link<'a> {
         wait_until(PATIENCE, || self.from.one(confirmed, &[&self.name, &lsn]));
     }
 
-    /// Takes what the publication has got besides.
-    pub fn refresh(&self) {
-        self.to.run(&format!("alter subscription {} refresh publication", self.name));
-        self.catch_up();
-    }
-
     /// Ends it.
     #[track_caller]
     pub fn end(self) {
