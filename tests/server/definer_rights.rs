@@ -74,6 +74,7 @@ fn an_ordinary_user_s_function_has_no_more_rights_when_a_superuser_calls_it() {
         ("plans", "select * from public.rvacuum_plan()"),
         ("keys", "select * from public.rbytea_keys()"),
         ("attaches", "select public.rbytea_attach()"),
+        ("checks", "select * from public.rbytea_check('public.secret')"),
         ("adopts", "select public.rbytea_adopt_store()"),
         ("clones", "select public.rbytea_clone_from('template1')"),
     ] {
@@ -82,7 +83,7 @@ fn an_ordinary_user_s_function_has_no_more_rights_when_a_superuser_calls_it() {
     }
     user.run("create procedure mallory.encrypts() language plpgsql security definer as $$ begin call public.rbytea_reencrypt('public.secret'); end $$");
     assert_eq!(db.sqlstate("call mallory.encrypts()"), SqlState::INSUFFICIENT_PRIVILEGE);
-    proves_by_assertions(Promise::BadInput, 9);
+    proves_by_assertions(Promise::BadInput, 10);
 }
 
 /// Every way to bring a setting into a session, before the library is loaded and after, in both kinds of installation.
@@ -97,7 +98,8 @@ fn no_ordinary_user_sets_what_is_for_superusers() {
             std::os::unix::fs::chown(&elsewhere, Some(uid), Some(gid)).unwrap();
         }
         let elsewhere = elsewhere.display().to_string();
-        db.run("alter database postgres owner to mallory");
+        // To see what he may not set.
+        db.run("alter database postgres owner to mallory; grant pg_read_all_settings to mallory");
         cluster.session_as("mallory").run("create table mallory.t (v rbytea); insert into mallory.t values ('before')");
         let settings = [
             (PATH, elsewhere.as_str(), "rbytea"),
@@ -110,7 +112,7 @@ fn no_ordinary_user_sets_what_is_for_superusers() {
             ("rbytea.vacuum_full_interval", "1s", "1d"),
             ("rbytea.log_min_duration", "0", "10min"),
         ];
-        for (name, value, default) in settings {
+        for (at, (name, value, default)) in settings.into_iter().enumerate() {
             let ways = [
                 format!("set {name} = '{value}'"),
                 format!("set local {name} = '{value}'"),
@@ -128,7 +130,9 @@ fn no_ordinary_user_sets_what_is_for_superusers() {
                 format!("grant set on parameter {name} to mallory"),
                 format!("do $$ begin perform set_config('{name}', '{value}', false); end $$"),
             ];
-            for way in &ways {
+            // Those that would do the most harm in all ways.
+            let few = [0, 3, 6, 8, 9, 10];
+            for way in ways.iter().enumerate().filter(|(way, _)| at < 3 || few.contains(way)).map(|(_, way)| way) {
                 // A new session has not loaded the library unless it is preloaded.
                 let user = cluster.session_as("mallory");
                 let set = user.try_run(way);
@@ -136,24 +140,16 @@ fn no_ordinary_user_sets_what_is_for_superusers() {
                 user.run("insert into mallory.t values ('after')");
                 let user = cluster.session_as("mallory");
                 user.run("insert into mallory.t values ('afterwards')");
-                assert_eq!(db_value(&db, &cluster, name), default, "{way}: {set:?}");
-                let own = user.text(&format!("select setting is not distinct from reset_val from pg_settings where name = '{name}'"));
-                assert_ne!(own, "f", "{way}: {set:?}");
-                for undo in [
-                    format!("alter role mallory reset {name}"),
-                    format!("alter role mallory in database postgres reset {name}"),
-                    format!("alter database postgres reset {name}"),
-                ] {
-                    let _ = db.try_run(&undo);
-                }
+                assert_eq!(effective(&user, name), default, "{way}: {set:?}");
                 cases += 1;
             }
+            assert_eq!(in_a_session_of(&db, name), default, "{name} for everybody");
             // In the packet that opens the connection.
             let mut config = cluster.config("mallory", "postgres");
             config.options(format!("-c {name}={value}"));
             if let Ok(user) = Session::try_connect(&config) {
                 user.run("insert into mallory.t values ('by option')");
-                assert_eq!(effective(&cluster, &user, name, value), default, "PGOPTIONS: {name}");
+                assert_eq!(effective(&user, name), default, "PGOPTIONS: {name}");
             }
             cases += 1;
         }
@@ -164,18 +160,13 @@ fn no_ordinary_user_sets_what_is_for_superusers() {
     proves_by_assertions(Promise::BadInput, cases);
 }
 
-/// What a superuser's session that has loaded the library says.
-fn db_value(_: &Session, cluster: &Cluster, name: &str) -> String {
-    let fresh = cluster.session();
-    fresh.run("select rbytea 'x'");
-    fresh.text(&format!("show {name}"))
+/// What is in effect in the session of a user who may see it.
+fn effective(user: &Session, name: &str) -> String {
+    user.text(&format!("select current_setting('{name}')"))
 }
 
-/// What is in effect in an ordinary user's session that has loaded the library, whether he may see it or not.
-fn effective(cluster: &Cluster, user: &Session, name: &str, value: &str) -> String {
-    cluster.session().run("grant pg_read_all_settings to mallory");
-    let shown = user.text(&format!("select current_setting('{name}')"));
-    cluster.session().run("revoke pg_read_all_settings from mallory");
-    assert_ne!(shown, value, "{name}");
-    shown
+/// What is in effect where nobody has set anything.
+fn in_a_session_of(db: &Session, name: &str) -> String {
+    db.run("select rbytea 'x'");
+    effective(db, name)
 }

@@ -46,7 +46,7 @@ fn a_schema_of_somebody_else_has_no_part_in_the_extension() {
     for call in ["rvacuum()", "rvacuum_purge()", "rvacuum_plan()", "rbytea_holders()", "rbytea_purge_holders()"] {
         db.run(&format!("select count(*) from theirs.{call}"));
     }
-    db.run("select * from theirs.rbytea_stat");
+    db.run("select * from theirs.rbytea_stat; select * from theirs.rbytea_check()");
     assert_eq!(
         db.text("select rolsuper from pg_catalog.pg_roles where rolname = 'mallory'"),
         "f",
@@ -112,6 +112,8 @@ fn a_search_path_of_somebody_else_changes_nothing() {
         "select * from public.rbytea_attach()",
         "select * from public.rbytea_adopt_store()",
         "select * from public.rbytea_keys()",
+        "select * from public.rbytea_check(digest => true)",
+        "select * from public.rbytea_check('public.t')",
         "select * from public.rbytea_holders()",
         "select * from public.rbytea_purge_holders()",
         "select * from public.rbytea_stat",

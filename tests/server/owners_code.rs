@@ -126,6 +126,8 @@ fn the_vacuum_and_its_relatives_run_none_of_it() {
         "select rbytea_attach()",
         "select count(*) from rbytea_stat",
         "select rbytea_adopt_store()",
+        "select count(*) from rbytea_check()",
+        "select count(*) from rbytea_check('mallory.t', true)",
         "vacuum; checkpoint",
     ];
     for call in calls {

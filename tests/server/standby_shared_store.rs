@@ -58,6 +58,7 @@ fn everything_is_read_and_nothing_is_written() {
         "begin; declare c cursor with hold for select r, r::bytea from t; fetch 5 from c; commit; fetch all from c; close c",
         "begin isolation level repeatable read; select md5sum(r) from t; select md5sum(r) from t; commit",
         "do $$ declare v rbytea; begin for v in select r from t loop perform md5sum(v); end loop; end $$",
+        "select * from rbytea_check(); select * from rbytea_check('t', true)",
         "select * from rbytea_stat; select * from rbytea_stat_progress_vacuum; select * from rbytea_vacuum_history",
     ] {
         for part in sql.split("; ").filter(|_| !sql.starts_with("do")) {
