@@ -19,6 +19,10 @@ fn with_secret() -> (Cluster, Session, String) {
     let db = cluster.session();
     db.run(&format!("create table secret (v rbytea); insert into secret values ('{}')", SECRET.replace('\'', "''")));
     let reference = reference(&cluster, &db, "secret");
+    // What mallory would have to make: a superuser can, and sees that these are the right bytes.
+    db.run("create function forge(bytea) returns rbytea language internal strict as 'int8up'");
+    assert_eq!(db.text(&format!("select convert_from(forge('\\x{reference}'), 'utf8')")), SECRET);
+    db.run("drop function forge");
     db.run("create role mallory login; create schema mallory authorization mallory; grant create on database postgres to mallory");
     let user = cluster.session_as("mallory");
     // Most of all when nothing is compared with a digest.
@@ -223,7 +227,7 @@ fn what_a_publisher_sends_is_payload() {
         let table = format!("t{number}");
         db.run(&format!("create table {table} (n int primary key, v bytea, a bytea[]); create publication p{number} for table {table}"));
         far.run(&format!("create table {table} (n int primary key, v rbytea, a rbytea[])"));
-        let insert = format!("insert into {table} values ($1, $2, array[$2])");
+        let insert = format!("insert into {table} values ($1, $2, array[$2::bytea])");
         db.execute(&insert, &[&1, &bytes]);
         // An array says the type of its elements, which has another OID there.
         let columns = if number == 0 { "(n, v)" } else { "(n, v, a)" };

@@ -3,32 +3,42 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::process::Child;
 
-use crate::cluster::{Cluster, Shutdown};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::cluster::{Cluster, PATIENCE, wait_until};
 use crate::encryption::{ENCRYPTING, default_key_file, reload, set_keys};
 use crate::evidence::{Promise, proves_by_assertions};
 use crate::session::Session;
 use crate::twin_tables::Twins;
 
 /// Everything that the store makes: payloads of all kinds, TRASH, other databases, directories of dropped ones.
-fn work(db: &Session) {
-    db.run(crate::twin_tables::PAYLOAD_FUNCTION);
-    db.run("create table t (n int primary key, b bytea, r rbytea)");
-    db.fill("t", 1..=10);
-    db.run("begin; insert into t values (11, 'x', 'x'); prepare transaction 'p'");
-    db.run("commit prepared 'p'");
-    db.copy_in("copy t (n, r, b) from stdin", b"12\tcopied\tcopied\n");
-    db.run("create table u as select * from t; alter table u alter r type rbytea using rbytea_store(r)");
-    db.run("delete from t where n <= 3; select rbytea_store('nowhere')");
-    assert!(db.rvacuum() > 0);
-    db.run("create database copy template template1 strategy file_copy; create database second");
-    db.run("drop database second");
-    assert!(db.one::<i64>("select rvacuum_purge()", &[]) > 0);
-    db.run("insert into u select n + 100, b, r from t; delete from t where n = 5");
+fn work(cluster: &Cluster) {
+    let db = cluster.session();
+    db.run("create database source");
+    let source = cluster.session_in("source");
+    source.run("create extension rbytea; create table t (n int primary key, b bytea, r rbytea)");
+    source.run(crate::twin_tables::PAYLOAD_FUNCTION);
+    source.fill("t", 1..=10);
+    source.run("begin; insert into t values (11, 'x', 'x'); prepare transaction 'p'");
+    source.run("commit prepared 'p'");
+    source.copy_in("copy t (n, r, b) from stdin", b"12\tcopied\tcopied\n");
+    source.run("create table u as select * from t; alter table u alter r type rbytea using rbytea_store(r)");
+    source.run("delete from t where n <= 3; select rbytea_store('nowhere')");
+    assert!(source.rvacuum() > 0);
+    assert!(source.one::<i64>("select rvacuum_purge()", &[]) > 0);
+    source.run("update t set b = payload(-n), r = payload(-n) where n = 5");
+    source.rvacuum();
+    source.run("select rbytea_adopt_store()");
+    source.assert_same("t", 9);
+    drop(source);
+    wait_until(PATIENCE, || db.try_run("create database copy template source").is_ok());
+    cluster.session_in("copy").assert_stored("t", 9);
+    db.run("create extension rbytea");
+    wait_until(PATIENCE, || db.try_run("drop database source").is_ok());
     db.rvacuum();
-    db.run("select rbytea_adopt_store()");
-    db.assert_same("t", 8);
 }
 
 /// What below this path has other rights; and how many files and directories there are.
@@ -49,10 +59,16 @@ fn wrong(root: &Path, user: u32) -> (Vec<String>, u64) {
     (wrong, seen)
 }
 
-/// Replaces the data directory by one that initdb makes with these options, and starts the server with this umask.
-fn cluster(initdb: &[&str], umask: &str) -> Cluster {
-    let mut cluster = Cluster::stopped_with(ENCRYPTING);
-    if !initdb.is_empty() {
+/// A server that was started with an umask.
+struct Started {
+    server: Child,
+    cluster: Cluster,
+}
+
+impl Started {
+    /// In a data directory that initdb makes with these options, with encryption.
+    fn new(initdb: &[&str], umask: &str) -> Self {
+        let cluster = Cluster::stopped_with(ENCRYPTING);
         let kept = fs::read_to_string(cluster.data().join("postgresql.conf")).unwrap();
         fs::remove_dir_all(cluster.data()).unwrap();
         let made = cluster
@@ -63,44 +79,43 @@ fn cluster(initdb: &[&str], umask: &str) -> Cluster {
             .output()
             .unwrap();
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-        let path = cluster.data().join("postgresql.conf");
-        fs::write(&path, fs::read_to_string(&path).unwrap() + &kept).unwrap();
+        kept.lines().for_each(|line| cluster.set_conf(line));
+        set_keys(&cluster, &[1]);
+        let log = fs::File::create(cluster.dir().join("log")).unwrap();
+        let server = cluster
+            .server_command("sh")
+            .args(["-c", &format!("umask {umask}; exec \"$0\" -D \"$1\"")])
+            .arg(cluster.tool("postgres"))
+            .arg(cluster.data())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        wait_until(PATIENCE, || Session::try_connect(&cluster.config("postgres", "postgres")).is_ok());
+        Self { server, cluster }
     }
-    // SAFETY is the process's: tests of other threads make their own files with explicit modes or do not care.
-    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(u32::from_str_radix(umask, 8).unwrap()));
-    cluster.start();
-    rustix::process::umask(before);
-    set_keys(&cluster, &[1]);
-    cluster.session().run("create extension rbytea");
-    cluster
 }
 
-fn store_of(cluster: &Cluster) -> (PathBuf, u32) {
-    (cluster.store(), fs::metadata(cluster.data()).unwrap().uid())
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = kill_process(Pid::from_child(&self.server), Signal::QUIT);
+        let _ = self.server.wait();
+    }
 }
 
 #[test]
 fn what_the_store_makes_is_for_the_server_s_user_alone() {
     let mut cases = 0;
-    for (initdb, umask) in [(&[][..], "022"), (&[], "000"), (&["--allow-group-access"], "027"), (&["--allow-group-access"], "000")] {
-        let mut cluster = cluster(initdb, umask);
-        let db = cluster.session();
-        let mode = db.text("show data_directory_mode");
+    for (initdb, umask) in [(&[][..], "022"), (&[], "000"), (&["--allow-group-access"], "007")] {
+        let started = Started::new(initdb, umask);
+        let cluster = &started.cluster;
+        let mode = cluster.session().text("show data_directory_mode");
         assert_eq!(mode, if initdb.is_empty() { "0700" } else { "0750" }, "this is not what the test is about");
-        work(&db);
-        let (root, user) = store_of(&cluster);
-        let (found, seen) = wrong(&root, user);
+        work(cluster);
+        let user = fs::metadata(cluster.data()).unwrap().uid();
+        let (found, seen) = wrong(&cluster.store(), user);
         assert!(found.is_empty(), "umask {umask}, data directory {mode}: {found:#?}");
         assert!(seen > 40, "only {seen} files and directories");
-        cases += seen;
-        // Nothing of it lies elsewhere, and a restart changes nothing.
-        drop(db);
-        cluster.stop(Shutdown::Immediate);
-        cluster.start();
-        let db = cluster.session();
-        db.run("insert into t values (200, 'x', 'x')");
-        let (found, seen) = wrong(&root, user);
-        assert!(found.is_empty(), "after a crash: {found:#?}");
         cases += seen;
     }
     proves_by_assertions(Promise::BadInput, cases);
@@ -110,14 +125,15 @@ fn what_the_store_makes_is_for_the_server_s_user_alone() {
 /// 0600 is taken, and one with more is not.
 #[test]
 fn a_key_file_is_for_the_server_s_user_alone() {
-    let cluster = cluster(&["--allow-group-access"], "027");
+    let started = Started::new(&["--allow-group-access"], "000");
+    let cluster = &started.cluster;
     let db = cluster.session();
-    db.run("create table t (n int, r rbytea); insert into t values (1, 'one')");
-    let file = default_key_file(&cluster);
+    db.run("create extension rbytea; create table t (n int, r rbytea); insert into t values (1, 'one')");
+    let file = default_key_file(cluster);
     let mut cases = 0;
     for mode in [0o600, 0o400, 0o640, 0o644, 0o660, 0o604, 0o666, 0o700, 0o4600] {
         fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
-        reload(&cluster, &[&db]);
+        reload(cluster, &[&db]);
         let outcome = db.try_run("insert into t values (2, 'two')");
         let fine = mode & 0o077 == 0;
         match outcome {
@@ -130,7 +146,7 @@ fn a_key_file_is_for_the_server_s_user_alone() {
         cases += 1;
     }
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-    reload(&cluster, &[&db]);
+    reload(cluster, &[&db]);
     assert_eq!(db.text("select convert_from(r, 'utf8') from t where n = 1"), "one");
     proves_by_assertions(Promise::BadInput, cases);
 }
