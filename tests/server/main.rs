@@ -107,4 +107,5 @@ mod standby_stores;
 mod startup;
 mod statistics;
 mod store_errors;
+mod tenant_settings;
 mod transactions;

@@ -106,9 +106,9 @@ fn cluster() -> (Cluster, Session) {
     let db = cluster.session();
     db.run(
         "create role alice login; create role monitor login; grant pg_monitor to monitor; create role tables login; create role dba login;
-         alter database postgres owner to dba; create schema tables authorization tables; grant create on schema public to tables",
+         alter database postgres owner to dba; create schema things authorization tables; grant create on schema public to tables",
     );
-    cluster.session_as("tables").run("create table tables.t (n int, r rbytea); insert into tables.t values (1, 'one')");
+    cluster.session_as("tables").run("create table things.t (n int, r rbytea); insert into things.t values (1, 'one')");
     (cluster, db)
 }
 
@@ -148,7 +148,7 @@ fn attempts() -> Vec<(&'static str, String)> {
         let (kind, object) = name.split_once(' ').unwrap();
         let function = object.split('(').next().unwrap();
         match kind {
-            "procedure" => all.push((*name, "call rbytea_reencrypt('tables.t')".to_owned())),
+            "procedure" => all.push((*name, "call rbytea_reencrypt('things.t')".to_owned())),
             "function" if object.contains("(name)") => all.push((*name, format!("select {function}('template1')"))),
             "function" => all.push((*name, format!("select {function}()"))),
             "sequence" => {
@@ -199,7 +199,7 @@ fn attempts() -> Vec<(&'static str, String)> {
         "create or replace function rvacuum() returns bigint language sql as 'select 0::bigint'",
         "create or replace view rbytea_stat as select 1 as one",
         "create or replace function rbytea_holders(out holder text, out age integer) returns setof record language sql as 'select null::text, 1'",
-        "create trigger x before insert on tables.t for each row execute function rbytea_externalize()",
+        "create trigger x before insert on things.t for each row execute function rbytea_externalize()",
         "create event trigger x on ddl_command_end execute function rbytea_ddl_command_end()",
     ];
     all.extend(others.map(|sql| ("the extension", sql.to_owned())));
@@ -240,6 +240,9 @@ fn each_kind_of_user_is_refused_what_is_not_granted() {
                         SqlState::WRONG_OBJECT_TYPE,
                         SqlState::UNDEFINED_COLUMN,
                         SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+                        // The owner of a schema may drop what is in it, but no part of an extension: from 15 on `public` is
+                        // the database owner's.
+                        SqlState::DEPENDENT_OBJECTS_STILL_EXIST,
                     ];
                     assert!(code.is_some_and(|code| refused.contains(&code)), "{who}: {sql}: {error:?}");
                 }
@@ -248,7 +251,7 @@ fn each_kind_of_user_is_refused_what_is_not_granted() {
         }
     }
     assert_eq!(db.text("select count(*) from pg_extension where extname = 'rbytea'"), "1");
-    assert_eq!(db.text("select convert_from(r, 'utf8') from tables.t"), "one");
+    assert_eq!(db.text("select convert_from(r, 'utf8') from things.t"), "one");
     assert_eq!(cluster.live().len(), 1);
     proves_by_assertions(Promise::BadInput, cases);
 }
@@ -259,13 +262,13 @@ fn a_grant_of_reencryption_goes_no_further_than_ones_own_tables() {
     let (cluster, db) = cluster();
     db.run("create table secret (n int, r rbytea); insert into secret values (1, 'secret'); grant all on secret to tables, dba");
     db.run("grant execute on procedure rbytea_reencrypt to tables, dba");
-    for (who, table) in [("tables", "secret"), ("dba", "tables.t"), ("dba", "secret"), ("dba", "rbytea_vacuum_history")] {
+    for (who, table) in [("tables", "secret"), ("dba", "things.t"), ("dba", "secret"), ("dba", "rbytea_vacuum_history")] {
         let state = cluster.session_as(who).sqlstate(&format!("call rbytea_reencrypt('{table}')"));
         assert!(
             [SqlState::INSUFFICIENT_PRIVILEGE, SqlState::WRONG_OBJECT_TYPE].contains(&state),
             "{who} has re-encrypted {table}: {state:?}"
         );
     }
-    cluster.session_as("tables").run("call rbytea_reencrypt('tables.t')");
+    cluster.session_as("tables").run("call rbytea_reencrypt('things.t')");
     proves_by_assertions(Promise::BadInput, 5);
 }
