@@ -40,7 +40,10 @@ fn a_superuser_s_function_lends_what_it_does_and_nothing_else() {
     // What was handed out may be kept: it is a value.
     user.run("create table mallory.kept as select value_of(1) as v; select put(4, value_of(2)); select put(5, 'five'); create table mallory.stored as select store('stored') as v");
     assert_eq!(user.text("select convert_from(v, 'utf8') from mallory.kept union all select convert_from(v, 'utf8') from mallory.stored"), "one\nstored");
-    assert_eq!(db.text("select string_agg(convert_from(v, 'utf8'), ' ' order by n) from t"), "one two two five");
+    assert_eq!(
+        db.text("select string_agg(convert_from(v, 'utf8'), ' ' order by n) from t"),
+        "one two two five"
+    );
     for sql in [
         "select v from t",
         "select rvacuum()",
@@ -57,7 +60,11 @@ fn a_superuser_s_function_lends_what_it_does_and_nothing_else() {
     assert_eq!(user.text("select current_user, session_user"), "mallory|mallory");
     db.run("drop table t cascade");
     db.run("select rvacuum()");
-    assert_eq!(user.text("select convert_from(v, 'utf8') from mallory.kept"), "one", "a copy has lost its file with its source");
+    assert_eq!(
+        user.text("select convert_from(v, 'utf8') from mallory.kept"),
+        "one",
+        "a copy has lost its file with its source"
+    );
     proves_by_assertions(Promise::BadInput, 12);
 }
 
@@ -79,7 +86,11 @@ fn an_ordinary_user_s_function_has_no_more_rights_when_a_superuser_calls_it() {
         ("clones", "select public.rbytea_clone_from('template1')"),
     ] {
         user.run(&format!("create function mallory.{name}() returns void language plpgsql security definer as $$ begin execute $x$ {body} $x$; end $$"));
-        assert_eq!(db.sqlstate(&format!("select mallory.{name}()")), SqlState::INSUFFICIENT_PRIVILEGE, "{body}");
+        assert_eq!(
+            db.sqlstate(&format!("select mallory.{name}()")),
+            SqlState::INSUFFICIENT_PRIVILEGE,
+            "{body}"
+        );
     }
     user.run("create procedure mallory.encrypts() language plpgsql security definer as $$ begin call public.rbytea_reencrypt('public.secret'); end $$");
     assert_eq!(db.sqlstate("call mallory.encrypts()"), SqlState::INSUFFICIENT_PRIVILEGE);
@@ -100,7 +111,9 @@ fn no_ordinary_user_sets_what_is_for_superusers() {
         let elsewhere = elsewhere.display().to_string();
         // To see what he may not set.
         db.run("alter database postgres owner to mallory; grant pg_read_all_settings to mallory");
-        cluster.session_as("mallory").run("create table mallory.t (v rbytea); insert into mallory.t values ('before')");
+        cluster
+            .session_as("mallory")
+            .run("create table mallory.t (v rbytea); insert into mallory.t values ('before')");
         let settings = [
             (PATH, elsewhere.as_str(), "rbytea"),
             ("rbytea.key_file", "/etc/passwd", ""),
@@ -124,15 +137,23 @@ fn no_ordinary_user_sets_what_is_for_superusers() {
                 format!("alter role mallory in database postgres set {name} = '{value}'"),
                 format!("alter database postgres set {name} = '{value}'"),
                 format!("alter system set {name} = '{value}'"),
-                format!("create or replace function mallory.f() returns int language sql set {name} = '{value}' as 'select 1'"),
-                format!("create or replace function mallory.f() returns int language plpgsql security definer set {name} = '{value}' as 'begin return 1; end'"),
-                format!("create or replace function mallory.g() returns int language sql as 'select 1'; alter function mallory.g() set {name} = '{value}'"),
+                format!(
+                    "create or replace function mallory.f() returns int language sql set {name} = '{value}' as 'select 1'"
+                ),
+                format!(
+                    "create or replace function mallory.f() returns int language plpgsql security definer set {name} = '{value}' as 'begin return 1; end'"
+                ),
+                format!(
+                    "create or replace function mallory.g() returns int language sql as 'select 1'; alter function mallory.g() set {name} = '{value}'"
+                ),
                 format!("grant set on parameter {name} to mallory"),
                 format!("do $$ begin perform set_config('{name}', '{value}', false); end $$"),
             ];
             // Those that would do the most harm in all ways.
             let few = [0, 3, 6, 8, 9, 10];
-            for way in ways.iter().enumerate().filter(|(way, _)| at < 3 || few.contains(way)).map(|(_, way)| way) {
+            for way in
+                ways.iter().enumerate().filter(|(way, _)| at < 3 || few.contains(way)).map(|(_, way)| way)
+            {
                 // A new session has not loaded the library unless it is preloaded.
                 let user = cluster.session_as("mallory");
                 let set = user.try_run(way);
@@ -155,7 +176,11 @@ fn no_ordinary_user_sets_what_is_for_superusers() {
         }
         let user = cluster.session_as("mallory");
         assert_eq!(user.text("select count(*) = count(convert_from(v, 'utf8')) and bool_and(qss_mode(v) = 0) from mallory.t"), "t");
-        assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0, "payloads went to a directory of mallory's choice");
+        assert_eq!(
+            std::fs::read_dir(&elsewhere).unwrap().count(),
+            0,
+            "payloads went to a directory of mallory's choice"
+        );
     }
     proves_by_assertions(Promise::BadInput, cases);
 }

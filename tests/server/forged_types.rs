@@ -1,114 +1,13 @@
 //! Ways around the input functions: a value of another type, made of the bytes of a reference, that turns into rbytea without a
 //! conversion. There is none.
 
-use std::fs;
-
 use tokio_postgres::error::SqlState;
 
 use crate::cluster::Cluster;
 use crate::evidence::{Promise, proves_by_assertions};
+use crate::forging::{assert_kept, reference, with_secret};
 use crate::payload::Payload;
-use crate::session::Session;
 use crate::subscription::{Link, far};
-
-const SECRET: &str = "a payload that is none of mallory's business";
-
-/// A cluster with a secret payload, mallory's session, and the reference to the payload in hexadecimal digits.
-fn with_secret() -> (Cluster, Session, String) {
-    let cluster = Cluster::with_extension();
-    let db = cluster.session();
-    db.run(&format!("create table secret (v rbytea); insert into secret values ('{}')", SECRET.replace('\'', "''")));
-    let reference = reference(&cluster, &db, "secret");
-    // What mallory would have to make: a superuser can, and sees that these are the right bytes.
-    db.run("create function forge(bytea) returns rbytea language internal strict as 'int8up'");
-    assert_eq!(db.text(&format!("select convert_from(forge('\\x{reference}'), 'utf8')")), SECRET);
-    db.run("drop function forge");
-    db.run("create role mallory login; create schema mallory authorization mallory; grant create on database postgres to mallory");
-    let user = cluster.session_as("mallory");
-    // Most of all when nothing is compared with a digest.
-    user.run("set search_path = mallory, public; set rbytea.verify_digest = off");
-    (cluster, user, reference)
-}
-
-/// The 68 bytes that stand in the only row of a table.
-fn reference(cluster: &Cluster, db: &Session, table: &str) -> String {
-    let uuid: String = db.one(&format!("select replace(uuid(v)::text, '-', '') from {table}"), &[]);
-    db.run("checkpoint");
-    let heap = fs::read(cluster.data().join(db.text(&format!("select pg_relation_filepath('{table}')")))).unwrap();
-    let uuid = uuid::Uuid::parse_str(&uuid).unwrap();
-    let at = heap.windows(16).position(|bytes| bytes == uuid.as_bytes()).unwrap() - 20;
-    assert_eq!(&heap[at..at + 2], [2, 0], "this is not a reference");
-    heap[at..at + 68].iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Whatever comes of these statements, nobody is shown the secret, and no row refers to it.
-#[track_caller]
-fn assert_kept(user: &Session, statements: &[String]) -> u64 {
-    let secret: String = SECRET.bytes().map(|byte| format!("{byte:02x}")).collect();
-    for sql in statements {
-        let shown = match user.try_run(sql) {
-            Ok(()) if sql.starts_with("select") || sql.starts_with("fetch") => user.text(sql),
-            Ok(()) => String::new(),
-            Err(error) => {
-                assert!(!error.is_closed(), "{sql} has ended the session");
-                error.to_string()
-            }
-        };
-        let said: String = user.notices().iter().map(|notice| format!("{notice:?}")).collect();
-        for text in [shown, said] {
-            assert!(!text.contains(&secret) && !text.contains(SECRET), "{sql} shows the secret: {text}");
-        }
-        let _ = user.try_run("rollback");
-    }
-    statements.len() as u64
-}
-
-/// Values that exist while the type of a field is changed from bytea to rbytea: in variables, cursors, arrays, constants of views,
-/// functions, domains and defaults. (PostgreSQL refuses these since its minor releases of 2026; see the report of a failure here first
-/// against those.)
-#[test]
-fn a_value_that_outlives_a_change_of_its_type() {
-    let (_cluster, user, hex) = with_secret();
-    let mut cases = 0;
-    for (number, kind) in ["type", "table"].into_iter().enumerate() {
-        let create = |name: &str| match kind {
-            "type" => format!("create type {name} as (n int, v bytea)"),
-            _ => format!("create table {name} (n int, v bytea)"),
-        };
-        let alter = |name: &str| match kind {
-            "type" => format!("alter type {name} alter attribute v type rbytea"),
-            _ => format!("alter table {name} alter v type rbytea"),
-        };
-        let value = format!("row(1, ''\\x{hex}''::bytea)");
-        let plain = value.replace("''", "'");
-        let ways: Vec<(&str, Vec<String>)> = vec![
-            ("cursor", vec![format!("begin; declare c{number} cursor with hold for select {plain}::cursor_row as p; commit"), "ALTER".into(), format!("fetch c{number}")]),
-            ("variable", vec![format!("do $$ declare p variable_row; begin p := {plain}::variable_row; execute 'ALTER'; raise notice '%', p.v; raise notice '%', p; end $$")]),
-            ("field", vec![format!("do $$ declare p field_row; v rbytea; begin p := {plain}::field_row; execute 'ALTER'; v := p.v; raise notice '%', v; raise notice '%', substring(v from 1); end $$")]),
-            ("array", vec![format!("do $$ declare p array_row[]; begin p := array[{plain}::array_row]; execute 'ALTER'; raise notice '%', p; raise notice '%', (select x.v from unnest(p) x); end $$")]),
-            ("jsonb", vec![format!("do $$ declare p jsonb_row; begin p := {plain}::jsonb_row; execute 'ALTER'; raise notice '%', to_jsonb(p); raise notice '%', (jsonb_populate_record(p, '{{}}')).v; end $$")]),
-            ("returned", vec![format!("create function returned() returns setof returned_row language plpgsql as $$ begin return next {plain}::returned_row; execute 'ALTER'; return next {plain}::returned_row; end $$"), "select returned()".into(), "select v from returned()".into()]),
-            ("view", vec![format!("create view view_view as select {plain}::view_row as p"), "ALTER".into(), "select (p).v from view_view".into(), "select substring((p).v from 1) from view_view".into()]),
-            ("body", vec![format!("create function body() returns body_row begin atomic select {plain}::body_row; end"), "ALTER".into(), "select (body()).v".into(), "select body()".into()]),
-            ("argument", vec![format!("create function argument(p argument_row default {plain}::argument_row) returns argument_row language sql as 'select $1'"), "ALTER".into(), "select (argument()).v".into()]),
-            ("domain", vec![format!("create domain domain_domain as domain_row default {plain}::domain_row"), "ALTER".into(), "create table domain_table (p domain_domain, n int)".into(), "insert into domain_table (n) values (1)".into(), "select (p).v from domain_table".into()]),
-            ("aggregate", vec![format!("create function aggregate_step(s aggregate_row, n int) returns aggregate_row language plpgsql as $$ begin if n = 2 then execute 'ALTER'; end if; return coalesce(s, {plain}::aggregate_row); end $$"),
-                "create aggregate aggregate_all(int) (sfunc = aggregate_step, stype = aggregate_row)".into(), "select (aggregate_all(n)).v from generate_series(1, 3) n".into()]),
-            ("prepared", vec![format!("prepare prepared{number} as select {plain}::prepared_row as p"), format!("execute prepared{number}"), "ALTER".into(), format!("execute prepared{number}")]),
-            ("recursive", vec![format!("create function recursive_alter() returns int language plpgsql as $$ begin execute 'ALTER'; return 1; end $$"),
-                format!("select (p).v, a from (select {plain}::recursive_row as p, recursive_alter() as a offset 0) s")]),
-        ];
-        for (name, statements) in ways {
-            let row = format!("{name}_row");
-            user.run(&create(&row));
-            let statements: Vec<String> = statements.iter().map(|sql| sql.replace("ALTER", &alter(&row))).collect();
-            cases += assert_kept(&user, &statements);
-            let _ = user.try_run("close all; deallocate all");
-        }
-        user.run("drop schema mallory cascade; create schema mallory");
-    }
-    proves_by_assertions(Promise::BadInput, cases);
-}
 
 /// Types, casts, functions, operators, aggregates and transforms of mallory's own.
 #[test]
@@ -207,7 +106,9 @@ fn nothing_of_ones_own_turns_bytes_into_a_reference() {
     .map(|sql| sql.replace("BYTES", &bytes).replace("HEX", &hex))
     .collect();
     let cases = assert_kept(&user, &statements);
-    for sql in statements.iter().filter(|sql| sql.contains("without function") || sql.contains("language internal") || sql.contains("transform")) {
+    for sql in statements.iter().filter(|sql| {
+        sql.contains("without function") || sql.contains("language internal") || sql.contains("transform")
+    }) {
         assert_eq!(user.sqlstate(sql), SqlState::INSUFFICIENT_PRIVILEGE, "{sql}");
     }
     proves_by_assertions(Promise::BadInput, cases);
@@ -219,9 +120,12 @@ fn what_a_publisher_sends_is_payload() {
     let cluster = Cluster::with_extension();
     let db = cluster.session();
     let far = far(&cluster);
-    far.run("create table secret (v rbytea); insert into secret values ('a payload of the subscriber alone')");
+    far.run(
+        "create table secret (v rbytea); insert into secret values ('a payload of the subscriber alone')",
+    );
     let hex = reference(&cluster, &far, "secret");
-    let bytes: Vec<u8> = (0..68).map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap()).collect();
+    let bytes: Vec<u8> =
+        (0..68).map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap()).collect();
     let mut cases = 0;
     for (number, options) in [", binary = true", ", binary = false"].into_iter().enumerate() {
         let table = format!("t{number}");
@@ -237,9 +141,15 @@ fn what_a_publisher_sends_is_payload() {
         db.execute(&insert, &[&2, &bytes]);
         db.run(&format!("update {table} set n = 3 where n = 1"));
         link.catch_up();
-        let read: Vec<Payload> = far.column(&format!("select v from {table} union all select a[1] from {table} where a is not null"), &[]);
+        let read: Vec<Payload> = far.column(
+            &format!("select v from {table} union all select a[1] from {table} where a is not null"),
+            &[],
+        );
         assert_eq!(read.len(), 2 + 2 * number);
-        assert!(read.iter().all(|read| read.0 == bytes), "a row of the subscriber reads the payload of another");
+        assert!(
+            read.iter().all(|read| read.0 == bytes),
+            "a row of the subscriber reads the payload of another"
+        );
         cases += read.len() as u64;
         link.end();
     }

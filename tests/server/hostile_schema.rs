@@ -39,11 +39,15 @@ fn a_schema_of_somebody_else_has_no_part_in_the_extension() {
     // Every line of the views and of the functions behind them is run.
     let (other, slot) = (cluster.session(), cluster.session());
     slot.run("select pg_create_physical_replication_slot('s', true); select pg_create_logical_replication_slot('l', 'pgoutput')");
-    other.run("create table theirs.t (n int, b bytea, r theirs.rbytea); insert into theirs.t values (1, 'x', 'x')");
+    other.run(
+        "create table theirs.t (n int, b bytea, r theirs.rbytea); insert into theirs.t values (1, 'x', 'x')",
+    );
     slot.run("begin; insert into theirs.t values (2, 'y', 'y'); prepare transaction 'p'");
     other.run("begin isolation level repeatable read; select pg_current_xact_id()");
     db.run("delete from theirs.t; set search_path = theirs, pg_catalog");
-    for call in ["rvacuum()", "rvacuum_purge()", "rvacuum_plan()", "rbytea_holders()", "rbytea_purge_holders()"] {
+    for call in
+        ["rvacuum()", "rvacuum_purge()", "rvacuum_plan()", "rbytea_holders()", "rbytea_purge_holders()"]
+    {
         db.run(&format!("select count(*) from theirs.{call}"));
     }
     db.run("select * from theirs.rbytea_stat; select * from theirs.rbytea_check()");
@@ -93,7 +97,9 @@ fn a_search_path_of_somebody_else_changes_nothing() {
     db.run(crate::twin_tables::PAYLOAD_FUNCTION);
     db.run("create table t (n int primary key, b bytea, r rbytea)");
     db.fill("t", 1..=4);
-    db.run("create role mallory login; create schema hostile authorization mallory; grant mallory to postgres");
+    db.run(
+        "create role mallory login; create schema hostile authorization mallory; grant mallory to postgres",
+    );
     let user = cluster.session_as("mallory");
     user.run(SHADOWS);
     user.run("create table hostile.pg_class (oid oid); create table hostile.pg_depend (x int); create table hostile.rbytea_vacuum_history (x int);

@@ -21,7 +21,9 @@ fn change(db: &Session, ledger: &mut Ledger, table: &str) {
     ledger.insert(db, table, 8..=14);
     ledger.update(db, table, 3..=9);
     db.run(&format!("update {table} set x = 'other' where n between 1 and 6"));
-    db.run(&format!("begin; update {table} set x = 'again'; savepoint s; delete from {table}; rollback to s; commit"));
+    db.run(&format!(
+        "begin; update {table} set x = 'again'; savepoint s; delete from {table}; rollback to s; commit"
+    ));
     ledger.delete(db, table, 2..=2);
     db.run(&format!("begin; delete from {table}; rollback"));
 }
@@ -31,11 +33,15 @@ fn bytea_becomes_rbytea_and_rbytea_becomes_bytea() {
     let mut sum = Found::default();
     let (cluster, db) = publisher(&[]);
     let far = far(&cluster);
-    for (number, (here, there)) in [("bytea", "rbytea"), ("rbytea", "bytea"), ("rbytea", "rbytea")].into_iter().enumerate() {
+    for (number, (here, there)) in
+        [("bytea", "rbytea"), ("rbytea", "bytea"), ("rbytea", "rbytea")].into_iter().enumerate()
+    {
         for (binary, options) in BINARY.into_iter().enumerate() {
             let table = format!("t{number}{binary}");
             let columns = "n int primary key, x text, r";
-            db.run(&format!("create table {table} ({columns} {here}); create publication p{table} for table {table}"));
+            db.run(&format!(
+                "create table {table} ({columns} {here}); create publication p{table} for table {table}"
+            ));
             far.run(&format!("create table {table} ({columns} {there})"));
             let mut ledger = Ledger::default();
             ledger.insert(&db, &table, 1..=7);
@@ -64,7 +70,11 @@ fn bytea_becomes_rbytea_and_rbytea_becomes_bytea() {
 
 #[test]
 fn parts_of_a_table_and_partitions() {
-    let (cluster, db) = publisher(&["max_logical_replication_workers = 20", "max_worker_processes = 30", "max_sync_workers_per_subscription = 4"]);
+    let (cluster, db) = publisher(&[
+        "max_logical_replication_workers = 20",
+        "max_worker_processes = 30",
+        "max_sync_workers_per_subscription = 4",
+    ]);
     let far = far(&cluster);
     db.run(
         "create table t (n int primary key, x text, r rbytea, secret rbytea);
@@ -122,7 +132,8 @@ fn parts_of_a_table_and_partitions() {
     links.into_iter().for_each(Link::end);
     let all = [("r", "t"), ("r", "f"), ("r", "parts"), ("r", "own_low"), ("r", "own_high")];
     sum.leaked += leaked(&cluster, &far, &all);
-    sum.leaked += leaked(&cluster, &db, &[("r", "t"), ("secret", "t"), ("r", "f"), ("r", "parts"), ("r", "own")]);
+    sum.leaked +=
+        leaked(&cluster, &db, &[("r", "t"), ("secret", "t"), ("r", "f"), ("r", "parts"), ("r", "own")]);
     proves(Promise::Replication, sum);
 }
 
@@ -146,7 +157,11 @@ fn a_reference_outside_of_its_row_stays_what_it_was() {
         ledger.insert(&db, "t", 1..=3);
         let sets: Vec<String> = (1..=110).map(|at| format!("f{at} = r")).collect();
         db.run(&format!("update t set {}", sets.join(", ")));
-        assert_eq!(db.text("select pg_relation_size(reltoastrelid) > 0 from pg_class where oid = 't'::regclass"), "t", "the rows are not wide enough");
+        assert_eq!(
+            db.text("select pg_relation_size(reltoastrelid) > 0 from pg_class where oid = 't'::regclass"),
+            "t",
+            "the rows are not wide enough"
+        );
         let link = Link::new(&cluster, (&db, &far), "s", "p", "");
         link.catch_up();
         let before = far.text("select n, uuid(r) from t order by n");
@@ -161,7 +176,8 @@ fn a_reference_outside_of_its_row_stays_what_it_was() {
         ledger.delete(&db, "t", 3..=3);
         link.catch_up();
         sum = sum.and(ledger.compare(&far, "t"));
-        let others = (2..=110).map(|at| format!("f{at}::bytea = f2::bytea")).collect::<Vec<_>>().join(" and ");
+        let others =
+            (2..=110).map(|at| format!("f{at}::bytea = f2::bytea")).collect::<Vec<_>>().join(" and ");
         assert_eq!(far.text(&format!("select bool_and({others}) from t")), "t");
         link.end();
     }
@@ -202,6 +218,9 @@ fn values_within_values() {
         }
         ledger.store(&db, "insert into t (n, r) values ($1, $2)", 2);
     }
-    assert_eq!(far.one::<Payload>("select r from t where n = 7", &[]), db.one::<Payload>("select r from t where n = 7", &[]));
+    assert_eq!(
+        far.one::<Payload>("select r from t where n = 7", &[]),
+        db.one::<Payload>("select r from t where n = 7", &[])
+    );
     proves(Promise::Replication, sum);
 }

@@ -22,8 +22,10 @@ fn decoders(cluster: &Cluster) -> Vec<(&'static str, &'static str)> {
 
 /// What a slot delivers, in one piece.
 fn changes(db: &Session, slot: &str, how: &str, options: &str) -> Vec<u8> {
-    let sent: Vec<Vec<u8>> =
-        db.column(&format!("select data from pg_logical_slot_{how}_binary_changes('{slot}', null, null, {options})"), &[]);
+    let sent: Vec<Vec<u8>> = db.column(
+        &format!("select data from pg_logical_slot_{how}_binary_changes('{slot}', null, null, {options})"),
+        &[],
+    );
     sent.concat()
 }
 
@@ -49,7 +51,10 @@ fn a_slot_delivers_payloads_of_rows_that_are_long_gone() {
     for table in tables {
         for n in 1..=4 {
             let payload = format!("{table} {n} {}", "x".repeat(n * 500));
-            db.execute(&format!("insert into {table} values ($1, $2::bytea)"), &[&(n as i32), &payload.as_bytes()]);
+            db.execute(
+                &format!("insert into {table} values ($1, $2::bytea)"),
+                &[&(n as i32), &payload.as_bytes()],
+            );
             payloads.push(payload.bytes().map(|byte| format!("{byte:02x}")).collect::<String>());
         }
     }
@@ -106,7 +111,9 @@ fn a_slot_stops_at_a_payload_that_is_missing_and_goes_on_when_it_is_back() {
     fs::rename(&file, &away).unwrap();
     for (plugin, options) in &decoders {
         for how in ["peek", "get"] {
-            let sql = format!("select data from pg_logical_slot_{how}_binary_changes('{plugin}', null, null, {options})");
+            let sql = format!(
+                "select data from pg_logical_slot_{how}_binary_changes('{plugin}', null, null, {options})"
+            );
             let error = db.error(&sql);
             assert_eq!(*error.code(), SqlState::UNDEFINED_FILE, "{error:?}");
             assert!(error.message().contains(&uuid), "{error:?}");
@@ -131,8 +138,11 @@ fn both_ways() {
     let far = far(&cluster);
     let newer = db.one::<bool>("select current_setting('server_version_num')::int >= 160000", &[]);
     // What came from the other side is not sent back from 16 on. Before, each table goes one way.
-    let (here, there, options) =
-        if newer { ("t", "t", ", origin = none, copy_data = false, binary = true") } else { ("t", "u", ", copy_data = false, binary = true") };
+    let (here, there, options) = if newer {
+        ("t", "t", ", origin = none, copy_data = false, binary = true")
+    } else {
+        ("t", "u", ", copy_data = false, binary = true")
+    };
     for session in [&db, &far] {
         session.run("create table t (n int primary key, x text, r rbytea); create table u (n int primary key, x text, r rbytea)");
     }

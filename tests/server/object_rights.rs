@@ -108,7 +108,9 @@ fn cluster() -> (Cluster, Session) {
         "create role alice login; create role monitor login; grant pg_monitor to monitor; create role tables login; create role dba login;
          alter database postgres owner to dba; create schema things authorization tables; grant create on schema public to tables",
     );
-    cluster.session_as("tables").run("create table things.t (n int, r rbytea); insert into things.t values (1, 'one')");
+    cluster
+        .session_as("tables")
+        .run("create table things.t (n int, r rbytea); insert into things.t values (1, 'one')");
     (cluster, db)
 }
 
@@ -149,10 +151,18 @@ fn attempts() -> Vec<(&'static str, String)> {
         let function = object.split('(').next().unwrap();
         match kind {
             "procedure" => all.push((*name, "call rbytea_reencrypt('things.t')".to_owned())),
-            "function" if object.contains("(name)") => all.push((*name, format!("select {function}('template1')"))),
+            "function" if object.contains("(name)") => {
+                all.push((*name, format!("select {function}('template1')")))
+            }
             "function" => all.push((*name, format!("select {function}()"))),
             "sequence" => {
-                let statements = ["select nextval('{}')", "select setval('{}', 1)", "select last_value from {}", "alter sequence {} restart", "drop sequence {}"];
+                let statements = [
+                    "select nextval('{}')",
+                    "select setval('{}', 1)",
+                    "select last_value from {}",
+                    "alter sequence {} restart",
+                    "drop sequence {}",
+                ];
                 all.extend(statements.map(|sql| (*name, sql.replace("{}", object))));
             }
             _ => {
@@ -214,7 +224,8 @@ fn each_kind_of_user_is_refused_what_is_not_granted() {
     for who in USERS {
         let user = cluster.session_as(who);
         for (name, sql) in attempts() {
-            let reads = ["select", "table", "copy"].iter().any(|verb| sql.starts_with(verb)) && name != "sequence rbytea_vacuum_history_id_seq";
+            let reads = ["select", "table", "copy"].iter().any(|verb| sql.starts_with(verb))
+                && name != "sequence rbytea_vacuum_history_id_seq";
             user.run("begin");
             let outcome = if sql.starts_with("copy") {
                 crate::session::block_on(user.client().copy_out(&sql)).map(drop)
@@ -262,7 +273,9 @@ fn a_grant_of_reencryption_goes_no_further_than_ones_own_tables() {
     let (cluster, db) = cluster();
     db.run("create table secret (n int, r rbytea); insert into secret values (1, 'secret'); grant all on secret to tables, dba");
     db.run("grant execute on procedure rbytea_reencrypt to tables, dba");
-    for (who, table) in [("tables", "secret"), ("dba", "things.t"), ("dba", "secret"), ("dba", "rbytea_vacuum_history")] {
+    for (who, table) in
+        [("tables", "secret"), ("dba", "things.t"), ("dba", "secret"), ("dba", "rbytea_vacuum_history")]
+    {
         let state = cluster.session_as(who).sqlstate(&format!("call rbytea_reencrypt('{table}')"));
         assert!(
             [SqlState::INSUFFICIENT_PRIVILEGE, SqlState::WRONG_OBJECT_TYPE].contains(&state),

@@ -87,7 +87,10 @@ fn reencryption_runs_it_as_the_owner() {
     for (keys, call) in [
         (&[1, 2][..], "call rbytea_reencrypt('mallory.t')"),
         (&[1, 2, 3], "call rbytea_reencrypt('mallory.t1', 1)"),
-        (&[1, 2, 3, 4], "set rbytea.qss_mode = off; call rbytea_reencrypt('mallory.t', 2); reset rbytea.qss_mode"),
+        (
+            &[1, 2, 3, 4],
+            "set rbytea.qss_mode = off; call rbytea_reencrypt('mallory.t', 2); reset rbytea.qss_mode",
+        ),
     ] {
         set_keys(&cluster, keys);
         crate::encryption::reload(&cluster, &[&db, &user]);
@@ -102,7 +105,11 @@ fn reencryption_runs_it_as_the_owner() {
         for place in ["policy", "with check", "trigger", "rule", "statement", "domain", "default", "view"] {
             assert!(!ran.contains(&place.to_owned()), "{place} has a say in {call}");
         }
-        assert_eq!(db.text("show search_path"), path, "mallory's code has changed a setting of the superuser's");
+        assert_eq!(
+            db.text("show search_path"),
+            path,
+            "mallory's code has changed a setting of the superuser's"
+        );
         user.run("truncate noted");
         cases += 1;
     }
@@ -151,7 +158,9 @@ fn the_background_vacuum_runs_none_of_it() {
     let user = as_mallory(&cluster);
     let db = cluster.session();
     db.run("alter database postgres set search_path = mallory, public");
-    user.run("truncate noted; delete from t where n = 102; truncate noted; select pg_stat_force_next_flush()");
+    user.run(
+        "truncate noted; delete from t where n = 102; truncate noted; select pg_stat_force_next_flush()",
+    );
     wait_until(PATIENCE, || cluster.live().len() == 6);
     let ran = assert_only_mallory(&db, "the background vacuum");
     assert!(ran.is_empty(), "the background vacuum has run {ran:?}");

@@ -57,9 +57,19 @@ fn an_owner_dumps_and_restores_without_a_superuser() {
         args.extend(Some(jobs).filter(|jobs| !jobs.is_empty()));
         as_alice(&cluster, "pg_dump", &args, b"");
         if format == "-Fp" {
-            as_alice(&cluster, "psql", &["-d", "there", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", path.to_str().unwrap()], b"");
+            as_alice(
+                &cluster,
+                "psql",
+                &["-d", "there", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", path.to_str().unwrap()],
+                b"",
+            );
         } else {
-            as_alice(&cluster, "pg_restore", &["-d", "there", "--exit-on-error", path.to_str().unwrap()], b"");
+            as_alice(
+                &cluster,
+                "pg_restore",
+                &["-d", "there", "--exit-on-error", path.to_str().unwrap()],
+                b"",
+            );
         }
         let there = session("there");
         for (table, ledger) in &ledgers {

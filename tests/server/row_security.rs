@@ -66,12 +66,18 @@ fn a_hidden_row_is_hidden_whatever_is_asked_of_it() {
             let rows = alice.text(&format!("select string_agg(id::text, ',') from t where ({condition}) is not null and id <> 1 and id <> 3"));
             assert_eq!(rows, "", "{condition} has shown a hidden row");
             for notice in alice.notices() {
-                assert!(!notice.message().contains("secret") && !notice.message().contains(&secret), "{condition}: {notice}");
+                assert!(
+                    !notice.message().contains("secret") && !notice.message().contains(&secret),
+                    "{condition}: {notice}"
+                );
             }
             cases += 1;
         }
     }
-    assert_eq!(alice.text("select count(*), string_agg(convert_from(v, 'utf8'), ',' order by id) from t"), "2|public,public too");
+    assert_eq!(
+        alice.text("select count(*), string_agg(convert_from(v, 'utf8'), ',' order by id) from t"),
+        "2|public,public too"
+    );
     for view in ["pg_stats", "pg_stats_ext_exprs"] {
         assert!(!alice.text(&format!("select v::text from {view} v")).contains("secret"), "{view}");
     }
@@ -104,7 +110,11 @@ fn a_policy_judges_what_is_stored_and_a_refused_row_stores_nothing() {
         alice.run("rollback");
     }
     alice.run("update t set v = 'changed' where id = 2");
-    assert_eq!(db.text("select convert_from(v, 'utf8') from t where id = 2"), "secret", "a hidden row was changed");
+    assert_eq!(
+        db.text("select convert_from(v, 'utf8') from t where id = 2"),
+        "secret",
+        "a hidden row was changed"
+    );
     // What was refused is garbage, and goes.
     db.one::<i64>("select rvacuum()", &[]);
     assert_eq!(cluster.live().len(), files);
@@ -145,7 +155,11 @@ fn what_is_copied_under_a_policy_is_what_it_shows() {
     }
     db.run("delete from t where id = 1");
     db.one::<i64>("select rvacuum()", &[]);
-    assert_eq!(alice.text("select count(md5sum(v)) from alice.mine"), "2", "a copy has lost its file with its source");
+    assert_eq!(
+        alice.text("select count(md5sum(v)) from alice.mine"),
+        "2",
+        "a copy has lost its file with its source"
+    );
     assert_eq!(cluster.trash().len(), 0);
     proves_by_assertions(Promise::BadInput, 11);
 }

@@ -30,9 +30,11 @@ pub fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
     let mut left = vec![root.to_owned()];
     while let Some(path) = left.pop() {
         let about = fs::symlink_metadata(&path).unwrap();
-        let digest = if about.is_file() { blake3::hash(&fs::read(&path).unwrap()).to_string() } else { String::new() };
+        let digest =
+            if about.is_file() { blake3::hash(&fs::read(&path).unwrap()).to_string() } else { String::new() };
         let dates = (about.mtime(), about.mtime_nsec(), about.ctime(), about.ctime_nsec());
-        let shown = format!("{:o} {} {} {} {dates:?} {digest}", about.mode(), about.uid(), about.ino(), about.len());
+        let shown =
+            format!("{:o} {} {} {} {dates:?} {digest}", about.mode(), about.uid(), about.ino(), about.len());
         if about.is_dir() {
             left.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
         }

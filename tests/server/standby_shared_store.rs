@@ -10,8 +10,11 @@ use crate::shared_store::{counts, primary, replayed, tree};
 use crate::standby::standby_of;
 
 /// A standby whose own settings ask for a background vacuum.
-const VACUUMING: &[&str] =
-    &["rbytea.databases_for_vacuuming = 'postgres'", "rbytea.vacuum_naptime = '1s'", "rbytea.trash_retention = 0"];
+const VACUUMING: &[&str] = &[
+    "rbytea.databases_for_vacuuming = 'postgres'",
+    "rbytea.vacuum_naptime = '1s'",
+    "rbytea.trash_retention = 0",
+];
 
 #[test]
 fn everything_is_read_and_nothing_is_written() {
@@ -166,9 +169,16 @@ fn rows_that_the_primary_has_deleted_are_there_until_the_deletion_is_replayed() 
             db.run("select pg_current_xact_id()");
             db.run("vacuum t");
             db.one::<i64>("select rvacuum()", &[]);
-            assert_eq!(db.one::<i64>("select rvacuum_purge()", &[]), 0, "the standby's rows still need it (delayed: {delayed})");
+            assert_eq!(
+                db.one::<i64>("select rvacuum_purge()", &[]),
+                0,
+                "the standby's rows still need it (delayed: {delayed})"
+            );
         }
-        assert!(db.text("select purge_held_by from rbytea_stat").contains("standby "), "nobody is told who holds TRASH back");
+        assert!(
+            db.text("select purge_held_by from rbytea_stat").contains("standby "),
+            "nobody is told who holds TRASH back"
+        );
         let before = tree(&root);
         let found = seen.compare(&reader, "t");
         assert_eq!(tree(&root), before, "reading from TRASH has changed the store");

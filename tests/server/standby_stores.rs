@@ -30,13 +30,21 @@ fn a_standby_with_a_copy_of_the_store_has_what_was_copied() {
     replayed(&db, &reader);
     assert_ne!(standby.store(), cluster.store());
     let first = ledger.compare(&reader, "t");
-    assert_eq!((first.lost, first.dangling), (0, 0), "the base backup has brought the store along: {first:?}");
+    assert_eq!(
+        (first.lost, first.dangling),
+        (0, 0),
+        "the base backup has brought the store along: {first:?}"
+    );
 
     ledger.insert(&db, "t", 11..=20);
     ledger.update(&db, "t", 1..=3);
     replayed(&db, &reader);
     let behind = ledger.compare(&reader, "t");
-    assert_eq!((behind.lost, behind.dangling), (0, 13), "an error for each payload that is not there, and no other bytes");
+    assert_eq!(
+        (behind.lost, behind.dangling),
+        (0, 13),
+        "an error for each payload that is not there, and no other bytes"
+    );
     let error = reader.error("select r from t where n = 11");
     assert_eq!(error.code().code(), "58P01", "{error:?}");
     assert_eq!(reader.text("select count(*), count(distinct uuid(r)), sum(len(r)) > 0 from t"), "20|20|t");
@@ -52,10 +60,7 @@ fn a_standby_with_a_copy_of_the_store_has_what_was_copied() {
     replayed(&db, &reader);
     let after = ledger.compare(&reader, "t");
     assert_eq!(tree(&standby.store()), copied, "reading has changed the copy");
-    proves(
-        Promise::Replication,
-        first.and(found).and(after),
-    );
+    proves(Promise::Replication, first.and(found).and(after));
 }
 
 /// A standby of a standby, both on the primary's store, and the promotion of the one between.
@@ -138,7 +143,8 @@ fn a_reader_that_is_older_than_a_purge_gets_an_error_and_no_other_bytes() {
     let db = cluster.session();
     let mut ledger = Ledger::default();
     ledger.insert(&db, "t", 1..=10);
-    let standby = standby_of(&cluster, &["wal_receiver_status_interval = 1s", "max_standby_streaming_delay = -1"]);
+    let standby =
+        standby_of(&cluster, &["wal_receiver_status_interval = 1s", "max_standby_streaming_delay = -1"]);
     let reader = standby.session();
     replayed(&db, &reader);
     reader.run("begin isolation level repeatable read; select count(*) from t");

@@ -110,7 +110,11 @@ fn what_the_store_makes_is_for_the_server_s_user_alone() {
         let started = Started::new(initdb, umask);
         let cluster = &started.cluster;
         let mode = cluster.session().text("show data_directory_mode");
-        assert_eq!(mode, if initdb.is_empty() { "0700" } else { "0750" }, "this is not what the test is about");
+        assert_eq!(
+            mode,
+            if initdb.is_empty() { "0700" } else { "0750" },
+            "this is not what the test is about"
+        );
         work(cluster);
         let user = fs::metadata(cluster.data()).unwrap().uid();
         let (found, seen) = wrong(&cluster.store(), user);

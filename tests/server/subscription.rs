@@ -31,7 +31,9 @@ impl<'a> Link<'a> {
         let database: String = from.one("select current_database()::text", &[]);
         // Creating the slot with the subscription would wait for the subscription's own transaction.
         let two_phase = options.contains("two_phase = true");
-        from.run(&format!("select pg_create_logical_replication_slot('{name}', 'pgoutput', false, {two_phase})"));
+        from.run(&format!(
+            "select pg_create_logical_replication_slot('{name}', 'pgoutput', false, {two_phase})"
+        ));
         to.run(&format!(
             "create subscription {name} connection 'host={} port={} user=postgres dbname={database}' publication {publication}
              with (create_slot = false, slot_name = '{name}'{options})",
@@ -47,8 +49,7 @@ impl<'a> Link<'a> {
         let ready = "select coalesce(bool_and(srsubstate = 'r'), true) from pg_subscription_rel join pg_subscription s on s.oid = srsubid where subname = $1";
         wait_until(PATIENCE, || self.to.one(ready, &[&self.name]));
         let lsn: String = self.from.one("select pg_current_wal_lsn()::text", &[]);
-        let confirmed =
-            "select confirmed_flush_lsn >= $2::text::pg_lsn from pg_replication_slots where slot_name = $1::text::name";
+        let confirmed = "select confirmed_flush_lsn >= $2::text::pg_lsn from pg_replication_slots where slot_name = $1::text::name";
         wait_until(PATIENCE, || self.from.one(confirmed, &[&self.name, &lsn]));
     }
 
@@ -56,7 +57,9 @@ impl<'a> Link<'a> {
     #[track_caller]
     pub fn end(self) {
         let Self { name, from, to } = self;
-        to.run(&format!("alter subscription {name} disable; alter subscription {name} set (slot_name = none)"));
+        to.run(&format!(
+            "alter subscription {name} disable; alter subscription {name} set (slot_name = none)"
+        ));
         to.run(&format!("drop subscription {name}"));
         wait_until(PATIENCE, || from.try_run(&format!("select pg_drop_replication_slot('{name}')")).is_ok());
     }

@@ -52,10 +52,17 @@ fn a_database_is_vacuumed_whatever_its_owner_has_set() {
     theirs.run_and_tell("delete from t where n > 10");
     let oid: u32 = theirs.one("select oid from pg_database where datname = 'theirs'", &[]);
     wait_until(PATIENCE, || {
-        StoreFiles::walk(&cluster.store()).get(&oid).is_some_and(|files| files.live.len() == 10 && files.trash.is_empty())
+        StoreFiles::walk(&cluster.store())
+            .get(&oid)
+            .is_some_and(|files| files.live.len() == 10 && files.trash.is_empty())
     });
     theirs.assert_stored("t", 10);
-    assert_eq!(theirs.text("select string_agg(distinct error, ',') from rbytea_vacuum_history where error is not null"), "");
+    assert_eq!(
+        theirs.text(
+            "select string_agg(distinct error, ',') from rbytea_vacuum_history where error is not null"
+        ),
+        ""
+    );
     proves_by_assertions(Promise::Collected, SETTINGS.len() as u64);
 }
 
@@ -67,10 +74,16 @@ fn a_database_whose_owner_slows_it_down_does_not_hold_up_others() {
     let ours = create_database(&cluster, "ours");
     theirs.run("create role mallory login; alter database theirs owner to mallory");
     let mallory = crate::session::Session::connect(&cluster.config("mallory", "theirs"));
-    theirs.run("insert into t select n, b, b from generate_series(1, 4000) n, convert_to('x' || n, 'utf8') b");
+    theirs
+        .run("insert into t select n, b, b from generate_series(1, 4000) n, convert_to('x' || n, 'utf8') b");
     ours.fill("t", 1..=10);
     cluster.await_visit("ours");
-    for setting in ["vacuum_cost_delay = '100ms'", "vacuum_cost_limit = 1", "vacuum_cost_page_hit = 10000", "vacuum_cost_page_miss = 10000"] {
+    for setting in [
+        "vacuum_cost_delay = '100ms'",
+        "vacuum_cost_limit = 1",
+        "vacuum_cost_page_hit = 10000",
+        "vacuum_cost_page_miss = 10000",
+    ] {
         mallory.run(&format!("alter database theirs set {setting}"));
     }
     theirs.run_and_tell("delete from t where n <= 5");
@@ -79,7 +92,8 @@ fn a_database_whose_owner_slows_it_down_does_not_hold_up_others() {
     wait_until(PATIENCE, || cluster.visits("theirs") > visits);
     ours.run_and_tell("delete from t where n <= 5");
     let oid: u32 = ours.one("select oid from pg_database where datname = 'ours'", &[]);
-    let collected = || StoreFiles::walk(&cluster.store()).get(&oid).is_some_and(|files| files.live.len() == 5);
+    let collected =
+        || StoreFiles::walk(&cluster.store()).get(&oid).is_some_and(|files| files.live.len() == 5);
     wait_until(PATIENCE / 3, collected);
     proves_by_assertions(Promise::Collected, 1);
 }
