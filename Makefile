@@ -33,6 +33,15 @@ stamp := $(target)/pg_version
 scripts := $(wildcard sql/rbytea--*.sql)
 sources := Cargo.toml Cargo.lock $(wildcard build.rs .cargo/config.toml) $(shell find src -name '*.rs')
 
+# The fuzz targets have a workspace of their own; what is passed to the compiler is what cargo-fuzz passes, less what
+# stable Rust does not know (the sanitizers).
+fuzz_dir := $(abspath $(or $(CARGO_TARGET_DIR),target))/fuzz
+fuzz_host = $(shell $(CARGO) -vV | sed -n 's/^host: //p')
+fuzz_targets := $(sort $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs))))
+fuzz_cargo := CARGO_TARGET_DIR=$(fuzz_dir) $(CARGO)
+fuzz_flags := --cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1 \
+	$(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
+
 # The tests that need no server: every test binary but `server`.
 core_tests := $(filter-out server,$(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)))
 regress_tests := $(basename $(notdir $(sort $(wildcard tests/regress/sql/*.sql))))
@@ -48,6 +57,7 @@ help:
 	@echo 'make test           install what is missing, then run every check and test'
 	@echo 'make demo           install what is missing, then show the main job on real files (FILES="…")'
 	@echo 'make core-test      the tests that need no server;  make server-test: those that start one (TESTS=filter)'
+	@echo 'make fuzz           50000 inputs for each fuzz target (FUZZ_RUNS=…, FUZZ="targets")'
 	@echo 'make soak           the vacuum against many sessions for ten minutes (SOAK_SECONDS=…)'
 	@echo 'make bench-vacuum   the vacuum beside vacuumlo, on 1,000,000 payloads (ARGUMENTS="payloads bytes")'
 	@echo 'make bench-encryption  encrypted payloads beside plain ones, through the store alone'
@@ -114,13 +124,30 @@ test: deps
 	@$(MAKE) check PG_CONFIG='$(PG_CONFIG)'
 
 .PHONY: check
-check: fmt-check lint core-test server-test
+check: fmt-check lint core-test fuzz server-test
 
 .PHONY: core-test
 core-test: $(stamp)
 ifneq ($(core_tests),)
 	$(cargo) test $(features) $(addprefix --test ,$(core_tests)) -- $(TESTS)
 endif
+
+# The committed inputs of each target, then new ones. What is new to the target stays in $(fuzz_dir)/corpus, an
+# input that it fails on in $(fuzz_dir)/<target>-crash-….
+.PHONY: fuzz
+fuzz:
+	cd fuzz && RUSTFLAGS='$(fuzz_flags)' $(fuzz_cargo) build --locked --release --bins --target $(fuzz_host)
+	@for target in $(or $(FUZZ),$(fuzz_targets)); do \
+		mkdir -p $(fuzz_dir)/corpus/$$target && log=$(fuzz_dir)/$$target.log && \
+		$(fuzz_dir)/$(fuzz_host)/release/$$target -runs=$(or $(FUZZ_RUNS),50000) -max_len=300 -print_final_stats=1 \
+			-artifact_prefix=$(fuzz_dir)/$$target- $(fuzz_dir)/corpus/$$target fuzz/corpus/$$target >$$log 2>&1 || \
+			{ cat $$log; exit 1; }; \
+		inputs=$$(sed -n 's/^stat::number_of_executed_units: *//p' $$log) && echo "fuzz $$target: $$inputs inputs" && \
+		if [ -n "$$RBYTEA_EVIDENCE" ]; then \
+			printf '{"promise":"BadInput","binary":"fuzz","test":"%s","cases":%s,"lost":0,"dangling":0,"leaked":0}\n' \
+				$$target $$inputs >"$$RBYTEA_EVIDENCE/fuzz-$$target-BadInput.json"; \
+		fi || exit 1; \
+	done
 
 # Against the optimised build, the one that users get.
 .PHONY: server-test
@@ -141,15 +168,18 @@ installcheck: installation
 .PHONY: fmt
 fmt:
 	$(CARGO) fmt
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml
 
 .PHONY: fmt-check
 fmt-check:
 	$(CARGO) fmt --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 
 # Clippy with warnings denied, shellcheck where it is installed, and the one-way imports: the store knows no PostgreSQL.
 .PHONY: lint
 lint: $(stamp)
 	$(cargo) clippy $(features) --all-targets -- -D warnings
+	cd fuzz && $(fuzz_cargo) clippy --locked --all-targets -- -D warnings
 	@if command -v shellcheck >/dev/null; then shellcheck scripts/*.sh .ci/run; fi
 	@! grep -rnE '\b(pgrx|pg_sys)::' src/store src/value.rs src/vacuum/plan.rs 2>/dev/null
 
