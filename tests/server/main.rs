@@ -58,6 +58,7 @@ mod file_errors;
 mod forged_references;
 mod full_disk;
 mod functions_of_the_original;
+mod generated;
 mod history_runs;
 mod history_views;
 mod interruptions;
