@@ -87,7 +87,7 @@ impl Generator {
         for byte in self.payload() {
             match byte {
                 b'\\' => text.extend(b"\\\\"),
-                0x20..0x7f if !self.once_in(10) => text.push(byte),
+                0x20..=0x7e if !self.once_in(10) => text.push(byte),
                 0x80.. if self.once_in(2) => text.push(byte),
                 _ => text.extend(format!("\\{byte:03o}").bytes()),
             }

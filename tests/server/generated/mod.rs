@@ -7,6 +7,7 @@
 
 mod binary;
 mod bytes;
+mod expressions;
 mod texts;
 
 use std::env;
