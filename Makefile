@@ -38,9 +38,11 @@ sources := Cargo.toml Cargo.lock $(wildcard build.rs .cargo/config.toml) $(shell
 fuzz_dir := $(abspath $(or $(CARGO_TARGET_DIR),target))/fuzz
 fuzz_host = $(shell $(CARGO) -vV | sed -n 's/^host: //p')
 fuzz_targets := $(sort $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs))))
-fuzz_cargo := CARGO_TARGET_DIR=$(fuzz_dir) $(CARGO)
+fuzz_cargo = cd fuzz && CARGO_TARGET_DIR=$(fuzz_dir) RUSTFLAGS='$(fuzz_flags)' $(CARGO)
 fuzz_flags := --cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1 \
 	$(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
+
+deny := $(CARGO) deny --locked --config $(abspath deny.toml)
 
 # The tests that need no server: every test binary but `server`.
 core_tests := $(filter-out server,$(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)))
@@ -61,6 +63,7 @@ help:
 	@echo 'make soak           the vacuum against many sessions for ten minutes (SOAK_SECONDS=…)'
 	@echo 'make bench-vacuum   the vacuum beside vacuumlo, on 1,000,000 payloads (ARGUMENTS="payloads bytes")'
 	@echo 'make bench-encryption  encrypted payloads beside plain ones, through the store alone'
+	@echo 'make audit          licences, sources and known vulnerabilities of all dependencies (takes cargo-deny)'
 	@echo 'make fmt lint bench clean'
 
 # Where PG_CONFIG names nothing, say so once and clearly.
@@ -136,7 +139,7 @@ endif
 # input that it fails on in $(fuzz_dir)/<target>-crash-….
 .PHONY: fuzz
 fuzz:
-	cd fuzz && RUSTFLAGS='$(fuzz_flags)' $(fuzz_cargo) build --locked --release --bins --target $(fuzz_host)
+	$(fuzz_cargo) build --locked --release --bins --target $(fuzz_host)
 	@for target in $(or $(FUZZ),$(fuzz_targets)); do \
 		mkdir -p $(fuzz_dir)/corpus/$$target && log=$(fuzz_dir)/$$target.log && \
 		$(fuzz_dir)/$(fuzz_host)/release/$$target -runs=$(or $(FUZZ_RUNS),50000) -max_len=300 -print_final_stats=1 \
@@ -175,13 +178,24 @@ fmt-check:
 	$(CARGO) fmt --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 
-# Clippy with warnings denied, shellcheck where it is installed, and the one-way imports: the store knows no PostgreSQL.
+# Clippy with warnings denied, shellcheck and cargo-deny where they are installed, and the one-way imports: the store knows
+# no PostgreSQL.
 .PHONY: lint
 lint: $(stamp)
 	$(cargo) clippy $(features) --all-targets -- -D warnings
-	cd fuzz && $(fuzz_cargo) clippy --locked --all-targets -- -D warnings
+	$(fuzz_cargo) clippy --locked --release --bins --target $(fuzz_host) -- -D warnings
 	@if command -v shellcheck >/dev/null; then shellcheck scripts/*.sh .ci/run; fi
+	@if command -v cargo-deny >/dev/null; then $(deny) --offline check --hide-inclusion-graph bans licenses sources && \
+		$(deny) --manifest-path fuzz/Cargo.toml --offline check --hide-inclusion-graph bans licenses sources; fi
 	@! grep -rnE '\b(pgrx|pg_sys)::' src/store src/value.rs src/vacuum/plan.rs 2>/dev/null
+
+# Licences, sources and duplicates of what is linked, and the advisories of RustSec, whose database is fetched from GitHub.
+# Without a network, and with a database that was fetched before: make audit DENY_FLAGS=--offline
+.PHONY: audit
+audit:
+	@command -v cargo-deny >/dev/null || { echo "this takes cargo-deny: cargo install --locked cargo-deny" >&2; exit 1; }
+	$(deny) $(DENY_FLAGS) check
+	$(deny) --manifest-path fuzz/Cargo.toml $(DENY_FLAGS) check
 
 # --- demo, bench -------------------------------------------------------------------------------
 

@@ -91,8 +91,8 @@ fn made(bytes: &mut Unstructured<'_>) -> (String, Keys) {
 
 // --- the definition ----------------------------------------------------------------------------------------------
 
-/// The keys in the order of the lines, or the first line that is wrong and what is. A key that occurs twice is looked for in a
-/// file that is good otherwise.
+/// The keys in the order of the lines, or the first line that is wrong and what is. A key that occurs twice is looked
+/// for in a file that is good otherwise.
 fn definition(text: &[u8]) -> Result<Keys, (Option<usize>, Problem)> {
     let mut entries: Vec<(usize, u16, [u8; 32])> = Vec::new();
     let mut line = 0;

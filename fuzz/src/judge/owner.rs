@@ -1,5 +1,5 @@
-//! The file OWNER: what is taken for one is exactly what a store writes, but for the white space and the order that JSON leaves
-//! open. A store whose OWNER is misread would be vacuumed by a stranger.
+//! The file OWNER: what is taken for one is exactly what a store writes, but for the white space and the order that
+//! JSON leaves open. A store whose OWNER is misread would be vacuumed by a stranger.
 
 use std::fmt;
 use std::path::Path;
