@@ -13,6 +13,7 @@ pg_config := $(or $(PG_CONFIG),pg_config)
 pg_config := $(or $(wildcard $(shell $(pg_config) --bindir 2>/dev/null)/pg_config),$(pg_config))
 pg_version := $(shell $(pg_config) --version 2>/dev/null)
 pg_major := $(shell echo '$(pg_version)' | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p')
+bindir := $(shell $(pg_config) --bindir 2>/dev/null)
 pkglibdir := $(shell $(pg_config) --pkglibdir 2>/dev/null)
 extensiondir := $(shell $(pg_config) --sharedir 2>/dev/null)/extension
 pg_regress := $(dir $(shell $(pg_config) --pgxs 2>/dev/null))../../src/test/regress/pg_regress
@@ -96,23 +97,24 @@ $(library): $(sources) $(stamp)
 # The library is renamed into place: a running server has the old one mapped.
 .PHONY: install
 install: $(library)
-	@for dir in '$(DESTDIR)$(pkglibdir)' '$(DESTDIR)$(extensiondir)'; do \
+	@for dir in '$(DESTDIR)$(bindir)' '$(DESTDIR)$(pkglibdir)' '$(DESTDIR)$(extensiondir)'; do \
 		mkdir -p "$$dir" 2>/dev/null && test -w "$$dir" || \
 		{ echo "no right to write to $$dir: run  sudo make install PG_CONFIG=$(pg_config)" >&2; exit 1; }; \
 	done
 	install -m 0755 $(library) '$(DESTDIR)$(pkglibdir)/.rbytea.so.new'
 	mv -f '$(DESTDIR)$(pkglibdir)/.rbytea.so.new' '$(DESTDIR)$(pkglibdir)/rbytea.so'
 	install -m 0644 rbytea.control $(scripts) '$(DESTDIR)$(extensiondir)/'
+	install -m 0755 bin/rbytea_check '$(DESTDIR)$(bindir)/'
 
 .PHONY: uninstall
 uninstall: installation
-	rm -f '$(DESTDIR)$(pkglibdir)/rbytea.so' '$(DESTDIR)$(extensiondir)/rbytea.control' \
+	rm -f '$(DESTDIR)$(bindir)/rbytea_check' '$(DESTDIR)$(pkglibdir)/rbytea.so' '$(DESTDIR)$(extensiondir)/rbytea.control' \
 		'$(DESTDIR)$(extensiondir)'/rbytea--*.sql
 
 # Builds as the user and installs as root where that takes root.
 .PHONY: install-for-tests
 install-for-tests: $(library)
-	@if [ -w '$(pkglibdir)' ] && [ -w '$(extensiondir)' ]; then $(MAKE) install PG_CONFIG=$(pg_config); \
+	@if [ -w '$(bindir)' ] && [ -w '$(pkglibdir)' ] && [ -w '$(extensiondir)' ]; then $(MAKE) install PG_CONFIG=$(pg_config); \
 	else sudo $(MAKE) install PG_CONFIG=$(pg_config); fi
 
 # --- test --------------------------------------------------------------------------------------
@@ -184,7 +186,7 @@ fmt-check:
 lint: $(stamp)
 	$(cargo) clippy $(features) --all-targets -- -D warnings
 	$(fuzz_cargo) clippy --locked --release --bins --target $(fuzz_host) -- -D warnings
-	@if command -v shellcheck >/dev/null; then shellcheck scripts/*.sh .ci/run; fi
+	@if command -v shellcheck >/dev/null; then shellcheck bin/* scripts/*.sh .ci/run; fi
 	@if command -v cargo-deny >/dev/null; then $(deny) --offline check --hide-inclusion-graph bans licenses sources && \
 		$(deny) --manifest-path fuzz/Cargo.toml --offline check --hide-inclusion-graph bans licenses sources; fi
 	@! grep -rnE '\b(pgrx|pg_sys)::' src/store src/value.rs src/vacuum/plan.rs 2>/dev/null

@@ -88,8 +88,15 @@ fn keystream() -> f64 {
 fn store(root: &Path) -> FileStore {
     let data_directory = DataDirectory { inode: 1, created: 0 };
     let owner = OwnerId { system_identifier: 1, timeline: 1, data_directory };
-    FileStore::open(Config { root: root.into(), create_root: false, database: 1, fsync: true, owner })
-        .unwrap()
+    FileStore::open(Config {
+        root: root.into(),
+        create_root: false,
+        database: 1,
+        fsync: true,
+        owner,
+        known: None,
+    })
+    .unwrap()
 }
 
 /// One transaction with one payload, durable at the end.

@@ -286,8 +286,12 @@ COMMENT ON FUNCTION rbytea_adopt_store() IS 'make this cluster the owner of the 
 
 -- What the vacuum does, and what it waits for ----------------------------------------------------------------------------
 
+-- The bodies and views of this part are bound to functions and operators now. Without the extension's schema on the path, in
+-- which somebody else may have made one that fits better.
+SET LOCAL search_path = pg_catalog, pg_temp;
+
 -- Everything in this cluster that has an xmin or a transaction id, the oldest first.
-CREATE FUNCTION rbytea_holders(OUT holder text, OUT age integer) RETURNS SETOF record
+CREATE FUNCTION @extschema@.rbytea_holders(OUT holder text, OUT age integer) RETURNS SETOF record
 LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT holders.holder, holders.age FROM (
@@ -302,17 +306,17 @@ BEGIN ATOMIC
      WHERE holders.age IS NOT NULL
      ORDER BY holders.age DESC;
 END;
-COMMENT ON FUNCTION rbytea_holders() IS 'sessions, slots and prepared transactions that garbage waits for, the oldest first';
+COMMENT ON FUNCTION @extschema@.rbytea_holders() IS 'sessions, slots and prepared transactions that garbage waits for, the oldest first';
 
-CREATE FUNCTION rbytea_purge_obstacle() RETURNS text
+CREATE FUNCTION @extschema@.rbytea_purge_obstacle() RETURNS text
 AS 'MODULE_PATHNAME', 'rbytea_purge_obstacle_wrapper' LANGUAGE c STABLE PARALLEL RESTRICTED;
-COMMENT ON FUNCTION rbytea_purge_obstacle() IS 'a cursor or temporary table of another session that keeps everything in TRASH; NULL if there is none';
+COMMENT ON FUNCTION @extschema@.rbytea_purge_obstacle() IS 'a cursor or temporary table of another session that keeps everything in TRASH; NULL if there is none';
 
 -- What the oldest file in TRASH waits for: it may go when nobody can have a reference from before the run that moved it.
-CREATE FUNCTION rbytea_purge_holders() RETURNS SETOF text
+CREATE FUNCTION @extschema@.rbytea_purge_holders() RETURNS SETOF text
 LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    WITH own AS (SELECT h.* FROM rbytea_vacuum_history h, pg_database d
+    WITH own AS (SELECT h.* FROM @extschema@.rbytea_vacuum_history h, pg_database d
                   WHERE d.datname = current_database() AND h.database = d.oid),
          whole AS (SELECT * FROM own WHERE lower = '0' AND error IS NULL ORDER BY id DESC LIMIT 1),
          oldest AS (SELECT COALESCE((SELECT oldest_trash FROM whole),
@@ -328,7 +332,7 @@ BEGIN ATOMIC
       FROM oldest, current_setting('rbytea.trash_retention', true) AS retention
      WHERE oldest.moved_at IS NOT NULL AND (retention = '-1' OR oldest.moved_at + retention::interval > now())
     UNION ALL
-    SELECT obstacle FROM run, rbytea_purge_obstacle() AS obstacle WHERE obstacle IS NOT NULL
+    SELECT obstacle FROM run, @extschema@.rbytea_purge_obstacle() AS obstacle WHERE obstacle IS NOT NULL
     UNION ALL
     SELECT format('process %s (%s, %s)', a.pid, a.backend_type, COALESCE(a.state, 'active'))
       FROM run LEFT JOIN since ON true, pg_stat_activity a
@@ -349,23 +353,23 @@ BEGIN ATOMIC
     SELECT format('standby %s (process %s)', r.application_name, r.pid)
       FROM run, pg_stat_replication r WHERE r.replay_lsn < run.lsn;
 END;
-COMMENT ON FUNCTION rbytea_purge_holders() IS 'what keeps the oldest file in TRASH: the retention, and whoever may still have a reference to it';
+COMMENT ON FUNCTION @extschema@.rbytea_purge_holders() IS 'what keeps the oldest file in TRASH: the retention, and whoever may still have a reference to it';
 
-CREATE FUNCTION rbytea_vacuum_progress(
+CREATE FUNCTION @extschema@.rbytea_vacuum_progress(
     OUT pid integer, OUT datid oid, OUT phase text, OUT relations_total bigint, OUT relations_done bigint,
     OUT relid oid, OUT tuples bigint, OUT directories bigint, OUT files bigint, OUT moved bigint, OUT purged bigint)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'rbytea_vacuum_progress_wrapper' LANGUAGE c STABLE STRICT PARALLEL RESTRICTED;
-COMMENT ON FUNCTION rbytea_vacuum_progress() IS 'runs of the vacuum that are going on in this cluster';
+COMMENT ON FUNCTION @extschema@.rbytea_vacuum_progress() IS 'runs of the vacuum that are going on in this cluster';
 
-CREATE VIEW rbytea_stat_progress_vacuum AS
+CREATE VIEW @extschema@.rbytea_stat_progress_vacuum AS
     SELECT p.pid, p.datid, d.datname, p.phase, p.relations_total, p.relations_done, p.relid, p.tuples, p.directories,
            p.files, p.moved, p.purged
-      FROM rbytea_vacuum_progress() p LEFT JOIN pg_catalog.pg_database d ON d.oid = p.datid;
-COMMENT ON VIEW rbytea_stat_progress_vacuum IS 'runs of the vacuum that are going on in this cluster';
+      FROM @extschema@.rbytea_vacuum_progress() p LEFT JOIN pg_catalog.pg_database d ON d.oid = p.datid;
+COMMENT ON VIEW @extschema@.rbytea_stat_progress_vacuum IS 'runs of the vacuum that are going on in this cluster';
 
-CREATE VIEW rbytea_stat AS
-    WITH own AS (SELECT h.* FROM rbytea_vacuum_history h, pg_catalog.pg_database d
+CREATE VIEW @extschema@.rbytea_stat AS
+    WITH own AS (SELECT h.* FROM @extschema@.rbytea_vacuum_history h, pg_catalog.pg_database d
                   WHERE d.datname = pg_catalog.current_database() AND h.database = d.oid),
          last AS (SELECT * FROM own ORDER BY id DESC LIMIT 1),
          done AS (SELECT * FROM own WHERE error IS NULL ORDER BY id DESC LIMIT 1),
@@ -377,11 +381,21 @@ CREATE VIEW rbytea_stat AS
            whole.finished AS last_whole_sweep, done.finished AS last_success, last.finished AS last_run,
            failed.finished AS last_failure, failed.error AS last_error,
            done.upper AS swept_before, done.held, done.young, whole.lost,
-           ARRAY(SELECT holder FROM rbytea_holders()) AS held_by,
-           ARRAY(SELECT rbytea_purge_holders()) AS purge_held_by
+           ARRAY(SELECT holder FROM @extschema@.rbytea_holders()) AS held_by,
+           ARRAY(SELECT @extschema@.rbytea_purge_holders()) AS purge_held_by
       FROM (SELECT) AS one
       LEFT JOIN last ON true LEFT JOIN done ON true LEFT JOIN whole ON true LEFT JOIN failed ON true;
-COMMENT ON VIEW rbytea_stat IS 'the payload store of this database: files and bytes after the last sweep of the whole store, runs, errors, what garbage waits for';
+COMMENT ON VIEW @extschema@.rbytea_stat IS 'the payload store of this database: files and bytes after the last sweep of the whole store, runs, errors, what garbage waits for';
+
+SET LOCAL search_path = @extschema@, pg_temp;
+
+-- Is everything there? ------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION rbytea_check(target regclass DEFAULT NULL, digest boolean DEFAULT false,
+    OUT relation regclass, OUT ctid tid, OUT uuid uuid, OUT problem text, OUT path text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'rbytea_check_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rbytea_check(regclass, boolean) IS 'what is wrong between the rows of a table, or of the whole database, and the payload files; with digest, reads every payload; changes nothing, and works on a standby';
 
 -- Encryption ------------------------------------------------------------------------------------------------------------
 
@@ -424,6 +438,7 @@ REVOKE ALL ON FUNCTION rbytea_purge_obstacle() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_purge_holders() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_vacuum_progress() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_keys() FROM PUBLIC;
+REVOKE ALL ON FUNCTION rbytea_check(regclass, boolean) FROM PUBLIC;
 REVOKE ALL ON PROCEDURE rbytea_reencrypt(regclass, integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_reencrypt_progress() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION rbytea_holders(), rbytea_purge_holders(), rbytea_vacuum_progress(), rbytea_reencrypt_progress() TO pg_monitor;

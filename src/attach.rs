@@ -97,8 +97,13 @@ unsafe fn ended_statement(fcinfo: pg_sys::FunctionCallInfo) -> Result<*mut pg_sy
 /// Puts missing row triggers back, for instance after pg_upgrade. Returns the number of tables that changed.
 #[pg_extern]
 fn rbytea_attach(fcinfo: pg_sys::FunctionCallInfo) -> Result<i64, ErrorReport> {
-    // SAFETY: fcinfo is the call at hand, of a function in the extension's schema.
-    let extension = unsafe { Extension::of_call(fcinfo) };
+    // SAFETY: the first two look at the server's state and raise an ERROR where writing is not allowed; fcinfo is the call at
+    // hand, of a function in the extension's schema.
+    let extension = unsafe {
+        pg_sys::PreventCommandDuringRecovery(c"rbytea_attach()".as_ptr());
+        pg_sys::PreventCommandIfReadOnly(c"rbytea_attach()".as_ptr());
+        Extension::of_call(fcinfo)
+    };
     attach(&extension)
 }
 

@@ -21,6 +21,11 @@ impl RunSnapshot {
         }
     }
 
+    /// The snapshot, for as long as self lives.
+    pub fn as_ptr(&self) -> pg_sys::Snapshot {
+        self.snapshot
+    }
+
     /// Every transaction below had ended when the snapshot was taken: the largest birth that can be judged, plus one.
     pub fn upper(&self) -> u64 {
         self.upper

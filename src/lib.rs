@@ -10,6 +10,7 @@ pub mod value;
 
 mod attach;
 mod catalog;
+mod check;
 mod clone_database;
 mod columns;
 mod compat;

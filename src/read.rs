@@ -21,6 +21,10 @@ pub fn open(store: &FileStore, payload: &Payload) -> Result<Reader<OsFs>, ErrorR
 pub fn open_file(store: &FileStore, payload: &Payload) -> Result<Reader<OsFs>, ErrorReport> {
     store.open_payload(payload).map_err(|error| {
         let missing = matches!(error, store::Error::NotFound { .. });
+        // Nothing is there if the store is not.
+        if missing && let Err(absent @ store::Error::StoreMissing { .. }) = store.check_present() {
+            return absent.into();
+        }
         let elsewhere = if missing { store.elsewhere(&payload.id).ok().flatten() } else { None };
         let report = ErrorReport::from(error);
         match elsewhere {

@@ -13,8 +13,8 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use crate::store::{
-    self, Config, DataDirectory, FileStore, Key, Knowledge, OsFs, OwnerId, Payload, Pending, PendingState,
-    Writer,
+    self, Config, DataDirectory, FileStore, Key, Knowledge, Known, OsFs, OwnerId, Payload, Pending,
+    PendingState, Writer,
 };
 
 /// What this backend knows of the store in the current transaction.
@@ -69,6 +69,14 @@ pub fn with_store<T>(
 /// The store of the current database once more: for work during which a transaction, or a part of it, may end.
 pub fn store_apart() -> Result<FileStore, store::Error> {
     FileStore::open(config(Access::Write)?)
+}
+
+/// The store of the current database for a look that makes nothing; None while nobody has needed it.
+pub fn store_to_look_at() -> Result<Option<FileStore>, store::Error> {
+    match FileStore::open(config(Access::Read)?) {
+        Err(store::Error::RootMissing { .. }) if store_is_optional() => Ok(None),
+        opened => opened.map(Some),
+    }
 }
 
 /// The store of another database, which need not exist for anybody else yet.
@@ -139,6 +147,9 @@ pub fn did_not_commit(transaction: u64) -> bool {
     matches!(status, Some("aborted" | "in progress"))
 }
 
+/// The file in the data directory that names the stores this cluster has written to.
+const KNOWN_STORES: &str = "rbytea.stores";
+
 /// Bytes handled between two looks at pending interrupts.
 pub const CHUNK: usize = 1 << 20;
 
@@ -199,7 +210,8 @@ fn config(access: Access) -> Result<Config, store::Error> {
     };
     // An absolute path may be a mount point: creating it would hide that nothing is mounted there.
     let create_root = access == Access::Write && path.is_relative() && !standby;
-    Ok(Config { create_root, root: directory.join(path), database, fsync, owner })
+    let known = Known { file: directory.join(KNOWN_STORES), root: path.clone() };
+    Ok(Config { create_root, root: directory.join(path), database, fsync, owner, known: Some(known) })
 }
 
 /// What tells this data directory from its copies: PG_VERSION is written by initdb and by whatever makes a copy.

@@ -136,18 +136,20 @@ impl Writer {
     ) -> Result<bool, ErrorReport> {
         // SAFETY: as promised by the caller.
         unsafe {
+            let owner = (*(*self.relation).rd_rel).relowner;
             if self.open.is_none() {
                 if !takes_updates(self.relation)? {
                     return Ok(false);
                 }
-                self.open = Some(self.open());
+                // Constants in the expressions of indexes are computed when the indexes are opened.
+                self.open = Some(as_owner(owner, || Ok(self.open()))?);
             }
             let Some(open) = &self.open else { return Ok(false) };
             let old = pg_sys::ExecFetchSlotHeapTuple(slot, false, null_mut());
             let new = replaced.apply(old, (*self.relation).rd_att);
             pg_sys::ExecForceStoreHeapTuple(new, open.slot, false);
             let mut tid = (*slot).tts_tid;
-            as_owner((*(*self.relation).rd_rel).relowner, || self.write(open, &mut tid))?;
+            as_owner(owner, || self.write(open, &mut tid))?;
             pg_sys::ExecClearTuple(open.slot);
             let per_tuple = (*open.estate).es_per_tuple_exprcontext;
             if !per_tuple.is_null() {

@@ -38,6 +38,8 @@ impl<F: Fs> Store<F> {
     /// # Errors
     /// Those of a first write ([`create`](Self::create)), `Io`, `Sync`.
     pub fn clone_database(&self, source: u32, interrupts: &mut dyn FnMut()) -> Result<Cloned> {
+        // What is not there now may be there when its file system is mounted.
+        self.check_present()?;
         let directory = database_dir(source);
         let exists = found(self.fs.stat(&directory)).map_err(self.io("stat directory", &directory))?;
         if source == self.config.database || exists.is_none() {
@@ -195,7 +197,7 @@ impl<F: Fs> Cloning<'_, F> {
         for _ in 0..ATTEMPTS {
             let given = match fs.hard_link(&from, &to) {
                 Ok(()) => Some(Given::Linked),
-                Err(e) if refuses_links(&e) => match store.copy_file(id, &from, &to, interrupts)? {
+                Err(e) if refuses_links(&e) => match store.copy_file(&from, &to, interrupts)? {
                     Copied::Done => Some(Given::Copied),
                     Copied::Exists => Some(Given::Present),
                     Copied::Missing => None,

@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::error::{Error, Result};
 use super::fs::{Fs, FsFile};
-use super::layout::PayloadId;
-use super::{Store, found, parent, shown};
+use super::layout::{TRASH, copy_name};
+use super::{Store, found, shown};
 
 /// Most bytes copied between two looks at interrupts.
 const CHUNK: u64 = 1 << 18;
@@ -24,19 +24,19 @@ pub(super) enum Copied {
 
 impl<F: Fs> Store<F> {
     /// Copies a payload's file, with its date. The new entry is not durable yet, the bytes are.
-    pub(super) fn copy_file(
-        &self,
-        id: &PayloadId,
-        from: &str,
-        to: &str,
-        interrupts: &mut dyn FnMut(),
-    ) -> Result<Copied> {
+    pub(super) fn copy_file(&self, from: &str, to: &str, interrupts: &mut dyn FnMut()) -> Result<Copied> {
         let Some(source) = found(self.fs.open(from)).map_err(self.io("open file", from))? else {
             return Ok(Copied::Missing);
         };
         let stat = source.stat().map_err(self.io("stat file", from))?;
-        let path = format!("{}/{}", parent(to), id.copy_name(Uuid::new_v4()));
-        let Some(mut file) = found(self.fs.create_new(&path)).map_err(self.io("create file", &path))? else {
+        // In TRASH, where the vacuum removes what a crash leaves of it.
+        let path = self.in_database(&format!("{TRASH}/{}", copy_name(Uuid::new_v4())));
+        let mut created = found(self.fs.create_new(&path));
+        if matches!(created, Ok(None)) {
+            self.make_dirs(&self.in_database(TRASH))?;
+            created = found(self.fs.create_new(&path));
+        }
+        let Some(mut file) = created.map_err(self.io("create file", &path))? else {
             return Ok(Copied::Missing);
         };
         let temporary = Temporary { fs: &self.fs, path: &path };
@@ -63,6 +63,7 @@ impl<F: Fs> Store<F> {
                 Ok(Copied::Done)
             }
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(Copied::Exists),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Copied::Missing),
             Err(e) => Err(self.io("rename file", &path)(e)),
         }
     }

@@ -1,28 +1,27 @@
-//! Databases that were dropped: their directories leave the root for its TRASH, and later the store (I8).
+//! Databases that were dropped: their directories get another name in the root, and later leave the store (I8).
 //! Relies on the caller for when: that a database is gone, and how long its files are kept.
 
 use std::time::{Duration, SystemTime};
 
 use super::error::{Error, Result};
 use super::fs::{Entry, EntryKind, Fs};
-use super::layout::{PayloadId, Shard, TRASH, database_dir, dropped_dir, era_dir, parse_dropped_dir};
+use super::layout::{Shard, TRASH, database_dir, dropped_dir, era_dir, parse_copy_name, parse_dropped_dir};
 use super::list::{directory, payload};
-use super::sync::Known;
 use super::{ATTEMPTS, Store, found, shown};
 
-/// The directory of a dropped database in the root's TRASH.
+/// The directory of a dropped database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DroppedDatabase {
     /// OID that the database had. Another one may have it now.
     pub oid: u32,
-    /// When its directory was trashed, to the microsecond.
+    /// When it was trashed, in whole seconds.
     pub trashed_at: SystemTime,
 }
 
 impl DroppedDatabase {
     /// Path below the root.
     fn path(&self) -> String {
-        format!("{TRASH}/{}", dropped_dir(self.oid, microseconds(self.trashed_at)))
+        dropped_dir(self.oid, seconds(self.trashed_at))
     }
 }
 
@@ -38,51 +37,47 @@ pub struct Purged {
 }
 
 impl<F: Fs> Store<F> {
-    /// Moves the directory of a database that was dropped to the root's TRASH, durably. False when there was none.
+    /// Gives the directory of a database that was dropped the name of a dropped one, durably. False when there was none.
     ///
     /// That the database is gone is for the caller to know (I6), as is who owns the store (I9).
     ///
     /// # Errors
-    /// `Io`, `Sync`. After the latter the directory is in TRASH and may be back after a crash.
+    /// `Io`, `Sync`. After the latter the directory has its new name and may have the old one after a crash.
     pub fn trash_database(&self, oid: u32, now: SystemTime) -> Result<bool> {
         use std::io::ErrorKind::{AlreadyExists, NotFound};
         let directory = database_dir(oid);
-        let mut trashed_at = microseconds(now);
+        let mut trashed_at = seconds(now);
         for _ in 0..ATTEMPTS {
             let stat = found(self.fs.stat(&directory)).map_err(self.io("stat directory", &directory))?;
             // The store gives no other kind of thing this name, and nothing the name of database 0.
             if oid == 0 || stat.is_none_or(|stat| stat.kind != EntryKind::Dir) {
                 return Ok(false);
             }
-            let dropped = format!("{TRASH}/{}", dropped_dir(oid, trashed_at));
-            match self.fs.rename_noreplace(&directory, &dropped) {
+            match self.fs.rename_noreplace(&directory, &dropped_dir(oid, trashed_at)) {
                 Ok(()) => {
                     if self.config.fsync {
-                        // TRASH before the root: a directory may have two names after a crash, but never none.
-                        self.sync_dirs([TRASH.to_owned()], Known::Ignore, &mut || ())?;
+                        self.fs.sync_dir("").map_err(|e| Error::sync(shown(""), e))?;
                     }
                     return Ok(true);
                 }
                 // an earlier database of this OID, trashed by the same clock reading
                 Err(e) if e.kind() == AlreadyExists => trashed_at = trashed_at.saturating_add(1),
-                Err(e) if e.kind() == NotFound => self.make_dirs(TRASH)?,
+                Err(e) if e.kind() == NotFound => {}
                 Err(e) => return Err(self.io("rename directory", &directory)(e)),
             }
         }
-        Err(self.io("rename directory", &directory)(NotFound.into()))
+        Err(self.io("rename directory", &directory)(AlreadyExists.into()))
     }
 
-    /// The databases in the root's TRASH, the oldest first.
+    /// The dropped databases that have not been removed, the oldest first.
     ///
     /// # Errors
     /// `Io`; the listing is void then (I10).
     pub fn dropped_databases(&self) -> Result<Vec<DroppedDatabase>> {
         let mut dropped = Vec::new();
-        self.each(TRASH, &mut |entry| {
-            if let Some((oid, trashed_at)) = directory(&entry).and_then(parse_dropped_dir)
-                && let Some(trashed_at) =
-                    SystemTime::UNIX_EPOCH.checked_add(Duration::from_micros(trashed_at))
-            {
+        self.each("", &mut |entry| {
+            if let Some((oid, trashed_at)) = directory(&entry).and_then(parse_dropped_dir) {
+                let trashed_at = SystemTime::UNIX_EPOCH + Duration::from_secs(trashed_at.into());
                 dropped.push(DroppedDatabase { oid, trashed_at });
             }
             Ok(())
@@ -117,7 +112,7 @@ impl<F: Fs> Store<F> {
         // The directories inside are not synced: a file that a crash brings back is garbage still, and the next call
         // removes it. Only what is reported as complete has to stay so.
         if purged.complete && self.config.fsync {
-            found(self.fs.sync_dir(TRASH)).map_err(|e| Error::sync(shown(TRASH), e))?;
+            self.fs.sync_dir("").map_err(|e| Error::sync(shown(""), e))?;
         }
         Ok(purged)
     }
@@ -154,16 +149,20 @@ impl<F: Fs> Store<F> {
     }
 }
 
-/// The name of a file that the store made: a payload in its leaf directory (or in TRASH), or what is left of a copy.
+/// The name of a file that the store made: a payload in its leaf directory or, where there is no shard, in TRASH, where what is left of
+/// a copy lies too.
 fn ours<'a>(entry: &Entry<'a>, shard: Option<Shard>) -> Option<&'a str> {
     let name = entry.name.to_str().filter(|_| entry.kind == EntryKind::File)?;
-    let copy = || PayloadId::parse_copy_name(name).map(|(id, _)| id);
-    let id = payload(entry).or_else(copy)?;
-    shard.is_none_or(|shard| id.shard() == shard).then_some(name)
+    let ours = match (payload(entry), shard) {
+        (Some(id), Some(shard)) => id.shard() == shard,
+        (Some(_), None) => true,
+        (None, shard) => shard.is_none() && parse_copy_name(name.as_bytes()).is_some(),
+    };
+    ours.then_some(name)
 }
 
-/// Since 1970; what lies before is 1970.
-fn microseconds(time: SystemTime) -> u64 {
+/// Whole seconds since 1970; what lies before is 1970.
+fn seconds(time: SystemTime) -> u32 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
 }

@@ -44,6 +44,20 @@ pub enum Error {
         /// Effective user id of this process.
         expected: u32,
     },
+    /// The root has no OWNER although this cluster has written to a store there.
+    #[error("storage directory \"{}\" is not the store that this cluster has written to", path.display())]
+    StoreMissing {
+        /// The root.
+        path: PathBuf,
+    },
+    /// The list of the roots that this cluster has written to is not what the store writes.
+    #[error("file \"{}\" is corrupted: {reason}", path.display())]
+    KnownCorrupt {
+        /// The file in the data directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// An operation on a file or directory failed.
     #[error("could not {op} \"{}\": {}", path.display(), reason(source))]
     Io {
@@ -179,6 +193,8 @@ impl Error {
             | Self::RootMissing { path }
             | Self::RootNotADirectory { path }
             | Self::RootNotOwned { path, .. }
+            | Self::StoreMissing { path }
+            | Self::KnownCorrupt { path, .. }
             | Self::Io { path, .. }
             | Self::Sync { path, .. }
             | Self::WrongSize { path, .. }
@@ -196,12 +212,13 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Self::NotFound { .. } => Kind::NotFound,
-            Self::RootMissing { .. } | Self::RootNotADirectory { .. } | Self::RootNotOwned { .. } => {
-                Kind::Config
-            }
+            Self::RootMissing { .. }
+            | Self::RootNotADirectory { .. }
+            | Self::RootNotOwned { .. }
+            | Self::StoreMissing { .. } => Kind::Config,
             Self::Io { source, .. } | Self::Sync { source, .. } => Self::kind_of(source),
             Self::WrongSize { .. } | Self::WrongDigest { .. } => Kind::Corrupted,
-            Self::OwnerCorrupt { .. } => Kind::Corrupted,
+            Self::OwnerCorrupt { .. } | Self::KnownCorrupt { .. } => Kind::Corrupted,
             Self::NotOwner { .. } => Kind::NotOwner,
             Self::UnknownFormat { .. } | Self::Unsupported { .. } => Kind::Unsupported,
             Self::OutOfRange { .. } => Kind::OutOfRange,
@@ -225,6 +242,7 @@ impl Error {
             Self::RootNotOwned { found, expected, .. } => {
                 Some(format!("The directory belongs to user {found}, the server runs as user {expected}."))
             }
+            Self::StoreMissing { .. } => Some("Its file OWNER is missing.".into()),
             Self::Sync { .. } => Some(
                 "After a failed fsync the kernel may have dropped the data, so the transaction cannot be committed."
                     .into(),
@@ -246,6 +264,13 @@ impl Error {
             (Self::RootNotADirectory { .. } | Self::RootNotOwned { .. }, _) => {
                 "The storage path must be a directory that the server's user owns."
             }
+            (Self::StoreMissing { .. }, _) => {
+                "Check that its file system is mounted. If the store is lost, or was left behind on purpose, a superuser can \
+                 call rbytea_adopt_store()."
+            }
+            (Self::KnownCorrupt { .. }, _) => {
+                "Remove the file when the store's file system is mounted; it is written anew."
+            }
             (Self::NotOwner { .. }, _) => {
                 "If no other cluster uses this store any more, a superuser can call rbytea_adopt_store()."
             }
@@ -259,7 +284,9 @@ impl Error {
             (Self::UnknownFormat { .. }, _) => {
                 "Use the version of the extension that wrote the store, or a later one."
             }
-            (_, Kind::DiskFull) => "Free space on the file system that holds the store.",
+            (_, Kind::DiskFull) => {
+                "Free space on the file system that holds the store; rvacuum_purge() deletes what is in TRASH, if nobody can need it."
+            }
             (_, Kind::ReadOnly) => "Remount the file system that holds the store for writing.",
             (_, Kind::Permission) => "The server's user needs to own the files and directories of the store.",
             _ => return None,

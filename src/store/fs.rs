@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use super::error::{Error, Result};
+use super::layout::copy_name;
 
 /// What a directory entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +39,18 @@ pub struct Stat {
     pub mtime: SystemTime,
     /// What the path is.
     pub kind: EntryKind,
+    /// Permission bits: those of the owner, the group and the others.
+    pub mode: u32,
+    /// Whether the effective user owns it.
+    pub owned: bool,
+}
+
+impl Stat {
+    /// Whether it has the rights that the store gives: 0600 or, to a directory, 0700, of the effective user.
+    pub fn is_private(&self) -> bool {
+        let mode = if self.kind == EntryKind::Dir { 0o700 } else { 0o600 };
+        self.owned && self.mode == mode
+    }
 }
 
 /// A file system, rooted in the store's root directory.
@@ -144,7 +157,7 @@ pub(super) fn publish<F: Fs>(
     replace: Replace,
     fsync: bool,
 ) -> Result<bool> {
-    let temporary = format!("{name}.{}.tmp", uuid::Uuid::new_v4());
+    let temporary = format!("{name}.{}", copy_name(uuid::Uuid::new_v4()));
     let result = publish_as(fs, &temporary, name, bytes, replace, fsync);
     if !matches!(result, Ok(true)) {
         // The name is ours alone, and the first error is the one that matters.

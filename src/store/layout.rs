@@ -4,8 +4,7 @@
 use std::fmt::Write as _;
 use uuid::Uuid;
 
-/// The directory of a database that holds what the vacuum has taken out of LIVE; in the root, the one that holds
-/// the directories of dropped databases.
+/// The directory of a database that holds what the vacuum has taken out of LIVE.
 pub const TRASH: &str = "TRASH";
 
 /// The file in the root that names the cluster which may vacuum the store (I9).
@@ -46,19 +45,6 @@ impl PayloadId {
         let (birth, uuid) = name.as_ref().split_at_checked(BIRTH_DIGITS)?;
         let uuid = uuid.strip_prefix(b"-")?;
         Some(Self { birth: parse_hex(birth)?, uuid: parse_uuid(uuid)? })
-    }
-
-    /// `<file name>.<copy>.tmp`: the file's name while it is being copied from another database. No payload's name.
-    pub fn copy_name(&self, copy: Uuid) -> String {
-        format!("{}.{}.{TEMPORARY}", self.file_name(), copy.hyphenated())
-    }
-
-    /// The inverse of [`copy_name`](Self::copy_name); `None` for every other string.
-    pub fn parse_copy_name(name: &str) -> Option<(Self, Uuid)> {
-        let mut parts = name.splitn(3, '.');
-        let id = Self::parse_file_name(parts.next()?)?;
-        let copy = parse_uuid(parts.next()?.as_bytes())?;
-        (parts.next()? == TEMPORARY).then_some((id, copy))
     }
 
     /// Path in LIVE, relative to the database's directory.
@@ -122,15 +108,35 @@ pub fn parse_database_dir(name: &str) -> Option<u32> {
     (database_dir(oid) == name).then_some(oid)
 }
 
-/// Directory name of a dropped database in the root's TRASH: `<oid>-<microseconds since 1970, 16 hex digits>`.
-pub fn dropped_dir(oid: u32, trashed_at: u64) -> String {
-    format!("{}-{trashed_at:016x}", database_dir(oid))
+/// Directory name of a dropped database: `<oid>-<seconds since 1970, 8 hex digits>`.
+///
+/// In the root, and no longer than this: a base backup is a stream of ustar entries, which end with an ERROR where a path below the
+/// data directory has more than 99 bytes. A file of a dropped database has 97 under a root called `rbytea`.
+pub fn dropped_dir(oid: u32, trashed_at: u32) -> String {
+    format!("{}-{trashed_at:08x}", database_dir(oid))
 }
 
 /// The inverse of [`dropped_dir`]; `None` for every other string.
-pub fn parse_dropped_dir(name: &str) -> Option<(u32, u64)> {
+pub fn parse_dropped_dir(name: &str) -> Option<(u32, u32)> {
     let (oid, trashed_at) = name.split_once('-')?;
-    Some((parse_database_dir(oid)?, parse_digits(trashed_at, 16)?))
+    Some((parse_database_dir(oid)?, u32::try_from(parse_digits(trashed_at, 8)?).ok()?))
+}
+
+/// `<uuid>.tmp`: a file in TRASH that is being copied from another database and has not got its own name yet.
+pub fn copy_name(copy: Uuid) -> String {
+    format!("{}.{TEMPORARY}", copy.hyphenated())
+}
+
+/// The inverse of [`copy_name`]; `None` for every other string.
+pub fn parse_copy_name(name: &[u8]) -> Option<Uuid> {
+    let (uuid, ending) = name.split_at_checked(UUID_CHARS)?;
+    let temporary = ending.strip_prefix(b".")? == TEMPORARY.as_bytes();
+    if temporary { parse_uuid(uuid) } else { None }
+}
+
+/// The uuid in `OWNER.<uuid>.tmp`, the file OWNER while it is being written; `None` for every other string.
+pub fn parse_new_owner_name(name: &[u8]) -> Option<Uuid> {
+    parse_copy_name(name.strip_prefix(OWNER.as_bytes())?.strip_prefix(b".")?)
 }
 
 /// A hyphenated uuid in lower case, and no other spelling.

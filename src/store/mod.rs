@@ -11,8 +11,10 @@ pub mod databases;
 pub mod dropped;
 pub mod error;
 pub mod fs;
+pub mod inspect;
 pub mod key_file;
 pub mod keys;
+pub mod known;
 pub mod layout;
 pub mod list;
 pub mod os;
@@ -26,7 +28,7 @@ pub mod writer;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, Weak};
 
 pub use ahead::{Ahead, Listings};
@@ -35,8 +37,10 @@ pub use clone::Cloned;
 pub use dropped::{DroppedDatabase, Purged};
 pub use error::{Error, Kind, Result};
 pub use fs::{EntryKind, Fs, FsFile};
+pub use inspect::{Flaw, Located};
 pub use key_file::KeyFileProblem;
 pub use keys::{Key, KeyRing};
+pub use known::Known;
 pub use layout::{OWNER, PayloadId, Shard, TRASH};
 pub use list::{Listed, Listing, Shards, TrashEntry};
 pub use os::OsFs;
@@ -65,10 +69,12 @@ pub struct Config {
     pub fsync: bool,
     /// This cluster.
     pub owner: OwnerId,
+    /// Where this cluster remembers that it has written to this root; `None` if it need not.
+    pub known: Option<Known>,
 }
 
 /// What a value's header knows about its payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Payload {
     /// Identity: where its file is.
     pub id: PayloadId,
@@ -101,6 +107,8 @@ pub struct Store<F: Fs> {
     /// The running transaction's, as long as one of its files needs it.
     sync_point: Mutex<Weak<SyncPoint<F>>>,
     owner_checked: AtomicBool,
+    /// Whether `config.known` has this root.
+    remembered: AtomicBool,
 }
 
 /// A store in the operating system's file system.
@@ -129,6 +137,7 @@ impl Store<OsFs> {
 pub struct Knowledge {
     origin: Option<pending::Origin>,
     durable: DurableDirs,
+    remembered: bool,
 }
 
 impl<F: Fs> Store<F> {
@@ -145,6 +154,7 @@ impl<F: Fs> Store<F> {
             durable: Mutex::default(),
             sync_point: Mutex::default(),
             owner_checked: AtomicBool::new(false),
+            remembered: AtomicBool::new(false),
         })
     }
 
@@ -154,6 +164,7 @@ impl<F: Fs> Store<F> {
     pub fn knowing(self, knowledge: Knowledge) -> Self {
         if knowledge.origin == Some(self.origin()) {
             *self.durable() = knowledge.durable;
+            self.remembered.store(knowledge.remembered, Ordering::Relaxed);
         }
         self
     }
@@ -161,7 +172,8 @@ impl<F: Fs> Store<F> {
     /// Closes the store and keeps what was learnt of it.
     pub fn into_knowledge(self) -> Knowledge {
         let durable = std::mem::take(&mut *self.durable());
-        Knowledge { origin: Some(self.origin()), durable }
+        let remembered = self.remembered.load(Ordering::Relaxed);
+        Knowledge { origin: Some(self.origin()), durable, remembered }
     }
 
     /// What the store was opened with.
@@ -201,14 +213,34 @@ impl<F: Fs> Store<F> {
         move |source| Error::Io { op, path, source }
     }
 
+    /// Makes TRASH if the database has a directory without it. As long as there is room: a disk that is full gets room when
+    /// files move to TRASH and are deleted there.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn make_trash(&self) -> Result<()> {
+        let path = self.in_database(TRASH);
+        match self.fs.mkdir(&path) {
+            Ok(()) => self.durable().forget(&path),
+            Err(e) if matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {}
+            Err(e) => return Err(self.io("create directory", &path)(e)),
+        }
+        Ok(())
+    }
+
     /// Creates `dir` and what is missing above it. Returns without it when a directory vanished meanwhile:
     /// the caller finds out by trying again.
     fn make_dirs(&self, dir: &str) -> Result<()> {
         let ends = dir.match_indices('/').map(|(at, _)| at).chain([dir.len()]);
         for path in ends.map(|end| dir.split_at(end).0) {
             match self.fs.mkdir(path) {
-                // A directory that existed before under this name was durable, this one is not yet.
-                Ok(()) => self.durable().forget(path),
+                Ok(()) => {
+                    // A directory that existed before under this name was durable, this one is not yet.
+                    self.durable().forget(path);
+                    if path == self.database {
+                        self.make_trash()?;
+                    }
+                }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(e) if e.kind() == io::ErrorKind::NotFound && parent(path).is_empty() => {
                     return Err(Error::RootMissing { path: self.fs.root().into() });

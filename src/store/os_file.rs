@@ -151,6 +151,8 @@ pub(super) fn stat(stat: &sys::Stat) -> Stat {
         len: u64::try_from(stat.st_size).unwrap_or_default(),
         mtime: mtime(stat),
         kind: entry_kind(FileType::from_raw_mode(stat.st_mode)),
+        mode: stat.st_mode & 0o777,
+        owned: stat.st_uid == rustix::process::geteuid().as_raw(),
     }
 }
 

@@ -98,6 +98,11 @@ impl<F: Fs> Store<F> {
 
     fn parse(&self, bytes: &[u8]) -> Result<OwnerId> {
         let corrupt = |e: serde_json::Error| self.corrupt(e.to_string());
+        // serde would take a list for a structure.
+        let value: serde_json::Value = serde_json::from_slice(bytes).map_err(corrupt)?;
+        if !value.is_object() || value.get("data_directory").is_some_and(|directory| !directory.is_object()) {
+            return Err(self.corrupt("it is not made of JSON objects".into()));
+        }
         let AnyFormat { format } = serde_json::from_slice(bytes).map_err(corrupt)?;
         if format != FORMAT {
             return Err(Error::UnknownFormat { path: shown(OWNER), found: format });
@@ -124,27 +129,56 @@ impl<F: Fs> Store<F> {
         Error::OwnerCorrupt { path: shown(OWNER), reason }
     }
 
+    /// Whether the store is there: a root without OWNER that this cluster has written to is another directory, or an empty one.
+    ///
+    /// # Errors
+    /// `StoreMissing`, and those of [`owner`](Self::owner) and [`Known::contains`](super::Known::contains).
+    pub fn check_present(&self) -> Result<()> {
+        self.owner().and_then(|owner| self.is_present(owner))
+    }
+
+    fn is_present(&self, owner: Option<OwnerId>) -> Result<()> {
+        match &self.config.known {
+            Some(known) if owner.is_none() && known.contains()? => {
+                Err(Error::StoreMissing { path: self.fs.root().into() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn remember(&self) -> Result<()> {
+        if let Some(known) = &self.config.known
+            && !self.remembered.load(Ordering::Relaxed)
+        {
+            known.remember(self.config.fsync)?;
+            self.remembered.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
     /// Whether this cluster may move files (I9). A store that nobody has claimed is anybody's.
     ///
     /// # Errors
-    /// `NotOwner`, and those of [`owner`](Self::owner).
+    /// `NotOwner`, and those of [`check_present`](Self::check_present).
     pub fn check_owner(&self) -> Result<()> {
         let expected = self.config.owner;
         match self.owner()? {
             Some(found) if found != expected => Err(Error::NotOwner { found, expected }),
-            _ => Ok(()),
+            owner => self.is_present(owner),
         }
     }
 
     /// Makes this cluster the owner, durably. Returns the owner before.
     ///
     /// # Errors
-    /// Those of [`owner`](Self::owner), and `Io` or `Sync` of writing. An unreadable OWNER is not replaced.
+    /// Those of [`owner`](Self::owner) and [`Known::remember`](super::Known::remember), and `Io` or `Sync` of writing. An
+    /// unreadable OWNER is not replaced.
     pub fn adopt(&self) -> Result<Option<OwnerId>> {
         let previous = self.owner()?;
         if previous != Some(self.config.owner) {
             publish(&self.fs, OWNER, &self.owner_json()?, Replace::Yes, self.config.fsync)?;
         }
+        self.remember()?;
         Ok(previous)
     }
 
@@ -155,13 +189,15 @@ impl<F: Fs> Store<F> {
     /// another data directory, for a standby has to go on working when it is promoted.
     ///
     /// # Errors
-    /// `NotOwner`, those of [`owner`](Self::owner), and `Io` or `Sync` of writing.
+    /// `NotOwner`, those of [`check_present`](Self::check_present), and `Io` or `Sync` of writing.
     pub(super) fn claim(&self) -> Result<()> {
         if self.owner_checked.load(Ordering::Relaxed) {
             return Ok(());
         }
         let expected = self.config.owner;
-        let owner = match self.owner()? {
+        let owner = self.owner()?;
+        self.is_present(owner)?;
+        let owner = match owner {
             None if publish(&self.fs, OWNER, &self.owner_json()?, Replace::No, self.config.fsync)? => None,
             // Somebody else was faster.
             None => self.owner()?,
@@ -172,6 +208,7 @@ impl<F: Fs> Store<F> {
                 Err(Error::NotOwner { found, expected })
             }
             _ => {
+                self.remember()?;
                 self.owner_checked.store(true, Ordering::Relaxed);
                 Ok(())
             }

@@ -2,11 +2,12 @@
 //! Every move is one rename that replaces nothing, so a file always has exactly one name, whoever else moves it.
 
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime};
 
 use super::error::{Error, Result};
 use super::fs::{EntryKind, Fs, Stat};
-use super::layout::{PayloadId, Shard, TRASH, era_dir};
+use super::layout::{PayloadId, Shard, TRASH, era_dir, parse_copy_name, parse_new_owner_name};
 use super::sync::{Known, Moves};
 use super::{ATTEMPTS, Store, found};
 
@@ -116,7 +117,7 @@ impl<F: Fs> Store<F> {
         let (live, trashed, name) = (self.live(id), self.trashed(id), id.file_name());
         let Some(from) = self.leaf(id.shard(), &mut moves.from)? else { return Ok(Trashed::Gone) };
         let stat = || found(self.fs.stat_in(from, name.as_ref())).map_err(self.io("stat file", &live));
-        let Some(Stat { len, mtime, kind }) = stat()? else { return Ok(Trashed::Gone) };
+        let Some(Stat { len, mtime, kind, .. }) = stat()? else { return Ok(Trashed::Gone) };
         if kind != EntryKind::File {
             return Err(self.io("stat file", &live)(not_a_file()));
         }
@@ -209,6 +210,42 @@ impl<F: Fs> Store<F> {
         let unlinked = found(self.fs.unlink(&path)).map_err(self.io("remove file", &path))?;
         moves.trash = true;
         Ok(unlinked.map(|()| len))
+    }
+
+    /// Removes what a crash has left of files that had not got their own names: copies in TRASH, and new OWNERs older than `before`.
+    ///
+    /// Nobody may be copying files into this database: that is for the caller to know.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn remove_leftovers(&self, before: SystemTime) -> Result<()> {
+        let trash = self.in_database(TRASH);
+        for name in self.names(&trash, |name| parse_copy_name(name).is_some())? {
+            self.remove(&format!("{trash}/{name}"))?;
+        }
+        for name in self.names("", |name| parse_new_owner_name(name).is_some())? {
+            let stat = found(self.fs.stat(&name)).map_err(self.io("stat file", &name))?;
+            if stat.is_some_and(|stat| stat.mtime < before) {
+                self.remove(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The files in a directory that have such a name.
+    fn names(&self, dir: &str, wanted: impl Fn(&[u8]) -> bool) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        self.each(dir, &mut |entry| {
+            if entry.kind == EntryKind::File && wanted(entry.name.as_bytes()) {
+                names.extend(entry.name.to_str().map(str::to_owned));
+            }
+            Ok(())
+        })?;
+        Ok(names)
+    }
+
+    fn remove(&self, path: &str) -> Result<()> {
+        found(self.fs.unlink(path)).map_err(self.io("remove file", path)).map(drop)
     }
 
     /// Removes the empty leaf directories of an era, and then the era's own if it is empty.

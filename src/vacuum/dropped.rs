@@ -1,4 +1,5 @@
-//! Databases that are gone: DROP DATABASE leaves their directories to later sweeps of other databases.
+//! What is no payload of this database: DROP DATABASE leaves directories to later sweeps of other databases, and a crash files
+//! that have not got their own names.
 
 use super::history::{self, Run};
 use crate::pace::Pace;
@@ -9,10 +10,15 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode, check_for_interrupts, pg_sys};
 use std::time::{Duration, SystemTime};
 
-/// Moves the directories of databases that no transaction knows any more to TRASH, and deletes those that have been there
-/// for the retention. No horizon matters: nobody can be connected to such a database, or have been when it was dropped.
+/// How long somebody may take to write OWNER.
+const OWNER_WRITTEN: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Puts the directories of databases that no transaction knows any more aside, and deletes those that have been there
+/// for the retention. Removes leftovers: while the history is locked, nobody copies files into this database. No horizon matters: nobody can be connected to such a database, or have been when it was dropped.
 pub fn collect(retention: Option<Duration>, pace: &mut Pace, run: &mut Run) -> Result<(), ErrorReport> {
     xact::with_store(Access::Write, |store| {
+        let long_ago = SystemTime::now().checked_sub(OWNER_WRITTEN).unwrap_or(SystemTime::UNIX_EPOCH);
+        store.remove_leftovers(long_ago)?;
         for database in store.databases()? {
             pace.file()?;
             trash(store, database)?;
@@ -41,7 +47,9 @@ fn trash(store: &FileStore, database: u32) -> Result<(), ErrorReport> {
     // The OID may be given to a new database at any moment; that one waits for this lock before it gets files.
     let Some(_lock) = catalog::try_lock_database(oid) else { return Ok(()) };
     if !catalog::database_may_exist(oid) && store.trash_database(database, SystemTime::now())? {
-        let message = format!("rbytea moved the payload files of dropped database {database} to TRASH");
+        let message = format!(
+            "rbytea put the payload files of dropped database {database} aside, to be deleted after the retention"
+        );
         error::tell(error::report(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message), PgLogLevel::LOG);
     }
     Ok(())

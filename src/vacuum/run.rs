@@ -61,7 +61,12 @@ pub fn run(
     pace: &mut Pace,
     run: &mut Run,
 ) -> Result<Ended, ErrorReport> {
-    xact::with_store(Access::Write, |store| Ok(store.check_owner()?))?;
+    xact::with_store(Access::Write, |store| {
+        store.check_owner()?;
+        // If there is no room any more, whatever has to be moved will say so.
+        let _ = store.make_trash();
+        Ok(())
+    })?;
     refuse_if_unsafe()?;
     if !history::lock(extension, !pace.is_polite())? {
         return Ok(Ended::LockedOut);

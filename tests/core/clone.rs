@@ -237,7 +237,8 @@ fn foreign_names_and_links_stay_behind<B: Bed>(bed: &B) {
     bed.plant_link(&format!("{DATABASE}/000000000000/zz"));
     assert_eq!(clone(&store), Cloned { linked: 1, ..NONE });
     let own = file.replacen(&DATABASE.to_string(), &CLONE.to_string(), 1);
-    assert_eq!(names(&bed.fs(), &CLONE.to_string()), ["000000000000"]);
+    assert_eq!(names(&bed.fs(), &CLONE.to_string()), ["000000000000", "TRASH"]);
+    assert_eq!(names(&bed.fs(), &format!("{CLONE}/TRASH")), [""; 0]);
     assert_eq!(names(&bed.fs(), &format!("{CLONE}/000000000000")).len(), 1);
     assert_eq!(names(&bed.fs(), own.rsplit_once('/').unwrap().0), [name]);
 }

@@ -2,8 +2,9 @@
 
 use crate::clone::{CLONE, NONE, clone, fill, same};
 use crate::memfs::*;
-use crate::support::{Bed, DATABASE, commit, config, live, read};
+use crate::support::{Bed, DATABASE, commit, config, list_trash, live, names, read};
 use rbytea::store::{Cloned, Config, Kind, Payload, Store};
+use std::time::UNIX_EPOCH;
 
 /// With syncfs and without, with links and without.
 fn all() -> [MemFs; 4] {
@@ -134,9 +135,12 @@ fn what_a_crash_leaves_of_a_copy_is_no_payload() {
     fs.fail(Op::Rename, 1, EIO);
     fs.fail(Op::Unlink, 1, EIO);
     store.clone_database(DATABASE, &mut || ()).unwrap_err();
-    let listing = store.list_shard(payload.id.shard()).unwrap();
-    assert_eq!((listing.payloads, listing.foreign), (vec![], 1));
+    let trash = || names(&fs, &format!("{CLONE}/TRASH"));
+    assert_eq!(trash().len(), 1, "the copy");
+    assert_eq!(list_trash(&store), []);
     assert_eq!(clone(&store), Cloned { copied: 1, ..NONE });
+    store.remove_leftovers(UNIX_EPOCH).unwrap();
+    assert_eq!(trash(), [""; 0], "nobody else would remove it");
     assert_eq!(read(&store, &payload).unwrap(), b"12345");
 }
 

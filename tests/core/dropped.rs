@@ -1,7 +1,8 @@
-//! The directory of a dropped database goes to the root's TRASH, and from there for good (I8).
+//! The directory of a dropped database gets another name, and goes for good later (I8).
 
 use crate::clone::{CLONE, clone, fill};
 use crate::support::{Bed, DATABASE, OsBed, commit, live, names, on_every_file_system, read};
+use rbytea::store::layout::copy_name;
 use rbytea::store::{DroppedDatabase, Fs, Kind, Payload, Purged, Store};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, SystemTime};
@@ -18,11 +19,11 @@ on_every_file_system! {
     foreign_names_are_left_alone_with_the_directories_above
     links_in_place_of_directories_are_not_followed
     what_is_left_of_a_copy_goes_too
-    a_link_in_place_of_the_roots_trash_is_refused
+    a_link_in_place_of_a_dropped_database_is_not_followed
 }
 
 pub fn day() -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::new(4_000_000_000, 123_456_000)
+    SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000)
 }
 
 pub fn purge<F: Fs>(store: &Store<F>, dropped: &DroppedDatabase) -> Purged {
@@ -35,21 +36,20 @@ pub fn drop_database<F: Fs>(store: &Store<F>) -> DroppedDatabase {
 }
 
 fn path(dropped: &DroppedDatabase) -> String {
-    let micros = dropped.trashed_at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros();
-    format!("TRASH/{}-{micros:016x}", dropped.oid)
+    let seconds = dropped.trashed_at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    format!("{}-{seconds:08x}", dropped.oid)
 }
 
 fn a_dropped_database_is_in_trash_with_its_date<B: Bed>(bed: &B) {
     let store = bed.store_for(5);
     let (payload, kept) = (commit(&bed.store(), 1, b"dropped"), commit(&store, 1, b"kept"));
-    // what is finer than a microsecond does not count
-    assert!(store.trash_database(DATABASE, day() + Duration::from_nanos(999)).unwrap());
+    // whole seconds
+    assert!(store.trash_database(DATABASE, day() + Duration::from_nanos(999_999_999)).unwrap());
     let dropped = DroppedDatabase { oid: DATABASE, trashed_at: day() };
     assert_eq!(store.dropped_databases().unwrap(), [dropped]);
-    assert_eq!(names(&bed.fs(), "TRASH"), ["16384-000e35fa931be240"]);
     assert_eq!(
         (store.databases().unwrap(), names(&bed.fs(), "")),
-        (vec![5], vec!["5".into(), "OWNER".into(), "TRASH".into()])
+        (vec![5], vec![path(&dropped), "5".into(), "OWNER".into()])
     );
     assert_eq!(read(&bed.store(), &payload).unwrap_err().kind(), Kind::NotFound);
     assert_eq!(read(&store, &kept).unwrap(), b"kept");
@@ -65,7 +65,7 @@ fn without_a_directory_there_is_nothing_to_trash<B: Bed>(bed: &B) {
         assert!(!store.trash_database(oid, day()).unwrap());
         assert!(bed.fs().stat(&oid.to_string()).is_ok());
     }
-    assert_eq!((store.dropped_databases().unwrap(), bed.fs().stat("TRASH").is_err()), (vec![], true));
+    assert_eq!(store.dropped_databases().unwrap(), []);
 }
 
 fn an_oid_can_be_dropped_again_and_again<B: Bed>(bed: &B) {
@@ -76,9 +76,9 @@ fn an_oid_can_be_dropped_again_and_again<B: Bed>(bed: &B) {
         assert!(bed.store().trash_database(DATABASE, now).unwrap());
         assert!(!bed.store().trash_database(DATABASE, now).unwrap());
     }
-    let micro = Duration::from_micros(1);
+    let second = Duration::from_secs(1);
     let dates = bed.store().dropped_databases().unwrap().into_iter().map(|dropped| dropped.trashed_at);
-    let expected = [SystemTime::UNIX_EPOCH, day() - Duration::from_secs(1), day(), day() + micro];
+    let expected = [SystemTime::UNIX_EPOCH, day() - Duration::from_secs(1), day(), day() + second];
     assert_eq!(dates.collect::<Vec<_>>(), expected);
 }
 
@@ -91,11 +91,11 @@ fn a_store_whose_own_database_was_trashed_still_writes_durably<B: Bed>(bed: &B) 
 }
 
 fn only_directories_with_an_oid_and_a_date_are_dropped_databases<B: Bed>(bed: &B) {
-    for foreign in ["5", "5-0", "notes", "5-000000000000000G", "0-0000000000000001"] {
-        bed.plant(&format!("TRASH/{foreign}/file"), b"theirs");
+    for foreign in ["5", "5-0", "notes", "5-0000000G", "0-00000001"] {
+        bed.plant(&format!("{foreign}/file"), b"theirs");
     }
-    bed.plant("TRASH/5-0000000000000001", b"a file");
-    bed.plant_link("TRASH/5-0000000000000002");
+    bed.plant("5-00000001", b"a file");
+    bed.plant_link("5-00000002");
     assert_eq!(bed.store().dropped_databases().unwrap(), []);
 }
 
@@ -105,7 +105,10 @@ fn a_purge_removes_every_file_and_directory<B: Bed>(bed: &B) {
     let dropped = drop_database(&store);
     let bytes = 6 * b"live 0".len() + 2 * b"in trash".len();
     assert_eq!(purge(&store, &dropped), Purged { files: 8, bytes: bytes as u64, complete: true });
-    assert_eq!((names(&bed.fs(), "TRASH"), store.dropped_databases().unwrap()), (vec![], vec![]));
+    assert_eq!(
+        (names(&bed.fs(), ""), store.dropped_databases().unwrap()),
+        (vec!["OWNER".to_owned()], vec![])
+    );
     assert_eq!(purge(&store, &dropped), Purged { files: 0, bytes: 0, complete: true });
 }
 
@@ -187,6 +190,7 @@ fn links_in_place_of_directories_are_not_followed<B: Bed>(bed: &B) {
     bed.plant(&format!("elsewhere/{inside}"), b"theirs");
     bed.plant(&format!("elsewhere/00/{inside}"), b"theirs");
     bed.plant_link(&format!("{DATABASE}/000000000007"));
+    bed.fs().rmdir(&format!("{DATABASE}/TRASH")).unwrap();
     bed.plant_link(&format!("{DATABASE}/TRASH"));
     bed.plant_link(&format!("{}/{:016x}{}", DATABASE.to_string() + "/000000000000", 9, &inside[16..]));
     let dropped = drop_database(&store);
@@ -199,23 +203,22 @@ fn links_in_place_of_directories_are_not_followed<B: Bed>(bed: &B) {
 }
 
 fn what_is_left_of_a_copy_goes_too<B: Bed>(bed: &B) {
-    let payload = commit(&bed.store(), 1, b"x");
-    let copy = payload.id.copy_name(uuid::Uuid::from_u128(7));
-    bed.plant(&format!("{DATABASE}/{}/{copy}", payload.id.shard().path()), b"half");
-    bed.plant(&format!("{DATABASE}/TRASH/{copy}"), b"half");
+    commit(&bed.store(), 1, b"x");
+    bed.plant(&format!("{DATABASE}/TRASH/{}", copy_name(uuid::Uuid::from_u128(7))), b"half");
     let dropped = drop_database(&bed.store());
-    assert_eq!(purge(&bed.store(), &dropped), Purged { files: 3, bytes: 9, complete: true });
+    assert_eq!(purge(&bed.store(), &dropped), Purged { files: 2, bytes: 5, complete: true });
 }
 
-fn a_link_in_place_of_the_roots_trash_is_refused<B: Bed>(bed: &B) {
+fn a_link_in_place_of_a_dropped_database_is_not_followed<B: Bed>(bed: &B) {
     let payload = commit(&bed.store(), 1, b"x");
-    bed.plant_link("TRASH");
-    let store = bed.store();
-    assert_eq!(store.trash_database(DATABASE, day()).unwrap_err().kind(), Kind::Io);
-    assert_eq!(store.dropped_databases().unwrap_err().kind(), Kind::Io);
     let dropped = DroppedDatabase { oid: DATABASE, trashed_at: day() };
-    assert_eq!(store.purge_database(&dropped, &mut || ()).unwrap_err().kind(), Kind::Io);
-    assert_eq!(read(&store, &payload).unwrap(), b"x");
+    bed.plant_link(&path(&dropped));
+    let store = bed.store_for(5);
+    assert_eq!(store.dropped_databases().unwrap(), []);
+    assert!(store.purge_database(&dropped, &mut || ()).is_err());
+    assert_eq!(read(&bed.store(), &payload).unwrap(), b"x");
+    assert!(store.trash_database(DATABASE, day()).unwrap(), "under the next name");
+    assert_eq!(store.dropped_databases().unwrap().len(), 1);
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use rbytea::store::layout::{
-    database_dir, dropped_dir, era_dir, parse_byte_dir, parse_database_dir, parse_dropped_dir, parse_era_dir,
+    copy_name, database_dir, dropped_dir, era_dir, parse_byte_dir, parse_copy_name, parse_database_dir,
+    parse_dropped_dir, parse_era_dir, parse_new_owner_name,
 };
 use rbytea::store::{PayloadId, Shard};
 use uuid::Uuid;
@@ -72,10 +73,11 @@ proptest! {
     #[test]
     fn a_copys_name_parses_to_what_it_was_made_of_and_is_no_payloads(id in id(), copy: u128) {
         let copy = Uuid::from_u128(copy);
-        let name = id.copy_name(copy);
-        prop_assert_eq!(PayloadId::parse_copy_name(&name), Some((id, copy)));
+        let name = copy_name(copy);
+        prop_assert_eq!(parse_copy_name(name.as_bytes()), Some(copy));
         prop_assert_eq!(PayloadId::parse_file_name(&name), None);
-        prop_assert_eq!(PayloadId::parse_copy_name(&id.file_name()), None);
+        prop_assert_eq!(parse_copy_name(id.file_name().as_bytes()), None);
+        prop_assert_eq!(parse_new_owner_name(format!("OWNER.{name}").as_bytes()), Some(copy));
     }
 
     #[test]
@@ -87,7 +89,7 @@ proptest! {
     }
 
     #[test]
-    fn a_dropped_databases_directory_parses_to_what_it_was_made_of(oid in 1..=u32::MAX, trashed_at: u64) {
+    fn a_dropped_databases_directory_parses_to_what_it_was_made_of(oid in 1..=u32::MAX, trashed_at: u32) {
         let name = dropped_dir(oid, trashed_at);
         prop_assert_eq!(parse_dropped_dir(&name), Some((oid, trashed_at)));
         prop_assert_eq!(parse_database_dir(&name), None);
@@ -106,7 +108,12 @@ fn the_names_are_the_documented_ones() {
     assert_eq!(id.file_name(), "0000000123456789-0a1b2c3d-4e5f-4071-8293-a4b5c6d7e8f9");
     assert_eq!(id.live_path(), format!("000000012345/0a/{}", id.file_name()));
     assert_eq!(id.trash_path(), format!("TRASH/{}", id.file_name()));
-    assert_eq!(id.copy_name(uuid), format!("{}.{uuid}.tmp", id.file_name()));
+    assert_eq!(copy_name(uuid), format!("{uuid}.tmp"));
+    // what a base backup can carry, below a root of six characters
+    let dropped = format!("rbytea/{}/{}", dropped_dir(u32::MAX, u32::MAX), id.live_path());
+    assert!(dropped.len() <= 99, "{dropped}");
+    let copy = format!("rbytea/{}/TRASH/{}", database_dir(u32::MAX), copy_name(uuid));
+    assert!(copy.len() <= 99, "{copy}");
 }
 
 #[test]
@@ -142,34 +149,38 @@ fn near_misses_are_refused() {
         "",
         "5",
         "5-",
-        "-000000000000000f",
-        "0-000000000000000f",
-        "05-000000000000000f",
-        "5-00000000000000f",
-        "5-0000000000000000f",
-        "5-000000000000000F",
-        "5-+00000000000000f",
-        "5-000000000000000f-",
-        "5_000000000000000f",
+        "-0000000f",
+        "0-0000000f",
+        "05-0000000f",
+        "5-000000f",
+        "5-00000000f",
+        "5-0000000F",
+        "5-+000000f",
+        "5-0000000f-",
+        "5_0000000f",
     ] {
         assert_eq!(parse_dropped_dir(bad), None, "{bad}");
     }
-    assert_eq!(dropped_dir(5, 15), "5-000000000000000f");
+    assert_eq!(dropped_dir(5, 15), "5-0000000f");
     for bad in ["", "0", "00", "01", "+1", "-1", " 1", "4294967296", "1a", "TRASH"] {
         assert_eq!(parse_database_dir(bad), None, "{bad}");
     }
-    let copy = format!("{good}.0a1b2c3d-4e5f-4071-8293-a4b5c6d7e8f9.tmp");
-    assert!(PayloadId::parse_copy_name(&copy).is_some());
+    let copy = "0a1b2c3d-4e5f-4071-8293-a4b5c6d7e8f9.tmp";
+    assert!(parse_copy_name(copy.as_bytes()).is_some());
     for bad in [
         copy.to_uppercase(),
         copy.replace(".tmp", ""),
         copy.replace(".tmp", ".TMP"),
+        copy.replace('.', ""),
         format!("{copy}.tmp"),
         format!("{good}.tmp"),
-        format!("{good}..tmp"),
-        format!("{good}.0a1b2c3d4e5f40718293a4b5c6d7e8f9.tmp"),
+        format!("{good}.{copy}"),
+        ".tmp".to_owned(),
+        copy.replace('-', ""),
     ] {
-        assert_eq!(PayloadId::parse_copy_name(&bad), None, "{bad}");
+        assert_eq!(parse_copy_name(bad.as_bytes()), None, "{bad}");
+        assert_eq!(parse_new_owner_name(format!("OWNER.{bad}").as_bytes()), None, "{bad}");
     }
+    assert_eq!(parse_new_owner_name(copy.as_bytes()), None);
     assert_eq!(parse_era_dir(&era_dir(u64::MAX >> 16)), Some(u64::MAX >> 16));
 }

@@ -23,7 +23,7 @@ pub const PROMOTED: OwnerId = OwnerId { timeline: 2, ..US };
 pub const COPY: OwnerId = OwnerId { data_directory: DataDirectory { inode: 1235, created: 0 }, ..US };
 
 pub fn config(root: &Path) -> Config {
-    Config { root: root.into(), create_root: false, database: DATABASE, fsync: true, owner: US }
+    Config { root: root.into(), create_root: false, database: DATABASE, fsync: true, owner: US, known: None }
 }
 
 /// A place for a store, with a way to plant files in it behind the store's back.

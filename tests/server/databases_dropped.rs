@@ -25,10 +25,10 @@ fn two_databases(conf: &[&str]) -> (Cluster, Session, PathBuf) {
     (cluster, db, dir)
 }
 
-/// Entries of the root's TRASH.
+/// Directories of dropped databases.
 fn dropped(cluster: &Cluster) -> Vec<PathBuf> {
-    let listing = fs::read_dir(cluster.store().join("TRASH"));
-    listing.map(|entries| entries.map(|entry| entry.unwrap().path()).collect()).unwrap_or_default()
+    let entries = fs::read_dir(cluster.store()).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.file_name().unwrap().to_string_lossy().contains('-')).collect()
 }
 
 fn files_below(dir: &Path) -> usize {
@@ -86,7 +86,7 @@ fn the_background_vacuum_of_another_database_collects_it() {
     let (cluster, db, dir) = two_databases(&conf);
     db.run("drop database other");
     wait_until(PATIENCE, || !dir.exists() && dropped(&cluster).is_empty());
-    cluster.await_log("rbytea moved the payload files of dropped database");
+    cluster.await_log("rbytea put the payload files of dropped database");
     db.assert_stored("t", 1);
     assert!(db.launcher().is_some());
 }

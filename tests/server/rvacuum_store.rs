@@ -17,7 +17,6 @@ fn what_the_store_did_not_name_is_left_alone() {
     let owner = fs::metadata(leaf).unwrap().uid();
     let name = live[0].file_name().unwrap().to_str().unwrap();
     let other_uuid = format!("{}00000000-0000-4000-8000-000000000000", &name[..17]);
-    fs::create_dir(database.join("TRASH")).unwrap();
     chown(database.join("TRASH"), Some(owner), Some(owner)).unwrap();
     let put = |path: PathBuf| {
         fs::write(&path, "mine").unwrap();

@@ -3,7 +3,7 @@
 
 mod operations;
 
-use rbytea::store::fs::Stat;
+use rbytea::store::fs::{EntryKind, Stat};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -128,7 +128,9 @@ impl Disk {
     fn stat(&self, id: u64) -> Stat {
         let node = &self.nodes[&id];
         let len = if let What::File { now, .. } = &node.what { now.len() as u64 } else { 0 };
-        Stat { len, mtime: node.mtime, kind: node.what.kind() }
+        let kind = node.what.kind();
+        let mode = if kind == EntryKind::Dir { 0o700 } else { 0o600 };
+        Stat { len, mtime: node.mtime, kind, mode, owned: true }
     }
 
     fn parent<'a>(&mut self, path: &'a str) -> io::Result<(u64, &'a str)> {

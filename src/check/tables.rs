@@ -1,0 +1,265 @@
+//! The rows of a check: every reference that a transaction sees, or will see if it commits, looked up in the store.
+
+use super::payloads::Examiner;
+use super::{Findings, Place, Problem};
+use crate::catalog::{self, Extension};
+use crate::columns::Closure;
+use crate::datum::{Peek, Rbytea};
+use crate::horizon::RunSnapshot;
+use crate::memory::TupleMemory;
+use crate::pace::Pace;
+use crate::store::Payload;
+use crate::subtransaction::{Caught, subtransaction};
+use crate::walk::{Types, Walker};
+use crate::{compat, error, mark, memory};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgSqlErrorCode, check_for_interrupts, pg_sys, varatt_is_1b, varatt_is_1b_e, varatt_is_4b_u};
+use std::ptr::null_mut;
+
+/// The table, or its partitions and descendants, that have rows.
+pub fn tree(target: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>, ErrorReport> {
+    let Some(name) = catalog::relation_name(target) else {
+        return Err(error::report(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+            format!("relation with OID {target} does not exist"),
+        ));
+    };
+    // SAFETY: lookups in the system cache.
+    let (kind, hidden) = unsafe {
+        let hidden = pg_sys::isOtherTempNamespace(pg_sys::get_rel_namespace(target));
+        (pg_sys::get_rel_relkind(target) as u8, hidden)
+    };
+    if !matches!(kind, b'r' | b'p' | b'm') || hidden {
+        return Err(error::report(
+            PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+            format!("cannot check the payloads of {name}"),
+        )
+        .set_detail(
+            "It is neither a table nor a materialized view, or a temporary table of another session.",
+        ));
+    }
+    Ok(with_descendants(target))
+}
+
+unsafe extern "C-unwind" {
+    /// catalog/pg_inherits.h, which pgrx does not bind.
+    fn find_all_inheritors(
+        parent: pg_sys::Oid,
+        lock: pg_sys::LOCKMODE,
+        parents: *mut *mut pg_sys::List,
+    ) -> *mut pg_sys::List;
+}
+
+/// As they are now, whatever the transaction's snapshot sees.
+fn with_descendants(target: pg_sys::Oid) -> Vec<pg_sys::Oid> {
+    // SAFETY: reads pg_inherits and returns a list of OIDs, in the current memory context.
+    unsafe {
+        let list = pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            find_all_inheritors(target, pg_sys::NoLock as pg_sys::LOCKMODE, null_mut())
+        });
+        (0..(*list).length as usize).map(|index| (*(*list).elements.add(index)).oid_value).collect()
+    }
+}
+
+/// Every relation of the database that can hold a value.
+pub fn all(extension: &Extension) -> Result<Vec<pg_sys::Oid>, ErrorReport> {
+    let mut found = mark::holding(extension.type_oid()?);
+    found.sort_unstable_by_key(|relid| relid.to_u32());
+    Ok(found)
+}
+
+/// Checks one relation. One that is gone, that has no rows of its own or that belongs to another session has nothing to check.
+pub fn check(
+    extension: &Extension,
+    relid: pg_sys::Oid,
+    snapshot: &RunSnapshot,
+    examiner: &mut Examiner,
+    pace: &mut Pace,
+    findings: &mut Findings,
+) -> Result<(), ErrorReport> {
+    let types = Closure::new(extension.type_oid()?);
+    // SAFETY: the relation is closed again; an ERROR that passes through aborts the transaction, which closes it too. The
+    // lock goes with it, as after a mark's look at a table: nobody waits for us twice, and we for nobody while we hold it.
+    unsafe {
+        let kind = pg_sys::get_rel_relkind(relid) as u8;
+        if !matches!(kind, b'r' | b'm') || pg_sys::isOtherTempNamespace(pg_sys::get_rel_namespace(relid)) {
+            return Ok(());
+        }
+        let relation = pg_sys::try_relation_open(relid, pg_sys::AccessShareLock as i32);
+        if relation.is_null() {
+            return Ok(());
+        }
+        let checked = scan(relation, &types, snapshot, examiner, pace, findings);
+        pg_sys::relation_close(relation, pg_sys::AccessShareLock as i32);
+        checked
+    }
+}
+
+/// # Safety
+/// `relation` must be open and locked.
+unsafe fn scan(
+    relation: pg_sys::Relation,
+    types: &Closure,
+    snapshot: &RunSnapshot,
+    examiner: &mut Examiner,
+    pace: &mut Pace,
+    findings: &mut Findings,
+) -> Result<(), ErrorReport> {
+    // SAFETY: the relation is open; its descriptor lives as long as it is.
+    let columns: Vec<Column> = unsafe {
+        let tupdesc = (*relation).rd_att;
+        (0..(*tupdesc).natts as usize)
+            .map(|index| (index as i32 + 1, &*compat::attribute(tupdesc, index)))
+            .filter(|(_, attribute)| !attribute.attisdropped && types.leads_to_value(attribute.atttypid))
+            .map(|(number, attribute)| Column {
+                number,
+                type_oid: attribute.atttypid,
+                itself: pg_sys::getBaseType(attribute.atttypid) == types.rbytea(),
+            })
+            .collect()
+    };
+    if columns.is_empty() {
+        return Ok(());
+    }
+    let mut walker = Walker::new(types);
+    let mut memory = TupleMemory::new();
+    let mut references = Vec::new();
+    // SAFETY: scan, slot and snapshots live to the end of the block; tuples are looked at while the slot holds their page
+    // pinned, and what detoasting allocates goes to a context that is reset for each tuple.
+    unsafe {
+        // No snapshot but ours decides, and ours cannot see what is being written.
+        let mut any =
+            pg_sys::SnapshotData { snapshot_type: pg_sys::SnapshotType::SNAPSHOT_ANY, ..Default::default() };
+        let slot = pg_sys::table_slot_create(relation, null_mut());
+        let scan = pg_sys::table_beginscan_strat(relation, &mut any, 0, null_mut(), true, false);
+        while pg_sys::table_scan_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot) {
+            check_for_interrupts!();
+            pace.step()?;
+            if !counts(relation, slot, snapshot) {
+                continue;
+            }
+            let place = Place { table: (*relation).rd_id, ctid: (*slot).tts_tid };
+            memory.with(|| -> Result<(), ErrorReport> {
+                for column in &columns {
+                    let mut is_null = false;
+                    let datum = pg_sys::slot_getattr(slot, column.number, &mut is_null);
+                    if is_null {
+                        continue;
+                    }
+                    references.clear();
+                    let valid = take_apart(datum, column, &mut walker, &mut references)?;
+                    // Asked again whenever something is wrong: the transaction may have been rolled back meanwhile, and
+                    // the file be garbage, or the TOAST rows be gone.
+                    if !valid && counts(relation, slot, snapshot) {
+                        findings.row(place, None, Problem::InvalidValue, None);
+                    }
+                    for payload in &references {
+                        check_for_interrupts!();
+                        if let Some((problem, path)) = examiner.examine(payload)
+                            && counts(relation, slot, snapshot)
+                        {
+                            findings.row(place, Some(payload), problem, Some(&path));
+                        }
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        pg_sys::table_endscan(scan);
+        pg_sys::ExecDropSingleTupleTableSlot(slot);
+    }
+    Ok(())
+}
+
+/// A column that leads to values.
+struct Column {
+    number: i32,
+    type_oid: pg_sys::Oid,
+    /// Of the type itself or a domain over it, rather than of one that is made of it.
+    itself: bool,
+}
+
+/// Finds the references in a value. False if it is not valid: then what was found before that came to light.
+///
+/// # Safety
+/// `datum` must be a datum of the column.
+unsafe fn take_apart(
+    datum: pg_sys::Datum,
+    column: &Column,
+    walker: &mut Walker<'_>,
+    references: &mut Vec<Payload>,
+) -> Result<bool, ErrorReport> {
+    // SAFETY: as promised by the caller; what a subtransaction that failed has begun, its end has cleaned up.
+    unsafe {
+        if !column.itself {
+            let mut push = |payload: &Payload| memory::push(references, *payload);
+            return is_valid(subtransaction(|| walker.walk(datum, column.type_oid, &mut push)));
+        }
+        let value = Rbytea::from_raw(datum);
+        let peeked = if is_plain(datum) {
+            match value.peek() {
+                Ok(peeked) => peeked,
+                // Taken from bytes that were there: there is nothing else that could fail.
+                Err(_) => return Ok(false),
+            }
+        } else {
+            match subtransaction(|| value.peek()) {
+                Ok(peeked) => peeked,
+                Err(caught) => return is_valid(Err(caught)),
+            }
+        };
+        if let Peek::External(payload) = peeked {
+            memory::push(references, payload)?;
+        }
+        Ok(true)
+    }
+}
+
+/// Whether the value's bytes lie in the row as they are.
+///
+/// # Safety
+/// `datum` must be a varlena.
+unsafe fn is_plain(datum: pg_sys::Datum) -> bool {
+    let varlena: *mut pg_sys::varlena = datum.cast_mut_ptr();
+    // SAFETY: as promised by the caller.
+    unsafe { varatt_is_4b_u(varlena) || varatt_is_1b(varlena) && !varatt_is_1b_e(varlena) }
+}
+
+/// What is an ERROR of the value, rather than of the check.
+fn is_valid(taken_apart: Result<(), Caught>) -> Result<bool, ErrorReport> {
+    use PgSqlErrorCode::*;
+    match taken_apart {
+        Ok(()) => Ok(true),
+        Err(Caught {
+            code:
+                ERRCODE_DATA_CORRUPTED
+                | ERRCODE_INTERNAL_ERROR
+                | ERRCODE_UNDEFINED_OBJECT
+                | ERRCODE_DATATYPE_MISMATCH
+                | ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            ..
+        }) => Ok(false),
+        Err(caught) => Err(caught.into()),
+    }
+}
+
+/// Whether our snapshot sees the tuple, or anybody else does now, or will if a transaction commits: not what was rolled back, and
+/// not what was deleted before.
+///
+/// # Safety
+/// `slot` must hold a tuple of the open relation.
+unsafe fn counts(
+    relation: pg_sys::Relation,
+    slot: *mut pg_sys::TupleTableSlot,
+    snapshot: &RunSnapshot,
+) -> bool {
+    // SAFETY: as promised by the caller; a look at a tuple through a dirty snapshot writes to that snapshot.
+    unsafe {
+        let mut dirty = pg_sys::SnapshotData {
+            snapshot_type: pg_sys::SnapshotType::SNAPSHOT_DIRTY,
+            ..Default::default()
+        };
+        pg_sys::table_tuple_satisfies_snapshot(relation, slot, snapshot.as_ptr())
+            || pg_sys::table_tuple_satisfies_snapshot(relation, slot, &mut dirty)
+    }
+}
