@@ -6,7 +6,8 @@ use uuid::Uuid;
 
 use super::{near, take, take_id};
 use crate::store::layout::{
-    database_dir, dropped_dir, era_dir, parse_byte_dir, parse_database_dir, parse_dropped_dir, parse_era_dir,
+    copy_name, database_dir, dropped_dir, era_dir, parse_byte_dir, parse_copy_name, parse_database_dir,
+    parse_dropped_dir, parse_era_dir, parse_new_owner_name,
 };
 use crate::store::{OWNER, PayloadId, TRASH};
 
@@ -18,21 +19,23 @@ pub fn names(bytes: &[u8]) {
     let id = take_id(&mut rest);
     let copy = Uuid::from_bytes(take(&mut rest));
     let oid = u32::from_le_bytes(take(&mut rest)).max(1);
-    let at = u64::from_le_bytes(take(&mut rest));
+    let at = u32::from_le_bytes(take(&mut rest));
     let made = [
         id.file_name(),
-        id.copy_name(copy),
+        copy_name(copy),
         database_dir(oid),
         dropped_dir(oid, at),
         era_dir(id.shard().era),
         format!("{:02x}", id.shard().byte),
+        format!("{OWNER}.{}", copy_name(copy)),
     ];
     assert_eq!(PayloadId::parse_file_name(&made[0]), Some(id), "a payload's file would be foreign");
-    assert_eq!(PayloadId::parse_copy_name(&made[1]), Some((id, copy)));
+    assert_eq!(parse_copy_name(made[1].as_bytes()), Some(copy));
     assert_eq!(parse_database_dir(&made[2]), Some(oid));
     assert_eq!(parse_dropped_dir(&made[3]), Some((oid, at)));
     assert_eq!(parse_era_dir(&made[4]), Some(id.birth / 65536));
     assert_eq!(parse_byte_dir(&made[5]), Some(id.uuid.into_bytes()[0]));
+    assert_eq!(parse_new_owner_name(made[6].as_bytes()), Some(copy));
     let [chosen, cut] = take(&mut rest);
     let name = made[usize::from(chosen) % made.len()].as_bytes();
     parsed(&near(name, &mut rest));
@@ -49,9 +52,11 @@ fn parsed(name: &[u8]) {
         assert_eq!(id.file_name().as_bytes(), name, "two names of one payload");
         paths(&id);
     }
+    let copy = parse_copy_name(name);
+    assert_eq!(copy, temporary(name, ""));
+    let new_owner = parse_new_owner_name(name);
+    assert_eq!(new_owner, temporary(name, "OWNER."));
     let Ok(name) = std::str::from_utf8(name) else { return };
-    let copy = PayloadId::parse_copy_name(name);
-    assert_eq!(copy, copy_name(name));
     let era = parse_era_dir(name);
     assert_eq!(era, digits(name, 12));
     let byte = parse_byte_dir(name).map(u64::from);
@@ -62,7 +67,14 @@ fn parsed(name: &[u8]) {
     assert_eq!(dropped, dropped_name(name));
 
     let reserved = [TRASH, OWNER].contains(&name);
-    let top = [database.is_some(), dropped.is_some(), payload.is_some(), copy.is_some(), reserved];
+    let top = [
+        database.is_some(),
+        dropped.is_some(),
+        payload.is_some(),
+        copy.is_some(),
+        new_owner.is_some(),
+        reserved,
+    ];
     assert!(top.into_iter().filter(|is| *is).count() <= 1, "{name} is the name of two things: {top:?}");
     let in_database =
         [era.is_some(), byte.is_some(), payload.is_some(), copy.is_some(), dropped.is_some(), reserved];
@@ -99,11 +111,11 @@ fn file_name(name: &[u8]) -> Option<PayloadId> {
     Some(PayloadId { birth: digits(birth, 16)?, uuid: uuid(text)? })
 }
 
-fn copy_name(name: &str) -> Option<(PayloadId, Uuid)> {
-    match name.split('.').collect::<Vec<_>>()[..] {
-        [id, copy, "tmp"] => Some((file_name(id.as_bytes())?, uuid(copy)?)),
-        _ => None,
-    }
+fn temporary(name: &[u8], prefix: &str) -> Option<Uuid> {
+    let text = std::str::from_utf8(name).ok()?;
+    Uuid::try_parse(text.get(prefix.len()..text.len().checked_sub(4)?)?)
+        .ok()
+        .filter(|uuid| format!("{prefix}{uuid}.tmp") == text)
 }
 
 fn decimal(text: &str) -> Option<u32> {
@@ -114,8 +126,9 @@ fn decimal(text: &str) -> Option<u32> {
     text.parse::<u64>().expect("ten digits").try_into().ok()
 }
 
-fn dropped_name(name: &str) -> Option<(u32, u64)> {
-    let at = name.len().checked_sub(17).filter(|at| name.is_char_boundary(*at))?;
+fn dropped_name(name: &str) -> Option<(u32, u32)> {
+    let at = name.len().checked_sub(9).filter(|at| name.is_char_boundary(*at))?;
     let (oid, time) = name.split_at(at);
-    Some((decimal(oid)?, digits(time.strip_prefix('-')?, 16)?))
+    let time = digits(time.strip_prefix('-')?, 8)?;
+    Some((decimal(oid)?, time.try_into().expect("eight digits")))
 }
