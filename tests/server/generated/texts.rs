@@ -67,7 +67,8 @@ fn any_text_means_what_it_means_to_bytea_or_is_refused_in_the_same_words() {
     let mut generator = Generator::new();
     let (mut good, mut judged) = (0, 0);
     while judged < generator.inputs {
-        db.run(if judged / BATCH % 2 == 0 { "set bytea_output = hex" } else { "set bytea_output = escape" });
+        let output = if (judged / BATCH).is_multiple_of(2) { "hex" } else { "escape" };
+        db.run(&format!("set bytea_output = {output}"));
         let texts: Vec<_> = (0..BATCH).map(|_| Payload(generator.text())).collect();
         let row = block_on(db.client().query_one(&judge, &[&texts])).unwrap();
         if let Some(text) = row.get::<_, Option<Payload>>("wrong") {
