@@ -75,6 +75,7 @@ mod full_disk;
 mod full_disk_sessions;
 mod full_disk_ways;
 mod functions_of_the_original;
+mod generated;
 mod history_runs;
 mod history_views;
 mod hostile_schema;
