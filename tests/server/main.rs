@@ -69,6 +69,7 @@ mod history_runs;
 mod history_views;
 mod injected_clones;
 mod injected_vacuums;
+mod injected_visits;
 mod injected_writes;
 mod interruptions;
 mod isolation;

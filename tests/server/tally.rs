@@ -14,9 +14,14 @@ use crate::session::Session;
 use crate::store_files::StoreFiles;
 use crate::twin_tables::{PAYLOAD_FUNCTION, name};
 
-/// What a test has to have in its database: the function `payload`, and one that reads where an error is possible.
+/// What a test has to have in its database: the function `payload`, and what comes with `prepare_table`.
 pub fn prepare(db: &Session) {
     db.run(PAYLOAD_FUNCTION);
+    prepare_table(db);
+}
+
+/// The table `twins`, and a function that reads where an error is possible.
+pub fn prepare_table(db: &Session) {
     db.run(
         "create function verdict(r rbytea, b bytea) returns text language plpgsql as $$
          begin
