@@ -49,7 +49,7 @@ help:
 	@echo 'make test           install what is missing, then run every check and test'
 	@echo 'make demo           install what is missing, then show the main job on real files (FILES="…")'
 	@echo 'make core-test      the tests that need no server;  make server-test: those that start one (TESTS=filter)'
-	@echo 'make soak           the vacuum against many sessions for ten minutes (SOAK_SECONDS=…)'
+	@echo 'make soak           the vacuum against many sessions for ten minutes (SOAK_SECONDS=…), and 500 crashes (SOAK_CRASHES=…)'
 	@echo 'make bench-vacuum   the vacuum beside vacuumlo, on 1,000,000 payloads (ARGUMENTS="payloads bytes")'
 	@echo 'make bench-encryption  encrypted payloads beside plain ones, through the store alone'
 	@echo 'make fmt lint bench clean'
@@ -129,10 +129,10 @@ endif
 server-test: install-for-tests
 	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),4) $(client) -- $(TESTS)
 
-# The vacuum against many sessions for SOAK_SECONDS.
+# The vacuum against many sessions for SOAK_SECONDS, and SOAK_CRASHES times SIGKILL under load.
 .PHONY: soak
 soak: install-for-tests
-	RBYTEA_SOAK_SECONDS=$(or $(SOAK_SECONDS),600) $(client) -- soak::
+	RBYTEA_SOAK_SECONDS=$(or $(SOAK_SECONDS),600) RBYTEA_CRASHES=$(or $(SOAK_CRASHES),500) $(client) -- soak:: crashes::
 
 # The database contrib_regression of the server that PGHOST, PGPORT and PGUSER name is created anew.
 .PHONY: installcheck

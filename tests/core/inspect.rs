@@ -5,6 +5,7 @@ use crate::memfs::{EACCES, EIO, MemFs, Op};
 use crate::support::{Bed, DATABASE, commit, commit_encrypted, live, on_every_file_system};
 use crate::trash::trash;
 use rbytea::store::inspect::Report;
+use rbytea::store::layout::copy_name;
 use rbytea::store::{EntryKind, Flaw, Fs, Kind, Payload, Result, Shard, Store};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -126,17 +127,14 @@ fn foreign_names_are_found_at_every_level<B: Bed>(bed: &B) {
     let (shard, name) = (payloads[0].id.shard(), payloads[0].id.file_name());
     let Shard { byte, .. } = shard;
     let leaf = format!("{DATABASE}/{}", shard.path());
-    let copy = payloads[0].id.copy_name(uuid::Uuid::from_u128(1));
+    let copy = copy_name(uuid::Uuid::from_u128(1));
     let planted = [
         "README".to_owned(),
         "OWNER.bak".to_owned(),
-        format!("OWNER.{}.tmp", uuid::Uuid::from_u128(1)),
-        "TRASH/readme".to_owned(),
-        format!("TRASH/{name}"),
+        copy.clone(),
         format!("{DATABASE}/notes"),
         format!("{DATABASE}/{name}"),
         format!("{DATABASE}/TRASH/notes"),
-        format!("{DATABASE}/TRASH/{copy}"),
         format!("{DATABASE}/000000000000/notes"),
         format!("{DATABASE}/000000000000/{name}"),
         format!("{leaf}/notes"),
@@ -153,7 +151,8 @@ fn foreign_names_are_found_at_every_level<B: Bed>(bed: &B) {
         "016384".to_owned(),
         "0".to_owned(),
         "trash".to_owned(),
-        format!("TRASH/{DATABASE}"),
+        "TRASH".to_owned(),
+        format!("{DATABASE}-0000000G"),
         format!("{DATABASE}/trash"),
         format!("{DATABASE}/00000000000G"),
         format!("{DATABASE}/TRASH/000000000000"),
@@ -223,13 +222,13 @@ fn what_is_no_directory_cannot_be_read<B: Bed>(bed: &B) {
         seen.push((path, flaw));
         Ok(())
     });
-    assert_eq!(root.unwrap_err().kind(), Kind::Io, "its TRASH");
+    root.unwrap();
     seen.sort_by(|a, b| a.0.cmp(&b.0));
     let foreign = |path: &str| (Path::new(path).to_owned(), Some(Flaw::ForeignName));
     assert_eq!(
         seen,
         [foreign(&DATABASE.to_string()), foreign("TRASH")],
-        "before that, all of the root is looked at"
+        "in the root a file has neither name"
     );
 }
 

@@ -30,6 +30,7 @@ mod background_ranges;
 mod background_workers;
 mod broken_vacuums;
 mod clients;
+mod crashes;
 mod databases_clone_from;
 mod databases_dropped;
 mod databases_half_made;
