@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what building and testing rbytea needs on Debian and this machine does not have yet: PostgreSQL with its
-# headers, a C linker, libclang, make, OpenSSL with its GOST engine, strace and file systems to break. Does nothing where nothing is missing. PG_CONFIG
-# selects the installation that is meant; without one it is Debian's postgresql-15. Clusters that exist are left alone
-# and none is created.
+# headers, a C linker, libclang, make, OpenSSL with its GOST engine, strace, e2fsprogs. Does nothing where nothing is
+# missing. PG_CONFIG selects the installation that is meant; without one it is Debian's postgresql-15. Clusters that
+# exist are left alone and none is created.
 set -euo pipefail
 
 readonly RUST=1.95

@@ -259,9 +259,9 @@ pub fn insert(numbers: &std::ops::Range<i32>) -> String {
     )
 }
 
-/// What is not tried again after an interruption: an fsync must not be, and an fstat is not interrupted.
+/// What must not be tried again after an interruption.
 fn is_not_repeated(call: &str) -> bool {
-    matches!(call, "fsync" | "fdatasync" | "syncfs" | "fstat")
+    matches!(call, "fsync" | "fdatasync" | "syncfs")
 }
 
 /// What the store only asks to find out what the kernel can do.
