@@ -81,6 +81,7 @@ mod history_views;
 mod hostile_schema;
 mod injected_clones;
 mod injected_vacuums;
+mod injected_visits;
 mod injected_writes;
 mod interruptions;
 mod isolation;
