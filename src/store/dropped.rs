@@ -14,7 +14,7 @@ use super::{ATTEMPTS, Store, found, shown};
 pub struct DroppedDatabase {
     /// OID that the database had. Another one may have it now.
     pub oid: u32,
-    /// When it was trashed, in whole seconds and not before.
+    /// When it was trashed, in whole seconds.
     pub trashed_at: SystemTime,
 }
 
@@ -161,9 +161,8 @@ fn ours<'a>(entry: &Entry<'a>, shard: Option<Shard>) -> Option<&'a str> {
     ours.then_some(name)
 }
 
-/// Since 1970, rounded up; what lies before is 1970.
+/// Whole seconds since 1970; what lies before is 1970.
 fn seconds(time: SystemTime) -> u32 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let whole = since.as_secs().saturating_add(u64::from(since.subsec_nanos() > 0));
-    u32::try_from(whole).unwrap_or(u32::MAX)
+    u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
 }

@@ -67,7 +67,8 @@ impl OsFs {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = retry_on_intr(|| sys::openat(CWD, path, flags, Mode::empty()))
             .map_err(|e| Error::io("open directory", path, e.into()))?;
-        let stat = sys::fstat(&root).map_err(|e| Error::io("stat directory", path, e.into()))?;
+        let stat =
+            retry_on_intr(|| sys::fstat(&root)).map_err(|e| Error::io("stat directory", path, e.into()))?;
         // and once more through the descriptor: the path may have been exchanged meanwhile
         check_root(path, &stat)?;
         // Old kernels answer ENOSYS, some sandboxes EPERM or EINVAL. Asked here, once: later on EPERM and
@@ -144,7 +145,11 @@ impl OsFs {
 
     /// What NO_XDEV does for openat2.
     fn check_device(&self, fd: &OwnedFd) -> io::Result<()> {
-        if sys::fstat(fd)?.st_dev == self.identity.0 { Ok(()) } else { Err(Errno::XDEV.into()) }
+        if retry_on_intr(|| sys::fstat(fd))?.st_dev == self.identity.0 {
+            Ok(())
+        } else {
+            Err(Errno::XDEV.into())
+        }
     }
 
     fn rename(&self, from: &str, to: &str, flags: RenameFlags) -> io::Result<()> {

@@ -37,7 +37,7 @@ impl FsFile for OsFile {
     }
 
     fn stat(&self) -> io::Result<Stat> {
-        Ok(stat(&sys::fstat(&self.0)?))
+        Ok(stat(&retry_on_intr(|| sys::fstat(&self.0))?))
     }
 
     fn truncate(&self) -> io::Result<()> {
@@ -108,7 +108,7 @@ pub(super) fn set_mtime_in(dir: &OwnedFd, name: &str, time: SystemTime) -> io::R
 
 /// Refuses what is no regular file.
 pub(super) fn check_regular(file: impl AsFd) -> io::Result<()> {
-    match FileType::from_raw_mode(sys::fstat(file)?.st_mode) {
+    match FileType::from_raw_mode(retry_on_intr(|| sys::fstat(&file))?.st_mode) {
         FileType::RegularFile => Ok(()),
         FileType::Directory => Err(io::ErrorKind::IsADirectory.into()),
         _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),

@@ -177,6 +177,9 @@ impl<F: Fs> Store<F> {
         let previous = self.owner()?;
         if previous != Some(self.config.owner) {
             publish(&self.fs, OWNER, &self.owner_json()?, Replace::Yes, self.config.fsync)?;
+        } else if self.config.fsync {
+            // An earlier call may have failed, or died, between its rename and this.
+            self.fs.sync_dir("").map_err(|e| Error::sync(shown(""), e))?;
         }
         self.remember()?;
         Ok(previous)

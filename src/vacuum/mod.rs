@@ -90,6 +90,7 @@ fn rvacuum_plan(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorRepo
         (Extension::of_call(fcinfo), Rows::begin(fcinfo))
     };
     run::refuse_if_unsafe()?;
+    xact::with_store(Access::Write, |store| Ok(store.check_present()?))?;
     let mut pace = Pace::of_statement();
     let snapshot = RunSnapshot::take();
     let births = 0..snapshot.upper();

@@ -11,6 +11,7 @@ use crate::xact::{self, Access};
 use crate::{attach, compat, error, progress, settings, store};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_guard, pg_sys};
+use std::ffi::{CStr, CString};
 use std::time::{Duration, Instant};
 
 /// How long a visit waits for locks on tables that others are changing.
@@ -18,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long it waits for a single lock that it cannot do without, as a setting.
-const LOCK_TIMEOUT: &std::ffi::CStr = c"1s";
+const LOCK_TIMEOUT: &CStr = c"1s";
 
 /// The worker's main function; the argument is the OID of the database.
 #[pg_guard]
@@ -29,17 +30,31 @@ pub extern "C-unwind" fn rbytea_vacuum_worker(argument: pg_sys::Datum) {
     visit();
 }
 
+/// Settings that decide how fast the worker is and how much memory it takes. There is one worker at a time, and the owner of one database
+/// must not keep it from all others: what the configuration says counts, not ALTER DATABASE.
+const OF_THE_CLUSTER: [&CStr; 7] = [
+    c"vacuum_cost_delay",
+    c"vacuum_cost_limit",
+    c"vacuum_cost_page_hit",
+    c"vacuum_cost_page_miss",
+    c"vacuum_cost_page_dirty",
+    c"maintenance_work_mem",
+    c"exit_on_error",
+];
+
 /// Makes this process a superuser's backend of a database.
 pub fn connect(database: pg_sys::Oid) {
     compat::pqsignal(pg_sys::SIGHUP, compat::SignalHandlerForConfigReload);
     // A long scan ends at the next look for interrupts.
     compat::pqsignal(pg_sys::SIGTERM, compat::die);
+    let of_the_cluster = OF_THE_CLUSTER.map(|name| (name, current(name)));
     // SAFETY: what a background worker does first. InvalidOid is the bootstrap superuser.
     unsafe {
         pg_sys::BackgroundWorkerUnblockSignals();
         pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0);
     }
     // What ALTER DATABASE and ALTER ROLE set for sessions applies to background workers too.
+    of_the_cluster.iter().for_each(|(name, value)| set(name, value));
     set(c"role", c"none");
     set(c"search_path", c"pg_catalog, pg_temp");
     // A standby that does not answer must not keep the worker, and with it all other databases.
@@ -55,7 +70,12 @@ pub fn connect(database: pg_sys::Oid) {
     set(c"default_transaction_read_only", c"off");
 }
 
-fn set(name: &std::ffi::CStr, value: &std::ffi::CStr) {
+fn current(name: &CStr) -> CString {
+    // SAFETY: the setting exists. What is returned may be overwritten by the next call, so it is copied.
+    unsafe { CStr::from_ptr(pg_sys::GetConfigOption(name.as_ptr(), false, false)) }.to_owned()
+}
+
+fn set(name: &CStr, value: &CStr) {
     // SAFETY: both are NUL-terminated; the value is valid for the setting.
     unsafe {
         pg_sys::SetConfigOption(

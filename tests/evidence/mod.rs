@@ -1,7 +1,11 @@
 //! What a test has shown of a guarantee, for the table in docs/EVIDENCE.md (`make evidence`): each test that proves one
 //! reports how many cases it ran and what it found in them. Without RBYTEA_EVIDENCE nothing is written.
 //! Included by path in every test binary.
-#![allow(dead_code, reason = "not every binary proves every promise")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "not every binary proves every promise; a test fails by panicking"
+)]
 
 use std::path::Path;
 use std::{env, fs, thread};
@@ -37,6 +41,26 @@ pub enum Promise {
     Replication,
     /// Databases made from a template and dropped ones take nothing from each other.
     Databases,
+}
+
+impl Promise {
+    /// All of them, with what the README says.
+    pub const ALL: [(Self, &'static str); 14] = [
+        (Self::Durable, "A committed or prepared row's payload survives every crash"),
+        (Self::Pure, "Input, output and casts have no side effect"),
+        (Self::Immutable, "The bytes of a stored payload never change"),
+        (Self::OnlyGarbage, "Only garbage leaves its place, and only the vacuum deletes"),
+        (Self::TrashIsReadable, "A file in TRASH can be read, and comes back when it is stored again"),
+        (Self::Collected, "What no row needs is collected in the end"),
+        (Self::ErrorsLoseNothing, "An error loses nothing"),
+        (Self::OneOwner, "Only the owner vacuums; another cluster cannot write"),
+        (Self::DamageIsNoticed, "Damage is noticed"),
+        (Self::BadInput, "No bytes that a user can pass make a reference, and no bad input does harm"),
+        (Self::LikeBytea, "A value behaves as bytea does"),
+        (Self::Backups, "Dumps, backups, upgrades and recovery bring back every payload"),
+        (Self::Replication, "Standbys and subscribers have every payload"),
+        (Self::Databases, "Databases made from a template, and dropped ones, take nothing from each other"),
+    ];
 }
 
 /// What a test found in its cases.

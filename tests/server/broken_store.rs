@@ -11,28 +11,35 @@ use tokio_postgres::error::{DbError, SqlState};
 use crate::cluster::Cluster;
 use crate::session::Session;
 use crate::store_files::StoreFiles;
+use crate::volumes::{Kind, Volume};
 
 /// Works as often as the store does.
 pub const INSERT: &str = "insert into t values (3, 'third')";
 
+/// The columns of the two users' tables.
+pub const USERS: &[(&str, &str)] = &[("v", "postgres.t"), ("v", "alice.t")];
+
+/// A command that runs as root.
+pub fn root_command(program: &str) -> Command {
+    if getuid().is_root() {
+        return Command::new(program);
+    }
+    let mut sudo = Command::new("sudo");
+    sudo.args(["-n", program]);
+    sudo
+}
+
 /// Runs a program as root.
 #[track_caller]
 pub fn as_root(program: &str, args: &[&str]) {
-    let mut command = if getuid().is_root() {
-        Command::new(program)
-    } else {
-        let mut sudo = Command::new("sudo");
-        sudo.args(["-n", program]);
-        sudo
-    };
-    let output = command.args(args).output().unwrap();
+    let output = root_command(program).args(args).output().unwrap();
     assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// A cluster with a store of its own at `<its directory>/store`.
 pub struct BrokenStore {
     /// Unmounts first, before the cluster removes its directory.
-    mounted: Option<Mounted>,
+    mounted: Option<Volume>,
     pub cluster: Cluster,
     pub root: PathBuf,
     /// The sessions of a superuser and of an ordinary user; both outlive every fault.
@@ -43,9 +50,26 @@ pub struct BrokenStore {
 impl BrokenStore {
     /// With a store that works, and a table `t (id, v)` of each user's own.
     pub fn whole() -> Self {
+        Self::mounting(|_| None)
+    }
+
+    /// The same on a tmpfs of `size` bytes of its own.
+    pub fn on_small_file_system(size: usize) -> Self {
+        Self::on(Kind::Tmpfs, size, None)
+    }
+
+    /// The same on a file system of its own; see [`Volume::mounted`].
+    pub fn on(kind: Kind, size: usize, inodes: Option<usize>) -> Self {
+        Self::mounting(|root| Some(Volume::mounted(kind, root, size, inodes)))
+    }
+
+    /// The root is a directory of the server's user also where something is mounted on it.
+    fn mounting(mount: impl FnOnce(&Path) -> Option<Volume>) -> Self {
         let mut cluster = Cluster::stopped_with(&[]);
         let root = cluster.dir().join("store");
-        fs::create_dir(&root).unwrap();
+        own(&cluster, &root, |root| fs::create_dir(root));
+        let mounted = mount(&root);
+        own(&cluster, &root, |_| Ok(()));
         cluster.set_conf(&format!("rbytea.filesystem_storage_path = '{}'", root.display()));
         cluster.start();
         let superuser = cluster.session();
@@ -54,8 +78,7 @@ impl BrokenStore {
              create schema postgres authorization postgres",
         );
         let user = cluster.session_as("alice");
-        let store = Self { mounted: None, cluster, root, superuser, user };
-        store.own();
+        let store = Self { mounted, cluster, root, superuser, user };
         for session in store.sessions() {
             session
                 .run("create table t (id int, v rbytea); insert into t values (1, 'first'), (2, 'second')");
@@ -63,20 +86,9 @@ impl BrokenStore {
         store
     }
 
-    /// The same on a file system of `size` bytes of its own.
-    pub fn on_small_file_system(size: usize) -> Self {
-        let mut store = Self::whole();
-        for session in store.sessions() {
-            session.run("truncate t");
-        }
-        let root = store.root.to_str().unwrap().to_owned();
-        as_root("mount", &["-t", "tmpfs", "-o", &format!("size={size},mode=0700"), "tmpfs", &root]);
-        store.mounted = Some(Mounted(root));
-        store.own();
-        for session in store.sessions() {
-            session.run("insert into t values (1, 'first'), (2, 'second')");
-        }
-        store
+    /// The file system of its own.
+    pub fn volume(&self) -> &Volume {
+        self.mounted.as_ref().unwrap()
     }
 
     /// That everything works again, in the sessions that saw the fault, and that no row of theirs was lost.
@@ -103,9 +115,7 @@ impl BrokenStore {
 
     /// Gives the root to the server's user.
     pub fn own(&self) {
-        if let Some((uid, gid)) = self.cluster.installation().server_user {
-            as_root("chown", &[&format!("{uid}:{gid}"), self.root.to_str().unwrap()]);
-        }
+        own(&self.cluster, &self.root, |_| Ok(()));
     }
 
     /// Mounts the small file system anew with these options.
@@ -147,6 +157,14 @@ impl BrokenStore {
     }
 }
 
+/// Makes something and gives it to the server's user.
+fn own(cluster: &Cluster, path: &Path, make: impl FnOnce(&Path) -> std::io::Result<()>) {
+    make(path).unwrap();
+    if let Some((uid, gid)) = cluster.installation().server_user {
+        as_root("chown", &[&format!("{uid}:{gid}"), text(path)]);
+    }
+}
+
 /// PostgreSQL's style: the message starts in lower case and has no full stop, DETAIL and HINT are sentences.
 #[track_caller]
 fn assert_style(error: &DbError) {
@@ -177,12 +195,4 @@ pub fn assert_names(error: &DbError, words: &[&str]) {
 /// A path as a word for `assert_names`.
 pub fn text(path: &Path) -> &str {
     path.to_str().unwrap()
-}
-
-struct Mounted(String);
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        as_root("umount", &["--lazy", &self.0]);
-    }
 }

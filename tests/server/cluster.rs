@@ -88,7 +88,11 @@ impl Cluster {
 
     /// A new cluster whose server was never started.
     pub fn stopped_with(conf: &[&str]) -> Self {
-        let installation = Installation::from_environment();
+        Self::stopped_of(Installation::from_environment(), conf)
+    }
+
+    /// The same of this installation.
+    pub fn stopped_of(installation: Installation, conf: &[&str]) -> Self {
         let dir = tempfile::Builder::new().prefix("rbytea-").tempdir_in(scratch()).unwrap();
         let root = dir.path().to_owned();
         if let Some((uid, gid)) = installation.server_user {
@@ -213,9 +217,27 @@ impl Cluster {
 
     /// The same for a start that may be refused: the error says why, with the end of the log.
     pub fn try_start(&mut self) -> Result<(), String> {
+        let postmaster = self.launch();
+        let deadline = Instant::now() + PATIENCE;
+        while !self.is_ready(postmaster) {
+            if let Some(status) = self.server.as_mut().and_then(|server| server.try_wait().unwrap()) {
+                self.server = None;
+                return Err(format!("{status}\n{}", self.log_tail()));
+            }
+            if Instant::now() > deadline {
+                self.kill9();
+                return Err(format!("not ready after {PATIENCE:?}\n{}", self.log_tail()));
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// Starts the server and waits for nothing; its process id.
+    pub fn launch(&mut self) -> u32 {
         assert!(self.server.is_none(), "the server is running already");
         let log = File::options().create(true).append(true).open(self.root.join("log")).unwrap();
-        let mut server = self
+        let server = self
             .server_command(self.tool("postgres"))
             .arg("-D")
             .arg(self.data())
@@ -223,22 +245,13 @@ impl Cluster {
             .stderr(log)
             .spawn()
             .unwrap();
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = server.try_wait().unwrap() {
-                return Err(format!("{status}\n{}", self.log_tail()));
-            }
-            if self.is_ready(server.id()) {
-                self.server = Some(server);
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                self.server = Some(server);
-                self.kill9();
-                return Err(format!("not ready after {PATIENCE:?}\n{}", self.log_tail()));
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
+        self.server.insert(server).id()
+    }
+
+    /// The postmaster's process id.
+    #[track_caller]
+    pub fn postmaster(&self) -> u32 {
+        self.server.as_ref().expect("the server is not running").id()
     }
 
     /// Stops the server and waits for its end.
@@ -275,12 +288,13 @@ impl Cluster {
     }
 
     /// SIGKILL for the postmaster and everything it started, as when the power fails; returns when all of them
-    /// are gone. (What the kernel holds in its page cache stays, though.) `start` recovers.
+    /// are gone. (What the kernel holds in its page cache stays, though.) `start` recovers. Returns how the
+    /// postmaster has ended.
     #[track_caller]
-    pub fn kill9(&mut self) {
+    pub fn kill9(&mut self) -> ExitStatus {
         let mut server = self.server.take().expect("the server is not running");
         server.kill().unwrap();
-        server.wait().unwrap();
+        let status = server.wait().unwrap();
         wait_until(PATIENCE, || {
             let family = self.processes();
             for pid in &family {
@@ -289,6 +303,7 @@ impl Cluster {
             }
             family.is_empty()
         });
+        status
     }
 
     /// SIGKILL for one backend: the postmaster ends all sessions and recovers.

@@ -32,6 +32,7 @@ const OBJECTS: &[&str] = &[
     "function public.rbytea_ddl_command_end()",
     "function public.rbytea_eq(public.rbytea,public.rbytea)",
     "function public.rbytea_externalize()",
+    "function public.rbytea_check(pg_catalog.regclass,boolean)",
     "function public.rbytea_hash(public.rbytea)",
     "function public.rbytea_hash_extended(public.rbytea,bigint)",
     "function public.rbytea_holders()",
@@ -74,6 +75,7 @@ const OBJECTS: &[&str] = &[
 const CLOSED: &[&str] = &[
     "rbytea_adopt_store()",
     "rbytea_attach()",
+    "rbytea_check(regclass,boolean)",
     "rbytea_clone_from(name)",
     "rbytea_ddl_command_end()",
     "rbytea_externalize()",
@@ -178,6 +180,7 @@ fn values_are_pure_to_the_planner() {
     let expected = [
         "rbytea_adopt_store",
         "rbytea_attach",
+        "rbytea_check",
         "rbytea_clone_from",
         "rbytea_holders",
         "rbytea_keys",
@@ -200,6 +203,7 @@ fn values_are_pure_to_the_planner() {
     let writing = [
         "rbytea_adopt_store",
         "rbytea_attach",
+        "rbytea_check",
         "rbytea_clone_from",
         "rbytea_ddl_command_end",
         "rbytea_externalize",

@@ -1,0 +1,90 @@
+//! For crashes at a chosen place: how to kill, and what has to be true afterwards.
+
+use rustix::process::Signal;
+
+use super::judge::outlive_births;
+use super::victims::{Log, Process, kill_all, signal};
+use crate::cluster::{Cluster, PATIENCE, wait_until};
+use crate::session::Session;
+use crate::twin_tables::{Twins, assert_live_is, cluster_with};
+
+/// Who dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The process at work; the postmaster ends the others and recovers.
+    Process,
+    /// The postmaster and everything below it.
+    Everything,
+}
+
+/// Both.
+pub const WAYS: [Way; 2] = [Way::Process, Way::Everything];
+
+/// A running server that deletes from TRASH at the first allowed moment, with the tables `t` and `u (n int primary key, b bytea,
+/// r rbytea)`; checkpoints come when a test wants one.
+pub fn cluster(conf: &[&str]) -> Cluster {
+    let settings = [
+        "rbytea.trash_retention = 0",
+        "shared_buffers = 16MB",
+        "checkpoint_timeout = 1d",
+        "max_wal_size = 8GB",
+    ];
+    let cluster = cluster_with(&[&settings, conf].concat());
+    cluster.session().run(
+        "create table t (n int primary key, b bytea, r rbytea); create table u (n int primary key, b bytea, r rbytea)",
+    );
+    cluster
+}
+
+/// Kills the process with this id or everything, makes sure that it died by that, and returns when the server has recovered.
+#[track_caller]
+pub fn crash(cluster: &mut Cluster, way: Way, pid: i32) -> Session {
+    match way {
+        Way::Process => {
+            let mut log = Log::from_now(cluster);
+            let victim = Process::of(pid);
+            signal(cluster, &victim, Signal::KILL);
+            assert!(log.confirms(&victim), "the process had ended before");
+            assert!(log.has("database system is ready to accept connections", PATIENCE));
+        }
+        Way::Everything => {
+            assert!(kill_all(cluster), "the postmaster had ended before");
+            cluster.start();
+        }
+    }
+    connected(cluster)
+}
+
+/// A session as soon as the server takes one.
+pub fn connected(cluster: &Cluster) -> Session {
+    let config = cluster.config(crate::cluster::POSTGRES, crate::cluster::POSTGRES);
+    let mut session = None;
+    wait_until(PATIENCE, || {
+        session = Session::try_connect(&config).ok();
+        session.is_some()
+    });
+    session.unwrap()
+}
+
+/// Every row of `t` and `u` reads back, and the vacuum leaves their files and no other.
+#[track_caller]
+pub fn assert_sound(cluster: &Cluster, db: &Session, rows: [i64; 2]) {
+    let stored = || {
+        db.assert_stored("t", rows[0]);
+        db.assert_stored("u", rows[1]);
+    };
+    stored();
+    outlive_births(cluster, db);
+    // What the first one moves, the second one may delete.
+    db.run("select rvacuum()");
+    stored();
+    wait_until(PATIENCE, || {
+        db.run("select rvacuum_purge()");
+        cluster.trash().is_empty()
+    });
+    assert_live_is(cluster, db, &[("r", "t"), ("r", "u")]);
+    let strays: Vec<_> = cluster.store_files().into_values().flat_map(|files| files.strays).collect();
+    assert!(strays.is_empty(), "{strays:?}");
+    stored();
+    assert_eq!(db.one::<i64>("select coalesce(sum(lost), 0)::bigint from rbytea_vacuum_history", &[]), 0);
+}
