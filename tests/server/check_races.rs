@@ -215,9 +215,8 @@ fn all_forms_of_dead_and_living_rows_are_told_apart() {
     let (first, second) = (cluster.session(), cluster.session());
     first.run("begin; insert into t values (30, 1, payload(30)) on conflict do nothing");
     let upsert = "insert into t values (30, 2, payload(31)) on conflict (n) do update set r = excluded.r";
+    let pid = second.pid();
     let waiting = second.start(upsert);
-    let pid = db
-        .one::<i32>("select pid from pg_stat_activity where query like 'insert into t values (30, 2%'", &[]);
     wait_until(PATIENCE, || db.sees_waiting(pid));
     // Several commands of one transaction on one row.
     db.run(
