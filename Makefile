@@ -187,7 +187,7 @@ evidence: install-for-tests
 	RBYTEA_EVIDENCE=$(evidence) $(MAKE) fuzz PG_CONFIG=$(pg_config) FUZZ_RUNS=$(or $(FUZZ_RUNS),10000000)
 	RBYTEA_EVIDENCE=$(evidence) RBYTEA_CRASHES=$(or $(CRASHES),500) RBYTEA_SOAK_SECONDS=$(or $(SOAK_SECONDS),120) \
 		$(MAKE) server-test PG_CONFIG=$(pg_config) TESTS= >$(evidence)/server.log 2>&1
-	@$(cargo) run --quiet $(features) --example evidence -- $(evidence) '# Evidence' >$(evidence)/EVIDENCE.md
+	@$(cargo) run --quiet $(features) --example evidence -- $(evidence) '$(pg_version)' >$(evidence)/EVIDENCE.md
 	@mv $(evidence)/EVIDENCE.md docs/EVIDENCE.md && echo docs/EVIDENCE.md
 
 # pg_upgrade of clusters from the installation of pg_config OLD to that of NEW; both have the extension (`make install`, or
