@@ -7,10 +7,11 @@ use crate::pace::Pace;
 use crate::progress::{self, Phase};
 use crate::store::inspect::Report;
 use crate::store::{Error, FileStore, Flaw, OWNER, PayloadId};
-use crate::vacuum::plan::Marks;
+use crate::vacuum::plan::{MarkKey, Reference};
 use crate::{compat, error, mark, settings};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode, check_for_interrupts, pg_sys};
+use std::iter::Peekable;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -45,19 +46,20 @@ pub fn check(
     }
     look(findings, |report| store.inspect_trash(report))?;
     let hidden = mark.as_ref().is_some_and(|mark| !mark.hidden.is_empty());
-    let mut marks = mark.as_mut().map(|mark| Marks::new(&mut mark.references));
+    let mut references = mark.as_mut().map(|mark| mark.references.by_ref().peekable());
     let mut unreferenced = false;
     for era in look(findings, |report| store.inspect_database(report))? {
         for shard in look(findings, |report| store.inspect_era(era, report))? {
             pace.file()?;
             let listing = look(findings, |report| store.inspect_shard(shard, report))?;
-            let verdict = marks.as_mut().map(|marks| marks.judge(&listing.payloads, &births));
-            for id in verdict.unwrap_or_default().garbage {
-                check_for_interrupts!();
-                // It may have been moved meanwhile. What cannot be looked at has been reported.
-                if matches!(store.is_live(&id), Ok(true)) {
-                    unreferenced = true;
-                    findings.file(Some(id.uuid), Problem::Unreferenced, &store.live_path(&id));
+            if let Some(references) = &mut references {
+                let old = listing.payloads.iter().filter(|id| id.birth < births.end);
+                for id in unneeded(old, references) {
+                    // It may have been moved meanwhile. What cannot be looked at has been reported.
+                    if matches!(store.is_live(id), Ok(true)) {
+                        unreferenced = true;
+                        findings.file(Some(id.uuid), Problem::Unreferenced, &store.live_path(id));
+                    }
                 }
             }
             // Whoever replays the primary's WAL is behind it.
@@ -67,10 +69,34 @@ pub fn check(
             }
         }
     }
-    if hidden && unreferenced {
-        tell_of_hidden();
+    if unreferenced && hidden {
+        tell(
+            "temporary tables of other sessions may refer to some of the unreferenced files",
+            "Nobody but those sessions can read them.",
+        );
+    }
+    if unreferenced && standby {
+        tell(
+            "sessions of the primary may still see rows that refer to some of the unreferenced files",
+            "A standby does not know the snapshots of the primary.",
+        );
     }
     Ok(())
+}
+
+/// Those of the files that no reference names. Both ascend; unlike the vacuum, nobody asks which references have no file.
+fn unneeded<'a>(
+    files: impl Iterator<Item = &'a PayloadId>,
+    references: &mut Peekable<impl Iterator<Item = Reference>>,
+) -> impl Iterator<Item = &'a PayloadId> {
+    files.filter(move |id| {
+        let key = MarkKey::of(id);
+        while references.next_if(|reference| reference.key < key).is_some() {
+            check_for_interrupts!();
+        }
+        check_for_interrupts!();
+        references.peek().is_none_or(|reference| reference.key != key)
+    })
 }
 
 /// Why nobody can tell which files no row refers to (I10).
@@ -93,11 +119,10 @@ fn tell_of_no_mark(why: &str) {
     error::tell(report.set_detail(why), PgLogLevel::WARNING);
 }
 
-/// As far as anybody but their sessions can tell, such files are garbage: they can be read from TRASH.
-fn tell_of_hidden() {
-    let message = "temporary tables of other sessions may refer to some of the unreferenced files";
+/// Says who else may know of a file that is garbage as far as can be told here.
+fn tell(message: &str, detail: &str) {
     let report = error::report(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message);
-    error::tell(report.set_detail("Nobody but those sessions can read them."), PgLogLevel::NOTICE);
+    error::tell(report.set_detail(detail), PgLogLevel::NOTICE);
 }
 
 /// Looks at a directory. One that cannot be read is a finding, and has nothing in it.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::cluster::{Cluster, POSTGRES};
+use crate::cluster::{Cluster, PATIENCE, POSTGRES, wait_until};
 use crate::encryption::{ENCRYPTING, set_keys};
 use crate::session::Session;
 use crate::twin_tables::cluster_with;
@@ -112,7 +112,7 @@ pub struct Healthy {
     /// The session whose temporary table `own` has a payload.
     pub db: Session,
     /// One holds an old snapshot, one is in the midst of a transaction, one has a temporary table.
-    _others: Vec<Session>,
+    others: Vec<Session>,
 }
 
 /// A cluster with payloads of every kind, all in order: stored, inline, encrypted, in containers, in TRASH, of a transaction
@@ -141,13 +141,23 @@ pub fn healthy() -> Healthy {
     db.run("begin; insert into busy values (20, payload(650)); delete from busy where n = 5; prepare transaction 'p'");
     // A copy of a reference whose source goes, in the table of a session that nobody else can read: TRASH can be read.
     temporary.run("create temp table hidden as select * from busy where n = 6");
-    Healthy { cluster, db, _others: vec![old, open, temporary] }
+    Healthy { cluster, db, others: vec![old, open, temporary] }
 }
 
 impl Healthy {
     /// Directory of the database `postgres`, below the root.
     pub fn database(&self) -> String {
         self.db.one("select oid::text from pg_database where datname = current_database()", &[])
+    }
+
+    /// Ends all other sessions and the prepared transaction.
+    pub fn alone(self) -> (Cluster, Session) {
+        let Self { cluster, db, others } = self;
+        drop(others);
+        db.run("rollback prepared 'p'");
+        let gone = "select not exists (select from pg_stat_activity where state like 'idle in transaction%')";
+        wait_until(PATIENCE, || db.one(gone, &[]));
+        (cluster, db)
     }
 
     /// Where something is of which a finding tells.

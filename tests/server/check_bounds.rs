@@ -1,0 +1,113 @@
+//! What rbytea_check() takes: memory that does not grow with what it looks at, and no longer than it is allowed to.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use tokio_postgres::error::SqlState;
+
+use crate::check::{check, finds_nothing};
+use crate::cluster::{Cluster, PATIENCE, wait_until};
+use crate::evidence::{Promise, proves_by_assertions};
+use crate::procfs::peak_memory;
+use crate::twin_tables::cluster_with;
+
+/// The most that a new session's memory grows by these statements, in kilobytes.
+fn growth(cluster: &Cluster, statements: &[&str]) -> u64 {
+    let db = cluster.session();
+    db.run("set maintenance_work_mem = '1MB'; set work_mem = '64kB'");
+    // What is loaded and cached in any case.
+    db.run("select count(*) from rbytea_check('warm', true); select count(*) from rbytea_check()");
+    let before = peak_memory(db.pid());
+    statements.iter().for_each(|sql| db.run(sql));
+    (peak_memory(db.pid()) - before) >> 10
+}
+
+#[test]
+fn memory_does_not_grow_with_rows_files_or_findings() {
+    let cluster = cluster_with(&["fsync = off", "shared_buffers = 16MB", "max_wal_size = 4GB"]);
+    let db = cluster.session();
+    db.run("create table warm (n int, r rbytea); insert into warm select n, payload(n) from generate_series(1, 300) n");
+    let tables = [("small", 1_000), ("big", 10_000)];
+    let checks = |table: &str| {
+        // References in arrays are detoasted, and each row of `copies` has one that was seen long ago.
+        [table, &format!("{table}_arrays"), &format!("{table}_copies")]
+            .map(|table| format!("select count(*) from rbytea_check('{table}')"))
+    };
+    let mut grown = Vec::new();
+    for (table, rows) in tables {
+        db.run(&format!(
+            "create table {table} (n int, r rbytea); insert into {table} select n, int4send(n) from generate_series(1, {rows}) n;
+             create table {table}_arrays (rs rbytea[]); alter table {table}_arrays alter rs set storage external;
+             insert into {table}_arrays select array_agg(r) from {table} group by n / 60;
+             create table {table}_copies as select r from {table}, generate_series(1, 6)"
+        ));
+        finds_nothing(&db);
+        let [plain, arrays, copies] = checks(table);
+        let healthy = growth(&cluster, &[&plain, &arrays, &copies, "select count(*) from rbytea_check()"]);
+        // Everything is a finding, and then all of the store is.
+        let store = cluster.store();
+        let away = cluster.dir().join("away");
+        fs::rename(&store, &away).unwrap();
+        let lost = growth(&cluster, &[&plain, &arrays, &copies]);
+        fs::rename(&away, &store).unwrap();
+        grown.push((healthy, lost));
+    }
+    db.run("create table doomed as select * from big; truncate doomed, big, big_arrays, big_copies");
+    assert_eq!(check(&db, "").len(), 10_000);
+    let garbage =
+        growth(&cluster, &["select count(*) from rbytea_check()", "select count(*) from rbytea_check()"]);
+    let [(small, small_lost), (big, big_lost)] = grown[..] else { unreachable!() };
+    eprintln!("kB: healthy {small} {big}, lost {small_lost} {big_lost}, garbage {garbage}");
+    // A hundred bytes for each of 72,000 more references would be 7,200 kB; what is remembered of 10,000 payloads is 1,500.
+    assert!(big < small + 4_000, "ten times the rows: {small} kB, then {big} kB");
+    assert!(big_lost < small_lost + 2_000, "ten times the findings: {small_lost} kB, then {big_lost} kB");
+    assert!(garbage < 1_500, "10,000 files that no row needs: {garbage} kB");
+}
+
+/// Wherever it is: in rows, in files, reading, marking.
+#[test]
+fn a_check_can_be_cancelled_at_any_moment() {
+    let cluster = cluster_with(&["fsync = off"]);
+    let db = cluster.session();
+    db.run(
+        "create table t (n int, r rbytea); insert into t select n, int4send(n) from generate_series(1, 3000) n;
+         create table big (r rbytea); insert into big values (convert_to(repeat('x', 30000000), 'UTF8'));
+         create table arrays (rs rbytea[]); insert into arrays select array_agg(r) from t",
+    );
+    let begin = Instant::now();
+    assert_eq!(check(&db, "digest => true"), [] as [String; 0]);
+    let whole = begin.elapsed();
+    let mut cancelled = 0;
+    for step in 0..40_u32 {
+        let limit = (whole * step / 40).max(Duration::from_millis(1));
+        db.run(&format!("set statement_timeout = {}", limit.as_millis()));
+        let begin = Instant::now();
+        match db.try_run("select count(*) from rbytea_check(digest => true)") {
+            Ok(()) => {}
+            Err(error) => {
+                assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED), "{error:?}");
+                cancelled += 1;
+            }
+        }
+        assert!(begin.elapsed() < limit + Duration::from_secs(2), "{:?} after {limit:?}", begin.elapsed());
+        db.run("reset statement_timeout");
+        assert_eq!(descriptors(db.pid(), &cluster), 0, "a cancelled check has left files open");
+    }
+    assert!(cancelled > 10, "only {cancelled} checks were cancelled");
+    finds_nothing(&db);
+    // And from outside, and with the whole session.
+    let running = db.start("select count(*) from rbytea_check(digest => true), generate_series(1, 1000)");
+    let watch = cluster.session();
+    let active = "select exists (select from pg_stat_activity where query like 'select count(*) from rbytea_check(digest%' and state = 'active')";
+    wait_until(PATIENCE, || watch.one(active, &[]));
+    db.cancel();
+    let ended = running.finish();
+    assert!(ended.is_ok() || ended.unwrap_err().code() == Some(&SqlState::QUERY_CANCELED));
+    proves_by_assertions(Promise::ErrorsLoseNothing, cancelled);
+}
+
+/// Descriptors of files in the store.
+fn descriptors(pid: i32, cluster: &Cluster) -> usize {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    open.filter(|fd| fs::read_link(fd.path()).is_ok_and(|target| target.starts_with(cluster.store()))).count()
+}
