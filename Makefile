@@ -60,6 +60,7 @@ help:
 	@echo 'make test           install what is missing, then run every check and test'
 	@echo 'make demo           install what is missing, then show the main job on real files (FILES="…")'
 	@echo 'make core-test      the tests that need no server;  make server-test: those that start one (TESTS=filter)'
+	@echo 'make upgrade-test   pg_upgrade from one installation to another (OLD=pg_config NEW=pg_config)'
 	@echo 'make fuzz           50000 inputs for each fuzz target (FUZZ_RUNS=…, FUZZ="targets")'
 	@echo 'make soak           the vacuum against many sessions for ten minutes (SOAK_SECONDS=…), and 500 crashes (SOAK_CRASHES=…)'
 	@echo 'make bench-vacuum   the vacuum beside vacuumlo, on 1,000,000 payloads (ARGUMENTS="payloads bytes")'
@@ -95,8 +96,7 @@ $(library): $(sources) $(stamp)
 # --- install -----------------------------------------------------------------------------------
 
 # The library is renamed into place: a running server has the old one mapped.
-.PHONY: install
-install: $(library)
+define copy_into_place
 	@for dir in '$(DESTDIR)$(bindir)' '$(DESTDIR)$(pkglibdir)' '$(DESTDIR)$(extensiondir)'; do \
 		mkdir -p "$$dir" 2>/dev/null && test -w "$$dir" || \
 		{ echo "no right to write to $$dir: run  sudo make install PG_CONFIG=$(pg_config)" >&2; exit 1; }; \
@@ -105,6 +105,18 @@ install: $(library)
 	mv -f '$(DESTDIR)$(pkglibdir)/.rbytea.so.new' '$(DESTDIR)$(pkglibdir)/rbytea.so'
 	install -m 0644 rbytea.control $(scripts) '$(DESTDIR)$(extensiondir)/'
 	install -m 0755 bin/rbytea_check '$(DESTDIR)$(bindir)/'
+endef
+
+.PHONY: install
+install: $(library)
+	$(copy_into_place)
+
+# What was built for one minor version goes into an installation of another one: they have the same ABI.
+.PHONY: install-built
+install-built: installation
+	@test '$(library)' -nt '$(firstword $(shell ls -t $(sources)))' || \
+		{ echo "$(library) is missing or older than its sources: make it first" >&2; exit 1; }
+	$(copy_into_place)
 
 .PHONY: uninstall
 uninstall: installation
@@ -163,6 +175,14 @@ server-test: install-for-tests
 .PHONY: soak
 soak: install-for-tests
 	RBYTEA_SOAK_SECONDS=$(or $(SOAK_SECONDS),600) RBYTEA_CRASHES=$(or $(SOAK_CRASHES),500) $(client) -- soak:: crashes::
+
+# pg_upgrade of clusters from the installation of pg_config OLD to that of NEW; both have the extension (`make install`, or
+# `make install-built` for a minor version that nothing was built with).
+.PHONY: upgrade-test
+upgrade-test:
+	@test -n '$(OLD)' && test -n '$(NEW)' || { echo "make upgrade-test OLD=<pg_config> NEW=<pg_config>" >&2; exit 2; }
+	RBYTEA_UPGRADE_FROM='$(OLD)' RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),4) \
+		$(subst PG_CONFIG=$(pg_config),PG_CONFIG=$(NEW),$(client)) -- --ignored upgrade::
 
 # The database contrib_regression of the server that PGHOST, PGPORT and PGUSER name is created anew.
 .PHONY: installcheck

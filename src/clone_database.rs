@@ -4,7 +4,7 @@
 
 use crate::catalog::{self, Extension};
 use crate::progress::{self, Phase, Progress};
-use crate::store::{FileStore, Kind};
+use crate::store::{self, FileStore, Kind};
 use crate::xact::{self, Access};
 use crate::{error, vacuum};
 use pgrx::pg_sys::panic::ErrorReport;
@@ -112,11 +112,12 @@ fn clone_into(database: pg_sys::Oid, template: &CStr) -> Result<(), ErrorReport>
         pg_sys::LockSharedObject(pg_sys::DatabaseRelationId, database, 0, lock);
         pg_sys::get_database_oid(template.as_ptr(), false)
     };
-    let store = match xact::store_of(database) {
+    let present = |store: FileStore| store.check_present().map(|()| store);
+    let store = match xact::store_of(database).and_then(present) {
         Ok(store) => store,
         Err(error) if error.kind() == Kind::Config => {
             // No store: either nobody has stored anything, or its file system is not mounted.
-            if xact::store_is_optional() {
+            if xact::store_is_optional() && !matches!(error, store::Error::StoreMissing { .. }) {
                 return Ok(());
             }
             let report = error::report(PgSqlErrorCode::ERRCODE_WARNING, "the new database gets no payload files")

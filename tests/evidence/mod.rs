@@ -1,7 +1,11 @@
 //! What a test has shown of a guarantee, for the table in docs/EVIDENCE.md (`make evidence`): each test that proves one
 //! reports how many cases it ran and what it found in them. Without RBYTEA_EVIDENCE nothing is written.
 //! Included by path in every test binary.
-#![allow(dead_code, reason = "not every binary proves every promise")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "not every binary proves every promise; a test fails by panicking"
+)]
 
 use std::path::Path;
 use std::{env, fs, thread};
