@@ -47,7 +47,9 @@ impl MemFs {
 
     /// What the death of every process leaves: everything, though no more is durable than before.
     pub fn after_kill(&self) -> Self {
-        self.with(self.disk().clone())
+        let mut disk = self.disk().clone();
+        disk.atomic_renames = true;
+        self.with(disk)
     }
 
     /// What a crash at this moment leaves if this survives as well.

@@ -55,6 +55,8 @@ pub(super) struct Disk {
     pub(super) nodes: Vec<Arc<Node>>,
     pub(super) changes: Vec<Change>,
     pub(super) root_durable: bool,
+    /// Whether the fsync of a directory makes durable where its files were renamed to.
+    pub(super) atomic_renames: bool,
     pub(super) errors: u64,
     pub(super) space: Option<usize>,
     /// Bytes after which the next write is cut off.
@@ -107,6 +109,7 @@ impl Disk {
             nodes: vec![Node::new(empty_dir())],
             changes: Vec::new(),
             root_durable: false,
+            atomic_renames: false,
             errors: 0,
             space: None,
             cut: None,
@@ -192,6 +195,14 @@ impl Disk {
     }
 
     pub(super) fn make_durable(&mut self, id: u64) {
+        if self.atomic_renames {
+            let renamed = self.changes.iter().filter(|change| change.dir == id);
+            let renamed = renamed.filter_map(|change| match change.step {
+                NameStep::Remove(node, Removal::Rename) => Some(node),
+                _ => None,
+            });
+            renamed.collect::<Vec<_>>().into_iter().for_each(|node| self.make_names_durable(node));
+        }
         let changes = std::mem::take(&mut self.changes);
         let (done, left) = changes.into_iter().partition(|change| change.dir == id);
         self.changes = left;
@@ -205,6 +216,19 @@ impl Disk {
             if let NameStep::Add(id, mtime) = change.step {
                 self.node(id).durable_mtime = mtime;
             }
+        }
+    }
+
+    /// The names of a node, and of the directories above.
+    fn make_names_durable(&mut self, id: u64) {
+        while let Some(at) =
+            self.changes.iter().position(|change| matches!(change.step, NameStep::Add(node, _) if node == id))
+        {
+            let Change { dir, name, step } = self.changes.remove(at);
+            if let What::Dir { durable, .. } = &mut self.node(dir).what {
+                step.apply(durable, &name);
+            }
+            self.make_names_durable(dir);
         }
     }
 

@@ -259,7 +259,9 @@ impl FsFile for MemFile {
             let most = disk.space.unwrap_or(usize::MAX).min(disk.cut.take().unwrap_or(usize::MAX));
             let fits = most.min(data.len());
             self.bytes(disk).extend_from_slice(&data[..fits]);
-            disk.node(self.id).mtime = SystemTime::now();
+            if fits > 0 {
+                disk.node(self.id).mtime = SystemTime::now();
+            }
             if let Some(space) = &mut disk.space {
                 *space -= fits;
             }
@@ -285,7 +287,10 @@ impl FsFile for MemFile {
     }
 
     fn truncate(&self) -> io::Result<()> {
-        self.with(Op::Truncate, |disk| self.bytes(disk).clear())
+        self.with(Op::Truncate, |disk| {
+            self.bytes(disk).clear();
+            disk.node(self.id).mtime = SystemTime::now();
+        })
     }
 
     fn sync_data(&self) -> io::Result<()> {
