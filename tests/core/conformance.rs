@@ -94,7 +94,8 @@ fn shown(stat: Stat) -> String {
     if stat.kind == EntryKind::Dir {
         return "a directory".into();
     }
-    let given = stat.mtime.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|t| t.subsec_nanos() == 123_456_789);
+    let given =
+        stat.mtime.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|t| t.subsec_nanos() == 123_456_789);
     format!("{:?} of {} bytes, {:?}", stat.kind, stat.len, given.then_some(stat.mtime))
 }
 
@@ -250,17 +251,42 @@ fn random_steps_meet_every_answer() {
         }
     }
     for expected in [
-        "Mkdir done", "Mkdir AlreadyExists", "Mkdir NotFound", "Mkdir NotADirectory",
-        "Create done", "Create AlreadyExists", "Create NotFound", "Create NotADirectory",
-        "Open done", "Open IsADirectory", "Open NotFound",
-        "RenameNoreplace done", "RenameNoreplace AlreadyExists", "RenameNoreplace InvalidInput",
-        "RenameReplace done", "RenameReplace IsADirectory", "RenameReplace NotADirectory",
+        "Mkdir done",
+        "Mkdir AlreadyExists",
+        "Mkdir NotFound",
+        "Mkdir NotADirectory",
+        "Create done",
+        "Create AlreadyExists",
+        "Create NotFound",
+        "Create NotADirectory",
+        "Open done",
+        "Open IsADirectory",
+        "Open NotFound",
+        "RenameNoreplace done",
+        "RenameNoreplace AlreadyExists",
+        "RenameNoreplace InvalidInput",
+        "RenameReplace done",
+        "RenameReplace IsADirectory",
+        "RenameReplace NotADirectory",
         "RenameReplace DirectoryNotEmpty",
-        "Link done", "Link AlreadyExists", "Link PermissionDenied",
-        "Unlink done", "Unlink IsADirectory", "Unlink NotFound",
-        "Rmdir done", "Rmdir DirectoryNotEmpty", "Rmdir NotADirectory", "Rmdir NotFound",
-        "Move done", "Move AlreadyExists", "Move NotFound",
-        "StatIn done", "SetMtimeIn done", "SyncDir done", "SyncDir NotADirectory", "List done",
+        "Link done",
+        "Link AlreadyExists",
+        "Link PermissionDenied",
+        "Unlink done",
+        "Unlink IsADirectory",
+        "Unlink NotFound",
+        "Rmdir done",
+        "Rmdir DirectoryNotEmpty",
+        "Rmdir NotADirectory",
+        "Rmdir NotFound",
+        "Move done",
+        "Move AlreadyExists",
+        "Move NotFound",
+        "StatIn done",
+        "SetMtimeIn done",
+        "SyncDir done",
+        "SyncDir NotADirectory",
+        "List done",
     ] {
         assert!(met.contains_key(expected), "no step had the answer {expected}: {met:#?}");
     }

@@ -2,7 +2,8 @@
 
 use super::disk::{Change, NameStep, Names, Pending, ROOT, Removal};
 use super::*;
-use std::collections::HashMap;
+use rbytea::store::EntryKind;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What survives of that which no fsync has reached.
 #[derive(Clone, Debug, Default)]
@@ -58,21 +59,27 @@ impl MemFs {
         let changes = std::mem::take(&mut disk.changes);
         let chosen: Vec<&Change> =
             changes.iter().zip(&left.changes).filter_map(|(change, left)| left.then_some(change)).collect();
-        let names = surviving_names(&disk, chosen.clone());
+        let names = surviving_names(&disk, &changes, chosen.clone());
         for (id, node) in disk.nodes.iter_mut().enumerate() {
-            let node = Arc::make_mut(node);
-            node.mtime = node.durable_mtime;
-            (node.lost, node.removed) = (false, false);
-            match &mut node.what {
-                What::File { now, durable } => {
-                    let bytes = file_after(now, durable, left.files.get(&(id as u64)).copied());
-                    (*now, *durable) = (bytes.clone(), bytes);
+            let id = id as u64;
+            // Nodes are shared with the disk that crashes, as long as they are the same.
+            if names.contains_key(&id) || !node.is_settled() {
+                let node = Arc::make_mut(node);
+                node.mtime = node.durable_mtime;
+                (node.lost, node.removed) = (false, false);
+                match &mut node.what {
+                    What::File { now, durable } => {
+                        let bytes = file_after(now, durable, left.files.get(&id).copied());
+                        (*now, *durable) = (bytes.clone(), bytes);
+                    }
+                    What::Dir { now, durable } => {
+                        if let Some(names) = names.get(&id) {
+                            durable.clone_from(names);
+                        }
+                        now.clone_from(durable);
+                    }
+                    What::Link => {}
                 }
-                What::Dir { now, durable } => {
-                    now.clone_from(&names[&(id as u64)]);
-                    durable.clone_from(now);
-                }
-                What::Link => {}
             }
         }
         for change in chosen {
@@ -103,31 +110,29 @@ fn file_after(now: &[u8], durable: &[u8], left: Option<FileLeft>) -> Vec<u8> {
     }
 }
 
-/// The names in each directory. A removal that the file system's journal would have kept from surviving by itself does not
-/// survive: of a name that was the last one to lead to a renamed node, and of a directory that is not empty.
-fn surviving_names(disk: &Disk, mut chosen: Vec<&Change>) -> HashMap<u64, Names> {
+/// The names in each directory that is not as it is on the disk. A removal that the file system's journal would have kept from
+/// surviving by itself does not survive: of a name by a rename whose new name does not, and of a directory that is not empty.
+fn surviving_names(disk: &Disk, all: &[Change], mut chosen: Vec<&Change>) -> BTreeMap<u64, Names> {
+    let half = |change: &Change, other: &Change| {
+        change.rename.is_some() && change.rename == other.rename && change.step.adds()
+    };
     loop {
-        let mut names: HashMap<u64, Names> = disk
-            .nodes
-            .iter()
-            .enumerate()
-            .filter_map(|(id, node)| match &node.what {
-                What::Dir { durable, .. } => Some((id as u64, durable.clone())),
-                _ => None,
-            })
-            .collect();
+        let mut names = BTreeMap::<u64, Names>::new();
         for change in &chosen {
-            if let Some(names) = names.get_mut(&change.dir) {
-                change.step.apply(names, &change.name);
-            }
+            let names = names.entry(change.dir).or_insert_with(|| disk.durable_names(change.dir).clone());
+            change.step.apply(names, &change.name);
         }
-        let reachable = reachable(&names);
+        let names_of = |dir| names.get(&dir).unwrap_or_else(|| disk.durable_names(dir));
+        let reachable = reachable(disk, names_of);
         let refused = chosen.iter().position(|change| match change.step {
-            NameStep::Remove(id, Removal::Rename) => !reachable.contains(&id),
-            NameStep::Remove(id, Removal::Rmdir) => names.get(&id).is_some_and(|names| !names.is_empty()),
+            NameStep::Remove(_, Removal::Rename(to)) => {
+                let pending = all.iter().any(|other| half(other, change));
+                !reachable.contains(&to) || pending && !chosen.iter().any(|other| half(other, change))
+            }
+            NameStep::Remove(id, Removal::Rmdir) => !names_of(id).is_empty(),
             _ => false,
         });
-        // One at a time: one name that comes back may be enough.
+        // One at a time: what comes back may make others possible.
         match refused {
             Some(at) => drop(chosen.remove(at)),
             None => return names,
@@ -135,11 +140,12 @@ fn surviving_names(disk: &Disk, mut chosen: Vec<&Change>) -> HashMap<u64, Names>
     }
 }
 
-fn reachable(names: &HashMap<u64, Names>) -> std::collections::HashSet<u64> {
-    let mut reachable = std::collections::HashSet::from([ROOT]);
+/// The directories that a path leads to.
+fn reachable<'a>(disk: &Disk, names_of: impl Fn(u64) -> &'a Names) -> BTreeSet<u64> {
+    let mut reachable = BTreeSet::from([ROOT]);
     let mut dirs = vec![ROOT];
     while let Some(dir) = dirs.pop() {
-        for &id in names.get(&dir).into_iter().flat_map(Names::values) {
+        for &id in names_of(dir).values().filter(|id| disk.kind(**id) == EntryKind::Dir) {
             if reachable.insert(id) {
                 dirs.push(id);
             }

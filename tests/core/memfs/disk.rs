@@ -31,6 +31,8 @@ pub(super) struct Change {
     pub(super) dir: u64,
     pub(super) name: String,
     pub(super) step: NameStep,
+    /// The two changes of a rename share a number.
+    pub(super) rename: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -45,8 +47,8 @@ pub(super) enum NameStep {
 pub(super) enum Removal {
     Unlink,
     Rmdir,
-    /// After another name of the node was added.
-    Rename,
+    /// After another name of the node was added in this directory.
+    Rename(u64),
 }
 
 #[derive(Clone)]
@@ -103,6 +105,18 @@ impl Node {
     }
 }
 
+impl Node {
+    /// Whether a crash leaves it as it is.
+    pub(super) fn is_settled(&self) -> bool {
+        let same = match &self.what {
+            What::File { now, durable } => now == durable,
+            What::Dir { now, durable } => now == durable,
+            What::Link => true,
+        };
+        same && self.mtime == self.durable_mtime && !self.lost && !self.removed
+    }
+}
+
 impl Disk {
     pub(super) fn new() -> Self {
         Self {
@@ -132,6 +146,14 @@ impl Disk {
             What::Dir { now, .. } => Ok(now),
             What::File { .. } => Err(os(ENOTDIR)),
             What::Link => Err(os(ELOOP)),
+        }
+    }
+
+    /// The names in a directory that are on the disk.
+    pub(super) fn durable_names(&self, id: u64) -> &Names {
+        match &self.nodes[id as usize].what {
+            What::Dir { durable, .. } => durable,
+            _ => unreachable!("only directories change"),
         }
     }
 
@@ -190,7 +212,16 @@ impl Disk {
         }
         let What::Dir { now, .. } = &mut self.node(dir).what else { return Err(os(ENOTDIR)) };
         step.apply(now, name);
-        self.changes.push(Change { dir, name: name.into(), step });
+        self.changes.push(Change { dir, name: name.into(), step, rename: None });
+        Ok(())
+    }
+
+    /// Gives a node another name instead of the one that it has.
+    pub(super) fn rename_node(&mut self, id: u64, from: (u64, &str), to: (u64, &str)) -> io::Result<()> {
+        self.give(to.0, to.1, id)?;
+        self.take(from.0, from.1, Removal::Rename(to.0))?;
+        let number = Some(self.version);
+        self.changes.iter_mut().rev().take(2).for_each(|change| change.rename = number);
         Ok(())
     }
 
@@ -198,10 +229,10 @@ impl Disk {
         if self.atomic_renames {
             let renamed = self.changes.iter().filter(|change| change.dir == id);
             let renamed = renamed.filter_map(|change| match change.step {
-                NameStep::Remove(node, Removal::Rename) => Some(node),
+                NameStep::Remove(node, Removal::Rename(to)) => Some([node, to]),
                 _ => None,
             });
-            renamed.collect::<Vec<_>>().into_iter().for_each(|node| self.make_names_durable(node));
+            renamed.flatten().collect::<Vec<_>>().into_iter().for_each(|node| self.make_names_durable(node));
         }
         let changes = std::mem::take(&mut self.changes);
         let (done, left) = changes.into_iter().partition(|change| change.dir == id);
@@ -224,7 +255,7 @@ impl Disk {
         while let Some(at) =
             self.changes.iter().position(|change| matches!(change.step, NameStep::Add(node, _) if node == id))
         {
-            let Change { dir, name, step } = self.changes.remove(at);
+            let Change { dir, name, step, .. } = self.changes.remove(at);
             if let What::Dir { durable, .. } = &mut self.node(dir).what {
                 step.apply(durable, &name);
             }
@@ -276,6 +307,10 @@ impl Disk {
 }
 
 impl NameStep {
+    pub(super) fn adds(&self) -> bool {
+        matches!(self, Self::Add(..))
+    }
+
     /// Changes the names of a directory.
     pub(super) fn apply(&self, names: &mut Names, name: &str) {
         match self {

@@ -158,6 +158,7 @@ impl MemFs {
     ) -> io::Result<T> {
         let mut disk = self.disk();
         let verdict = self.script().next(op, path, &disk);
+        disk.atomic_renames |= !matches!(verdict, Verdict::Works) && self.script().met.is_some();
         match verdict {
             Verdict::Works => work(&mut disk),
             Verdict::Fails(errno) => Err(os(errno)),
@@ -171,6 +172,13 @@ impl MemFs {
                 Err(os(errno))
             }
         }
+    }
+
+    /// The same once more, where nothing has failed yet.
+    pub fn copy(&self) -> Self {
+        let copy = self.with(self.disk().clone());
+        copy.script().done = self.operations();
+        copy
     }
 
     /// Operations so far.

@@ -13,8 +13,8 @@
 //! The liberties that it takes, on which the store relies:
 //! - While neither directory has been fsynced, a rename leaves the file under at least one name that leads to it (it is
 //!   atomic in the journal of every file system that has one).
-//! - After a kill, the fsync of the old directory makes the new name durable, too: the process that would have fsynced the
-//!   new one first is dead (`after_kill`; the same journal).
+//! - After a kill or a planned failure, the fsync of the old directory makes the new name durable, too: who would have
+//!   fsynced the new one first is dead or has given up (the same journal).
 //! - A directory is not gone from the disk as long as something is in it there.
 //! - The date that a file had when it was renamed is durable when its new name is (the inode is journaled with the rename).
 //! - A failed fsync of a directory leaves its changes pending. (Where they would be lost, the journal is aborted and the file

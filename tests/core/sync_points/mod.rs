@@ -32,30 +32,50 @@ const ALL_SUBSETS: usize = 3;
 /// Up to so many, every single one is tried, alone and missing.
 const SINGLES: usize = 8;
 
+/// How many of the disks that there may be are looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    /// Those that differ in an interesting way, and some at random.
+    Many,
+    /// A kill, the two extremes, and one at random.
+    Few,
+    /// One of these.
+    One,
+}
+
 /// The disks that the death of the process or of the machine may leave at this moment.
-fn disks(fs: &MemFs, seed: u64) -> Vec<Disk> {
-    let disk = |how: &str, fs| Disk { how: how.into(), fs };
-    let mut disks = vec![disk("killed", fs.after_kill()), disk("nothing survives", fs.after_crash())];
+fn disks(fs: &MemFs, choice: Choice, seed: u64) -> Vec<Disk> {
     let pending = fs.pending();
-    if pending.changes == 0 && pending.files.is_empty() && !pending.root {
-        return disks;
-    }
     let mut rng = SmallRng::seed_from_u64(seed);
-    let everything = Left::everything(&pending);
-    let mut lefts = vec![everything.clone(), Left { files: Default::default(), ..everything.clone() }];
-    lefts.extend(torn(&pending, &everything));
-    lefts.extend(subsets(&pending).into_iter().map(|changes| Left {
-        changes,
-        root: true,
-        files: random_bytes(&pending, &mut rng),
-    }));
-    for _ in 0..3 * effort() {
-        let likely = [0.2, 0.5, 0.8][rng.random_range(0..3)];
-        let changes = (0..pending.changes).map(|_| rng.random_bool(likely)).collect();
-        lefts.push(Left { changes, root: rng.random_bool(0.8), files: random_bytes(&pending, &mut rng) });
+    // without any, the process is killed and the machine lives on
+    let mut lefts = vec![None, Some(Left::default())];
+    if pending.changes > 0 || !pending.files.is_empty() || pending.root {
+        let everything = Left::everything(&pending);
+        lefts.push(Some(everything.clone()));
+        if choice == Choice::Many {
+            lefts.push(Some(Left { files: Default::default(), ..everything.clone() }));
+            lefts.extend(torn(&pending, &everything).into_iter().map(Some));
+            lefts.extend(subsets(&pending).into_iter().map(|changes| {
+                let files = random_bytes(&pending, &mut rng);
+                Some(Left { changes, root: true, files })
+            }));
+        }
+        for _ in 0..effort() * if choice == Choice::Many { 3 } else { 1 } {
+            let likely = [0.2, 0.5, 0.8][rng.random_range(0..3)];
+            let changes = (0..pending.changes).map(|_| rng.random_bool(likely)).collect();
+            let files = random_bytes(&pending, &mut rng);
+            lefts.push(Some(Left { changes, root: rng.random_bool(0.8), files }));
+        }
     }
-    disks.extend(lefts.iter().map(|left| disk(&format!("{left:?} survive"), fs.after(left))));
-    disks
+    if choice == Choice::One {
+        let one = lefts.swap_remove(seed as usize % lefts.len());
+        lefts = vec![one];
+    }
+    let disk = |left: Option<Left>| match left {
+        None => Disk { how: "a kill".into(), fs: fs.after_kill() },
+        Some(left) => Disk { fs: fs.after(&left), how: format!("a crash that leaves {left:?}") },
+    };
+    lefts.into_iter().map(disk).collect()
 }
 
 /// The lengths at which a write is cut: nothing, a byte, around a block of the cipher, half, all but one, a page; and in

@@ -63,6 +63,12 @@ impl World {
         world
     }
 
+    /// The same once more, with a disk of its own.
+    pub fn copy(&self) -> Self {
+        let Self { fs, rows, owners, events } = self;
+        Self { fs: fs.copy(), rows: rows.clone(), owners: owners.clone(), events: events.clone() }
+    }
+
     pub fn tell(&mut self, event: Event) {
         self.tell_all(vec![event]);
     }
@@ -194,7 +200,8 @@ impl Session {
         self.sync()?;
         let database = self.config.database;
         let written = std::mem::take(&mut self.written);
-        let rows: Vec<_> = written.iter().map(|(payload, bytes)| world.add(database, *payload, bytes)).collect();
+        let rows: Vec<_> =
+            written.iter().map(|(payload, bytes)| world.add(database, *payload, bytes)).collect();
         let mut events: Vec<_> = rows.iter().copied().map(event).collect();
         if !rows.is_empty() && world.now().owner.is_none() {
             events.push(Event::Owned(0));
