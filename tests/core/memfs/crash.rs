@@ -1,6 +1,7 @@
 //! What a crash leaves.
 
-use super::disk::{Change, NameStep, Names, Pending, ROOT, Removal};
+use super::disk::{Names, Pending, ROOT};
+use super::names::{Change, NameStep, Removal};
 use super::*;
 use rbytea::store::EntryKind;
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -1,5 +1,6 @@
 //! What is on the disk and what is only in the page cache.
 
+use super::names::{Change, NameStep, Removal};
 use super::*;
 use rbytea::store::fs::{EntryKind, Stat};
 use std::collections::BTreeMap;
@@ -23,32 +24,6 @@ pub(super) enum What {
     File { now: Vec<u8>, durable: Vec<u8> },
     Dir { now: Names, durable: Names },
     Link,
-}
-
-/// A change of a directory that no fsync has reached.
-#[derive(Clone, Debug)]
-pub(super) struct Change {
-    pub(super) dir: u64,
-    pub(super) name: String,
-    pub(super) step: NameStep,
-    /// The two changes of a rename share a number.
-    pub(super) rename: Option<u64>,
-}
-
-#[derive(Clone, Debug)]
-pub(super) enum NameStep {
-    /// The name leads to this node, which had this date.
-    Add(u64, SystemTime),
-    /// It does not any more.
-    Remove(u64, Removal),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Removal {
-    Unlink,
-    Rmdir,
-    /// After another name of the node was added in this directory.
-    Rename(u64),
 }
 
 #[derive(Clone)]
@@ -235,7 +210,7 @@ impl Disk {
             renamed.flatten().collect::<Vec<_>>().into_iter().for_each(|node| self.make_names_durable(node));
         }
         let changes = std::mem::take(&mut self.changes);
-        let (done, left) = changes.into_iter().partition(|change| change.dir == id);
+        let (done, left): (Vec<_>, _) = changes.into_iter().partition(|change| change.dir == id);
         self.changes = left;
         let node = self.node(id);
         match &mut node.what {
@@ -243,7 +218,7 @@ impl Disk {
             What::Dir { now, durable } => durable.clone_from(now),
             _ => {}
         }
-        for change in Vec::<Change>::from(done) {
+        for change in done {
             if let NameStep::Add(id, mtime) = change.step {
                 self.node(id).durable_mtime = mtime;
             }
@@ -303,25 +278,5 @@ impl Disk {
         }
         paths.sort();
         paths
-    }
-}
-
-impl NameStep {
-    pub(super) fn adds(&self) -> bool {
-        matches!(self, Self::Add(..))
-    }
-
-    /// Changes the names of a directory.
-    pub(super) fn apply(&self, names: &mut Names, name: &str) {
-        match self {
-            Self::Add(id, _) => {
-                names.insert(name.into(), *id);
-            }
-            // The name may be another node's by now.
-            Self::Remove(id, _) if names.get(name) == Some(id) => {
-                names.remove(name);
-            }
-            Self::Remove(..) => {}
-        }
     }
 }

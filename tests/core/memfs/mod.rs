@@ -24,6 +24,8 @@
 mod crash;
 mod disk;
 mod faults;
+mod file;
+mod names;
 mod operations;
 
 use disk::{Disk, What, empty_dir, empty_file};

@@ -1,9 +1,11 @@
 //! The operations of the file system in memory: each is counted, and fails when it was told to.
 
-use super::disk::{ROOT, Removal};
+use super::disk::ROOT;
+use super::file::MemFile;
+use super::names::Removal;
 use super::*;
 use rbytea::store::Error;
-use rbytea::store::fs::{Entry, EntryKind, Fs, FsFile, Stat, Visit};
+use rbytea::store::fs::{Entry, EntryKind, Fs, Stat, Visit};
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -70,7 +72,7 @@ impl MemFs {
     }
 
     /// Its time as this file system remembers it.
-    fn rounded(&self, stat: Stat) -> Stat {
+    pub(super) fn rounded(&self, stat: Stat) -> Stat {
         match stat.mtime.duration_since(SystemTime::UNIX_EPOCH) {
             Ok(since) if self.whole_seconds => {
                 Stat { mtime: stat.mtime - Duration::from_nanos(since.subsec_nanos().into()), ..stat }
@@ -266,85 +268,5 @@ impl Fs for MemFs {
             handle.store(disk.errors, Ordering::SeqCst);
         }
         synced
-    }
-}
-
-pub struct MemFile {
-    fs: MemFs,
-    id: u64,
-    seen: AtomicU64,
-    /// As it was opened.
-    path: String,
-}
-
-impl MemFile {
-    fn with<T>(&self, op: Op, work: impl FnOnce(&mut Disk) -> T) -> io::Result<T> {
-        self.fs.run(op, || self.path.clone(), |disk| Ok(work(disk)))
-    }
-
-    fn bytes<'a>(&self, disk: &'a mut Disk) -> &'a mut Vec<u8> {
-        match &mut disk.node(self.id).what {
-            What::File { now, .. } => now,
-            _ => unreachable!("only files are opened"),
-        }
-    }
-}
-
-impl FsFile for MemFile {
-    fn write_all(&mut self, data: &[u8]) -> io::Result<()> {
-        let written = self.with(Op::Write, |disk| {
-            let most = disk.space.unwrap_or(usize::MAX).min(disk.cut.take().unwrap_or(usize::MAX));
-            let fits = most.min(data.len());
-            self.bytes(disk).extend_from_slice(&data[..fits]);
-            if fits > 0 {
-                disk.node(self.id).mtime = SystemTime::now();
-            }
-            if let Some(space) = &mut disk.space {
-                *space -= fits;
-            }
-            fits
-        })?;
-        if written < data.len() { Err(os(ENOSPC)) } else { Ok(()) }
-    }
-
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        self.with(Op::Read, |disk| match &disk.nodes[self.id as usize].what {
-            What::File { now, .. } => {
-                let rest = now.get(offset as usize..).unwrap_or_default();
-                let read = rest.len().min(buf.len());
-                buf[..read].copy_from_slice(&rest[..read]);
-                read
-            }
-            _ => unreachable!("only files are opened"),
-        })
-    }
-
-    fn stat(&self) -> io::Result<Stat> {
-        self.with(Op::Stat, |disk| self.fs.rounded(disk.stat(self.id)))
-    }
-
-    fn truncate(&self) -> io::Result<()> {
-        self.with(Op::Truncate, |disk| {
-            self.bytes(disk).clear();
-            disk.node(self.id).mtime = SystemTime::now();
-        })
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        let synced = self.with(Op::SyncData, |disk| disk.make_durable(self.id));
-        let mut disk = self.fs.disk();
-        if synced.is_err() && disk.pending().files.iter().any(|(id, ..)| *id == self.id) {
-            disk.lose(self.id);
-        }
-        let errors = disk.nodes[self.id as usize].errors;
-        let told = self.seen.swap(errors, Ordering::SeqCst);
-        synced?;
-        if told == errors { Ok(()) } else { Err(os(EIO)) }
-    }
-
-    fn start_writeback(&self) {}
-
-    fn set_mtime(&self, time: SystemTime) -> io::Result<()> {
-        self.with(Op::SetMtime, |disk| disk.node(self.id).mtime = time)
     }
 }

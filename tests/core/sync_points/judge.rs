@@ -10,7 +10,6 @@ use rbytea::store::{Config, Fs, Kind, OwnerId, Restored, Store};
 use std::collections::BTreeSet;
 
 /// What is wrong with a disk.
-#[derive(Debug)]
 pub enum Wrong {
     /// A row's payload does not read back, or not where it has to be.
     Lost(String),
@@ -38,7 +37,8 @@ impl Tally {
         }
         if self.printed < 3 {
             self.printed += 1;
-            eprintln!("{}\n  {wrong:?}", case());
+            let (Wrong::Lost(what) | Wrong::Dangling(what) | Wrong::Leaked(what)) = &wrong;
+            eprintln!("{}:\n  {what}", case());
         }
     }
 }
