@@ -100,7 +100,9 @@ impl Campaign<'_> {
             for &fault in chosen {
                 self.fail(at, fault, Then::RollBack);
             }
-            self.fail(at, Fault::Fails(EIO), Then::Commit);
+            if self.scenario.writes {
+                self.fail(at, Fault::Fails(EIO), Then::Commit);
+            }
             at += 1;
         }
         println!("{}: {at} operations, {} disks", self.scenario.name, self.tally.found.cases);

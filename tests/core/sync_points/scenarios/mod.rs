@@ -15,6 +15,8 @@ pub struct Scenario {
     pub fs: fn() -> MemFs,
     pub before: fn(&mut World),
     pub act: fn(&mut World, &mut Session) -> Result<()>,
+    /// Whether its transactions write payloads, which a client may commit after an error that it has caught.
+    pub writes: bool,
 }
 
 fn plain() -> MemFs {
@@ -39,24 +41,33 @@ const fn scenario(
     before: fn(&mut World),
     act: fn(&mut World, &mut Session) -> Result<()>,
 ) -> Scenario {
-    Scenario { name, fs, before, act }
+    Scenario { name, fs, before, act, writes: false }
+}
+
+const fn transaction(
+    name: &'static str,
+    fs: fn() -> MemFs,
+    before: fn(&mut World),
+    act: fn(&mut World, &mut Session) -> Result<()>,
+) -> Scenario {
+    Scenario { writes: true, ..scenario(name, fs, before, act) }
 }
 
 /// Transactions that write.
 pub const WRITES: [Scenario; 13] = [
-    scenario("the first insert", plain, nothing, insert_one),
-    scenario("the first insert, without syncfs", no_syncfs, nothing, insert_one),
-    scenario("an insert", plain, some_rows, insert_one),
-    scenario("inserts in several directories", plain, some_rows, insert_several),
-    scenario("a bulk insert", plain, some_rows, insert_many),
-    scenario("a bulk insert without syncfs", no_syncfs, nothing, insert_many),
-    scenario("an encrypted insert", plain, some_rows, insert_encrypted),
-    scenario("a rollback", plain, some_rows, roll_back),
-    scenario("a payload kept over a rollback", plain, nothing, keep_over_rollback),
-    scenario("an abandoned payload", plain, some_rows, abandon),
-    scenario("transactions side by side", no_syncfs, nothing, side_by_side),
-    scenario("prepared transactions", plain, some_rows, prepare),
-    scenario("one transaction after the other", no_syncfs, nothing, one_after_the_other),
+    transaction("the first insert", plain, nothing, insert_one),
+    transaction("the first insert, without syncfs", no_syncfs, nothing, insert_one),
+    transaction("an insert", plain, some_rows, insert_one),
+    transaction("inserts in several directories", plain, some_rows, insert_several),
+    transaction("a bulk insert", plain, some_rows, insert_many),
+    transaction("a bulk insert without syncfs", no_syncfs, nothing, insert_many),
+    transaction("an encrypted insert", plain, some_rows, insert_encrypted),
+    transaction("a rollback", plain, some_rows, roll_back),
+    transaction("a payload kept over a rollback", plain, nothing, keep_over_rollback),
+    transaction("an abandoned payload", plain, some_rows, abandon),
+    transaction("transactions side by side", no_syncfs, nothing, side_by_side),
+    transaction("prepared transactions", plain, some_rows, prepare),
+    transaction("one transaction after the other", no_syncfs, nothing, one_after_the_other),
 ];
 
 /// Runs of the vacuum.
