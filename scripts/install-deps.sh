@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what building and testing rbytea needs on Debian and this machine does not have yet: PostgreSQL with its
-# headers, a C linker, libclang, make, OpenSSL with its GOST engine. Does nothing where nothing is missing. PG_CONFIG
-# selects the installation that is meant; without one it is Debian's postgresql-15. Clusters that exist are left alone
-# and none is created.
+# headers, a C linker, a C++ compiler, libclang, make, OpenSSL with its GOST engine, rsync, strace, e2fsprogs. Does nothing where nothing is
+# missing. PG_CONFIG selects the installation that is meant; without one it is Debian's postgresql-15. Clusters that
+# exist are left alone and none is created.
 set -euo pipefail
 
 readonly RUST=1.95
@@ -45,11 +45,19 @@ elif [ -z "${LIBCLANG_PATH:-}" ] && ! found '/usr/lib/llvm-*/lib/libclang*.so*' 
 fi
 command -v make >/dev/null || missing+=(make)
 command -v cc >/dev/null || missing+=(gcc)
+# libFuzzer
+command -v c++ >/dev/null || missing+=(g++)
 [ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
+# The tests of backups copy stores with it.
+command -v rsync >/dev/null || missing+=(rsync)
 # Another implementation of Kuznyechik, to read encrypted payloads with.
 command -v openssl >/dev/null || missing+=(openssl)
 openssl engine gost >/dev/null 2>&1 || missing+=(libengine-gost-openssl)
+# Faults: system calls of a server that fail, and small file systems for its store.
+command -v strace >/dev/null || missing+=(strace)
+PATH="$PATH:/sbin:/usr/sbin" command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
+command -v mount >/dev/null || missing+=(mount)
 
 if [ ${#missing[@]} -gt 0 ]; then
     if ! command -v apt-get >/dev/null; then

@@ -8,13 +8,11 @@ use std::path::{Path, PathBuf};
 
 use tokio_postgres::error::SqlState;
 
-use crate::broken_store::{BrokenStore, as_root, text};
+use crate::broken_store::{BrokenStore, USERS, as_root, text};
 use crate::evidence::{Found, Promise, proves};
 use crate::store_files::StoreFiles;
 use crate::tally;
 use crate::volumes::Kind;
-
-const OTHERS: &[(&str, &str)] = &[("v", "postgres.t"), ("v", "alice.t")];
 
 /// Rows to keep (1 to 10), garbage in LIVE, and files in TRASH that are due.
 fn prepare(store: &BrokenStore) {
@@ -79,7 +77,7 @@ fn assert_runs_fail(store: &BrokenStore, faults: &[Fault<'_>]) -> Found {
                 assert_eq!(all_then, all, "{what}: {call} has deleted files");
             }
         }
-        let found = tally::judge(db, &store.root, &(1..=10).collect(), OTHERS);
+        let found = tally::judge(db, &store.root, &(1..=10).collect(), USERS);
         tally::add(&mut sum, Found { cases: 2, ..found });
         make_garbage(db);
     }
@@ -155,7 +153,7 @@ fn nothing_is_moved_while_the_root_is_not_what_it_was() {
                 what: "a directory without any right",
                 code: SqlState::INSUFFICIENT_PRIVILEGE,
                 before: Before::Everything,
-                make: &|| fs::set_permissions(root, Permissions::from_mode(0)).unwrap(),
+                make: &|| fs::set_permissions(root, Permissions::from_mode(0o000)).unwrap(),
                 repair: &|| fs::set_permissions(root, Permissions::from_mode(0o700)).unwrap(),
             },
         ],

@@ -9,16 +9,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::broken_store::BrokenStore;
+use crate::broken_store::{BrokenStore, USERS};
 use crate::cluster::POSTGRES;
 use crate::evidence::Found;
 use crate::injector::{Injection, Rule};
 use crate::session::Session;
 use crate::tally;
 use crate::volumes::Kind;
-
-/// The rows that the other users of the store have.
-const OTHERS: &[(&str, &str)] = &[("v", "postgres.t"), ("v", "alice.t")];
 
 /// Errors, and the SQLSTATE of each. EINTR is none: whoever is interrupted tries again.
 const ERRNOS: &[(&str, &str)] = &[
@@ -215,7 +212,7 @@ impl Bed {
                 assert_eq!(error.code().code(), expected, "{what}: {error:?}");
             }
         }
-        if self.found.cases % 4 == 0 || Effort::wanted() != Effort::Some {
+        if self.found.cases.is_multiple_of(4) || Effort::wanted() != Effort::Some {
             self.judge(&what);
         }
         true
@@ -237,7 +234,7 @@ impl Bed {
 
     /// Looks at everything, and tidies up.
     fn judge(&mut self, what: &str) {
-        let found = tally::judge(self.db(), &self.store.root, &self.kept, OTHERS);
+        let found = tally::judge(self.db(), &self.store.root, &self.kept, USERS);
         if found.lost + found.dangling + found.leaked > 0 {
             eprintln!("{what}: {found:?}");
         }
@@ -262,9 +259,9 @@ pub fn insert(numbers: &std::ops::Range<i32>) -> String {
     )
 }
 
-/// What is not tried again after an interruption: an fsync must not be, and an fstat is not interrupted.
+/// What must not be tried again after an interruption.
 fn is_not_repeated(call: &str) -> bool {
-    matches!(call, "fsync" | "fdatasync" | "syncfs" | "fstat")
+    matches!(call, "fsync" | "fdatasync" | "syncfs")
 }
 
 /// What the store only asks to find out what the kernel can do.

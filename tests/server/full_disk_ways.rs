@@ -6,16 +6,13 @@ use std::fmt::Write as _;
 
 use tokio_postgres::error::SqlState;
 
-use crate::broken_store::BrokenStore;
+use crate::broken_store::{BrokenStore, USERS};
 use crate::evidence::{Found, Promise, proves};
 use crate::session::block_on;
 use crate::tally;
 use crate::volumes::{KINDS, Kind};
 
 const SIZE: usize = 4 << 20;
-/// The rows that the other users of a store have.
-const OTHERS: &[(&str, &str)] = &[("v", "postgres.t"), ("v", "alice.t")];
-
 /// Statements that need more room than there is, however it is measured; what they need is in the table `source (n, b)`.
 const WAYS: &[(&str, &str)] = &[
     (
@@ -90,7 +87,7 @@ fn assert_full(store: &BrokenStore, what: &str, sql: &str) -> Found {
     db.run("rollback");
     assert_eq!(db.pid(), pid, "{what}: the session has not survived");
     let kept: BTreeSet<i32> = (-3..=-1).collect();
-    let found = tally::judge(db, &store.root, &kept, OTHERS);
+    let found = tally::judge(db, &store.root, &kept, USERS);
     let after = store.volume().free();
     // The 256 directories of this range of transactions stay, and TRASH as large as it has grown.
     let directories = 256 + 1;
@@ -149,7 +146,7 @@ fn a_copy_that_fills_the_disk_fails_alone_and_its_space_comes_back() {
         });
         assert!(error.code() == Some(&SqlState::DISK_FULL) || error.is_closed(), "{error:?}");
         let kept: BTreeSet<i32> = (-3..=-1).collect();
-        let found = tally::judge(db, &store.root, &kept, OTHERS);
+        let found = tally::judge(db, &store.root, &kept, USERS);
         tally::add(&mut sum, Found { cases: 1, ..found });
         store.assert_repaired();
     }

@@ -8,14 +8,12 @@ use std::path::Path;
 
 use tokio_postgres::error::SqlState;
 
-use crate::broken_store::{BrokenStore, INSERT};
+use crate::broken_store::{BrokenStore, INSERT, USERS};
 use crate::cluster::{PATIENCE, wait_until};
 use crate::evidence::{Found, Promise, proves};
 use crate::store_files::StoreFiles;
 use crate::tally;
 use crate::volumes::Kind;
-
-const OTHERS: &[(&str, &str)] = &[("v", "postgres.t"), ("v", "alice.t")];
 
 fn store() -> (BrokenStore, BTreeSet<i32>) {
     let store = BrokenStore::on(Kind::Ext4, 8 << 20, None);
@@ -32,7 +30,7 @@ fn payloads(root: &Path) -> usize {
 
 /// Everything as it was, in the sessions that saw the fault.
 fn assert_back(store: &BrokenStore, kept: &BTreeSet<i32>) -> Found {
-    let found = tally::judge(&store.superuser, &store.root, kept, OTHERS);
+    let found = tally::judge(&store.superuser, &store.root, kept, USERS);
     store.assert_repaired();
     found
 }
@@ -176,7 +174,7 @@ fn a_root_that_is_renamed_away_and_back_loses_nothing() {
             }
         }
     }
-    let found = tally::judge(db, &store.root, &kept, OTHERS);
+    let found = tally::judge(db, &store.root, &kept, USERS);
     store.assert_repaired();
     proves(Promise::ErrorsLoseNothing, Found { cases: 3, ..found });
 }

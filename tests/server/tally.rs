@@ -14,9 +14,14 @@ use crate::session::Session;
 use crate::store_files::StoreFiles;
 use crate::twin_tables::{PAYLOAD_FUNCTION, name};
 
-/// What a test has to have in its database: the function `payload`, and one that reads where an error is possible.
+/// What a test has to have in its database: the function `payload`, and what comes with `prepare_table`.
 pub fn prepare(db: &Session) {
     db.run(PAYLOAD_FUNCTION);
+    prepare_table(db);
+}
+
+/// The table `twins`, and a function that reads where an error is possible.
+pub fn prepare_table(db: &Session) {
     db.run(
         "create function verdict(r rbytea, b bytea) returns text language plpgsql as $$
          begin
@@ -66,8 +71,7 @@ fn vacuum(db: &Session, root: &Path) {
         let before: i64 = db.one(FAILED, &[]);
         match db.try_run("select rvacuum_purge()") {
             Ok(()) => {
-                let trash: usize = StoreFiles::walk(root).values().map(|files| files.trash.len()).sum();
-                if trash == 0 && strays(db, root).is_empty() || Instant::now() > end {
+                if files(db, root).trash.is_empty() && strays(db, root).is_empty() || Instant::now() > end {
                     return;
                 }
             }
@@ -106,10 +110,15 @@ fn report<T: std::fmt::Debug>(what: &str, found: impl Iterator<Item = T>) -> u64
     found.len() as u64
 }
 
+/// The files of this database.
+fn files(db: &Session, root: &Path) -> StoreFiles {
+    let oid: u32 = db.one("select oid from pg_database where datname = current_database()", &[]);
+    StoreFiles::walk(root).remove(&oid).unwrap_or_default()
+}
+
 /// The payloads of this database that have a file.
 fn on_disk(db: &Session, root: &Path) -> BTreeSet<String> {
-    let oid: u32 = db.one("select oid from pg_database where datname = current_database()", &[]);
-    let files = StoreFiles::walk(root).remove(&oid).unwrap_or_default();
+    let files = files(db, root);
     files.live.iter().chain(&files.trash).map(|file| name(file)).collect()
 }
 

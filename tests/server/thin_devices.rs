@@ -3,12 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::broken_store::BrokenStore;
+use crate::broken_store::{BrokenStore, USERS};
 use crate::evidence::{Found, Promise, proves};
 use crate::tally;
 use crate::volumes::Kind;
-
-const OTHERS: &[(&str, &str)] = &[("v", "postgres.t"), ("v", "alice.t")];
 
 /// Stores `rows` payloads of `size` bytes in each transaction, until `failures` of them have failed; then the device gets its
 /// room, the file system is mounted anew, without its cache, and everything that was acknowledged must be there.
@@ -52,7 +50,7 @@ fn assert_durable(rows: i32, size: i32, end: &str, failures: u64) -> Found {
     }
     assert!(!kept.is_empty(), "nothing was stored before the device was full");
     store.volume().keep_promise();
-    tally::add(&mut sum, tally::judge(db, &store.root, &kept, OTHERS));
+    tally::add(&mut sum, tally::judge(db, &store.root, &kept, USERS));
     store.assert_repaired();
     sum
 }

@@ -50,10 +50,12 @@ impl Volume {
                 }
                 File::create(&image).unwrap().set_len(promised as u64).unwrap();
                 let inodes = inodes.unwrap_or(size / 2048).to_string();
-                // A journal that cannot be written would be the end of all writing.
-                let journal = if kind == Kind::Thin { "^has_journal" } else { "none" };
-                let options =
-                    ["-q", "-F", "-b", "4096", "-m", "0", "-N", &inodes, "-O", journal, text(&image)];
+                let mut options = vec!["-q", "-F", "-b", "4096", "-m", "0", "-N", &inodes];
+                if kind == Kind::Thin {
+                    // A journal that cannot be written would be the end of all writing.
+                    options.extend(["-O", "^has_journal"]);
+                }
+                options.push(text(&image));
                 as_root("mkfs.ext4", &options);
                 "loop".to_owned()
             }
