@@ -69,6 +69,7 @@ mod functions_of_the_original;
 mod history_runs;
 mod history_views;
 mod injected_clones;
+mod injected_first_writes;
 mod injected_vacuums;
 mod injected_visits;
 mod injected_writes;
