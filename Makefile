@@ -34,6 +34,17 @@ stamp := $(target)/pg_version
 scripts := $(wildcard sql/rbytea--*.sql)
 sources := Cargo.toml Cargo.lock $(wildcard build.rs .cargo/config.toml) $(shell find src -name '*.rs')
 
+# The fuzz targets have a workspace of their own; what is passed to the compiler is what cargo-fuzz passes, less what
+# stable Rust does not know (the sanitizers).
+fuzz_dir := $(abspath $(or $(CARGO_TARGET_DIR),target))/fuzz
+fuzz_host = $(shell $(CARGO) -vV | sed -n 's/^host: //p')
+fuzz_targets := $(sort $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs))))
+fuzz_cargo = cd fuzz && CARGO_TARGET_DIR=$(fuzz_dir) RUSTFLAGS='$(fuzz_flags)' $(CARGO)
+fuzz_flags := --cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1 \
+	$(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
+
+deny := $(CARGO) deny --locked --config $(abspath deny.toml)
+
 # The tests that need no server: every test binary but `server`.
 core_tests := $(filter-out server,$(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)))
 regress_tests := $(basename $(notdir $(sort $(wildcard tests/regress/sql/*.sql))))
@@ -49,9 +60,13 @@ help:
 	@echo 'make test           install what is missing, then run every check and test'
 	@echo 'make demo           install what is missing, then show the main job on real files (FILES="…")'
 	@echo 'make core-test      the tests that need no server;  make server-test: those that start one (TESTS=filter)'
+	@echo 'make upgrade-test   pg_upgrade from one installation to another (OLD=pg_config NEW=pg_config)'
+	@echo 'make evidence       docs/EVIDENCE.md: what the tests have shown of each guarantee (an hour)'
+	@echo 'make fuzz           50000 inputs for each fuzz target (FUZZ_RUNS=…, FUZZ="targets")'
 	@echo 'make soak           the vacuum against many sessions for ten minutes (SOAK_SECONDS=…), and 500 crashes (SOAK_CRASHES=…)'
 	@echo 'make bench-vacuum   the vacuum beside vacuumlo, on 1,000,000 payloads (ARGUMENTS="payloads bytes")'
 	@echo 'make bench-encryption  encrypted payloads beside plain ones, through the store alone'
+	@echo 'make audit          licences, sources and known vulnerabilities of all dependencies (takes cargo-deny)'
 	@echo 'make fmt lint bench clean'
 
 # Where PG_CONFIG names nothing, say so once and clearly.
@@ -82,8 +97,7 @@ $(library): $(sources) $(stamp)
 # --- install -----------------------------------------------------------------------------------
 
 # The library is renamed into place: a running server has the old one mapped.
-.PHONY: install
-install: $(library)
+define copy_into_place
 	@for dir in '$(DESTDIR)$(bindir)' '$(DESTDIR)$(pkglibdir)' '$(DESTDIR)$(extensiondir)'; do \
 		mkdir -p "$$dir" 2>/dev/null && test -w "$$dir" || \
 		{ echo "no right to write to $$dir: run  sudo make install PG_CONFIG=$(pg_config)" >&2; exit 1; }; \
@@ -92,6 +106,18 @@ install: $(library)
 	mv -f '$(DESTDIR)$(pkglibdir)/.rbytea.so.new' '$(DESTDIR)$(pkglibdir)/rbytea.so'
 	install -m 0644 rbytea.control $(scripts) '$(DESTDIR)$(extensiondir)/'
 	install -m 0755 bin/rbytea_check '$(DESTDIR)$(bindir)/'
+endef
+
+.PHONY: install
+install: $(library)
+	$(copy_into_place)
+
+# What was built for one minor version goes into an installation of another one: they have the same ABI.
+.PHONY: install-built
+install-built: installation
+	@test '$(library)' -nt '$(firstword $(shell ls -t $(sources)))' || \
+		{ echo "$(library) is missing or older than its sources: make it first" >&2; exit 1; }
+	$(copy_into_place)
 
 .PHONY: uninstall
 uninstall: installation
@@ -116,13 +142,30 @@ test: deps
 	@$(MAKE) check PG_CONFIG='$(PG_CONFIG)'
 
 .PHONY: check
-check: fmt-check lint core-test server-test
+check: fmt-check lint core-test fuzz server-test
 
 .PHONY: core-test
 core-test: $(stamp)
 ifneq ($(core_tests),)
 	$(cargo) test $(features) $(addprefix --test ,$(core_tests)) -- $(TESTS)
 endif
+
+# The committed inputs of each target, then new ones. What is new to the target stays in $(fuzz_dir)/corpus, an
+# input that it fails on in $(fuzz_dir)/<target>-crash-….
+.PHONY: fuzz
+fuzz:
+	$(fuzz_cargo) build --locked --release --bins --target $(fuzz_host)
+	@for target in $(or $(FUZZ),$(fuzz_targets)); do \
+		mkdir -p $(fuzz_dir)/corpus/$$target && log=$(fuzz_dir)/$$target.log && \
+		$(fuzz_dir)/$(fuzz_host)/release/$$target -runs=$(or $(FUZZ_RUNS),50000) -max_len=300 -print_final_stats=1 \
+			-artifact_prefix=$(fuzz_dir)/$$target- $(fuzz_dir)/corpus/$$target fuzz/corpus/$$target >$$log 2>&1 || \
+			{ cat $$log; exit 1; }; \
+		inputs=$$(sed -n 's/^stat::number_of_executed_units: *//p' $$log) && echo "fuzz $$target: $$inputs inputs" && \
+		if [ -n "$$RBYTEA_EVIDENCE" ]; then \
+			printf '{"promise":"BadInput","binary":"fuzz","test":"%s","cases":%s,"lost":0,"dangling":0,"leaked":0}\n' \
+				$$target $$inputs >"$$RBYTEA_EVIDENCE/fuzz-$$target-BadInput.json"; \
+		fi || exit 1; \
+	done
 
 # Against the optimised build, the one that users get.
 .PHONY: server-test
@@ -134,6 +177,27 @@ server-test: install-for-tests
 soak: install-for-tests
 	RBYTEA_SOAK_SECONDS=$(or $(SOAK_SECONDS),600) RBYTEA_CRASHES=$(or $(SOAK_CRASHES),500) $(client) -- soak:: crashes::
 
+# docs/EVIDENCE.md: promise, test, cases, and what was lost, dangling or leaked. The long form of what CI runs: CRASHES times SIGKILL,
+# SOAK_SECONDS of load, FUZZ_RUNS inputs for each fuzz target.
+evidence := $(abspath $(target))/evidence
+.PHONY: evidence
+evidence: install-for-tests
+	@rm -rf $(evidence) && mkdir -p $(evidence)
+	RBYTEA_EVIDENCE=$(evidence) $(MAKE) core-test PG_CONFIG=$(pg_config) TESTS= >$(evidence)/core.log 2>&1
+	RBYTEA_EVIDENCE=$(evidence) $(MAKE) fuzz PG_CONFIG=$(pg_config) FUZZ_RUNS=$(or $(FUZZ_RUNS),10000000)
+	RBYTEA_EVIDENCE=$(evidence) RBYTEA_CRASHES=$(or $(CRASHES),500) RBYTEA_SOAK_SECONDS=$(or $(SOAK_SECONDS),120) \
+		$(MAKE) server-test PG_CONFIG=$(pg_config) TESTS= >$(evidence)/server.log 2>&1
+	@$(cargo) run --quiet $(features) --example evidence -- $(evidence) '# Evidence' >$(evidence)/EVIDENCE.md
+	@mv $(evidence)/EVIDENCE.md docs/EVIDENCE.md && echo docs/EVIDENCE.md
+
+# pg_upgrade of clusters from the installation of pg_config OLD to that of NEW; both have the extension (`make install`, or
+# `make install-built` for a minor version that nothing was built with).
+.PHONY: upgrade-test
+upgrade-test:
+	@test -n '$(OLD)' && test -n '$(NEW)' || { echo "make upgrade-test OLD=<pg_config> NEW=<pg_config>" >&2; exit 2; }
+	RBYTEA_UPGRADE_FROM='$(OLD)' RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),4) \
+		$(subst PG_CONFIG=$(pg_config),PG_CONFIG=$(NEW),$(client)) -- --ignored upgrade::
+
 # The database contrib_regression of the server that PGHOST, PGPORT and PGUSER name is created anew.
 .PHONY: installcheck
 installcheck: installation
@@ -143,17 +207,31 @@ installcheck: installation
 .PHONY: fmt
 fmt:
 	$(CARGO) fmt
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml
 
 .PHONY: fmt-check
 fmt-check:
 	$(CARGO) fmt --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 
-# Clippy with warnings denied, shellcheck where it is installed, and the one-way imports: the store knows no PostgreSQL.
+# Clippy with warnings denied, shellcheck and cargo-deny where they are installed, and the one-way imports: the store knows
+# no PostgreSQL.
 .PHONY: lint
 lint: $(stamp)
 	$(cargo) clippy $(features) --all-targets -- -D warnings
+	$(fuzz_cargo) clippy --locked --release --bins --target $(fuzz_host) -- -D warnings
 	@if command -v shellcheck >/dev/null; then shellcheck bin/* scripts/*.sh .ci/run; fi
+	@if command -v cargo-deny >/dev/null; then $(deny) --offline check --hide-inclusion-graph bans licenses sources && \
+		$(deny) --manifest-path fuzz/Cargo.toml --offline check --hide-inclusion-graph bans licenses sources; fi
 	@! grep -rnE '\b(pgrx|pg_sys)::' src/store src/value.rs src/vacuum/plan.rs 2>/dev/null
+
+# Licences, sources and duplicates of what is linked, and the advisories of RustSec, whose database is fetched from GitHub.
+# Without a network, and with a database that was fetched before: make audit DENY_FLAGS=--offline
+.PHONY: audit
+audit:
+	@command -v cargo-deny >/dev/null || { echo "this takes cargo-deny: cargo install --locked cargo-deny" >&2; exit 1; }
+	$(deny) $(DENY_FLAGS) check
+	$(deny) --manifest-path fuzz/Cargo.toml $(DENY_FLAGS) check
 
 # --- demo, bench -------------------------------------------------------------------------------
 

@@ -44,7 +44,9 @@ pub fn check(
         }
     }
     look(findings, |report| store.inspect_trash(report))?;
+    let hidden = mark.as_ref().is_some_and(|mark| !mark.hidden.is_empty());
     let mut marks = mark.as_mut().map(|mark| Marks::new(&mut mark.references));
+    let mut unreferenced = false;
     for era in look(findings, |report| store.inspect_database(report))? {
         for shard in look(findings, |report| store.inspect_era(era, report))? {
             pace.file()?;
@@ -54,6 +56,7 @@ pub fn check(
                 check_for_interrupts!();
                 // It may have been moved meanwhile. What cannot be looked at has been reported.
                 if matches!(store.is_live(&id), Ok(true)) {
+                    unreferenced = true;
                     findings.file(Some(id.uuid), Problem::Unreferenced, &store.live_path(&id));
                 }
             }
@@ -63,6 +66,9 @@ pub fn check(
                 findings.file(Some(id.uuid), Problem::FutureTransaction, &store.live_path(id));
             }
         }
+    }
+    if hidden && unreferenced {
+        tell_of_hidden();
     }
     Ok(())
 }
@@ -85,6 +91,13 @@ fn obstacle(findings: &Findings) -> Option<&'static str> {
 fn tell_of_no_mark(why: &str) {
     let report = error::report(PgSqlErrorCode::ERRCODE_WARNING, "unreferenced files were not looked for");
     error::tell(report.set_detail(why), PgLogLevel::WARNING);
+}
+
+/// As far as anybody but their sessions can tell, such files are garbage: they can be read from TRASH.
+fn tell_of_hidden() {
+    let message = "temporary tables of other sessions may refer to some of the unreferenced files";
+    let report = error::report(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message);
+    error::tell(report.set_detail("Nobody but those sessions can read them."), PgLogLevel::NOTICE);
 }
 
 /// Looks at a directory. One that cannot be read is a finding, and has nothing in it.

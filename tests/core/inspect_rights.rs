@@ -26,6 +26,7 @@ fn levels(bed: &OsBed) -> Vec<(String, u32)> {
     let leaf = format!("{DATABASE}/{}", payload.id.shard().path());
     vec![
         ("OWNER".into(), 0o600),
+        (first("OWNER."), 0o600),
         (first("20000-"), 0o700),
         ("30000".into(), 0o700),
         (DATABASE.to_string(), 0o700),

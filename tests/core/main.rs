@@ -20,6 +20,7 @@ mod encrypted_damage;
 mod encrypted_failures;
 mod faults;
 mod inspect;
+mod inspect_failures;
 mod inspect_rights;
 mod interoperation;
 mod key_file;

@@ -88,7 +88,11 @@ impl Cluster {
 
     /// A new cluster whose server was never started.
     pub fn stopped_with(conf: &[&str]) -> Self {
-        let installation = Installation::from_environment();
+        Self::stopped_of(Installation::from_environment(), conf)
+    }
+
+    /// The same of this installation.
+    pub fn stopped_of(installation: Installation, conf: &[&str]) -> Self {
         let dir = tempfile::Builder::new().prefix("rbytea-").tempdir_in(scratch()).unwrap();
         let root = dir.path().to_owned();
         if let Some((uid, gid)) = installation.server_user {

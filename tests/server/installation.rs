@@ -29,7 +29,11 @@ pub struct Installation {
 impl Installation {
     /// Asks the pg_config of the environment.
     pub fn from_environment() -> Self {
-        let pg_config = std::env::var_os("PG_CONFIG").map_or_else(|| "pg_config".into(), PathBuf::from);
+        Self::of(std::env::var_os("PG_CONFIG").map_or_else(|| "pg_config".into(), PathBuf::from))
+    }
+
+    /// Asks this pg_config.
+    pub fn of(pg_config: PathBuf) -> Self {
         let version = ask(&pg_config, "--version");
         let number = version.trim_start_matches("PostgreSQL ");
         let major = number.chars().take_while(char::is_ascii_digit).collect::<String>();

@@ -8,6 +8,7 @@ use std::path::Path;
 use tokio_postgres::error::SqlState;
 
 use crate::cluster::{PATIENCE, Shutdown, wait_until};
+use crate::crashes::victims::{child, hold};
 use crate::session::Session;
 use crate::twin_tables::{Twins, assert_live_is, cluster, cluster_with, cluster_with_table, name};
 
@@ -239,6 +240,8 @@ fn commits_that_a_crash_undoes_leave_rows_that_read_back() {
     db.run("create table t (n int primary key, b bytea, r rbytea)");
     db.fill("t", 1..=5);
     db.run("checkpoint");
+    // It would write each page of the WAL that is full, and what was written survives the end of a process.
+    hold(&cluster, &child(&cluster, "walwriter").unwrap());
 
     db.run("delete from t where n <= 2");
     db.fill("t", 6..=7);

@@ -4,6 +4,7 @@ use std::process::Output;
 
 use crate::clients::original::{assert_restored, empty, original};
 use crate::cluster::Cluster;
+use crate::evidence::{Promise, proves_by_assertions};
 
 /// What only the extension may create; a dump that had it would restore it twice, or fail as an ordinary user.
 const INTERNAL: [&str; 4] =
@@ -26,6 +27,7 @@ fn assert_silent(output: Output) {
 
 #[test]
 fn plain_dumps_restore_through_psql() {
+    let mut cases = 0;
     let cluster = Cluster::with_extension();
     let db = original(&cluster);
     let ways: [(&str, &[&str]); 4] = [
@@ -39,19 +41,21 @@ fn plain_dumps_restore_through_psql() {
         assert_no_trace(&dump);
         empty(&cluster, name);
         assert_silent(cluster.try_psql(&["-d", name, "-o", "/dev/null"], &dump));
-        assert_restored(&cluster, &db, name, None);
+        cases += assert_restored(&cluster, &db, name, None);
     }
+    proves_by_assertions(Promise::Backups, cases);
 }
 
 #[test]
 fn archives_restore_in_every_format() {
+    let mut cases = 0;
     let cluster = Cluster::with_extension();
     let db = original(&cluster);
     let path = |name: &str| cluster.dir().join(name).to_str().unwrap().to_owned();
     let ways: [(&str, &[&str], &[&str]); 5] = [
         ("custom", &["-Fc"], &[]),
         ("tar", &["-Ft"], &[]),
-        ("directory", &["-Fd", "-j2"], &["-j2"]),
+        ("directory", &["-Fd", "-j4"], &["-j4"]),
         ("uncompressed", &["-Fc", "-Z0"], &["--single-transaction"]),
         ("custom_parallel", &["-Fc"], &["-j2"]),
     ];
@@ -61,17 +65,19 @@ fn archives_restore_in_every_format() {
         assert_no_trace(cluster.pg_restore(&["-f", "-", &archive], b"").as_bytes());
         empty(&cluster, name);
         assert_silent(cluster.run_tool("pg_restore", &[&["-d", name, &archive], restore].concat(), b""));
-        assert_restored(&cluster, &db, name, None);
+        cases += assert_restored(&cluster, &db, name, None);
     }
 
     // Into a database that has it all already; the replaced rows' files are garbage then.
     cluster.pg_restore(&["-d", "custom", "--clean", "--if-exists", &path("custom")], b"");
     cluster.session_in("custom").one::<i64>("select rvacuum()", &[]);
-    assert_restored(&cluster, &db, "custom", None);
+    cases += assert_restored(&cluster, &db, "custom", None);
+    proves_by_assertions(Promise::Backups, cases);
 }
 
 #[test]
 fn data_alone_restores_with_triggers_disabled() {
+    let mut cases = 0;
     let cluster = Cluster::with_extension();
     let db = original(&cluster);
     let schema = cluster.pg_dump(&["-d", "original", "--schema-only"]);
@@ -108,7 +114,7 @@ fn data_alone_restores_with_triggers_disabled() {
         if name == "from_archive" {
             cluster.session_in(name).run("refresh materialized view kept");
         }
-        assert_restored(&cluster, &db, name, None);
+        cases += assert_restored(&cluster, &db, name, None);
         cluster.session_in(name).run(
             "insert into plain (id, v) values (5000, 'later'); insert into child values (5000, 'later')",
         );
@@ -118,11 +124,13 @@ fn data_alone_restores_with_triggers_disabled() {
             "{name}: after the restore payloads stay in their rows"
         );
     }
+    proves_by_assertions(Promise::Backups, cases);
 }
 
 /// An ordinary user dumps and restores what is his; the extension itself is the administrator's.
 #[test]
 fn an_ordinary_user_dumps_and_restores_his_schema() {
+    let mut cases = 0;
     let cluster = Cluster::with_extension();
     let db = original(&cluster);
     db.run("alter table alice.own drop constraint own_other_fkey");
@@ -136,7 +144,7 @@ fn an_ordinary_user_dumps_and_restores_his_schema() {
         let dump = alice("pg_dump", &["-d", "original", "-n", "alice", format], b"");
         assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
         assert_silent(alice("pg_restore", &["-d", "hers"], &dump.stdout));
-        assert_restored(&cluster, &db, "hers", Some("alice"));
+        cases += assert_restored(&cluster, &db, "hers", Some("alice"));
         cluster.session_in("hers").run("drop schema alice cascade");
         cluster.session_in("hers").one::<i64>("select rvacuum()", &[]);
     }
@@ -146,5 +154,6 @@ fn an_ordinary_user_dumps_and_restores_his_schema() {
         &["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "hers", "-o", "/dev/null"],
         &dump.stdout,
     ));
-    assert_restored(&cluster, &db, "hers", Some("alice"));
+    cases += assert_restored(&cluster, &db, "hers", Some("alice"));
+    proves_by_assertions(Promise::Backups, cases);
 }

@@ -2,4 +2,4 @@
 
 mod copy;
 mod dump;
-mod original;
+pub mod original;

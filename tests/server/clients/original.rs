@@ -6,7 +6,7 @@ use crate::session::Session;
 use crate::twins::{noise, payloads};
 
 /// Every relation with payloads, what identifies its rows, and whether it stores them.
-const RELATIONS: &[(&str, bool)] = &[
+pub const RELATIONS: &[(&str, bool)] = &[
     ("plain", true),
     ("documents", true),
     ("parts", true),
@@ -69,9 +69,10 @@ pub fn empty(cluster: &Cluster, name: &str) {
     cluster.session().run(&format!("create database {name}"));
 }
 
-/// That every relation of the schemas that `name` has is what it is in the original, stored as there, with its trigger.
+/// That every relation of the schemas that `name` has is what it is in the original, stored as there, with its trigger. The
+/// number of payloads that were compared.
 #[track_caller]
-pub fn assert_restored(cluster: &Cluster, original: &Session, name: &str, schema: Option<&str>) {
+pub fn assert_restored(cluster: &Cluster, original: &Session, name: &str, schema: Option<&str>) -> u64 {
     let copy = cluster.session_in(name);
     let wanted = |relation: &&(&str, bool)| match schema {
         Some(schema) => relation.0.starts_with(&format!("{schema}.")),
@@ -116,4 +117,5 @@ pub fn assert_restored(cluster: &Cluster, original: &Session, name: &str, schema
     );
     assert_eq!(copy.text(&triggers), original.text(&triggers), "{name}: relation|triggers|enabled|internal");
     assert!(copy.text(&triggers).contains("own|1|A|t"), "the extension's triggers were found at all");
+    stored.unsigned_abs()
 }

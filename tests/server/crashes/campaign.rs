@@ -11,14 +11,15 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
+use rustix::process::Signal;
 
 use super::client::Client;
 use super::clones::{Clones, SOURCE};
-use super::judge::{self, Verdict};
+use super::judge::{self, Among, Verdict};
 use super::ledger::Ledger;
 use super::strike::{DECK, Struck, Target, crash_in_recovery, strike};
-use super::victims::{Log, kill_all};
-use super::world::{CLIENTS, World, setup};
+use super::victims::{Log, child, hold, kill_all, signal};
+use super::world::{CLIENTS, Commits, World, setup};
 use crate::cluster::{Cluster, PATIENCE, POSTGRES, wait_until};
 use crate::encryption::set_keys;
 use crate::evidence::Found;
@@ -55,12 +56,18 @@ pub struct Campaign {
 
 impl Campaign {
     /// A server with clients that have not begun.
-    pub fn new(seed: u64) -> Self {
-        let cluster = Cluster::with_extension_and(SETTINGS);
+    pub fn new(seed: u64, commits: Commits) -> Self {
+        let rarely: &[&str] = match commits {
+            Commits::Mixed => &[],
+            Commits::Asynchronous => {
+                &["wal_writer_delay = 10s", "wal_writer_flush_after = 1GB", "wal_buffers = 16MB"]
+            }
+        };
+        let cluster = Cluster::with_extension_and(&[SETTINGS, rarely].concat());
         set_keys(&cluster, &[1]);
         cluster.session().run(&setup());
         Clones::set_up(&cluster);
-        let world = World::new(cluster.config(POSTGRES, POSTGRES), seed);
+        let world = World::new(cluster.config(POSTGRES, POSTGRES), seed, commits);
         let ledgers = (0..CLIENTS).map(|_| Ledger::default()).collect();
         Self {
             cluster,
@@ -93,7 +100,12 @@ impl Campaign {
         }));
         let seconds = begun.elapsed().as_secs_f64();
 
-        let report = format!("crashes: RBYTEA_CRASHES_SEED={} {seconds:.1} s, {}", self.seed, self.figures());
+        let report = format!(
+            "crashes: RBYTEA_CRASHES_SEED={} {:?} {seconds:.1} s, {}",
+            self.seed,
+            self.world.commits,
+            self.figures()
+        );
         // Not through the test harness, which shows the output of failed tests only.
         let _ = writeln!(std::io::stderr(), "{report}");
         if let Err(panic) = outcome {
@@ -132,6 +144,7 @@ impl Campaign {
             self.deck.shuffle(&mut self.rng);
         }
         let Some(target) = self.deck.pop() else { return };
+        self.world.flushes.store(self.rng.random_bool(0.5), SeqCst);
         let mut log = Log::from_now(&self.cluster);
         let Self { world, ledgers, clones, cluster, rng, .. } = self;
         let (mut victim, mut failures) = (None, Vec::new());
@@ -144,8 +157,14 @@ impl Campaign {
             let struck = catch_unwind(AssertUnwindSafe(|| {
                 let connected = || world.desks.iter().all(|desk| desk.load(SeqCst) != 0);
                 wait_until(PATIENCE, || connected() || threads.iter().any(|thread| thread.is_finished()));
+                // Otherwise it has each page of the WAL that is full on its way at once.
+                let writer = child(cluster, "walwriter")
+                    .filter(|_| world.commits == Commits::Asynchronous && !world.flushes.load(SeqCst));
+                writer.iter().for_each(|writer| hold(cluster, writer));
                 thread::sleep(Duration::from_millis(rng.random_range(5..150)));
-                strike(cluster, world, rng, target, &mut log)
+                let struck = strike(cluster, world, rng, target, &mut log);
+                writer.iter().for_each(|writer| signal(cluster, writer, Signal::CONT));
+                struck
             }));
             match struck {
                 Ok(struck) => victim = Some(struck),
@@ -184,7 +203,7 @@ impl Campaign {
         let db = self.session();
         judge::after_a_crash(&db, &self.world, &mut self.ledgers, &mut self.verdict);
         self.clones.after_a_crash(&self.cluster, &self.world, &mut self.verdict);
-        if self.verdict.is_good() && self.rng.random_bool(0.5) {
+        if self.verdict.is_good() && self.rng.random_bool(0.7) {
             let rng = &mut self.rng;
             let ended = judge::end_prepared(&db, &mut self.ledgers, || rng.random_bool(0.5));
             if ended > 0 {
@@ -214,7 +233,7 @@ impl Campaign {
 
     fn collect_by_hand(&mut self) {
         let databases = self.end_everything();
-        judge::everything_else_goes(&self.cluster, &databases, &mut self.verdict, PATIENCE, || {
+        judge::everything_else_goes(&self.cluster, &databases, &mut self.verdict, Among::All, || {
             for db in &databases {
                 // The background vacuum may be at work, which is why a mark can be given up.
                 let _ = db.try_run("select rvacuum_purge()");
@@ -226,7 +245,11 @@ impl Campaign {
 
     fn collect_in_the_background(&mut self) {
         let databases = self.end_everything();
-        judge::everything_else_goes(&self.cluster, &databases, &mut self.verdict, PATIENCE, || ());
+        judge::everything_else_goes(&self.cluster, &databases, &mut self.verdict, Among::Databases, || ());
+        // Dropped databases wait for a sweep of the whole store, which need not come before such a time.
+        self.cluster.set_conf("rbytea.vacuum_full_interval = 1s");
+        self.cluster.reload();
+        judge::everything_else_goes(&self.cluster, &databases, &mut self.verdict, Among::All, || ());
         judge::at_rest(&databases[0], &self.world, &self.ledgers, &mut self.verdict);
         self.world.count("collected in the background");
     }

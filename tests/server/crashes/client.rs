@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use tokio_postgres::{Error, Row};
 
 use super::ledger::{Changes, Heard, Key, Ledger, Prepared, Rows, Seed, with};
-use super::world::World;
+use super::world::{Commits, World};
 use crate::session::{Params, Session, block_on};
 
 /// Why a statement did not succeed.
@@ -51,7 +51,7 @@ pub struct Open {
     pub savepoints: Vec<(String, usize)>,
     /// It is a block: BEGIN and COMMIT are statements of their own.
     pub block: bool,
-    /// It commits without waiting for its WAL.
+    /// It alone commits without waiting for its WAL.
     pub asynchronous: bool,
     /// It has truncated a table, which must not stay locked in a prepared transaction.
     pub truncated: bool,
@@ -85,7 +85,8 @@ impl<'w> Client<'w> {
         let mut client = Self { world, number, ledger, open: None, rng: world.rng(), session };
         let begun = client.run(settings).and_then(|()| {
             let encrypts = client.chance(0.3);
-            client.run(&format!("set rbytea.qss_mode = {encrypts}"))?;
+            let waits = world.commits == Commits::Mixed;
+            client.run(&format!("set rbytea.qss_mode = {encrypts}; set synchronous_commit = {waits}"))?;
             let rows = client.rows("select pg_backend_pid()", &[])?;
             world.desks[number].store(rows[0].get(0), SeqCst);
             Ok(())
@@ -138,11 +139,11 @@ impl<'w> Client<'w> {
 
     /// BEGIN.
     pub fn begin(&mut self) -> Done {
-        let asynchronous = self.chance(0.4);
+        let local = self.world.commits == Commits::Mixed && self.chance(0.4);
         let level = if self.chance(0.8) { "read committed" } else { "repeatable read" };
         self.run(&format!("begin isolation level {level}"))?;
-        self.open = Some(Open { block: true, asynchronous, ..Open::default() });
-        if asynchronous { self.run("set local synchronous_commit = off") } else { Ok(()) }
+        self.open = Some(Open { block: true, asynchronous: local, ..Open::default() });
+        if local { self.run("set local synchronous_commit = off") } else { Ok(()) }
     }
 
     /// COMMIT.
@@ -166,7 +167,7 @@ impl<'w> Client<'w> {
         let Some(open) = self.open.take() else { return done };
         match &done {
             Ok(()) if open.asynchronous => self.ledger.committed(open.changes, Heard::Acknowledged),
-            Ok(()) => self.ledger.committed(open.changes, Heard::Durable),
+            Ok(()) => self.ledger.committed(open.changes, self.world.acknowledged()),
             Err(Trouble::Gone) => self.ledger.committed(open.changes, Heard::Nothing),
             Err(_) => {}
         }

@@ -1,6 +1,7 @@
 //! A client that changes a database, makes databases from it, reads them, and drops them again.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::SeqCst;
 
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -8,7 +9,7 @@ use rand::rngs::StdRng;
 use super::client::{Done, Trouble, trouble};
 use super::judge::{self, Verdict};
 use super::ledger::{Changes, Heard, Ledger, Rows};
-use super::world::World;
+use super::world::{Commits, World};
 use crate::cluster::{Cluster, POSTGRES};
 use crate::session::{Params, Session, block_on};
 
@@ -47,7 +48,7 @@ impl Clones {
         let mut rng = world.rng();
         loop {
             match self.turn(world, &mut rng) {
-                Ok(()) => world.count("database made and read"),
+                Ok(()) => world.count("databases"),
                 // Somebody was in the template: the vacuum.
                 Err(Trouble::Refused) => world.count("database refused"),
                 Err(Trouble::Gone) => return Ok(()),
@@ -58,6 +59,9 @@ impl Clones {
 
     fn turn(&mut self, world: &World, rng: &mut StdRng) -> Done {
         self.change_source(world, rng)?;
+        if !world.flushes.load(SeqCst) {
+            return Ok(());
+        }
         let db = connect(world, POSTGRES)?;
         self.names += 1;
         let name = format!("copy_{}", self.names);
@@ -102,7 +106,7 @@ impl Clones {
             }
             let done = run(&db, "commit");
             match &done {
-                Ok(()) => self.source.committed(changes, Heard::Durable),
+                Ok(()) => self.source.committed(changes, world.acknowledged()),
                 Err(Trouble::Gone) => self.source.committed(changes, Heard::Nothing),
                 Err(_) => {}
             }
@@ -159,10 +163,10 @@ fn connect(world: &World, database: &str) -> Done<Session> {
     let mut config = world.config.clone();
     let session =
         Session::try_connect(config.dbname(database)).map_err(|error| trouble("connect", &error))?;
-    run(
-        &session,
-        "set lock_timeout = '200ms'; set statement_timeout = '60s'; set client_min_messages = warning",
-    )?;
+    let waits = world.commits == Commits::Mixed;
+    let settings =
+        "set lock_timeout = '200ms'; set statement_timeout = '60s'; set client_min_messages = warning";
+    run(&session, &format!("{settings}; set synchronous_commit = {waits}"))?;
     Ok(session)
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::ledger::{Key, Ledger, Rows, Seed};
 use super::world::{CLIENTS, World};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, PATIENCE};
 use crate::session::{Session, block_on};
 
 /// What was found so far.
@@ -163,19 +163,36 @@ pub fn outlive_births(cluster: &Cluster, db: &Session) {
     while db.one::<i64>("select pg_current_xact_id()::text::bigint", &[]) <= youngest {}
 }
 
+/// Where to look for what nobody needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Among {
+    /// In the directories of the databases that there are.
+    Databases,
+    /// In the whole store.
+    All,
+    /// There, and nothing will change any more.
+    AllNow,
+}
+
+impl Among {
+    fn patience(self) -> Duration {
+        if self == Self::AllNow { Duration::ZERO } else { PATIENCE }
+    }
+}
+
 /// Calls `collect` until the disk has the files that rows need, and no other. What is left after a while has leaked.
 pub fn everything_else_goes(
     cluster: &Cluster,
     databases: &[Session],
     verdict: &mut Verdict,
-    patience: Duration,
+    among: Among,
     mut collect: impl FnMut(),
 ) {
     outlive_births(cluster, &databases[0]);
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + among.patience();
     loop {
         collect();
-        let disk = Disk::compare(cluster, databases);
+        let disk = Disk::compare(cluster, databases, among);
         if disk.surplus.is_empty() && disk.missing.is_empty() {
             verdict.needed = disk.needed;
             return;
@@ -201,7 +218,7 @@ struct Disk {
 }
 
 impl Disk {
-    fn compare(cluster: &Cluster, databases: &[Session]) -> Self {
+    fn compare(cluster: &Cluster, databases: &[Session], among: Among) -> Self {
         let mut references: BTreeMap<u32, BTreeSet<String>> = BTreeMap::new();
         for db in databases {
             let oid = db.one("select oid from pg_database where datname = current_database()", &[]);
@@ -210,9 +227,13 @@ impl Disk {
         let mut surplus = Vec::new();
         let mut missing = references.clone();
         for (oid, files) in cluster.store_files() {
+            let references = references.get(&oid);
+            if references.is_none() && among == Among::Databases {
+                continue;
+            }
             for path in files.live {
                 let uuid = path.file_name().unwrap().to_string_lossy()[17..].to_owned();
-                if references.get(&oid).is_some_and(|references| references.contains(&uuid)) {
+                if references.is_some_and(|references| references.contains(&uuid)) {
                     missing.get_mut(&oid).unwrap().remove(&uuid);
                 } else {
                     surplus.push(path);
@@ -220,13 +241,14 @@ impl Disk {
             }
             surplus.extend(files.trash.into_iter().chain(files.strays));
         }
-        // Directories of databases that are gone.
-        let known =
-            |name: &str| name == "OWNER" || name.parse().is_ok_and(|oid| references.contains_key(&oid));
-        let root = fs::read_dir(cluster.store()).into_iter().flatten().map(|entry| entry.unwrap());
-        surplus.extend(
-            root.filter(|entry| !known(&entry.file_name().to_string_lossy())).map(|entry| entry.path()),
-        );
+        if among != Among::Databases {
+            let known =
+                |name: &str| name == "OWNER" || name.parse().is_ok_and(|oid| references.contains_key(&oid));
+            let root = fs::read_dir(cluster.store()).unwrap().map(|entry| entry.unwrap());
+            surplus.extend(
+                root.filter(|entry| !known(&entry.file_name().to_string_lossy())).map(|entry| entry.path()),
+            );
+        }
         Self {
             needed: references.values().map(|references| references.len() as u64).sum(),
             surplus,

@@ -1,15 +1,15 @@
 //! What a campaign looks for, it finds: each kind of loss, planted.
 
 use std::fs;
-use std::time::Duration;
 
 use super::campaign::Campaign;
-use super::judge::{self, Verdict};
+use super::judge::{self, Among, Verdict};
+use super::world::Commits;
 use crate::twin_tables::name;
 
 #[test]
 fn a_campaign_finds_what_was_lost_what_dangles_and_what_has_leaked() {
-    let mut campaign = Campaign::new(rand::random());
+    let mut campaign = Campaign::new(rand::random(), Commits::Mixed);
     let rows = "select uuid(r)::text from shared where seed in (select seed from shared group by 1 having count(*) = 1)
                    and not exists (select from lists where shared.seed = any (seeds)) and octet_length(r) > 0
                    and (select count(*) from pg_prepared_xacts) = 0 order by id limit 3";
@@ -36,6 +36,6 @@ fn a_campaign_finds_what_was_lost_what_dangles_and_what_has_leaked() {
     fs::rename(&stray, file(&uuids[1]).with_file_name("stray")).unwrap();
     let mut verdict = Verdict::default();
     let databases = campaign.end_everything();
-    judge::everything_else_goes(&campaign.cluster, &databases, &mut verdict, Duration::ZERO, || ());
+    judge::everything_else_goes(&campaign.cluster, &databases, &mut verdict, Among::AllNow, || ());
     assert!(verdict.leaked >= 1 && verdict.dangling == 1, "{:?}", verdict.what);
 }

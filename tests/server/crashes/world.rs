@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
-use std::sync::atomic::{AtomicI32, AtomicI64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use sha2::{Digest, Sha256};
 
-use super::ledger::Seed;
+use super::ledger::{Heard, Seed};
 
 /// Clients at work at the same time.
 pub const CLIENTS: usize = 5;
@@ -28,12 +28,26 @@ pub fn payload(rng: &mut StdRng) -> Vec<u8> {
     bytes
 }
 
+/// What a commit waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Commits {
+    /// Most wait for their WAL, some do not.
+    Mixed,
+    /// None waits for its WAL, which is written when somebody needs that.
+    Asynchronous,
+}
+
 /// One campaign.
 pub struct World {
     /// How a client reaches the server.
     pub config: tokio_postgres::Config,
     /// The backend of each client; 0 while it has none.
     pub desks: [AtomicI32; CLIENTS],
+    /// What commits wait for.
+    pub commits: Commits,
+    /// Whether clients do what makes the server write its WAL, apart from the vacuum: prepare transactions, which hold back the
+    /// horizon too, truncate tables, make databases and checkpoints.
+    pub flushes: AtomicBool,
     seed: u64,
     next: AtomicI64,
     digests: Mutex<HashMap<Seed, String>>,
@@ -42,9 +56,15 @@ pub struct World {
 
 impl World {
     /// For the server that is reached like this.
-    pub fn new(config: tokio_postgres::Config, seed: u64) -> Self {
+    pub fn new(config: tokio_postgres::Config, seed: u64, commits: Commits) -> Self {
         let (next, digests, counts) = (AtomicI64::new(1), Mutex::default(), Mutex::default());
-        Self { config, desks: Default::default(), seed, next, digests, counts }
+        let flushes = AtomicBool::new(true);
+        Self { config, desks: Default::default(), commits, flushes, seed, next, digests, counts }
+    }
+
+    /// What the client hears of a commit that is acknowledged.
+    pub fn acknowledged(&self) -> Heard {
+        if self.commits == Commits::Mixed { Heard::Durable } else { Heard::Acknowledged }
     }
 
     /// A source of choices that nobody else has.

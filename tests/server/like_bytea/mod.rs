@@ -6,3 +6,4 @@ mod functions;
 mod input_output;
 mod neighbours;
 mod ranges;
+mod strings;
