@@ -2,7 +2,7 @@
 //! cluster remember it.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 
 use crate::broken_store::as_root;
 use crate::encryption::reload;
@@ -12,13 +12,13 @@ use crate::store_files::StoreFiles;
 use crate::volumes::Kind;
 
 /// Has the server store in this directory from now on.
-fn move_to(bed: &Bed, root: &PathBuf) {
+fn move_to(bed: &Bed, root: &Path) {
     bed.store.cluster.set_conf(&format!("rbytea.filesystem_storage_path = '{}'", root.display()));
     reload(&bed.store.cluster, &[bed.db()]);
 }
 
 /// Files that only exist while they are being written.
-fn leftovers(dir: &PathBuf) -> u64 {
+fn leftovers(dir: &Path) -> u64 {
     let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.filter(|name| name.ends_with(".tmp")).count() as u64
 }
