@@ -1,4 +1,4 @@
-//! Makes the table of docs/EVIDENCE.md: `evidence <directory> <title>`. The directory has what the tests have reported
+//! Makes the table of docs/EVIDENCE.md: `evidence <directory> <version of PostgreSQL>`. The directory has what the tests have reported
 //! (tests/evidence) and, in files that end with `.log`, the output of the test runs: of modules that do not report by
 //! themselves, each test that has passed is a case. Ends with an error if something was lost or a test has failed, or if
 //! nothing is known of a promise.
@@ -36,6 +36,15 @@ const MODULES: &[(Promise, &str, &[&str])] = &[
     (Promise::Databases, "server", &["databases_"]),
 ];
 
+/// What stands above the table.
+const HEAD: &str = "# Evidence
+
+What the tests have shown of each guarantee of the README. Written by `make evidence`, not by hand.
+
+A case is whatever the test judges: a fault, a crash, a SIGKILL, a planted damage, an input, a statement; of a module whose tests do
+not count (`::*`), a test that has passed. *Lost* are acknowledged payloads that do not read back as they were stored, *dangling* references
+whose file is nowhere, *leaked* files that no row needs and that the vacuum leaves behind.";
+
 /// What one test has reported, or the tests of a module.
 #[derive(serde::Deserialize)]
 struct Report {
@@ -50,8 +59,8 @@ struct Report {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = env::args().skip(1);
-    let (Some(directory), Some(title)) = (arguments.next(), arguments.next()) else {
-        return Err("usage: evidence <directory> <title>".into());
+    let (Some(directory), Some(version)) = (arguments.next(), arguments.next()) else {
+        return Err("usage: evidence <directory> <version>".into());
     };
     let (mut reports, mut logs) = (Vec::new(), String::new());
     for entry in fs::read_dir(directory)? {
@@ -68,7 +77,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Some(unknown) = reports.iter().find(|report| !names().any(|name| name == report.promise)) {
         return Err(format!("no promise is called {}", unknown.promise).into());
     }
-    print(&title, &reports)
+    print(&version, &reports)
 }
 
 fn names() -> impl Iterator<Item = String> {
@@ -119,8 +128,8 @@ fn modules(passed: &[(String, String)], reports: &[Report]) -> Vec<Report> {
     counts.into_iter().map(line).collect()
 }
 
-fn print(title: &str, reports: &[Report]) -> Result<(), Box<dyn std::error::Error>> {
-    println!("{title}\n");
+fn print(version: &str, reports: &[Report]) -> Result<(), Box<dyn std::error::Error>> {
+    println!("{HEAD}\n\nWith {version}.\n");
     println!("| promise | test | cases | lost | dangling | leaked |\n|---|---|---:|---:|---:|---:|");
     let mut kept = true;
     for (promise, text) in Promise::ALL {

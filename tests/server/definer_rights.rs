@@ -149,11 +149,11 @@ fn no_ordinary_user_sets_what_is_for_superusers() {
                 format!("grant set on parameter {name} to mallory"),
                 format!("do $$ begin perform set_config('{name}', '{value}', false); end $$"),
             ];
-            // Those that would do the most harm in all ways.
+            // Those that would do the most harm in all ways, where the session does not know them yet.
+            let all = at < 3 && preload.is_empty();
             let few = [0, 3, 6, 8, 9, 10];
-            for way in
-                ways.iter().enumerate().filter(|(way, _)| at < 3 || few.contains(way)).map(|(_, way)| way)
-            {
+            let tried = |way: &usize| all || few.contains(way);
+            for way in ways.iter().enumerate().filter(|(way, _)| tried(way)).map(|(_, way)| way) {
                 // A new session has not loaded the library unless it is preloaded.
                 let user = cluster.session_as("mallory");
                 let set = user.try_run(way);
@@ -183,6 +183,36 @@ fn no_ordinary_user_sets_what_is_for_superusers() {
         );
     }
     proves_by_assertions(Promise::BadInput, cases);
+}
+
+/// A superuser may hand out settings. Where the store is changes with a reload only, for everybody or nobody.
+#[test]
+fn a_grant_of_the_path_does_not_make_it_a_session_s_own() {
+    let (cluster, db) = cluster(&[]);
+    db.run(&format!(
+        "grant set on parameter {PATH} to mallory; grant set on parameter rbytea.key_file to mallory"
+    ));
+    db.run("grant set on parameter rbytea.qss_mode to mallory");
+    let user = cluster.session_as("mallory");
+    user.run("create table mallory.t (v rbytea); insert into mallory.t values ('x')");
+    for name in [PATH, "rbytea.key_file"] {
+        for way in [
+            format!("set {name} = '/tmp'"),
+            format!("select set_config('{name}', '/tmp', false)"),
+            format!("alter role mallory set {name} = '/tmp'"),
+            format!("create function mallory.f() returns int language sql set {name} = '/tmp' as 'select 1'"),
+        ] {
+            assert_eq!(user.sqlstate(&way), SqlState::CANT_CHANGE_RUNTIME_PARAM, "{way}");
+        }
+        assert_eq!(
+            user.sqlstate(&format!("alter system set {name} = '/tmp'")),
+            SqlState::INSUFFICIENT_PRIVILEGE
+        );
+    }
+    // What is granted, is granted: there is no key.
+    user.run("set rbytea.qss_mode = on");
+    assert_eq!(user.sqlstate("insert into mallory.t values ('x')"), SqlState::CONFIG_FILE_ERROR);
+    proves_by_assertions(Promise::BadInput, 11);
 }
 
 /// What is in effect in the session of a user who may see it.

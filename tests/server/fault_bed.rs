@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::broken_store::{BrokenStore, USERS};
+use crate::broken_store::{BrokenStore, USERS, text};
 use crate::cluster::POSTGRES;
 use crate::evidence::Found;
 use crate::injector::{Injection, Rule};
@@ -87,6 +87,8 @@ pub struct Bed {
     pub next: i32,
     /// The database whose backend has the faults.
     pub database: &'static str,
+    /// A call that fails is a case if it names something whose path begins with one of these.
+    pub watched: Vec<PathBuf>,
     found: Found,
 }
 
@@ -99,8 +101,9 @@ impl Bed {
         }
         store.cluster.reload();
         tally::prepare(&store.superuser);
-        let mut bed =
-            Self { store, kept: BTreeSet::new(), next: 1, database: POSTGRES, found: Found::default() };
+        let watched = vec![store.root.clone()];
+        let (kept, found) = (BTreeSet::new(), Found::default());
+        let mut bed = Self { store, kept, next: 1, database: POSTGRES, watched, found };
         bed.keep_rows(3);
         // With a TRASH, as in every store that is in use.
         for sql in
@@ -134,9 +137,9 @@ impl Bed {
         &self.store.superuser
     }
 
-    /// Directories and files of the store.
+    /// What is watched, and everything below.
     pub fn paths(&self) -> Vec<PathBuf> {
-        let mut paths = vec![self.store.root.clone()];
+        let mut paths = self.watched.clone();
         let mut at = 0;
         while let Some(path) = paths.get(at).cloned() {
             at += 1;
@@ -195,8 +198,8 @@ impl Bed {
         assert_eq!(victim.pid(), pid, "{what}: the session has not survived");
         (scenario.end)(self, outcome.is_ok());
         // The server itself writes to its log, for instance.
-        let root = self.store.root.to_str().unwrap();
-        let hits: Vec<&String> = all_hits.iter().filter(|hit| hit.contains(root)).collect();
+        let watched = |hit: &&String| self.watched.iter().any(|path| hit.contains(text(path)));
+        let hits: Vec<&String> = all_hits.iter().filter(watched).collect();
         if hits.is_empty() {
             outcome.unwrap_or_else(|error| panic!("{what}: an error without a fault: {error:?}"));
             return !all_hits.is_empty();
@@ -259,14 +262,17 @@ pub fn insert(numbers: &std::ops::Range<i32>) -> String {
     )
 }
 
-/// What must not be tried again after an interruption.
+/// What must not be tried again after an interruption, and what Rust's library does not.
 fn is_not_repeated(call: &str) -> bool {
-    matches!(call, "fsync" | "fdatasync" | "syncfs")
+    matches!(call, "fsync" | "fdatasync" | "syncfs" | "rename")
 }
 
-/// What the store only asks to find out what the kernel can do.
+/// What the store can do without: a question that finds out what the kernel can do; a TRASH that is made before it is needed;
+/// and what Rust's library tries again itself, in the list of stores.
 fn is_optional(hit: &str) -> bool {
     hit.contains("openat2(") && hit.contains("\".\", {flags=O_RDONLY|O_CLOEXEC|O_PATH,")
+        || hit.contains("mkdirat(") && hit.contains("\"TRASH\"")
+        || hit.contains("fsync(") && hit.contains("/data") && hit.contains("EINTR")
 }
 
 /// So that a scenario makes as many calls in the last case as in the first. Nobody else is in the store, and every case has a

@@ -7,7 +7,7 @@ use crate::cluster::Cluster;
 use crate::evidence::{Promise, proves_by_assertions};
 use crate::forging::{assert_kept, reference, with_secret};
 use crate::payload::Payload;
-use crate::subscription::{Link, far};
+use crate::subscription::{Link, QUICK, far};
 
 /// Types, casts, functions, operators, aggregates and transforms of mallory's own.
 #[test]
@@ -117,7 +117,7 @@ fn nothing_of_ones_own_turns_bytes_into_a_reference() {
 /// A publisher sends the bytes of a reference to a payload of the subscriber's, in binary and as text, in rows and in the first copy.
 #[test]
 fn what_a_publisher_sends_is_payload() {
-    let cluster = Cluster::with_extension();
+    let cluster = Cluster::with_extension_and(QUICK);
     let db = cluster.session();
     let far = far(&cluster);
     far.run(

@@ -9,7 +9,7 @@ use crate::cluster::{Cluster, PATIENCE, wait_until};
 use crate::evidence::{Found, Promise, proves, proves_by_assertions};
 use crate::ledger::{And, Ledger};
 use crate::session::Session;
-use crate::subscription::{Link, far, leaked};
+use crate::subscription::{Link, QUICK, far, leaked};
 
 /// Decoders: pgoutput is in every server, test_decoding in those that have contrib.
 fn decoders(cluster: &Cluster) -> Vec<(&'static str, &'static str)> {
@@ -133,7 +133,7 @@ fn a_slot_stops_at_a_payload_that_is_missing_and_goes_on_when_it_is_back() {
 /// Each side has files of its own for the rows of both.
 #[test]
 fn both_ways() {
-    let cluster = Cluster::with_extension();
+    let cluster = Cluster::with_extension_and(QUICK);
     let db = cluster.session();
     let far = far(&cluster);
     let newer = db.one::<bool>("select current_setting('server_version_num')::int >= 160000", &[]);

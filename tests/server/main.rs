@@ -91,6 +91,7 @@ mod history_runs;
 mod history_views;
 mod hostile_schema;
 mod injected_clones;
+mod injected_first_writes;
 mod injected_vacuums;
 mod injected_visits;
 mod injected_writes;

@@ -66,20 +66,22 @@ struct Started {
 }
 
 impl Started {
-    /// In a data directory that initdb makes with these options, with encryption.
+    /// In a data directory that initdb makes with these options, if any; with encryption.
     fn new(initdb: &[&str], umask: &str) -> Self {
         let cluster = Cluster::stopped_with(ENCRYPTING);
-        let kept = fs::read_to_string(cluster.data().join("postgresql.conf")).unwrap();
-        fs::remove_dir_all(cluster.data()).unwrap();
-        let made = cluster
-            .server_command(cluster.tool("initdb"))
-            .args(["--no-sync", "--auth=trust", "-E", "UTF8", "--locale=C", "-U", "postgres", "-D"])
-            .arg(cluster.data())
-            .args(initdb)
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-        kept.lines().for_each(|line| cluster.set_conf(line));
+        if !initdb.is_empty() {
+            let kept = fs::read_to_string(cluster.data().join("postgresql.conf")).unwrap();
+            fs::remove_dir_all(cluster.data()).unwrap();
+            let made = cluster
+                .server_command(cluster.tool("initdb"))
+                .args(["--no-sync", "--auth=trust", "-E", "UTF8", "--locale=C", "-U", "postgres", "-D"])
+                .arg(cluster.data())
+                .args(initdb)
+                .output()
+                .unwrap();
+            assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+            kept.lines().for_each(|line| cluster.set_conf(line));
+        }
         set_keys(&cluster, &[1]);
         let log = fs::File::create(cluster.dir().join("log")).unwrap();
         let server = cluster

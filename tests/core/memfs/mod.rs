@@ -1,21 +1,51 @@
-//! A file system in memory that knows what a crash would leave: each file and directory has a volatile and a
-//! durable state, and only an fsync of it copies the one to the other. Can be told to fail.
+//! A file system in memory that knows what a crash would leave, and that can be told to fail.
+//!
+//! Every file has bytes and every directory names that are on the disk, and others that are only in the page cache until
+//! an fsync of that file or that directory, or a syncfs. What of the latter a crash leaves is the test's to choose
+//! (`crash`): nothing, everything, or any subset. It is meaner than a real file system where that costs nothing:
+//! - Each directory is durable for itself. (On ext4, XFS and btrfs the fsync of one makes older changes of others durable.)
+//! - The two halves of a rename are two changes: after a crash a file may have both names. If somebody fsyncs the old
+//!   directory before the new one, it may have none.
+//! - Of names that no fsync has reached, any subset survives, whatever their order. A file that is named may have none of its
+//!   bytes, some, or its length in zeros.
+//! - A failed fsync loses what it was to write, and the next one says that all is well. A failed syncfs does that to every file.
+//!
+//! The liberties that it takes, on which the store relies:
+//! - While neither directory has been fsynced, a rename leaves the file under at least one name that leads to it (it is
+//!   atomic in the journal of every file system that has one).
+//! - After a kill or a planned failure, the fsync of the old directory makes the new name durable, too: who would have
+//!   fsynced the new one first is dead or has given up (the same journal).
+//! - A directory is not gone from the disk as long as something is in it there.
+//! - The date that a file had when it was renamed is durable when its new name is (the inode is journaled with the rename).
+//! - A failed fsync of a directory leaves its changes pending. (Where they would be lost, the journal is aborted and the file
+//!   system is read-only from then on: `Fault::ReadOnly`.)
+//! - A completed fsync is never undone, and what was durable does not change by itself.
 
+mod crash;
+mod disk;
+mod faults;
+mod file;
+mod names;
 mod operations;
 
-use rbytea::store::fs::{EntryKind, Stat};
-use std::collections::{BTreeMap, HashMap};
+use disk::{Disk, What, empty_dir, empty_file};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
+pub use crash::{FileLeft, Left};
+pub use disk::Pending as Unsynced;
+pub use faults::{Fault, Snapshot, Step};
+
 pub const EPERM: i32 = 1;
+pub const ENOENT: i32 = 2;
+pub const EINTR: i32 = 4;
 pub const EIO: i32 = 5;
 pub const EACCES: i32 = 13;
 pub const EEXIST: i32 = 17;
-pub const ENOENT: i32 = 2;
 pub const ENOTDIR: i32 = 20;
 pub const EISDIR: i32 = 21;
+pub const EINVAL: i32 = 22;
 pub const ENOSPC: i32 = 28;
 pub const EROFS: i32 = 30;
 pub const ENOTEMPTY: i32 = 39;
@@ -23,7 +53,7 @@ pub const ELOOP: i32 = 40;
 pub const EDQUOT: i32 = 122;
 
 /// The kinds of operations that are counted and can be made to fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Op {
     Mkdir,
     Create,
@@ -47,35 +77,9 @@ pub enum Op {
 }
 
 #[derive(Clone)]
-struct Node {
-    what: What,
-    mtime: SystemTime,
-    /// Write-back errors of this file so far, and whether its present bytes can still reach the disk.
-    errors: u64,
-    lost: bool,
-}
-
-#[derive(Clone)]
-enum What {
-    File { now: Vec<u8>, durable: Vec<u8> },
-    Dir { now: BTreeMap<String, u64>, durable: BTreeMap<String, u64> },
-    Link,
-}
-
-#[derive(Clone)]
-struct Disk {
-    nodes: HashMap<u64, Node>,
-    root_durable: bool,
-    errors: u64,
-    space: Option<usize>,
-    counts: HashMap<Op, u64>,
-    /// (operation, how many more succeed before it, errno)
-    faults: Vec<(Op, u64, i32)>,
-}
-
-#[derive(Clone)]
 pub struct MemFs {
     disk: Arc<Mutex<Disk>>,
+    script: Arc<Mutex<faults::Script>>,
     syncfs: bool,
     links: bool,
     whole_seconds: bool,
@@ -85,102 +89,15 @@ fn os(errno: i32) -> io::Error {
     io::Error::from_raw_os_error(errno)
 }
 
-const ROOT: u64 = 0;
-
-impl Disk {
-    fn hit(&mut self, op: Op) -> io::Result<()> {
-        *self.counts.entry(op).or_default() += 1;
-        let mut failure = None;
-        self.faults.retain_mut(|(kind, left, errno)| {
-            if *kind != op || failure.is_some() {
-                return true;
-            }
-            if *left == 0 {
-                failure = Some(*errno);
-                return false;
-            }
-            *left -= 1;
-            true
-        });
-        failure.map_or(Ok(()), |errno| Err(os(errno)))
-    }
-
-    fn dir(&mut self, id: u64) -> io::Result<&mut BTreeMap<String, u64>> {
-        match &mut self.nodes.get_mut(&id).unwrap().what {
-            What::Dir { now, .. } => Ok(now),
-            What::File { .. } => Err(os(ENOTDIR)),
-            What::Link => Err(os(ELOOP)),
-        }
-    }
-
-    fn find(&mut self, path: &str) -> io::Result<u64> {
-        let mut at = ROOT;
-        for name in path.split('/').filter(|name| !name.is_empty()) {
-            at = self.entry(at, name)?;
-        }
-        Ok(at)
-    }
-
-    fn entry(&mut self, dir: u64, name: &str) -> io::Result<u64> {
-        self.dir(dir)?.get(name).copied().ok_or_else(|| os(ENOENT))
-    }
-
-    fn stat(&self, id: u64) -> Stat {
-        let node = &self.nodes[&id];
-        let len = if let What::File { now, .. } = &node.what { now.len() as u64 } else { 0 };
-        let kind = node.what.kind();
-        let mode = if kind == EntryKind::Dir { 0o700 } else { 0o600 };
-        Stat { len, mtime: node.mtime, kind, mode, owned: true }
-    }
-
-    fn parent<'a>(&mut self, path: &'a str) -> io::Result<(u64, &'a str)> {
-        let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
-        let dir = self.find(dir)?;
-        self.dir(dir)?;
-        Ok((dir, name))
-    }
-
-    fn add(&mut self, path: &str, what: What) -> io::Result<u64> {
-        let (dir, name) = self.parent(path)?;
-        let id = self.nodes.len() as u64;
-        if self.dir(dir)?.contains_key(name) {
-            return Err(os(EEXIST));
-        }
-        self.dir(dir)?.insert(name.into(), id);
-        self.nodes.insert(id, Node { what, mtime: SystemTime::now(), errors: 0, lost: false });
-        Ok(id)
-    }
-
-    fn make_durable(&mut self, id: u64) {
-        let node = self.nodes.get_mut(&id).unwrap();
-        match &mut node.what {
-            What::File { now, durable } if !node.lost => durable.clone_from(now),
-            What::Dir { now, durable } => durable.clone_from(now),
-            _ => {}
-        }
-    }
-}
-
-fn empty_file() -> What {
-    What::File { now: Vec::new(), durable: Vec::new() }
-}
-
-fn empty_dir() -> What {
-    What::Dir { now: BTreeMap::new(), durable: BTreeMap::new() }
-}
-
 impl MemFs {
     pub fn new() -> Self {
-        let root = Node { what: empty_dir(), mtime: SystemTime::now(), errors: 0, lost: false };
-        let disk = Disk {
-            nodes: HashMap::from([(ROOT, root)]),
-            root_durable: false,
-            errors: 0,
-            space: None,
-            counts: HashMap::new(),
-            faults: Vec::new(),
-        };
-        Self { disk: Arc::new(Mutex::new(disk)), syncfs: true, links: true, whole_seconds: false }
+        Self {
+            disk: Arc::new(Mutex::new(Disk::new())),
+            script: Arc::default(),
+            syncfs: true,
+            links: true,
+            whole_seconds: false,
+        }
     }
 
     pub fn without_syncfs(self) -> Self {
@@ -196,49 +113,22 @@ impl MemFs {
         Self { whole_seconds: true, ..self }
     }
 
-    /// Its time as this file system remembers it.
-    fn rounded(&self, stat: Stat) -> Stat {
-        match stat.mtime.duration_since(SystemTime::UNIX_EPOCH) {
-            Ok(since) if self.whole_seconds => {
-                Stat { mtime: stat.mtime - Duration::from_nanos(since.subsec_nanos().into()), ..stat }
-            }
-            _ => stat,
-        }
+    /// The same file system with another disk, on which nothing fails.
+    fn with(&self, disk: Disk) -> Self {
+        Self { disk: Arc::new(Mutex::new(disk)), script: Arc::default(), ..*self }
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
         self.disk.lock().unwrap()
     }
 
-    /// What a crash at this moment would leave, as a disk of its own.
-    pub fn after_crash(&self) -> Self {
-        let mut disk = self.disk().clone();
-        for node in disk.nodes.values_mut() {
-            match &mut node.what {
-                What::File { now, durable } => now.clone_from(durable),
-                What::Dir { now, durable } => now.clone_from(durable),
-                What::Link => {}
-            }
-        }
-        if !disk.root_durable {
-            disk.nodes.get_mut(&ROOT).unwrap().what = empty_dir();
-        }
-        disk.faults.clear();
-        Self { disk: Arc::new(Mutex::new(disk)), ..*self }
-    }
-
     /// The `nth` (1 = next) operation of this kind fails with `errno`.
     pub fn fail(&self, op: Op, nth: u64, errno: i32) {
-        self.disk().faults.push((op, nth - 1, errno));
-    }
-
-    /// Nothing fails any more.
-    pub fn heal(&self) {
-        self.disk().faults.clear();
+        self.script().fail(op, nth, errno);
     }
 
     pub fn count(&self, op: Op) -> u64 {
-        self.disk().counts.get(&op).copied().unwrap_or_default()
+        self.script().count(op)
     }
 
     /// Every kind of fsync made so far.
@@ -254,10 +144,7 @@ impl MemFs {
     pub fn lose_writeback(&self, path: &str) {
         let mut disk = self.disk();
         let id = disk.find(path).unwrap();
-        disk.errors += 1;
-        let node = disk.nodes.get_mut(&id).unwrap();
-        node.errors += 1;
-        node.lost = true;
+        disk.lose(id);
     }
 
     pub fn plant(&self, path: &str, bytes: &[u8]) {
@@ -266,10 +153,24 @@ impl MemFs {
             let _ = disk.add(&path[..end], empty_dir());
         }
         let id = disk.find(path).or_else(|_| disk.add(path, empty_file())).unwrap();
-        disk.nodes.get_mut(&id).unwrap().what = What::File { now: bytes.into(), durable: bytes.into() };
+        disk.node(id).what = What::File { now: bytes.into(), durable: bytes.into() };
     }
 
     pub fn plant_link(&self, path: &str) {
         self.disk().add(path, What::Link).unwrap();
+    }
+
+    /// The bytes of a file, without an operation; None if there is none.
+    pub fn peek(&self, path: &str) -> Option<Vec<u8>> {
+        let disk = self.disk();
+        match &disk.nodes[disk.find(path).ok()? as usize].what {
+            What::File { now, .. } => Some(now.clone()),
+            _ => None,
+        }
+    }
+
+    /// The paths of all files, without an operation.
+    pub fn files(&self) -> Vec<String> {
+        self.disk().paths()
     }
 }

@@ -1,19 +1,89 @@
 //! The operations of the file system in memory: each is counted, and fails when it was told to.
 
+use super::disk::ROOT;
+use super::file::MemFile;
+use super::names::Removal;
 use super::*;
 use rbytea::store::Error;
-use rbytea::store::fs::{Entry, EntryKind, Fs, FsFile, Stat, Visit};
+use rbytea::store::fs::{Entry, EntryKind, Fs, Stat, Visit};
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-impl What {
-    pub(super) fn kind(&self) -> EntryKind {
-        match self {
-            Self::File { .. } => EntryKind::File,
-            Self::Dir { .. } => EntryKind::Dir,
-            Self::Link => EntryKind::Other,
+impl Disk {
+    /// As renameat2 does it, its order of errors included.
+    fn rename(&mut self, from: (u64, &str), to: (u64, &str), replace: bool) -> io::Result<()> {
+        let id = self.entry(from.0, from.1)?;
+        let other = self.dir(to.0)?.get(to.1).copied();
+        if other.is_some() && !replace {
+            return Err(os(EEXIST));
         }
+        if self.kind(id) == EntryKind::Dir && self.is_within(to.0, id) {
+            return Err(os(EINVAL));
+        }
+        if let Some(other) = other {
+            if other == id {
+                // two names of one file stay
+                return Ok(());
+            }
+            match (self.kind(id), self.kind(other)) {
+                (EntryKind::Dir, EntryKind::Dir) if !self.dir(other)?.is_empty() => {
+                    return Err(os(ENOTEMPTY));
+                }
+                (EntryKind::Dir, EntryKind::Dir) => self.node(other).removed = true,
+                (EntryKind::Dir, _) => return Err(os(ENOTDIR)),
+                (_, EntryKind::Dir) if self.is_within(from.0, other) => return Err(os(ENOTEMPTY)),
+                (_, EntryKind::Dir) => return Err(os(EISDIR)),
+                _ => {}
+            }
+        }
+        self.rename_node(id, from, to)
+    }
+
+    /// Whether a directory is another one or somewhere in it.
+    fn is_within(&self, dir: u64, other: u64) -> bool {
+        dir == other || self.dir(other).into_iter().flatten().any(|(_, &child)| self.is_within(dir, child))
+    }
+
+    fn remove(&mut self, path: &str, why: Removal) -> io::Result<()> {
+        let (dir, name) = self.parent(path)?;
+        let id = self.entry(dir, name)?;
+        match (self.kind(id), why) {
+            (EntryKind::Dir, Removal::Rmdir) if !self.dir(id)?.is_empty() => return Err(os(ENOTEMPTY)),
+            (EntryKind::Dir, Removal::Rmdir) => self.node(id).removed = true,
+            (EntryKind::Dir, _) => return Err(os(EISDIR)),
+            (_, Removal::Rmdir) => return Err(os(ENOTDIR)),
+            _ => {}
+        }
+        self.take(dir, name, why)
+    }
+}
+
+impl MemFs {
+    fn rename(&self, from: &str, to: &str, replace: bool) -> io::Result<()> {
+        self.run(
+            Op::Rename,
+            || format!("{from} {to}"),
+            |disk| {
+                let (from, to) = (disk.parent(from)?, disk.parent(to)?);
+                disk.rename(from, to, replace)
+            },
+        )
+    }
+
+    /// Its time as this file system remembers it.
+    pub(super) fn rounded(&self, stat: Stat) -> Stat {
+        match stat.mtime.duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(since) if self.whole_seconds => {
+                Stat { mtime: stat.mtime - Duration::from_nanos(since.subsec_nanos().into()), ..stat }
+            }
+            _ => stat,
+        }
+    }
+
+    fn file(&self, path: &str, id: u64, disk: &Disk) -> MemFile {
+        let seen = AtomicU64::new(disk.nodes[id as usize].errors);
+        MemFile { fs: self.clone(), id, seen, path: path.into() }
     }
 }
 
@@ -32,102 +102,84 @@ impl Fs for MemFs {
     }
 
     fn mkdir(&self, path: &str) -> io::Result<()> {
-        let mut disk = self.disk();
-        disk.hit(Op::Mkdir)?;
-        disk.add(path, empty_dir()).map(drop)
+        self.run(Op::Mkdir, || path.into(), |disk| disk.add(path, empty_dir()).map(drop))
     }
 
     fn create_new(&self, path: &str) -> io::Result<MemFile> {
-        let mut disk = self.disk();
-        disk.hit(Op::Create)?;
-        let id = disk.add(path, empty_file())?;
-        Ok(MemFile { fs: self.clone(), id, seen: AtomicU64::new(0) })
+        self.run(
+            Op::Create,
+            || path.into(),
+            |disk| {
+                let id = disk.add(path, empty_file())?;
+                Ok(self.file(path, id, disk))
+            },
+        )
     }
 
     fn open(&self, path: &str) -> io::Result<MemFile> {
-        let mut disk = self.disk();
-        disk.hit(Op::Open)?;
-        let id = disk.find(path)?;
-        let seen = AtomicU64::new(disk.nodes[&id].errors);
-        match disk.nodes[&id].what {
-            What::File { .. } => Ok(MemFile { fs: self.clone(), id, seen }),
-            What::Dir { .. } => Err(os(EISDIR)),
-            What::Link => Err(os(ELOOP)),
-        }
+        self.run(
+            Op::Open,
+            || path.into(),
+            |disk| {
+                let id = disk.find(path)?;
+                match disk.kind(id) {
+                    EntryKind::File => Ok(self.file(path, id, disk)),
+                    EntryKind::Dir => Err(os(EISDIR)),
+                    EntryKind::Other => Err(os(ELOOP)),
+                }
+            },
+        )
     }
 
     fn rename_noreplace(&self, from: &str, to: &str) -> io::Result<()> {
-        if self.disk().find(from).is_ok() && self.disk().find(to).is_ok() {
-            return Err(os(EEXIST));
-        }
-        self.rename_replace(from, to)
+        self.rename(from, to, false)
     }
 
     fn rename_replace(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut disk = self.disk();
-        disk.hit(Op::Rename)?;
-        let id = disk.find(from)?;
-        let ((from_dir, from_name), (to_dir, to_name)) = (disk.parent(from)?, disk.parent(to)?);
-        disk.dir(from_dir)?.remove(from_name);
-        disk.dir(to_dir)?.insert(to_name.into(), id);
-        Ok(())
+        self.rename(from, to, true)
     }
 
     fn hard_link(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut disk = self.disk();
-        disk.hit(Op::Link)?;
-        let id = disk.find(from)?;
-        if disk.dir(id).is_ok() || !self.links {
-            return Err(os(EPERM));
-        }
-        let (dir, name) = disk.parent(to)?;
-        if disk.dir(dir)?.contains_key(name) {
-            return Err(os(EEXIST));
-        }
-        disk.dir(dir)?.insert(name.into(), id);
-        Ok(())
+        self.run(
+            Op::Link,
+            || format!("{from} {to}"),
+            |disk| {
+                let ((from, from_name), (to, to_name)) = (disk.parent(from)?, disk.parent(to)?);
+                if !self.links {
+                    return Err(os(EPERM));
+                }
+                let id = disk.entry(from, from_name)?;
+                if disk.dir(to)?.contains_key(to_name) {
+                    return Err(os(EEXIST));
+                }
+                if disk.kind(id) == EntryKind::Dir {
+                    return Err(os(EPERM));
+                }
+                disk.give(to, to_name, id)
+            },
+        )
     }
 
     fn unlink(&self, path: &str) -> io::Result<()> {
-        let mut disk = self.disk();
-        disk.hit(Op::Unlink)?;
-        let id = disk.find(path)?;
-        if disk.dir(id).is_ok() {
-            return Err(os(EISDIR));
-        }
-        let (dir, name) = disk.parent(path)?;
-        disk.dir(dir)?.remove(name);
-        Ok(())
+        self.run(Op::Unlink, || path.into(), |disk| disk.remove(path, Removal::Unlink))
     }
 
     fn rmdir(&self, path: &str) -> io::Result<()> {
-        let mut disk = self.disk();
-        disk.hit(Op::Rmdir)?;
-        let id = disk.find(path)?;
-        if !disk.dir(id)?.is_empty() {
-            return Err(os(ENOTEMPTY));
-        }
-        let (dir, name) = disk.parent(path)?;
-        disk.dir(dir)?.remove(name);
-        Ok(())
+        self.run(Op::Rmdir, || path.into(), |disk| disk.remove(path, Removal::Rmdir))
     }
 
     fn read_dir(&self, path: &str, visit: Visit<'_, u64>) -> io::Result<Result<(), Error>> {
-        let dir = {
-            let mut disk = self.disk();
-            disk.hit(Op::ReadDir)?;
-            disk.find(path)?
-        };
+        let (dir, names) = self.run(
+            Op::ReadDir,
+            || path.into(),
+            |disk| {
+                let dir = disk.find(path)?;
+                Ok((dir, disk.dir(dir)?.clone()))
+            },
+        )?;
         // backwards, for nobody may rely on an order
-        let names: Vec<_> = self.disk().dir(dir)?.clone().into_iter().rev().collect();
-        for (name, id) in names {
-            let kind = {
-                let mut disk = self.disk();
-                disk.hit(Op::ReadEntry)?;
-                // removed since
-                let Some(node) = disk.nodes.get(&id) else { continue };
-                node.what.kind()
-            };
+        for (name, id) in names.into_iter().rev() {
+            let kind = self.run(Op::ReadEntry, || format!("{path}/{name}"), |disk| Ok(disk.kind(id)))?;
             if let Err(error) = visit(&dir, Entry { name: name.as_ref(), kind }) {
                 return Ok(Err(error));
             }
@@ -136,138 +188,85 @@ impl Fs for MemFs {
     }
 
     fn open_dir(&self, path: &str) -> io::Result<u64> {
-        let mut disk = self.disk();
-        disk.hit(Op::Open)?;
-        let id = disk.find(path)?;
-        disk.dir(id)?;
-        Ok(id)
+        self.run(
+            Op::Open,
+            || path.into(),
+            |disk| {
+                let id = disk.find(path)?;
+                disk.dir(id)?;
+                Ok(id)
+            },
+        )
     }
 
     fn stat_in(&self, dir: &u64, name: &OsStr) -> io::Result<Stat> {
-        let mut disk = self.disk();
-        disk.hit(Op::Stat)?;
-        let id = disk.entry(*dir, name.to_str().unwrap())?;
-        Ok(self.rounded(disk.stat(id)))
+        let name = name.to_str().unwrap();
+        self.run(
+            Op::Stat,
+            || name.into(),
+            |disk| {
+                let id = disk.entry(*dir, name)?;
+                Ok(self.rounded(disk.stat(id)))
+            },
+        )
     }
 
     fn set_mtime_in(&self, dir: &u64, name: &str, time: SystemTime) -> io::Result<()> {
-        let mut disk = self.disk();
-        disk.hit(Op::SetMtime)?;
-        let id = disk.entry(*dir, name)?;
-        disk.nodes.get_mut(&id).unwrap().mtime = time;
-        Ok(())
+        self.run(
+            Op::SetMtime,
+            || name.into(),
+            |disk| {
+                let id = disk.entry(*dir, name)?;
+                disk.node(id).mtime = time;
+                Ok(())
+            },
+        )
     }
 
     fn move_noreplace(&self, name: &str, from: &u64, to: &u64) -> io::Result<()> {
-        let mut disk = self.disk();
-        disk.hit(Op::Rename)?;
-        let id = disk.entry(*from, name)?;
-        if disk.dir(*to)?.contains_key(name) {
-            return Err(os(EEXIST));
-        }
-        disk.dir(*from)?.remove(name);
-        disk.dir(*to)?.insert(name.into(), id);
-        Ok(())
+        self.run(Op::Rename, || name.into(), |disk| disk.rename((*from, name), (*to, name), false))
     }
 
     fn stat(&self, path: &str) -> io::Result<Stat> {
-        let mut disk = self.disk();
-        disk.hit(Op::Stat)?;
-        let id = disk.find(path)?;
-        Ok(self.rounded(disk.stat(id)))
+        self.run(Op::Stat, || path.into(), |disk| Ok(self.rounded(disk.stat(disk.find(path)?))))
     }
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
-        let mut disk = self.disk();
-        disk.hit(Op::SyncDir)?;
-        let id = disk.find(path)?;
-        disk.dir(id)?;
-        disk.make_durable(id);
-        Ok(())
+        self.run(
+            Op::SyncDir,
+            || path.into(),
+            |disk| {
+                let id = disk.find(path)?;
+                disk.dir(id)?;
+                disk.make_durable(id);
+                Ok(())
+            },
+        )
     }
 
     fn sync_root_entry(&self) -> io::Result<()> {
-        let mut disk = self.disk();
-        disk.hit(Op::SyncRoot)?;
-        disk.root_durable = true;
-        Ok(())
-    }
-
-    fn open_sync_handle(&self) -> io::Result<Option<AtomicU64>> {
-        let mut disk = self.disk();
-        disk.hit(Op::OpenSyncHandle)?;
-        Ok(self.syncfs.then(|| AtomicU64::new(disk.errors)))
-    }
-
-    fn syncfs(&self, handle: &AtomicU64) -> io::Result<()> {
-        let mut disk = self.disk();
-        disk.hit(Op::Syncfs)?;
-        let ids: Vec<u64> = disk.nodes.keys().copied().collect();
-        ids.into_iter().for_each(|id| disk.make_durable(id));
-        disk.root_durable = true;
-        if handle.swap(disk.errors, Ordering::SeqCst) == disk.errors { Ok(()) } else { Err(os(EIO)) }
-    }
-}
-
-pub struct MemFile {
-    fs: MemFs,
-    id: u64,
-    seen: AtomicU64,
-}
-
-impl MemFile {
-    fn with<T>(&self, op: Op, work: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>) -> T) -> io::Result<T> {
-        let mut disk = self.fs.disk();
-        disk.hit(op)?;
-        match &mut disk.nodes.get_mut(&self.id).unwrap().what {
-            What::File { now, durable } => Ok(work(now, durable)),
-            _ => unreachable!("only files are opened"),
-        }
-    }
-}
-
-impl FsFile for MemFile {
-    fn write_all(&mut self, data: &[u8]) -> io::Result<()> {
-        let fits = self.fs.disk().space.map_or(data.len(), |space| space.min(data.len()));
-        self.with(Op::Write, |now, _| now.extend_from_slice(&data[..fits]))?;
-        if let Some(space) = &mut self.fs.disk().space {
-            *space -= fits;
-        }
-        if fits < data.len() { Err(os(ENOSPC)) } else { Ok(()) }
-    }
-
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        self.with(Op::Read, |now, _| {
-            let rest = now.get(offset as usize..).unwrap_or_default();
-            let read = rest.len().min(buf.len());
-            buf[..read].copy_from_slice(&rest[..read]);
-            read
+        self.run(Op::SyncRoot, String::new, |disk| {
+            disk.node(ROOT);
+            disk.root_durable = true;
+            Ok(())
         })
     }
 
-    fn stat(&self) -> io::Result<Stat> {
-        self.with(Op::Stat, |_, _| ())?;
-        Ok(self.fs.rounded(self.fs.disk().stat(self.id)))
+    fn open_sync_handle(&self) -> io::Result<Option<AtomicU64>> {
+        self.run(Op::OpenSyncHandle, String::new, |disk| Ok(self.syncfs.then(|| AtomicU64::new(disk.errors))))
     }
 
-    fn truncate(&self) -> io::Result<()> {
-        self.with(Op::Truncate, |now, _| now.clear())
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        let mut disk = self.fs.disk();
-        disk.hit(Op::SyncData)?;
-        disk.make_durable(self.id);
-        let errors = disk.nodes[&self.id].errors;
-        if self.seen.swap(errors, Ordering::SeqCst) == errors { Ok(()) } else { Err(os(EIO)) }
-    }
-
-    fn start_writeback(&self) {}
-
-    fn set_mtime(&self, time: SystemTime) -> io::Result<()> {
-        let mut disk = self.fs.disk();
-        disk.hit(Op::SetMtime)?;
-        disk.nodes.get_mut(&self.id).unwrap().mtime = time;
-        Ok(())
+    fn syncfs(&self, handle: &AtomicU64) -> io::Result<()> {
+        let synced = self.run(Op::Syncfs, String::new, |disk| {
+            disk.make_all_durable();
+            if handle.swap(disk.errors, Ordering::SeqCst) == disk.errors { Ok(()) } else { Err(os(EIO)) }
+        });
+        if synced.is_err() {
+            let mut disk = self.disk();
+            disk.pending().files.into_iter().for_each(|(id, ..)| disk.lose(id));
+            // has been told
+            handle.store(disk.errors, Ordering::SeqCst);
+        }
+        synced
     }
 }

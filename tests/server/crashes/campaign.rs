@@ -240,6 +240,7 @@ impl Campaign {
             }
         });
         judge::at_rest(&databases[0], &self.world, &self.ledgers, &mut self.verdict);
+        judge::check_is_silent(&databases, &mut self.verdict);
         self.world.count("collected by hand");
     }
 
@@ -251,6 +252,7 @@ impl Campaign {
         self.cluster.reload();
         judge::everything_else_goes(&self.cluster, &databases, &mut self.verdict, Among::All, || ());
         judge::at_rest(&databases[0], &self.world, &self.ledgers, &mut self.verdict);
+        judge::check_is_silent(&databases, &mut self.verdict);
         self.world.count("collected in the background");
     }
 }

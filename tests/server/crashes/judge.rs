@@ -81,6 +81,15 @@ pub fn at_rest(db: &Session, world: &World, ledgers: &[Ledger], verdict: &mut Ve
     verdict.tell(differ.iter().map(|key| format!("at rest: {key:?} is not what its client knows")));
 }
 
+/// While nobody is at work: the extension's own check has nothing to say of any database.
+pub fn check_is_silent(databases: &[Session], verdict: &mut Verdict) {
+    for db in databases {
+        let said = db.text("select relation, uuid, problem, path from rbytea_check(digest => true)");
+        verdict.dangling += said.lines().count() as u64;
+        verdict.tell(said.lines().map(|line| format!("rbytea_check(): {line}")));
+    }
+}
+
 /// Ends every prepared transaction, one way or the other.
 pub fn end_prepared(db: &Session, ledgers: &mut [Ledger], mut commits: impl FnMut() -> bool) -> u64 {
     let mut ended = 0;

