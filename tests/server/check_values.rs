@@ -180,3 +180,58 @@ fn a_value_whose_toast_rows_are_gone_or_damaged_is_found() {
     assert_eq!(db.one::<i64>(place, &[]), 2);
     proves_by_assertions(Promise::DamageIsNoticed, 3);
 }
+
+/// Valid, but not what was stored: what the reference says and what is there do not fit.
+#[test]
+fn references_with_damaged_fields_are_found_by_what_they_say() {
+    let mut cluster = cluster();
+    let db = cluster.session();
+    let fields: [(&str, isize, &[u8]); 6] = [
+        ("version", VERSION, &[1]),
+        ("flags", FLAGS, &[1]),
+        ("length", -16, &[0xff; 8]),
+        ("birth", -1, &[0x7f]),
+        ("name", 0, &[0xee]),
+        ("digest", 16, &[0; 32]),
+    ];
+    for (table, ..) in fields {
+        db.run(&format!("create table {table} (n int, r rbytea); insert into {table} select n, payload(n) from generate_series(1, 2) n"));
+    }
+    let store = cluster.store();
+    let file = |uuid: &str| {
+        let found = cluster.live().into_iter().find(|file| file.to_str().unwrap().ends_with(uuid)).unwrap();
+        found.strip_prefix(&store).unwrap().display().to_string()
+    };
+    let text = |uuid: [u8; 16]| {
+        let hex = format!("{:032x}", u128::from_be_bytes(uuid));
+        [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+    };
+    let uuids = fields.map(|(table, ..)| uuid(&db, "uuid(r)", table));
+    let [version, flags, length, birth, name, digest] = uuids.map(|uuid| (text(uuid), file(&text(uuid))));
+    let mut other = uuids[4];
+    other[0] = 0xee;
+    let other = text(other);
+    let (database, _) = name.1.split_once('/').unwrap();
+    let born = format!("7f{}", &birth.1.rsplit_once('/').unwrap().1[2..]);
+    let expected = [
+        format!("unreferenced||{}|{}", version.0, version.1),
+        format!("wrong size|flags|{}|{}", flags.0, flags.1),
+        format!("wrong size|length|{}|{}", length.0, length.1),
+        format!("missing|birth|{}|{database}/{}/{}/{born}", birth.0, &born[..12], &birth.0[..2]),
+        format!("unreferenced||{}|{}", birth.0, birth.1),
+        format!(
+            "missing|name|{other}|{}",
+            name.1.replace(&name.0, &other).replace(&format!("/{}/", &name.0[..2]), "/ee/")
+        ),
+        format!("unreferenced||{}|{}", name.0, name.1),
+    ];
+    drop(db);
+    for ((table, at, bytes), uuid) in fields.into_iter().zip(&uuids) {
+        damage(&mut cluster, &format!("'{table}'"), uuid, at, bytes);
+    }
+    let db = cluster.session();
+    finds_with(&db, "", &expected);
+    let read = format!("wrong digest|digest|{}|{}", digest.0, digest.1);
+    finds_with(&db, "digest => true", &[&expected[..], &[read]].concat());
+    proves_by_assertions(Promise::DamageIsNoticed, fields.len() as u64);
+}
