@@ -15,6 +15,7 @@ use crate::check::{
 use crate::check_rights::set_mode;
 use crate::cluster::{Cluster, PATIENCE, wait_until};
 use crate::evidence::{Promise, proves_by_assertions};
+use crate::session::Session;
 use crate::twin_tables::{cluster_with_table, name};
 
 /// Each file of `after` that was not there before, as a finding.
@@ -262,4 +263,39 @@ fn files_with_two_names_are_in_order() {
     );
     finds_nothing(db);
     finds_nothing(&healthy.cluster.session_in("template"));
+}
+
+/// What the vacuum refuses to judge, a check does not judge either; everything else it does.
+#[test]
+fn where_rows_may_be_overlooked_no_file_is_called_unreferenced() {
+    let mut cluster = cluster_with_table();
+    let db = cluster.session();
+    db.run(
+        "insert into t select n, null, payload(n) from generate_series(1, 3) n; delete from t where n = 1",
+    );
+    let lost: String = db.one("select uuid(r)::text from t where n = 2", &[]);
+    let file = cluster.live().into_iter().find(|file| name(file) == lost).unwrap();
+    fs::remove_file(&file).unwrap();
+    let lost = format!("missing|t|{lost}|{}", file.strip_prefix(cluster.store()).unwrap().display());
+    let all = check(&db, "");
+    assert!(
+        all.len() == 2 && all[0] == lost && all[1].starts_with("unreferenced|") && db.notices().is_empty()
+    );
+    let told = |db: &Session| {
+        finds_with(db, "", std::slice::from_ref(&lost));
+        let warnings = db.notices();
+        assert!(warnings.len() == 1 && warnings[0].message() == "unreferenced files were not looked for");
+        assert!(warnings[0].detail().is_some());
+    };
+    for setting in ["zero_damaged_pages", "ignore_checksum_failure"] {
+        db.run(&format!("set {setting} = on"));
+        told(&db);
+        db.run(&format!("reset {setting}"));
+    }
+    if db.one::<bool>("select exists (select from pg_settings where name = 'old_snapshot_threshold')", &[]) {
+        drop(db);
+        cluster.set_conf("old_snapshot_threshold = 1h");
+        cluster.restart();
+        told(&cluster.session());
+    }
 }
