@@ -41,7 +41,7 @@ fn clone_on(kind: Kind) -> Found {
             }
             bed.add(found);
         },
-        catches: false,
+        tolerates: &[],
     };
     bed.run(&scenario, CALLS, false);
     bed.run(&scenario, SHARED_CALLS, true);
