@@ -14,7 +14,7 @@ pub mod store;
 pub mod value;
 
 #[path = "../../tests/core/memfs/mod.rs"]
-#[allow(dead_code, reason = "the core's tests use the rest")]
+#[allow(dead_code, unused_imports, reason = "the core's tests use the rest")]
 mod memfs;
 
 pub mod judge;
