@@ -155,7 +155,6 @@ fn whatever_fails_in_a_claim_the_owner_is_whole_or_missing() {
 }
 
 #[test]
-#[ignore = "an adoption that follows one whose fsync failed is not durable"]
 fn whatever_fails_in_an_adoption_the_next_one_is_durable() {
     fail(&ADOPTION);
 }

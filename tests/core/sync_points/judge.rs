@@ -117,7 +117,9 @@ impl<'a> Case<'a> {
                 let references = self.world.references(self.view, database);
                 vacuum(&store(disk, self.owner, database), &references, &pass)?;
             }
-            collect_dropped(&store(disk, self.owner, DATABASE), databases, &pass)?;
+            for &database in databases {
+                collect_dropped(&store(disk, self.owner, database), databases, &pass)?;
+            }
         }
         Ok(())
     }
@@ -170,7 +172,7 @@ impl<'a> Case<'a> {
     fn clean(&self, disk: &MemFs) -> Result<(), Wrong> {
         let names = self.rows().map(|row| places(row.database, &row.payload.id));
         let (live, trash): (BTreeSet<_>, BTreeSet<_>) = names.map(|[live, trash]| (live, trash)).unzip();
-        let files = disk.files().into_iter().filter(|file| file != "OWNER" && !is_temporary(file));
+        let files = disk.files().into_iter().filter(|file| file != "OWNER");
         let files: BTreeSet<_> = files.collect();
         if let Some(missing) = live.difference(&files).next() {
             return Err(Wrong::Dangling(format!("{missing} is not LIVE")));
@@ -188,11 +190,6 @@ impl<'a> Case<'a> {
         empty.recover(&disk).map_err(|e| Wrong::Lost(format!("the vacuum fails: {e}")))?;
         empty.clean(&disk)
     }
-}
-
-/// What a crash leaves of a file that had not got its own name.
-fn is_temporary(file: &str) -> bool {
-    file.ends_with(".tmp")
 }
 
 fn name(row: &Row) -> String {

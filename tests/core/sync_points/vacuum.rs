@@ -25,6 +25,8 @@ pub fn day(number: u64) -> SystemTime {
 /// Judges every file of the store's database. All moves are durable when it succeeds.
 pub fn vacuum(store: &Store<MemFs>, references: &[Payload], pass: &Pass) -> Result<()> {
     store.check_owner()?;
+    // If there is no room any more, whatever has to be moved will say so.
+    let _ = store.make_trash();
     let mut marks: Vec<_> = references.iter().map(Reference::to).collect();
     marks.sort_unstable();
     let mut garbage = Vec::new();
@@ -78,8 +80,10 @@ fn purge(store: &Store<MemFs>, marks: &[Reference], pass: &Pass) -> Result<()> {
     store.sync_moves(moves)
 }
 
-/// Moves the directories of databases that are gone to TRASH, and deletes those that have been there long enough.
+/// Puts the directories of databases that are gone aside, and deletes those that have been there long enough; before that,
+/// what a crash has left of files that had not got their own names.
 pub fn collect_dropped(store: &Store<MemFs>, databases: &BTreeSet<u32>, pass: &Pass) -> Result<()> {
+    store.remove_leftovers(pass.date)?;
     for oid in store.databases()? {
         if !databases.contains(&oid) {
             store.trash_database(oid, pass.date)?;

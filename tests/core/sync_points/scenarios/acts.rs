@@ -3,7 +3,7 @@
 use crate::clone::CLONE;
 use crate::support::{DATABASE, KEYS, PROMOTED, US, config};
 use crate::sync_points::vacuum::{Pass, collect_dropped, day, vacuum};
-use crate::sync_points::world::{Event, Session, World};
+use crate::sync_points::world::{Event, Session, World, places};
 use rbytea::store::{Config, Fs, MAX_OPEN, Moves, Restored, Result, SYNCFS_FROM};
 use std::collections::BTreeSet;
 
@@ -58,7 +58,12 @@ pub fn keep_over_rollback(world: &mut World, session: &mut Session) -> Result<()
 }
 
 pub fn abandon(world: &mut World, session: &mut Session) -> Result<()> {
-    session.store().create(birth(world))?.write(b"cancelled")?;
+    let mut writer = session.store().create(birth(world))?;
+    let [live, _] = places(DATABASE, &writer.id());
+    let written = writer.write(b"cancelled");
+    drop(writer);
+    assert!(world.fs.peek(&live).is_some(), "an abort unlinks nothing (I5)");
+    written?;
     insert_one(world, session)
 }
 
@@ -76,6 +81,16 @@ pub fn one_after_the_other(world: &mut World, session: &mut Session) -> Result<(
         insert_one(world, session)?;
     }
     Ok(())
+}
+
+/// Its directories are known to be durable, and then they are gone and made again.
+pub fn insert_where_all_was_removed(world: &mut World, session: &mut Session) -> Result<()> {
+    session.insert(birth(world), b"removed", None)?;
+    let rows = session.commit(world)?;
+    world.tell_all(rows.into_iter().map(Event::Deleted).collect());
+    let mut vacuum = Session::new(world);
+    sweep(world, &mut vacuum)?;
+    insert_one(world, session)
 }
 
 /// One is committed, one rolled back, one stays in doubt.
@@ -110,6 +125,27 @@ pub fn purge(world: &mut World, session: &mut Session) -> Result<()> {
 pub fn sweep_and_purge(world: &mut World, session: &mut Session) -> Result<()> {
     sweep(world, session)?;
     purge(world, session)
+}
+
+/// Another backend stores a value after TRASH was listed and before its file is deleted.
+pub fn purge_what_is_stored_again(world: &mut World, session: &mut Session) -> Result<()> {
+    let mut listed = Vec::new();
+    session.store().list_trash(&mut |id, _| {
+        listed.push(id);
+        Ok(())
+    })?;
+    let mut other = Session::new(world);
+    let stored = other.store().restore(&world.rows[0].payload.id)?;
+    assert_ne!(stored, Restored::Missing, "nothing has been deleted yet");
+    world.rows[0].was_in_trash |= stored == Restored::WasLive;
+    world.tell(Event::Committed(0));
+    let mut moves = Moves::new();
+    for id in listed {
+        session.store().purge(&id, &mut moves)?;
+    }
+    session.store().sync_moves(moves)?;
+    session.rollback();
+    Ok(())
 }
 
 /// Another backend commits between the moves and their sync.

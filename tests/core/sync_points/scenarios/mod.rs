@@ -54,7 +54,7 @@ const fn transaction(
 }
 
 /// Transactions that write.
-pub const WRITES: [Scenario; 13] = [
+pub const WRITES: [Scenario; 14] = [
     transaction("the first insert", plain, nothing, insert_one),
     transaction("the first insert, without syncfs", no_syncfs, nothing, insert_one),
     transaction("an insert", plain, some_rows, insert_one),
@@ -68,15 +68,17 @@ pub const WRITES: [Scenario; 13] = [
     transaction("transactions side by side", no_syncfs, nothing, side_by_side),
     transaction("prepared transactions", plain, some_rows, prepare),
     transaction("one transaction after the other", no_syncfs, nothing, one_after_the_other),
+    transaction("an insert where all was removed", no_syncfs, nothing, insert_where_all_was_removed),
 ];
 
 /// Runs of the vacuum.
-pub const VACUUMS: [Scenario; 7] = [
+pub const VACUUMS: [Scenario; 8] = [
     scenario("vacuum", plain, garbage, sweep),
     scenario("vacuum of many directories", plain, much_garbage, sweep),
     scenario("vacuum of many directories without syncfs", no_syncfs, much_garbage, sweep),
     scenario("vacuum beside an insert", no_syncfs, garbage, sweep_and_insert),
     scenario("purge", plain, garbage_in_trash, purge),
+    scenario("purge of what is stored again", plain, garbage_in_trash, purge_what_is_stored_again),
     scenario("purge of a file with two names", plain, two_files_of_a_name, sweep_and_purge),
     scenario("vacuum of a file with two links", plain, two_links_of_a_file, sweep_and_purge),
 ];
