@@ -115,9 +115,9 @@ fn clone_into(database: pg_sys::Oid, template: &CStr) -> Result<(), ErrorReport>
     let present = |store: FileStore| store.check_present().map(|()| store);
     let store = match xact::store_of(database).and_then(present) {
         Ok(store) => store,
-        Err(error) if error.kind() == Kind::Config => {
+        Err(error) if error.kind() == Kind::Config || matches!(error, store::Error::KnownCorrupt { .. }) => {
             // No store: either nobody has stored anything, or its file system is not mounted.
-            if xact::store_is_optional() && !matches!(error, store::Error::StoreMissing { .. }) {
+            if matches!(xact::nobody_needed(&error), Ok(true)) {
                 return Ok(());
             }
             let report = error::report(PgSqlErrorCode::ERRCODE_WARNING, "the new database gets no payload files")

@@ -74,8 +74,19 @@ pub fn store_apart() -> Result<FileStore, store::Error> {
 /// The store of the current database for a look that makes nothing; None while nobody has needed it.
 pub fn store_to_look_at() -> Result<Option<FileStore>, store::Error> {
     match FileStore::open(config(Access::Read)?) {
-        Err(store::Error::RootMissing { .. }) if store_is_optional() => Ok(None),
+        Err(error) if nobody_needed(&error)? => Ok(None),
         opened => opened.map(Some),
+    }
+}
+
+/// Whether a store could not be opened because nobody has needed it yet: it is in the data directory, is not there, and this cluster has
+/// not written to it.
+pub fn nobody_needed(error: &store::Error) -> Result<bool, store::Error> {
+    let missing = matches!(error, store::Error::RootMissing { .. })
+        && settings::filesystem_storage_path().is_relative();
+    match config(Access::Read)?.known {
+        Some(known) if missing => Ok(!known.contains()?),
+        _ => Ok(missing),
     }
 }
 
@@ -83,11 +94,6 @@ pub fn store_to_look_at() -> Result<Option<FileStore>, store::Error> {
 pub fn store_of(database: pg_sys::Oid) -> Result<FileStore, store::Error> {
     let config = config(Access::Read)?;
     FileStore::open(Config { database: database.to_u32(), ..config })
-}
-
-/// Whether a store that does not exist is one that nobody has needed yet, rather than one that is not mounted.
-pub fn store_is_optional() -> bool {
-    settings::filesystem_storage_path().is_relative()
 }
 
 /// Writes a payload that belongs to the current transaction (I3: the caller is the trigger or rbytea_store).

@@ -5,7 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use super::error::{Error, Result};
 use super::fs::{Entry, EntryKind, Fs};
-use super::layout::{Shard, TRASH, database_dir, dropped_dir, era_dir, parse_copy_name, parse_dropped_dir};
+use super::layout::{
+    FIRST_DROPPED, Shard, TRASH, database_dir, dropped_dir, era_dir, parse_copy_name, parse_dropped_dir,
+};
 use super::list::{directory, payload};
 use super::{ATTEMPTS, Store, found, shown};
 
@@ -161,8 +163,8 @@ fn ours<'a>(entry: &Entry<'a>, shard: Option<Shard>) -> Option<&'a str> {
     ours.then_some(name)
 }
 
-/// Whole seconds since 1970; what lies before is 1970.
+/// Whole seconds since 1970, as late as a name can say and no earlier.
 fn seconds(time: SystemTime) -> u32 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
+    u32::try_from(since.as_secs()).unwrap_or(u32::MAX).max(FIRST_DROPPED)
 }

@@ -64,6 +64,9 @@ impl<F: Fs> Store<F> {
         }
         let is_database =
             |name: &str| parse_database_dir(name).is_some() || parse_dropped_dir(name).is_some();
+        // The file system's own, where the root is a mount point.
+        let report: Report<'_> =
+            &mut |flaw, path| if path == Path::new("lost+found") { Ok(()) } else { report(flaw, path) };
         self.inspect("", report, &mut |entry| match entry.kind {
             EntryKind::File => entry.name == OWNER || parse_new_owner_name(entry.name.as_bytes()).is_some(),
             EntryKind::Dir => directory(entry).is_some_and(is_database),

@@ -27,16 +27,18 @@ impl Known {
         Ok(self.read()?.contains(&self.entry()))
     }
 
-    /// Remembers it, durably if `fsync`.
+    /// Remembers it, durably if `fsync`. A damaged list is written anew: whoever can remember a root has seen that its store is there.
     ///
     /// # Errors
-    /// `Io`, `Sync`, `KnownCorrupt`.
+    /// `Io`, `Sync`.
     pub fn remember(&self, fsync: bool) -> Result<()> {
-        let mut roots = self.read()?;
-        if roots.contains(&self.entry()) {
-            return Ok(());
+        let mut roots = match self.read() {
+            Err(Error::KnownCorrupt { .. }) => Vec::new(),
+            roots => roots?,
+        };
+        if !roots.contains(&self.entry()) {
+            roots.push(self.entry());
         }
-        roots.push(self.entry());
         let temporary = self.file.with_extension(format!("{}.tmp", uuid::Uuid::new_v4()));
         let written = self.write(&temporary, &roots, fsync);
         if written.is_err() {

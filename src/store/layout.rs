@@ -116,10 +116,16 @@ pub fn dropped_dir(oid: u32, trashed_at: u32) -> String {
     format!("{}-{trashed_at:08x}", database_dir(oid))
 }
 
-/// The inverse of [`dropped_dir`]; `None` for every other string.
+/// The earliest date of a dropped database, in January 2021. `<oid>-20261231`, as somebody may call a copy of a directory, is far
+/// below it.
+pub const FIRST_DROPPED: u32 = 0x6000_0000;
+
+/// The inverse of [`dropped_dir`]; `None` for every other string, and for dates before [`FIRST_DROPPED`].
 pub fn parse_dropped_dir(name: &str) -> Option<(u32, u32)> {
     let (oid, trashed_at) = name.split_once('-')?;
-    Some((parse_database_dir(oid)?, u32::try_from(parse_digits(trashed_at, 8)?).ok()?))
+    let trashed_at =
+        u32::try_from(parse_digits(trashed_at, 8)?).ok().filter(|date| *date >= FIRST_DROPPED)?;
+    Some((parse_database_dir(oid)?, trashed_at))
 }
 
 /// `<uuid>.tmp`: a file in TRASH that is being copied from another database and has not got its own name yet.

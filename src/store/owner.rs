@@ -139,7 +139,8 @@ impl<F: Fs> Store<F> {
 
     fn is_present(&self, owner: Option<OwnerId>) -> Result<()> {
         match &self.config.known {
-            Some(known) if owner.is_none() && known.contains()? => {
+            // OWNER is asked for once more: somebody else may have written first, meanwhile.
+            Some(known) if owner.is_none() && known.contains()? && self.owner()?.is_none() => {
                 Err(Error::StoreMissing { path: self.fs.root().into() })
             }
             _ => Ok(()),
@@ -150,7 +151,14 @@ impl<F: Fs> Store<F> {
         if let Some(known) = &self.config.known
             && !self.remembered.load(Ordering::Relaxed)
         {
-            known.remember(self.config.fsync)?;
+            if !matches!(known.contains(), Ok(true)) {
+                // First what is remembered: OWNER may be somebody else's, who has not synced it yet.
+                if self.config.fsync {
+                    let synced = self.fs.sync_dir("").and_then(|()| self.fs.sync_root_entry());
+                    synced.map_err(|e| Error::sync(shown(""), e))?;
+                }
+                known.remember(self.config.fsync)?;
+            }
             self.remembered.store(true, Ordering::Relaxed);
         }
         Ok(())

@@ -32,6 +32,16 @@ pub fn collect(retention: Option<Duration>, pace: &mut Pace, run: &mut Run) -> R
             let purged = store.purge_database(&dropped, &mut || {
                 check_for_interrupts!();
             })?;
+            if purged.complete {
+                let message = format!(
+                    "rbytea deleted the payload files of dropped database {}, the last {} of them now",
+                    dropped.oid, purged.files
+                );
+                error::tell(
+                    error::report(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message),
+                    PgLogLevel::LOG,
+                );
+            }
             run.purged += purged.files;
             run.purged_bytes += purged.bytes;
         }

@@ -2,7 +2,7 @@
 
 use crate::clone::{CLONE, clone, fill};
 use crate::support::{Bed, DATABASE, OsBed, commit, live, names, on_every_file_system, read};
-use rbytea::store::layout::copy_name;
+use rbytea::store::layout::{FIRST_DROPPED, copy_name};
 use rbytea::store::{DroppedDatabase, Fs, Kind, Payload, Purged, Store};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, SystemTime};
@@ -78,7 +78,8 @@ fn an_oid_can_be_dropped_again_and_again<B: Bed>(bed: &B) {
     }
     let second = Duration::from_secs(1);
     let dates = bed.store().dropped_databases().unwrap().into_iter().map(|dropped| dropped.trashed_at);
-    let expected = [SystemTime::UNIX_EPOCH, day() - Duration::from_secs(1), day(), day() + second];
+    let first = SystemTime::UNIX_EPOCH + Duration::from_secs(FIRST_DROPPED.into());
+    let expected = [first, day() - Duration::from_secs(1), day(), day() + second];
     assert_eq!(dates.collect::<Vec<_>>(), expected);
 }
 
@@ -91,11 +92,11 @@ fn a_store_whose_own_database_was_trashed_still_writes_durably<B: Bed>(bed: &B) 
 }
 
 fn only_directories_with_an_oid_and_a_date_are_dropped_databases<B: Bed>(bed: &B) {
-    for foreign in ["5", "5-0", "notes", "5-0000000G", "0-00000001"] {
+    for foreign in ["5", "5-0", "notes", "5-6000000G", "0-60000001", "5-20261231"] {
         bed.plant(&format!("{foreign}/file"), b"theirs");
     }
-    bed.plant("5-00000001", b"a file");
-    bed.plant_link("5-00000002");
+    bed.plant("5-60000001", b"a file");
+    bed.plant_link("5-60000002");
     assert_eq!(bed.store().dropped_databases().unwrap(), []);
 }
 

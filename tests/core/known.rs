@@ -1,10 +1,12 @@
 //! A store that is not there: this cluster has written to its root, and now the root is another directory.
 
+use crate::memfs::{EIO, MemFs, Op};
 use crate::support::{COPY, THEM, US, commit, config, names, open, read};
-use rbytea::store::{Config, Error, FileStore, Kind, Known};
+use rbytea::store::{Config, Error, FileStore, Fs, Kind, Known, Store};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
 
 /// A data directory, and a root that may be a mount point.
@@ -66,7 +68,7 @@ fn nothing_is_written_where_a_store_was_and_is_not() {
         is_missing(cluster.store().check_owner(), &cluster);
         is_missing(cluster.store().check_present(), &cluster);
     }
-    assert_eq!(names(cluster.store().fs(), ""), [""; 0], "what were written here would be gone later");
+    assert_eq!(names(cluster.store().fs(), ""), [""; 0], "what was written here would be gone later");
     cluster.mount();
     cluster.store().check_owner().unwrap();
     assert_eq!(read(&cluster.store(), &payload).unwrap(), b"before");
@@ -156,11 +158,51 @@ fn a_damaged_list_is_an_error_for_whom_it_matters() {
     assert!(matches!(error, Error::KnownCorrupt { .. }), "{error:?}");
     assert_eq!(error.kind(), Kind::Corrupted);
     cluster.mount();
-    let error = cluster.store().create(2).map(drop).unwrap_err();
-    assert!(error.to_string().contains("rbytea.stores"), "{error}");
-    fs::remove_file(cluster.file()).unwrap();
-    commit(&cluster.store(), 2, b"written anew");
-    assert!(cluster.file().exists());
+    commit(&cluster.store(), 2, b"the list is written anew");
+    cluster.unmount();
+    is_missing(cluster.store().create(3).map(drop), &cluster);
+}
+
+/// Between the two looks of a first writer, another one was first.
+#[test]
+fn a_store_that_somebody_has_made_meanwhile_is_there() {
+    let cluster = Cluster::new();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        commit(&cluster.store(), 1, b"x");
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..200 {
+            cluster.store().check_present().unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+    });
+}
+
+#[test]
+fn what_is_remembered_is_durable_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let fs = MemFs::new();
+    let known = Known { file: dir.path().join("rbytea.stores"), root: "root".into() };
+    let store = |fs: &MemFs| {
+        let config = Config { known: Some(known.clone()), ..config(Fs::root(fs)) };
+        Store::with_fs(fs.clone(), config).unwrap()
+    };
+    // Another process has renamed OWNER, and has not synced it.
+    fs.fail(Op::SyncDir, 1, EIO);
+    store(&fs).create(1).map(drop).unwrap_err();
+    assert!(!known.contains().unwrap());
+    fs.heal();
+    store(&fs).create(1).map(drop).unwrap();
+    assert!(known.contains().unwrap());
+    store(&fs.after_crash()).create(2).map(drop).unwrap();
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use rbytea::store::layout::{
-    copy_name, database_dir, dropped_dir, era_dir, parse_byte_dir, parse_copy_name, parse_database_dir,
-    parse_dropped_dir, parse_era_dir, parse_new_owner_name,
+    FIRST_DROPPED, copy_name, database_dir, dropped_dir, era_dir, parse_byte_dir, parse_copy_name,
+    parse_database_dir, parse_dropped_dir, parse_era_dir, parse_new_owner_name,
 };
 use rbytea::store::{PayloadId, Shard};
 use uuid::Uuid;
@@ -89,7 +89,7 @@ proptest! {
     }
 
     #[test]
-    fn a_dropped_databases_directory_parses_to_what_it_was_made_of(oid in 1..=u32::MAX, trashed_at: u32) {
+    fn a_dropped_databases_directory_parses_to_what_it_was_made_of(oid in 1..=u32::MAX, trashed_at in FIRST_DROPPED..=u32::MAX) {
         let name = dropped_dir(oid, trashed_at);
         prop_assert_eq!(parse_dropped_dir(&name), Some((oid, trashed_at)));
         prop_assert_eq!(parse_database_dir(&name), None);
@@ -149,19 +149,24 @@ fn near_misses_are_refused() {
         "",
         "5",
         "5-",
-        "-0000000f",
-        "0-0000000f",
-        "05-0000000f",
-        "5-000000f",
-        "5-00000000f",
-        "5-0000000F",
-        "5-+000000f",
-        "5-0000000f-",
-        "5_0000000f",
+        "-6000000f",
+        "0-6000000f",
+        "05-6000000f",
+        "5-600000f",
+        "5-06000000f",
+        "5-6000000F",
+        "5-+600000f",
+        "5-6000000f-",
+        "5_6000000f",
+        // dates, as people write them, and what is just too early
+        "5-19991231",
+        "5-20991231",
+        "5-5fffffff",
     ] {
         assert_eq!(parse_dropped_dir(bad), None, "{bad}");
     }
-    assert_eq!(dropped_dir(5, 15), "5-0000000f");
+    assert_eq!(dropped_dir(5, FIRST_DROPPED + 15), "5-6000000f");
+    assert!(parse_dropped_dir("5-6000000f").is_some());
     for bad in ["", "0", "00", "01", "+1", "-1", " 1", "4294967296", "1a", "TRASH"] {
         assert_eq!(parse_database_dir(bad), None, "{bad}");
     }

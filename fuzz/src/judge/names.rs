@@ -19,7 +19,7 @@ pub fn names(bytes: &[u8]) {
     let id = take_id(&mut rest);
     let copy = Uuid::from_bytes(take(&mut rest));
     let oid = u32::from_le_bytes(take(&mut rest)).max(1);
-    let at = u32::from_le_bytes(take(&mut rest));
+    let at = u32::from_le_bytes(take(&mut rest)).max(FIRST_DATE);
     let made = [
         id.file_name(),
         copy_name(copy),
@@ -126,9 +126,13 @@ fn decimal(text: &str) -> Option<u32> {
     text.parse::<u64>().expect("ten digits").try_into().ok()
 }
 
+/// No database was dropped before 2021, and no number of eight decimal digits is as large in hexadecimal ones.
+const FIRST_DATE: u32 = 1_610_612_736;
+
 fn dropped_name(name: &str) -> Option<(u32, u32)> {
     let at = name.len().checked_sub(9).filter(|at| name.is_char_boundary(*at))?;
     let (oid, time) = name.split_at(at);
     let time = digits(time.strip_prefix('-')?, 8)?;
-    Some((decimal(oid)?, time.try_into().expect("eight digits")))
+    let time = time.try_into().expect("eight digits");
+    (time >= FIRST_DATE).then_some((decimal(oid)?, time))
 }
