@@ -45,7 +45,8 @@ fn memory_does_not_grow_with_rows_files_or_findings() {
         let [plain, arrays, copies] = checks(table);
         let healthy = growth(&cluster, &[&plain, &arrays, &copies, "select count(*) from rbytea_check()"]);
         // Everything is a finding, and then all of the store is.
-        let store = cluster.store();
+        let oid: u32 = db.one("select oid from pg_database where datname = current_database()", &[]);
+        let store = cluster.store().join(oid.to_string());
         let away = cluster.dir().join("away");
         fs::rename(&store, &away).unwrap();
         let lost = growth(&cluster, &[&plain, &arrays, &copies]);
