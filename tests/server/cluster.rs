@@ -145,6 +145,13 @@ impl Cluster {
         let initdb =
             self.server_command(self.tool("initdb")).args(options).arg(self.data()).output().unwrap();
         assert!(initdb.status.success(), "initdb: {}", String::from_utf8_lossy(&initdb.stderr));
+        // On by default from 18 on; tests damage pages. It fails where they are off already.
+        let _ = self
+            .server_command(self.tool("pg_checksums"))
+            .arg("--disable")
+            .arg(self.data())
+            .output()
+            .unwrap();
     }
 
     // --- places ------------------------------------------------------------------------------------------
@@ -538,7 +545,7 @@ fn scratch() -> &'static str {
 fn template(installation: &Installation) -> Option<PathBuf> {
     let name = format!("{}-{}", installation.version, installation.bindir.display());
     let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-    Some(Path::new(option_env!("CARGO_TARGET_TMPDIR")?).join(format!("data-{name}")))
+    Some(Path::new(option_env!("CARGO_TARGET_TMPDIR")?).join(format!("cluster-{name}")))
 }
 
 /// Copies a directory with owners and modes.
