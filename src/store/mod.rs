@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod advice;
 pub mod ahead;
 pub mod cipher;
 pub mod clone;

@@ -1,8 +1,8 @@
 //! The table rbytea_vacuum_history: what each run did, what the next one has to know, and the lock that keeps runs of one
 //! database apart.
 
+use super::act::Moved;
 use super::schedule::{Memory, Stamp, Whole};
-use super::sweep::Moved;
 use crate::catalog::{self, Extension};
 use crate::error;
 use pgrx::datum::DatumWithOid;
@@ -190,41 +190,6 @@ pub fn recall(extension: &Extension) -> Result<Memory, ErrorReport> {
     })
 }
 
-/// The runs of this database ($1) that everybody has outlived, given the removal horizon ($2).
-///
-/// Snapshots and transactions are older than the transaction in which a run wrote its row, or they began after its moves;
-/// that goes for runs that failed in the middle of their moves too.
-/// A procedure may hold a value while it holds no snapshot, so statements count too. Slots and standbys read old rows by
-/// their position in the WAL.
-const OLD_ENOUGH: &str = "
-    @schema@.rbytea_vacuum_history
-     WHERE database OPERATOR(pg_catalog.=) $1
-       AND xid OPERATOR(pg_catalog.<) $2::pg_catalog.text::pg_catalog.xid8
-       AND lsn OPERATOR(pg_catalog.<=) COALESCE(LEAST(
-           (SELECT pg_catalog.min(restart_lsn) FROM pg_catalog.pg_replication_slots
-             WHERE database IS NULL OR database OPERATOR(pg_catalog.=) pg_catalog.current_database()),
-           (SELECT pg_catalog.min(replay_lsn) FROM pg_catalog.pg_stat_replication)),
-           'FFFFFFFF/FFFFFFFF')
-       AND moved_at OPERATOR(pg_catalog.<) COALESCE(
-           (SELECT pg_catalog.min(COALESCE(LEAST(query_start, xact_start), backend_start))
-              FROM pg_catalog.pg_stat_activity
-             WHERE datid OPERATOR(pg_catalog.=) $1 AND state IS DISTINCT FROM 'idle'
-               AND backend_type NOT IN ('autovacuum worker', 'walsender')),
-           'infinity')";
-
-/// The newest date in TRASH that is old enough for every horizon: whoever could still have a reference to such a file in
-/// hand, without its being in a table, has ended. None if there is none.
-pub fn purge_bound(extension: &Extension, horizon: u64) -> Result<Option<Stamp>, ErrorReport> {
-    let query = format!("SELECT {}", micros("pg_catalog.max(moved_at)", OLD_ENOUGH));
-    let query = extension.query(&query)?;
-    let horizon = horizon.to_string();
-    with_latest_snapshot(|| {
-        Spi::connect(|client| {
-            client.select(query.as_c_str(), Some(1), &[my_database(), horizon.into()])?.first().get(1)
-        })
-    })
-}
-
 /// Adds the row of a run that was begun at `run.started`, and removes the oldest rows.
 pub fn record(extension: &Extension, run: &Run) -> Result<(), ErrorReport> {
     let left = run.left;
@@ -307,19 +272,20 @@ const XID: &str = "$::pg_catalog.xid8";
 const LSN: &str = "'0/0'::pg_catalog.pg_lsn + $::pg_catalog.numeric";
 
 /// A scalar subquery for a time in microseconds.
-fn micros(expression: &str, from: &str) -> String {
+pub fn micros(expression: &str, from: &str) -> String {
     format!(
         "(SELECT (EXTRACT(epoch FROM {expression}) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8 FROM {from})"
     )
 }
 
-fn my_database() -> DatumWithOid<'static> {
+/// Its OID, as a parameter.
+pub fn my_database() -> DatumWithOid<'static> {
     // SAFETY: a plain read; set when the backend starts.
     unsafe { pg_sys::MyDatabaseId }.into()
 }
 
 /// Runs a query that sees what has been committed until now, whatever the snapshot of the statement sees.
-fn with_latest_snapshot<T>(work: impl FnOnce() -> Result<T, pgrx::spi::Error>) -> Result<T, ErrorReport> {
+pub fn with_latest_snapshot<T>(work: impl FnOnce() -> Result<T, pgrx::spi::Error>) -> Result<T, ErrorReport> {
     // SAFETY: an ERROR that passes pops the snapshot with its transaction.
     unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
     let result = work();

@@ -4,11 +4,13 @@
 pub mod plan;
 pub mod schedule;
 
+mod act;
 mod dropped;
 mod failure;
 mod history;
 mod holders;
 mod launcher;
+mod outlived;
 mod purge;
 mod run;
 mod sweep;
@@ -23,11 +25,11 @@ use crate::rows::Rows;
 use crate::subtransaction::subtransaction;
 use crate::xact::Access;
 use crate::{mark, xact};
+use act::Show;
 use history::Run;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{pg_extern, pg_sys};
 use run::Request;
-use sweep::Show;
 
 pub use launcher::init;
 pub use run::refuse_if_unsafe;

@@ -2,6 +2,7 @@
 //! when it has been there for the retention, and when nobody can have a reference to it in hand any more.
 
 use super::history::{self, Left};
+use super::outlived;
 use super::plan;
 use super::schedule::{Memory, Stamp};
 use crate::catalog::{self, Extension};
@@ -40,7 +41,7 @@ pub fn bound(
         return Ok(None);
     }
     let expired = history::expired(retention);
-    Ok(history::purge_bound(extension, horizon)?.map(|safe| safe.min(expired)))
+    Ok(outlived::purge_bound(extension, horizon)?.map(|safe| safe.min(expired)))
 }
 
 /// What may hold references that no mark can see, and so keeps everything in TRASH.

@@ -1,12 +1,13 @@
 //! One run: mark, sweep, purge, one row of history. Any error ends it with nothing moved (I10), but for an error of the
 //! moves themselves; what has been moved then is garbage all the same.
 
+use super::act::{Carry, Plan};
 use super::dropped;
 use super::history::{self, Left, Run};
 use super::holders::{self, Held};
 use super::purge::{self, Purge};
 use super::schedule::{self, Memory, Now, Scope, Stamp};
-use super::sweep::{self, Carry, Plan};
+use super::sweep;
 use crate::catalog::Extension;
 use crate::horizon::{Horizons, RunSnapshot};
 use crate::mark::{self, Mark};
