@@ -24,6 +24,8 @@ fn what_the_store_did_not_name_is_left_alone() {
     };
     let zero = era.join("00");
     fs::create_dir_all(&zero).unwrap();
+    // A new payload's identifier may begin with 00.
+    chown(&zero, Some(owner), Some(owner)).unwrap();
     let foreign: Vec<PathBuf> = [
         cluster.store().join("README"),
         cluster.store().join("lost+found"),

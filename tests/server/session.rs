@@ -3,11 +3,15 @@
 #![allow(dead_code, reason = "every user of this module takes the part it needs")]
 
 use std::future::{Future, poll_fn};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use futures_util::{SinkExt, StreamExt, TryStreamExt, pin_mut};
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
+use tokio_postgres::config::Host;
 use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::types::{FromSqlOwned, ToSql};
 use tokio_postgres::{AsyncMessage, Client, Config, Error, NoTls, Row, SimpleQueryMessage};
@@ -53,10 +57,19 @@ pub async fn connect_with_notices(config: &Config) -> Result<(Client, Notices), 
     Ok((client, notices))
 }
 
+/// Where the server of a configuration listens: the tests' servers have no other way in.
+fn socket(config: &Config) -> PathBuf {
+    let (Some(Host::Unix(dir)), Some(port)) = (config.get_hosts().first(), config.get_ports().first()) else {
+        panic!("not a Unix-domain socket: {config:?}");
+    };
+    dir.join(format!(".s.PGSQL.{port}"))
+}
+
 /// A blocking session; closed when dropped.
 pub struct Session {
     client: Arc<Client>,
     notices: Notices,
+    socket: PathBuf,
 }
 
 impl Session {
@@ -69,7 +82,7 @@ impl Session {
     /// Connects where that may be refused.
     pub fn try_connect(config: &Config) -> Result<Self, Error> {
         let (client, notices) = block_on(connect_with_notices(config))?;
-        Ok(Self { client: Arc::new(client), notices })
+        Ok(Self { client: Arc::new(client), notices, socket: socket(config) })
     }
 
     /// The asynchronous client behind it, for `block_on`.
@@ -196,9 +209,14 @@ impl Session {
         Running(runtime().spawn(async move { client.batch_execute(&sql).await }))
     }
 
-    /// Asks the server to cancel what this session runs.
+    /// Asks the server to cancel what this session runs. The server sends the signal twice (to the process, and to its
+    /// group); once it has closed the connection that asked, no signal is under way that could hit the next statement.
     pub fn cancel(&self) {
-        block_on(self.client.cancel_token().cancel_query(NoTls)).unwrap();
+        block_on(async {
+            let mut asking = UnixStream::connect(&self.socket).await.unwrap();
+            self.client.cancel_token().cancel_query_raw(&mut asking, NoTls).await.unwrap();
+            asking.read_to_end(&mut Vec::new()).await.unwrap();
+        });
     }
 
     /// True while the backend with this process id, another session's, waits for a lock.

@@ -142,16 +142,16 @@ const GEN: &str = "
 const SETUP: &str = "
     create domain doc{S} as {T} check (octet_length(value) < 10000000);
     create type item{S} as (label text, body {T}, more {T}[]);
-    create table a{S} (id int primary key, n int not null, payload {T} check (octet_length(payload) >= 0),
+    create table a{S} (id int primary key, n int, payload {T} check (octet_length(payload) >= 0),
                        len int generated always as (octet_length(payload)) stored);
     create index on a{S} using hash (payload);
-    create table s{S} (id int primary key, n int not null, payload {T});
+    create table s{S} (id int primary key, n int, payload {T});
     create function shadow{S}() returns trigger language plpgsql as $$ begin
         insert into s{S} values (new.id, new.n, new.payload)
             on conflict (id) do update set n = excluded.n, payload = excluded.payload;
         return null; end $$;
     create trigger shadow after update on a{S} for each row execute function shadow{S}();
-    create table d{S} (id int primary key, n int not null, payload doc{S});
+    create table d{S} (id int primary key, n int, payload doc{S});
     create function fill{S}() returns trigger language plpgsql as $$ begin
         if new.payload is null then new.payload := gen(new.id, 50); end if;
         return new; end $$;
@@ -160,17 +160,17 @@ const SETUP: &str = "
     create table p_0{S} partition of p{S} for values from (0) to (1);
     create table p_1{S} partition of p{S} for values from (1) to (2);
     create table p_2{S} partition of p{S} for values from (2) to (3);
-    create unlogged table u{S} (id int primary key, n int not null, payload {T});
-    create table l{S} (id int primary key, n int not null, payload {T}[]);
-    create table c{S} (id int primary key, n int not null, payload item{S});
-    create table alt{S} (id int primary key, n int not null, payload {T});";
+    create unlogged table u{S} (id int primary key, n int, payload {T});
+    create table l{S} (id int primary key, n int, payload {T}[]);
+    create table c{S} (id int primary key, n int, payload item{S});
+    create table alt{S} (id int primary key, n int, payload {T});";
 
 const VIEW: &str = "
     create materialized view mv as select id, x.n, x.payload, t.payload as twin from a x join a_twin t using (id);
     create unique index on mv (id);";
 
 /// What a session makes for itself.
-pub const TEMPORARY: &str = "create temp table tmp{S} (id int primary key, n int not null, payload {T});";
+pub const TEMPORARY: &str = "create temp table tmp{S} (id int primary key, n int, payload {T});";
 
 /// Every session prepares it: its constants outlive every transaction.
 pub const PREPARED: &str = "
