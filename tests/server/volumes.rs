@@ -72,6 +72,19 @@ impl Volume {
             Kind::Ext4 | Kind::Thin => ("ext4", self.image.to_str().unwrap()),
         };
         as_root("mount", &["-t", kind, "-o", &self.options, source, &self.at]);
+        if self.kind == Kind::Thin {
+            self.write_page_by_page();
+        }
+    }
+
+    /// A loop device takes a write for done of which its file had room for the first pages only (seen with Linux 6.18, O_DIRECT and all); so
+    /// every request is one page, which there is room for or not.
+    fn write_page_by_page(&self) {
+        let devices = root_command("losetup").args(["-j", text(&self.image)]).output().unwrap();
+        let devices = String::from_utf8(devices.stdout).unwrap();
+        let device = devices.split(':').next().and_then(|path| path.strip_prefix("/dev/")).unwrap();
+        let setting = format!("/sys/block/{device}/queue/max_sectors_kb");
+        as_root("sh", &["-c", &format!("echo 4 >{setting}")]);
     }
 
     /// Takes it away, from processes that use it as well.
