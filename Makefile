@@ -246,8 +246,15 @@ demo: deps
 run-demo: install-for-tests
 	$(cargo) run --quiet --release $(features) --example demo -- $(FILES)
 
+# rbytea beside bytea, large objects and files: docs/BENCHMARK.md, docs/benchmark.json and the plots. Half an hour, on a disk;
+# ARGUMENTS="sizes=4K,1M rows=1 clients=1 rounds=3 to=DIRECTORY" for a part (benches/comparison/main.rs has them all).
 .PHONY: bench
-bench: $(stamp)
+bench: install-for-tests
+	$(cargo) bench --quiet $(features) --bench comparison -- $(ARGUMENTS)
+
+# The store without a server, function by function.
+.PHONY: bench-store
+bench-store: $(stamp)
 	$(cargo) bench $(features) --bench store
 
 # rvacuum() and the background worker beside vacuumlo; ARGUMENTS="payloads bytes" (1000000 1024). On disk, some minutes.

@@ -1,0 +1,89 @@
+//! What to run: `name=value` arguments of the command line.
+
+use std::path::PathBuf;
+
+use crate::contestant::Kind;
+use crate::report::Cell;
+
+/// The arguments, or what they are by default.
+pub struct Arguments {
+    /// Payload sizes in bytes.
+    pub sizes: Vec<usize>,
+    rows: Vec<usize>,
+    clients: Vec<usize>,
+    /// How often everything is measured.
+    pub rounds: usize,
+    /// Bytes.
+    pub limit: usize,
+    only: Vec<String>,
+    /// Where the results are written.
+    pub to: PathBuf,
+}
+
+/// Size of the payloads of the cell with compressible ones.
+const COMPRESSIBLE: usize = 1 << 20;
+
+impl Arguments {
+    pub fn from_environment() -> Self {
+        let mut arguments = Self {
+            sizes: [4 << 10, 64 << 10, 1 << 20, 16 << 20, 256 << 20].into(),
+            rows: [1, 10, 100].into(),
+            clients: [1, 4].into(),
+            rounds: 5,
+            limit: 2 << 30,
+            only: Vec::new(),
+            to: "docs".into(),
+        };
+        // cargo bench adds --bench.
+        for argument in std::env::args().skip(1).filter(|argument| argument != "--bench") {
+            let (name, value) = argument.split_once('=').unwrap_or((&argument, ""));
+            let numbers = || value.split(',').map(number).collect();
+            match name {
+                "sizes" => arguments.sizes = numbers(),
+                "rows" => arguments.rows = numbers(),
+                "clients" => arguments.clients = numbers(),
+                "rounds" => arguments.rounds = number(value),
+                "limit" => arguments.limit = number(value),
+                "only" => arguments.only = value.split(',').map(str::to_owned).collect(),
+                "to" => arguments.to = value.into(),
+                _ => panic!("no such argument: {argument}"),
+            }
+        }
+        arguments
+    }
+
+    /// What is run, in order.
+    pub fn cells(&self) -> Vec<Cell> {
+        let mut cells = Vec::new();
+        for &clients in &self.clients {
+            for &size in &self.sizes {
+                for &rows in &self.rows {
+                    cells.push(Cell { size, rows, clients, compressible: false });
+                }
+            }
+        }
+        if self.sizes.contains(&COMPRESSIBLE) {
+            cells.push(Cell { size: COMPRESSIBLE, rows: 1, clients: 1, compressible: true });
+        }
+        cells.retain(|cell| cell.size * cell.rows * cell.clients <= self.limit);
+        cells
+    }
+
+    /// Whether a kind takes part.
+    pub fn wants(&self, kind: Kind) -> bool {
+        self.only.is_empty() || self.only.iter().any(|name| format!("{kind:?}").eq_ignore_ascii_case(name))
+    }
+}
+
+/// 4096, 4K, 1M, 2G.
+fn number(text: &str) -> usize {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "" => 1,
+        "K" => 1 << 10,
+        "M" => 1 << 20,
+        "G" => 1 << 30,
+        _ => panic!("not a number: {text}"),
+    };
+    digits.parse::<usize>().unwrap_or_else(|_| panic!("not a number: {text}")) * unit
+}

@@ -1,0 +1,322 @@
+//! Those that compete: each keeps payloads in its own way, one object for each client.
+
+use std::error::Error;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use bytes::BytesMut;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use serde::{Deserialize, Serialize};
+use tokio::runtime::{Builder, Runtime};
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
+use tokio_postgres::{Client, Statement};
+
+use crate::cluster::{Cluster, POSTGRES};
+use crate::report::Cell;
+use crate::session::{Session, connect};
+
+/// The tables.
+pub const SETUP: &str = "
+    create extension rbytea;
+    create table plain (id bigint primary key, c bytea);
+    alter table plain alter c set storage external;
+    create table compressed (id bigint primary key, c bytea);
+    create table objects (id bigint primary key, o oid);
+    create table files (id bigint primary key, c rbytea);
+    create table encrypted (id bigint primary key, c rbytea);
+    create table nothing (id bigint primary key);";
+
+/// Ways to keep payloads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Kind {
+    /// Files of the client: written, fdatasync each, then an fsync of their directory.
+    Raw,
+    /// The same with one syncfs for all files of a commit.
+    RawSyncfs,
+    /// A bytea column whose storage is EXTERNAL.
+    Bytea,
+    /// The same with the default storage, which compresses (pglz).
+    Compressed,
+    /// Large objects: lo_from_bytea and lo_get.
+    LargeObject,
+    /// An rbytea column.
+    Rbytea,
+    /// The same with rbytea.qss_mode.
+    Encrypted,
+    /// The payload is sent and thrown away; as many bytes are sent back out of memory.
+    Limit,
+}
+
+impl Kind {
+    /// Who competes in a cell.
+    pub fn of(cell: Cell) -> Vec<Self> {
+        use Kind::*;
+        let mut kinds = vec![Raw, RawSyncfs, Bytea, LargeObject, Rbytea, Encrypted, Limit];
+        if cell.compressible {
+            kinds.insert(3, Compressed);
+        }
+        kinds
+    }
+
+    /// As tables and plots call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "files, fdatasync",
+            Self::RawSyncfs => "files, syncfs",
+            Self::Bytea => "bytea",
+            Self::Compressed => "bytea, compressed",
+            Self::LargeObject => "large object",
+            Self::Rbytea => "rbytea",
+            Self::Encrypted => "rbytea, encrypted",
+            Self::Limit => "limit",
+        }
+    }
+
+    /// Whether it works without a server.
+    pub fn is_raw(self) -> bool {
+        matches!(self, Self::Raw | Self::RawSyncfs)
+    }
+
+    /// The statement that stores payload $2 under the number $1, and the one that returns the payload of number $1.
+    fn statements(self, size: usize) -> (String, String) {
+        let table = |name| {
+            (
+                format!("insert into {name} (id, c) values ($1, $2)"),
+                format!("select c from {name} where id = $1"),
+            )
+        };
+        match self {
+            Self::Bytea => table("plain"),
+            Self::Compressed => table("compressed"),
+            Self::Rbytea => table("files"),
+            Self::Encrypted => table("encrypted"),
+            Self::LargeObject => (
+                "insert into objects (id, o) values ($1, lo_from_bytea(0, $2))".into(),
+                "select lo_get(o) from objects where id = $1".into(),
+            ),
+            // The planner makes a constant of the payload.
+            Self::Limit => (
+                "select $1::bigint, length($2::bytea)".into(),
+                format!(
+                    "select case when id > 0 then decode(repeat('5a', {size}), 'hex') end from nothing where id = $1"
+                ),
+            ),
+            Self::Raw | Self::RawSyncfs => unreachable!("files need no statements"),
+        }
+    }
+
+    /// Bytes of the database that hold its rows, indexes and TOAST tables included.
+    pub fn table_bytes(self, admin: &Session) -> Option<i64> {
+        let tables = match self {
+            Self::Raw | Self::RawSyncfs | Self::Limit => return None,
+            Self::Bytea => "pg_total_relation_size('plain')",
+            Self::Compressed => "pg_total_relation_size('compressed')",
+            Self::LargeObject => {
+                "pg_total_relation_size('objects') + pg_total_relation_size('pg_largeobject')
+                + pg_total_relation_size('pg_largeobject_metadata')"
+            }
+            Self::Rbytea => "pg_total_relation_size('files')",
+            Self::Encrypted => "pg_total_relation_size('encrypted')",
+        };
+        Some(admin.one(&format!("select {tables}"), &[]))
+    }
+}
+
+/// What a client stores: the same random bytes with the row's number in front.
+pub struct Payload {
+    bytes: Vec<u8>,
+}
+
+impl Payload {
+    pub fn new(cell: Cell, client: usize) -> Self {
+        let mut bytes = vec![0; cell.size];
+        let mut random = StdRng::seed_from_u64(client as u64);
+        if cell.compressible {
+            // Three quarters are zeros.
+            for line in bytes.chunks_mut(256) {
+                let random_part = line.len() / 4;
+                random.fill_bytes(&mut line[..random_part]);
+            }
+        } else {
+            random.fill_bytes(&mut bytes);
+        }
+        Self { bytes }
+    }
+
+    fn numbered(&mut self, id: i64) -> &[u8] {
+        self.bytes[..8].copy_from_slice(&id.to_le_bytes());
+        &self.bytes
+    }
+}
+
+/// One client of one kind.
+pub struct Contestant {
+    kind: Kind,
+    client: usize,
+    next: i64,
+    way: Way,
+}
+
+enum Way {
+    Files { dir: PathBuf, entries: File },
+    Server(Box<Link>),
+}
+
+struct Link {
+    runtime: Runtime,
+    client: Client,
+    insert: Statement,
+    select: Statement,
+}
+
+/// Rows of the table that the limit reads.
+const ROWS_OF_NOTHING: i64 = 100_000;
+
+impl Contestant {
+    pub fn new(kind: Kind, client: usize, cell: Cell, cluster: &Cluster) -> Self {
+        let way = if kind.is_raw() {
+            let dir = cluster.dir().join(format!("{kind:?}-{client}"));
+            fs::create_dir(&dir).unwrap();
+            Way::Files { entries: File::open(&dir).unwrap(), dir }
+        } else {
+            // The connection shares the thread with its client: a reply needs no second one to be woken.
+            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            let (client, insert, select) = runtime.block_on(Self::connect(kind, cell, cluster));
+            Way::Server(Box::new(Link { runtime, client, insert, select }))
+        };
+        // Every client has numbers of its own.
+        Self { kind, client, next: client as i64 * 1_000_000_000, way }
+    }
+
+    async fn connect(kind: Kind, cell: Cell, cluster: &Cluster) -> (Client, Statement, Statement) {
+        let client = connect(&cluster.config(POSTGRES, POSTGRES)).await;
+        match kind {
+            Kind::Encrypted => client.batch_execute("set rbytea.qss_mode = on").await.unwrap(),
+            Kind::Limit => client
+                .batch_execute(&format!(
+                    "set plan_cache_mode = force_generic_plan;
+                     insert into nothing select generate_series(1, {ROWS_OF_NOTHING}) on conflict do nothing"
+                ))
+                .await
+                .unwrap(),
+            _ => {}
+        }
+        let (insert, select) = kind.statements(cell.size);
+        let insert = client.prepare(&insert).await.unwrap();
+        let select = client.prepare(&select).await.unwrap();
+        (client, insert, select)
+    }
+
+    pub fn client(&self) -> usize {
+        self.client
+    }
+
+    /// The backend.
+    pub fn pid(&self) -> i32 {
+        match &self.way {
+            Way::Server(link) => {
+                link.runtime.block_on(link.client.query_one("select pg_backend_pid()", &[])).unwrap().get(0)
+            }
+            Way::Files { .. } => unreachable!("files have no backend"),
+        }
+    }
+
+    /// Runs a statement and throws its result away.
+    pub fn run(&self, sql: &str) {
+        if let Way::Server(link) = &self.way {
+            link.runtime.block_on(link.client.batch_execute(sql)).unwrap();
+        }
+    }
+
+    /// Stores so many payloads in one transaction and returns their numbers.
+    pub fn commit(&mut self, rows: usize, payload: &mut Payload) -> Vec<i64> {
+        let ids: Vec<i64> = (1..=rows as i64).map(|row| self.next + row).collect();
+        self.next += rows as i64;
+        match &self.way {
+            Way::Files { dir, entries } if self.kind == Kind::Raw => {
+                let files: Vec<File> = ids.iter().map(|id| write(dir, *id, payload)).collect();
+                files.iter().for_each(|file| file.sync_data().unwrap());
+                entries.sync_all().unwrap();
+            }
+            Way::Files { dir, entries } => {
+                ids.iter().for_each(|id| drop(write(dir, *id, payload)));
+                rustix::fs::syncfs(entries).unwrap();
+            }
+            Way::Server(link) => link.runtime.block_on(async {
+                let Link { client, insert, .. } = &**link;
+                if rows > 1 {
+                    client.batch_execute("begin").await.unwrap();
+                }
+                for id in &ids {
+                    client.execute(insert, &[id, &Bytes(payload.numbered(*id))]).await.unwrap();
+                }
+                if rows > 1 {
+                    client.batch_execute("commit").await.unwrap();
+                }
+            }),
+        }
+        ids
+    }
+
+    /// Reads what was stored under a number, and looks at its two ends.
+    pub fn read(&mut self, id: i64, payload: &Payload) {
+        let (len, tail) = (payload.bytes.len(), &payload.bytes[payload.bytes.len() - 8..]);
+        let check = |bytes: &[u8]| {
+            assert!(
+                bytes.len() == len && bytes[..8] == id.to_le_bytes() && &bytes[len - 8..] == tail,
+                "{id}"
+            );
+        };
+        match &self.way {
+            Way::Files { dir, .. } => check(&fs::read(dir.join(id.to_string())).unwrap()),
+            Way::Server(link) => link.runtime.block_on(async {
+                let Link { client, select, .. } = &**link;
+                if self.kind == Kind::Limit {
+                    let row = client.query_one(select, &[&(id % ROWS_OF_NOTHING + 1)]).await.unwrap();
+                    assert_eq!(row.get::<_, Bytes<'_>>(0).0.len(), len);
+                } else {
+                    check(client.query_one(select, &[&id]).await.unwrap().get::<_, Bytes<'_>>(0).0);
+                }
+            }),
+        }
+    }
+}
+
+fn write(dir: &Path, id: i64, payload: &mut Payload) -> File {
+    let path = dir.join(id.to_string());
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path).unwrap();
+    file.write_all(payload.numbered(id)).unwrap();
+    file
+}
+
+/// A parameter or a result of type bytea or rbytea, in binary format and not copied more often than the client has to.
+#[derive(Debug)]
+pub struct Bytes<'a>(pub &'a [u8]);
+
+fn is_bytes(ty: &Type) -> bool {
+    *ty == Type::BYTEA || ty.name() == "rbytea"
+}
+
+impl ToSql for Bytes<'_> {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        out.extend_from_slice(self.0);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        is_bytes(ty)
+    }
+
+    to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for Bytes<'a> {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(raw))
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        is_bytes(ty)
+    }
+}

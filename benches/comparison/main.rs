@@ -1,0 +1,153 @@
+//! rbytea beside bytea, large objects and plain files: what each writes and reads, and what it costs the server.
+//! `make bench` runs it and writes docs/BENCHMARK.md, docs/benchmark.json and the plots of the README.
+//!
+//! Every cell (payload size, rows per commit, clients) has a cluster of its own on disk with PostgreSQL's default durability.
+//! In each round every contestant writes and reads once, in an order that rotates, so that what else the machine does
+//! hits all of them; figures are medians over the rounds.
+//!
+//! Arguments, each optional: `sizes=4K,1M`, `rows=1,100`, `clients=1`, `rounds=5`, `limit=2G` (most bytes of one commit
+//! of all clients; what is beyond is not run), `only=bytea,rbytea`, `to=DIRECTORY`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark fails by panicking")]
+#![allow(missing_docs, reason = "a program")]
+
+#[path = "../../tests/server/cluster.rs"]
+mod cluster;
+#[path = "../../tests/server/installation.rs"]
+mod installation;
+#[path = "../../tests/server/session.rs"]
+mod session;
+#[path = "../../tests/server/store_files.rs"]
+mod store_files;
+
+mod arguments;
+mod contestant;
+mod memory;
+mod meter;
+mod plot;
+mod report;
+
+use std::sync::Barrier;
+use std::thread;
+use std::time::Instant;
+
+use arguments::Arguments;
+use cluster::Cluster;
+use contestant::{Contestant, Kind, Payload};
+use meter::Meter;
+use report::{Cell, Figures, Report};
+
+/// Bytes that a contestant writes in one round, if that makes at least [`COMMITS`] and at most [`MOST_COMMITS`].
+const VOLUME: usize = 64 << 20;
+const COMMITS: usize = 2;
+const MOST_COMMITS: usize = 200;
+
+fn main() {
+    let arguments = Arguments::from_environment();
+    // Clusters belong on a disk, where an fsync is one.
+    // SAFETY: nothing else runs yet.
+    unsafe { std::env::set_var("RBYTEA_ON_DISK", "1") };
+    let mut report = Report::default();
+    for cell in arguments.cells() {
+        eprintln!("{cell}");
+        let (version, figures) = run(cell, &arguments);
+        report.version = version;
+        report.add(cell, figures);
+    }
+    report.memory = memory::measure(&arguments);
+    report.write(&arguments);
+}
+
+/// What every cluster of the comparison has set beside PostgreSQL's defaults: a key, and no background vacuum.
+fn cluster() -> Cluster {
+    let mut cluster =
+        Cluster::stopped_with(&["wal_level = replica", "autovacuum = on", "max_prepared_transactions = 0"]);
+    let keys = cluster.dir().join("keys");
+    let made = cluster
+        .server_command("sh")
+        .arg("-c")
+        .arg(format!("umask 077 && echo 1 {} > '{}'", "5a".repeat(32), keys.display()))
+        .status();
+    assert!(made.unwrap().success(), "the key file");
+    cluster.set_conf(&format!("rbytea.key_file = '{}'", keys.display()));
+    cluster.start();
+    cluster.session().run(contestant::SETUP);
+    cluster
+}
+
+/// All rounds of a cell.
+fn run(cell: Cell, arguments: &Arguments) -> (String, Vec<(Kind, Figures)>) {
+    let cluster = cluster();
+    let admin = cluster.session();
+    let kinds: Vec<Kind> = Kind::of(cell).into_iter().filter(|kind| arguments.wants(*kind)).collect();
+    let mut teams: Vec<Vec<Contestant>> = kinds
+        .iter()
+        .map(|kind| (0..cell.clients).map(|client| Contestant::new(*kind, client, cell, &cluster)).collect())
+        .collect();
+    let mut figures: Vec<Figures> = kinds.iter().map(|_| Figures::default()).collect();
+    let commits = (VOLUME / (cell.size * cell.rows * cell.clients)).clamp(COMMITS, MOST_COMMITS);
+    let mut payloads: Vec<Payload> = (0..cell.clients).map(|client| Payload::new(cell, client)).collect();
+    // The first round is for caches, plans, directories and files of WAL that are there to be used again.
+    for round in 0..=arguments.rounds {
+        for turn in 0..kinds.len() {
+            let which = (turn + round) % kinds.len();
+            admin.run("checkpoint");
+            rustix::fs::sync();
+            let (team, bytes) = (&mut teams[which], (commits * cell.rows * cell.clients * cell.size) as u64);
+            let meter = Meter::start(&cluster, &admin, kinds[which]);
+            let (ids, seconds) = together(team, &mut payloads, |contestant, payload| {
+                (0..commits).flat_map(|_| contestant.commit(cell.rows, payload)).collect::<Vec<i64>>()
+            });
+            let written = meter.stop(&admin, bytes, seconds);
+            let meter = Meter::start(&cluster, &admin, kinds[which]);
+            let (_, seconds) = together(team, &mut payloads, |contestant, payload| {
+                for id in shuffled(&ids[contestant.client()]) {
+                    contestant.read(id, payload);
+                }
+            });
+            let read = meter.stop(&admin, bytes, seconds);
+            if round > 0 {
+                figures[which].add(written, read);
+            }
+        }
+    }
+    let rows = ((arguments.rounds + 1) * commits * cell.rows * cell.clients) as u64;
+    for (kind, figures) in kinds.iter().zip(&mut figures) {
+        figures.table_bytes_per_row = kind.table_bytes(&admin).map(|bytes| bytes as f64 / rows as f64);
+    }
+    (admin.text("select version()"), kinds.into_iter().zip(figures).collect())
+}
+
+/// Lets all clients of a team do the same at the same time; what each of them returned, and the seconds from the start of
+/// the first to the end of the last.
+fn together<T: Send>(
+    team: &mut [Contestant],
+    payloads: &mut [Payload],
+    work: impl Fn(&mut Contestant, &mut Payload) -> T + Sync,
+) -> (Vec<T>, f64) {
+    let (work, start) = (&work, &Barrier::new(team.len()));
+    let done: Vec<(T, Instant, Instant)> = thread::scope(|scope| {
+        let clients: Vec<_> = team
+            .iter_mut()
+            .zip(payloads)
+            .map(|(contestant, payload)| {
+                scope.spawn(move || {
+                    start.wait();
+                    let began = Instant::now();
+                    (work(contestant, payload), began, Instant::now())
+                })
+            })
+            .collect();
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    });
+    let began = done.iter().map(|(_, began, _)| *began).min().unwrap();
+    let ended = done.iter().map(|(.., ended)| *ended).max().unwrap();
+    (done.into_iter().map(|(result, ..)| result).collect(), (ended - began).as_secs_f64())
+}
+
+/// The same numbers in another order, always the same one.
+fn shuffled(ids: &[i64]) -> Vec<i64> {
+    use rand::seq::SliceRandom;
+    let mut ids = ids.to_vec();
+    ids.shuffle(&mut <rand::rngs::StdRng as rand::SeedableRng>::seed_from_u64(20_261_122));
+    ids
+}

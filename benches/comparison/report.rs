@@ -1,0 +1,254 @@
+//! The figures, and how they are written down: BENCHMARK.md, benchmark.json, plots.
+
+use std::fmt::{self, Display, Write};
+use std::fs;
+
+use serde::Serialize;
+
+use crate::arguments::Arguments;
+use crate::contestant::Kind;
+use crate::plot;
+
+/// What is run with everybody in turn.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Cell {
+    /// Bytes of a payload.
+    pub size: usize,
+    /// Rows of a commit.
+    pub rows: usize,
+    /// Clients at the same time.
+    pub clients: usize,
+    /// Three quarters of the payload are zeros.
+    pub compressible: bool,
+}
+
+impl Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { size, rows, clients, compressible } = self;
+        write!(f, "{}, {rows} rows per commit, {clients} clients", bytes(*size))?;
+        if *compressible { f.write_str(", compressible") } else { Ok(()) }
+    }
+}
+
+/// A payload's size as people say it.
+pub fn bytes(size: usize) -> String {
+    match size {
+        0x10_0000.. => format!("{} MiB", size >> 20),
+        0x400.. => format!("{} KiB", size >> 10),
+        _ => format!("{size} B"),
+    }
+}
+
+/// What was measured once.
+#[derive(Clone, Copy, Serialize)]
+pub struct Sample {
+    pub bytes_per_second: f64,
+    pub bytes: f64,
+    pub wal_bytes: f64,
+    /// Of the server; of the client for plain files.
+    pub cpu_seconds_per_byte: f64,
+}
+
+/// What was measured for one contestant in one cell, round by round.
+#[derive(Default, Serialize)]
+pub struct Figures {
+    pub written: Vec<Sample>,
+    pub read: Vec<Sample>,
+    pub table_bytes_per_row: Option<f64>,
+}
+
+impl Figures {
+    pub fn add(&mut self, written: Sample, read: Sample) {
+        self.written.push(written);
+        self.read.push(read);
+    }
+}
+
+/// The most private memory that a backend had.
+#[derive(Serialize)]
+pub struct Memory {
+    pub kind: Kind,
+    pub size: usize,
+    pub what: String,
+    pub bytes: u64,
+}
+
+/// One cell's figures.
+#[derive(Serialize)]
+pub struct Measured {
+    pub cell: Cell,
+    pub figures: Vec<(Kind, Figures)>,
+}
+
+impl Measured {
+    fn of(&self, kind: Kind) -> Option<&Figures> {
+        self.figures.iter().find(|(other, _)| *other == kind).map(|(_, figures)| figures)
+    }
+}
+
+/// Reading or writing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    Write,
+    Read,
+}
+
+/// Everything.
+#[derive(Default, Serialize)]
+pub struct Report {
+    pub version: String,
+    pub machine: String,
+    pub rounds: usize,
+    pub cells: Vec<Measured>,
+    pub memory: Vec<Memory>,
+}
+
+impl Report {
+    pub fn add(&mut self, cell: Cell, figures: Vec<(Kind, Figures)>) {
+        self.cells.push(Measured { cell, figures });
+    }
+
+    /// Median of the bytes per second.
+    pub fn speed(&self, cell: Cell, kind: Kind, way: Way) -> Option<f64> {
+        Some(median(speeds(self.measured(cell)?.of(kind)?, way)))
+    }
+
+    /// Median of what one did in a round for each byte that the other did in the same round.
+    fn ratio(&self, cell: Cell, kind: Kind, to: Kind, way: Way) -> Option<f64> {
+        let measured = self.measured(cell)?;
+        let (one, other) = (measured.of(kind)?, measured.of(to)?);
+        Some(median(speeds(one, way).zip(speeds(other, way)).map(|(one, other)| one / other)))
+    }
+
+    fn measured(&self, cell: Cell) -> Option<&Measured> {
+        self.cells.iter().find(|measured| measured.cell == cell)
+    }
+
+    /// Writes everything where the arguments say.
+    pub fn write(&mut self, arguments: &Arguments) {
+        (self.machine, self.rounds) = (machine(), arguments.rounds);
+        let to = &arguments.to;
+        fs::create_dir_all(to).unwrap();
+        let text = self.text(arguments);
+        println!("{text}");
+        fs::write(to.join("BENCHMARK.md"), text).unwrap();
+        fs::write(to.join("benchmark.json"), serde_json::to_string_pretty(self).unwrap() + "\n").unwrap();
+        plot::write(self, to);
+    }
+
+    fn text(&self, arguments: &Arguments) -> String {
+        let mut out = String::new();
+        let _ = writeln!(
+            out,
+            "# rbytea beside bytea, large objects and files\n\n\
+             Written by `make bench`; benches/comparison says what is measured. {} rounds of every contestant in turn: medians, with the \
+             least and the most in parentheses; ratios are medians of the ratios of a round. MB are 10^6 bytes of payload. Reads find everything in the operating \
+             system's cache. A commit of more than {} of all clients together is not run. Processor time is the server's, and the \
+             client's for plain files.\n\n{}\n{}\n",
+            self.rounds,
+            bytes(arguments.limit),
+            self.version,
+            self.machine
+        );
+        for measured in &self.cells {
+            self.section(&mut out, measured);
+        }
+        self.memory_section(&mut out);
+        out
+    }
+
+    fn section(&self, out: &mut String, Measured { cell, figures }: &Measured) {
+        let _ = writeln!(
+            out,
+            "## {cell}\n\n| | write MB/s | of bytea | of files | read MB/s | of bytea | of limit | WAL bytes a row (a byte) | table bytes a row (a byte) | write CPU s/GB | read CPU s/GB |\n\
+             |---|---|---|---|---|---|---|---|---|---|---|"
+        );
+        for (kind, figures) in figures {
+            let ratio = |to, way| {
+                self.ratio(*cell, *kind, to, way).map_or(String::new(), |ratio| format!("{ratio:.2}"))
+            };
+            let per_row = |bytes: f64| format!("{bytes:.0} ({:.3})", bytes / cell.size as f64);
+            let wal = median(figures.written.iter().map(|sample| sample.wal_bytes / sample.bytes))
+                * cell.size as f64;
+            let cpu = |samples: &[Sample]| {
+                format!("{:.2}", median(samples.iter().map(|sample| sample.cpu_seconds_per_byte * 1e9)))
+            };
+            let _ = writeln!(
+                out,
+                "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+                kind.name(),
+                spread(figures, Way::Write),
+                ratio(Kind::Bytea, Way::Write),
+                ratio(Kind::Raw, Way::Write),
+                spread(figures, Way::Read),
+                ratio(Kind::Bytea, Way::Read),
+                ratio(Kind::Limit, Way::Read),
+                if kind.is_raw() { String::new() } else { per_row(wal) },
+                figures.table_bytes_per_row.map_or(String::new(), per_row),
+                cpu(&figures.written),
+                cpu(&figures.read),
+            );
+        }
+        out.push('\n');
+    }
+
+    fn memory_section(&self, out: &mut String) {
+        let _ = writeln!(
+            out,
+            "## Private memory of a backend, at most\n\n\"write, planned\": the first executions of a prepared statement, while PostgreSQL \
+             plans each of them with a copy of the parameter.\n\n| | size | | MiB | times the payload |\n|---|---|---|---|---|"
+        );
+        for Memory { kind, size, what, bytes: most } in &self.memory {
+            let most = *most as f64;
+            let _ = writeln!(
+                out,
+                "| {} | {} | {what} | {:.1} | {:.2} |",
+                kind.name(),
+                bytes(*size),
+                most / f64::from(1 << 20),
+                most / *size as f64
+            );
+        }
+    }
+}
+
+fn speeds(figures: &Figures, way: Way) -> impl Iterator<Item = f64> {
+    let samples = if way == Way::Write { &figures.written } else { &figures.read };
+    samples.iter().map(|sample| sample.bytes_per_second)
+}
+
+/// The median, and the least and the most.
+fn spread(figures: &Figures, way: Way) -> String {
+    let mb = |bytes: f64| {
+        let mb = bytes / 1e6;
+        if mb < 10.0 { format!("{mb:.1}") } else { format!("{mb:.0}") }
+    };
+    let least = speeds(figures, way).fold(f64::INFINITY, f64::min);
+    let most = speeds(figures, way).fold(0.0, f64::max);
+    format!("{} ({}–{})", mb(median(speeds(figures, way))), mb(least), mb(most))
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
+}
+
+/// Processor, memory, kernel and file system.
+fn machine() -> String {
+    let line = |file: &str, name: &str| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        line.split_once(':').map_or(String::new(), |(_, value)| value.trim().to_owned())
+    };
+    let processors = std::thread::available_parallelism().map_or(0, usize::from);
+    let kib: u64 = line("/proc/meminfo", "MemTotal").trim_end_matches(" kB").parse().unwrap_or(0);
+    let system = rustix::system::uname();
+    format!(
+        "{processors} × {}, {} GiB, Linux {}",
+        line("/proc/cpuinfo", "model name"),
+        kib.div_ceil(1 << 20),
+        system.release().to_string_lossy()
+    )
+}
