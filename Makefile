@@ -64,10 +64,11 @@ help:
 	@echo 'make evidence       docs/EVIDENCE.md: what the tests have shown of each guarantee, out of a run of all of them'
 	@echo 'make fuzz           50000 inputs for each fuzz target (FUZZ_RUNS=…, FUZZ="targets")'
 	@echo 'make soak           the vacuum against many sessions for ten minutes (SOAK_SECONDS=…), and 500 crashes (SOAK_CRASHES=…)'
-	@echo 'make bench-vacuum   the vacuum beside vacuumlo, on 1,000,000 payloads (ARGUMENTS="payloads bytes")'
+	@echo 'make bench          rbytea beside bytea, large objects and files, with plots;  make bench-store: the store without a server'
+	@echo 'make bench-vacuum   the vacuum beside vacuumlo, on 10,000 to 1,000,000 payloads'
 	@echo 'make bench-encryption  encrypted payloads beside plain ones, through the store alone'
 	@echo 'make audit          licences, sources and known vulnerabilities of all dependencies (takes cargo-deny)'
-	@echo 'make fmt lint bench clean'
+	@echo 'make fmt lint clean'
 
 # Where PG_CONFIG names nothing, say so once and clearly.
 .PHONY: installation
@@ -257,10 +258,11 @@ bench: install-for-tests
 bench-store: $(stamp)
 	$(cargo) bench $(features) --bench store
 
-# rvacuum() and the background worker beside vacuumlo; ARGUMENTS="payloads bytes" (1000000 1024). On disk, some minutes.
+# rvacuum() and the background worker beside vacuumlo: docs/BENCHMARK-VACUUM.md and more. ARGUMENTS="payloads=10000 size=1024 rounds=1". On
+# disk, a quarter of an hour.
 .PHONY: bench-vacuum
 bench-vacuum: install-for-tests
-	RBYTEA_ON_DISK=1 $(cargo) run --quiet --release $(features) --example vacuum -- $(ARGUMENTS)
+	$(cargo) bench --quiet $(features) --bench vacuum -- $(ARGUMENTS)
 
 # What encryption costs the store: writes and reads of 4 KiB to 16 MiB. On the disk of the working directory.
 .PHONY: bench-encryption

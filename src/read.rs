@@ -1,8 +1,8 @@
 //! From a value to its payload: whole, in part, or through a hash in constant memory.
 
 use crate::datum::{ByteaResult, Peek, Rbytea};
-use crate::store::{self, FileStore, OsFs, Payload, Reader};
-use crate::xact::{self, Access, CHUNK};
+use crate::store::{self, FileStore, OsFs, Payload, Reader, Verifier};
+use crate::xact::{self, Access};
 use crate::{clone_database, keys, settings, value};
 use pgrx::check_for_interrupts;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -40,24 +40,19 @@ pub fn whole(value: &Rbytea) -> Result<ByteaResult, ErrorReport> {
         Peek::Inline(len) => return inline_range(value, 0, len),
         Peek::External(payload) => payload,
     };
-    ByteaResult::fill(payload.len, |buffer| {
-        xact::with_store(Access::Read, |store| {
-            let reader = open(store, &payload)?;
-            let mut verifier = settings::verify_digest().then(|| reader.verifier());
-            let mut offset = 0;
-            for chunk in buffer.chunks_mut(CHUNK) {
-                check_for_interrupts!();
-                reader.read_at(offset, chunk)?;
-                offset += chunk.len() as u64;
-                if let Some(verifier) = &mut verifier {
-                    verifier.update(chunk);
-                }
+    xact::with_store(Access::Read, |store| {
+        let reader = open(store, &payload)?;
+        let mut verifier = settings::verify_digest().then(|| reader.verifier());
+        let bytea = ByteaResult::fill(payload.len, |offset, piece| {
+            check_for_interrupts!();
+            reader.read_at(offset, piece)?;
+            if let Some(verifier) = &mut verifier {
+                verifier.update(piece);
             }
-            match verifier {
-                Some(verifier) => Ok(verifier.finish()?),
-                None => Ok(()),
-            }
-        })
+            Ok(())
+        })?;
+        verifier.map_or(Ok(()), Verifier::finish)?;
+        Ok(bytea)
     })
 }
 
@@ -70,32 +65,22 @@ pub fn substring(value: &Rbytea, start: i32, length: Option<i32>) -> Result<Byte
         }
         Peek::External(payload) => {
             let (offset, len) = value::substring_range(start, length, payload.len)?;
-            ByteaResult::fill(len, |buffer| {
-                if buffer.is_empty() {
-                    return Ok(());
-                }
-                xact::with_store(Access::Read, |store| read_range(&open(store, &payload)?, offset, buffer))
+            if len == 0 {
+                return ByteaResult::copy_of(&[]);
+            }
+            xact::with_store(Access::Read, |store| {
+                let reader = open(store, &payload)?;
+                ByteaResult::fill(len, |at, piece| {
+                    check_for_interrupts!();
+                    Ok(reader.read_at(offset + at, piece)?)
+                })
             })
         }
     }
 }
 
-fn read_range(reader: &Reader<OsFs>, offset: u64, buffer: &mut [u8]) -> Result<(), ErrorReport> {
-    let mut at = offset;
-    for chunk in buffer.chunks_mut(CHUNK) {
-        check_for_interrupts!();
-        reader.read_at(at, chunk)?;
-        at += chunk.len() as u64;
-    }
-    Ok(())
-}
-
 fn inline_range(value: &Rbytea, offset: u64, len: u64) -> Result<ByteaResult, ErrorReport> {
-    let slice = value.inline_slice(offset, len)?;
-    ByteaResult::fill(len, |buffer| {
-        buffer.copy_from_slice(slice.bytes());
-        Ok(())
-    })
+    ByteaResult::copy_of(value.inline_slice(offset, len)?.bytes())
 }
 
 /// Feeds the payload to `update` piece by piece. An external payload is read in constant memory and always compared

@@ -106,18 +106,19 @@ impl Kind {
         }
     }
 
-    /// Bytes of the database that hold its rows, indexes and TOAST tables included.
+    /// Bytes of the database that hold its rows: the table and its TOAST table, or the large objects, with the indexes that
+    /// come with those, but not the table's own index, which all have.
     pub fn table_bytes(self, admin: &Session) -> Option<i64> {
         let tables = match self {
             Self::Raw | Self::RawSyncfs | Self::Limit => return None,
-            Self::Bytea => "pg_total_relation_size('plain')",
-            Self::Compressed => "pg_total_relation_size('compressed')",
+            Self::Bytea => "pg_table_size('plain')",
+            Self::Compressed => "pg_table_size('compressed')",
             Self::LargeObject => {
-                "pg_total_relation_size('objects') + pg_total_relation_size('pg_largeobject')
+                "pg_table_size('objects') + pg_total_relation_size('pg_largeobject')
                 + pg_total_relation_size('pg_largeobject_metadata')"
             }
-            Self::Rbytea => "pg_total_relation_size('files')",
-            Self::Encrypted => "pg_total_relation_size('encrypted')",
+            Self::Rbytea => "pg_table_size('files')",
+            Self::Encrypted => "pg_table_size('encrypted')",
         };
         Some(admin.one(&format!("select {tables}"), &[]))
     }

@@ -2,12 +2,14 @@
 
 use std::fmt::{self, Display, Write};
 use std::fs;
+use std::path::Path;
 
 use serde::Serialize;
 
 use crate::arguments::Arguments;
+use crate::common::chart::{Chart, Colour, Line};
+use crate::common::{machine, median};
 use crate::contestant::Kind;
-use crate::plot;
 
 /// What is run with everybody in turn.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
@@ -93,6 +95,16 @@ pub enum Way {
     Read,
 }
 
+/// Who is drawn.
+const LINES: [(Kind, Colour); 6] = [
+    (Kind::Rbytea, Colour::Red),
+    (Kind::Encrypted, Colour::Orange),
+    (Kind::Bytea, Colour::Blue),
+    (Kind::LargeObject, Colour::Violet),
+    (Kind::Raw, Colour::Grey),
+    (Kind::Limit, Colour::Pale),
+];
+
 /// Everything.
 #[derive(Default, Serialize)]
 pub struct Report {
@@ -133,7 +145,28 @@ impl Report {
         println!("{text}");
         fs::write(to.join("BENCHMARK.md"), text).unwrap();
         fs::write(to.join("benchmark.json"), serde_json::to_string_pretty(self).unwrap() + "\n").unwrap();
-        plot::write(self, to);
+        self.charts(to);
+    }
+
+    fn charts(&self, to: &Path) {
+        for (stem, title, way, rows, clients) in [
+            ("benchmark-write-1", "write, 1 row per commit", Way::Write, 1, 1),
+            ("benchmark-write-100", "write, 100 rows per commit", Way::Write, 100, 1),
+            ("benchmark-write-4", "write, 1 row per commit, 4 clients", Way::Write, 1, 4),
+            ("benchmark-read", "read", Way::Read, 1, 1),
+        ] {
+            let line = |(kind, colour): (Kind, Colour)| {
+                let cells = self.cells.iter().map(|measured| measured.cell);
+                let cells = cells
+                    .filter(|cell| (cell.rows, cell.clients, cell.compressible) == (rows, clients, false));
+                let speeds =
+                    cells.filter_map(|cell| Some((cell.size as f64, self.speed(cell, kind, way)? / 1e6)));
+                Line { name: kind.name(), colour, points: speeds.collect() }
+            };
+            let lines = LINES.into_iter().map(line).filter(|line| !line.points.is_empty()).collect();
+            let chart = Chart { title, y: "MB/s", x_label: |size| bytes(size as usize), lines };
+            chart.write(to, stem);
+        }
     }
 
     fn text(&self, arguments: &Arguments) -> String {
@@ -226,29 +259,4 @@ fn spread(figures: &Figures, way: Way) -> String {
     let least = speeds(figures, way).fold(f64::INFINITY, f64::min);
     let most = speeds(figures, way).fold(0.0, f64::max);
     format!("{} ({}–{})", mb(median(speeds(figures, way))), mb(least), mb(most))
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
-}
-
-/// Processor, memory, kernel and file system.
-fn machine() -> String {
-    let line = |file: &str, name: &str| {
-        let text = fs::read_to_string(file).unwrap_or_default();
-        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
-        line.split_once(':').map_or(String::new(), |(_, value)| value.trim().to_owned())
-    };
-    let processors = std::thread::available_parallelism().map_or(0, usize::from);
-    let kib: u64 = line("/proc/meminfo", "MemTotal").trim_end_matches(" kB").parse().unwrap_or(0);
-    let system = rustix::system::uname();
-    format!(
-        "{processors} × {}, {} GiB, Linux {}",
-        line("/proc/cpuinfo", "model name"),
-        kib.div_ceil(1 << 20),
-        system.release().to_string_lossy()
-    )
 }

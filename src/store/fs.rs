@@ -4,6 +4,7 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -134,8 +135,9 @@ pub trait FsFile {
     fn truncate(&self) -> io::Result<()>;
     /// Makes its bytes and length durable; fails as well for what has been lost since it was opened.
     fn sync_data(&self) -> io::Result<()>;
-    /// Asks the kernel to begin writing it back. Advice: it has no result.
-    fn start_writeback(&self);
+    /// Asks the kernel to begin writing these bytes back. Advice: it has no result, and what fails shows in
+    /// [`sync_data`](Self::sync_data).
+    fn start_writeback(&self, bytes: Range<u64>);
     /// Sets the time of its last modification.
     fn set_mtime(&self, time: SystemTime) -> io::Result<()>;
 }

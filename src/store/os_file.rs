@@ -5,6 +5,8 @@ use rustix::fs::{self as sys, AtFlags, FileType, RawDir, Timespec, Timestamps};
 use rustix::io::{Errno, retry_on_intr};
 use std::ffi::OsStr;
 use std::io;
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime};
 
@@ -49,11 +51,12 @@ impl FsFile for OsFile {
         Ok(sys::fdatasync(&self.0)?)
     }
 
-    fn start_writeback(&self) {
+    fn start_writeback(&self, bytes: Range<u64>) {
+        let Some(len) = NonZeroU64::new(bytes.end.saturating_sub(bytes.start)) else { return };
         // What sync_file_range(SYNC_FILE_RANGE_WRITE) does, and reachable without `unsafe`: the kernel starts
         // asynchronous write-back of the dirty pages, and keeps in its cache what is being written
         // (PostgreSQL's pg_flush_data does the same where it lacks sync_file_range).
-        let _ = sys::fadvise(&self.0, 0, None, sys::Advice::DontNeed);
+        let _ = sys::fadvise(&self.0, bytes.start, Some(len), sys::Advice::DontNeed);
     }
 
     fn set_mtime(&self, time: SystemTime) -> io::Result<()> {

@@ -78,6 +78,8 @@ pub struct Writer<'a, F: Fs> {
     encryption: Option<Encryption>,
     hasher: blake3::Hasher,
     len: u64,
+    /// Bytes of the file whose write-back has begun.
+    written_back: u64,
     /// A write failed: what is in the file is unknown.
     broken: bool,
 }
@@ -85,6 +87,13 @@ pub struct Writer<'a, F: Fs> {
 /// Bytes that are encrypted at once.
 #[doc(hidden)]
 pub const BUFFER: usize = 128 * 1024;
+
+/// The write-back of a payload begins whenever so many more bytes of it are there. Measured for 16 MiB, written and synced by themselves: 12 ms
+/// with 256 KiB, 20 ms when all of the file is written before its write-back begins (ext4, Linux 6.18).
+const WRITE_BACK: u64 = 256 * 1024;
+/// Smaller files are left to the sync, which writes many of them back at once: 100 files of 4 KiB and one syncfs take 4.2 ms, and 8.1 ms
+/// when the write-back of each begins by itself; with 64 KiB it is 10 and 7 ms.
+const WRITE_BACK_FROM: u64 = 64 * 1024;
 
 /// What turns a payload into the bytes of its file.
 struct Encryption {
@@ -120,7 +129,8 @@ impl<'a, F: Fs> Writer<'a, F> {
         encryption: Option<Encryption>,
     ) -> Self {
         let hasher = blake3::Hasher::new();
-        Self { store, id, file: Some(file), sync_point, encryption, hasher, len: 0, broken: false }
+        let (len, written_back) = (0, 0);
+        Self { store, id, file: Some(file), sync_point, encryption, hasher, len, written_back, broken: false }
     }
 
     /// Identity of the payload.
@@ -144,8 +154,10 @@ impl<'a, F: Fs> Writer<'a, F> {
     /// `Io`; nothing can be added to this payload afterwards.
     pub fn write(&mut self, data: &[u8]) -> Result<()> {
         self.append(data)?;
-        self.hasher.update(data);
         self.len += data.len() as u64;
+        // The device is busy with what is here while the processor is with the digest and with what comes.
+        self.write_back(self.len - self.len % WRITE_BACK);
+        self.hasher.update(data);
         Ok(())
     }
 
@@ -166,6 +178,17 @@ impl<'a, F: Fs> Writer<'a, F> {
         Ok(())
     }
 
+    /// Begins the write-back of what has been written before byte `end` of the file.
+    fn write_back(&mut self, end: u64) {
+        if let Some(file) = &self.file
+            && self.written_back < end
+            && self.store.config.fsync
+        {
+            file.start_writeback(self.written_back..end);
+            self.written_back = end;
+        }
+    }
+
     /// Ends the payload and hands its file to `pending`. It is not durable before [`Store::sync`] (I1).
     ///
     /// # Errors
@@ -177,10 +200,8 @@ impl<'a, F: Fs> Writer<'a, F> {
         // A file that is encrypted is a whole number of blocks; a plain one is as long as its payload.
         let padding = if self.encryption.is_some() { self.len.wrapping_neg() % BLOCK } else { 0 };
         self.append(&[0; BLOCK as usize][..padding as usize])?;
-        if let Some(file) = &self.file
-            && store.config.fsync
-        {
-            file.start_writeback();
+        if self.len >= WRITE_BACK_FROM {
+            self.write_back(self.len + padding);
         }
         let digest = *self.hasher.finalize().as_bytes();
         let key_id = self.encryption.as_ref().map(|encryption| encryption.key_id);

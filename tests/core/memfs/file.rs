@@ -80,7 +80,7 @@ impl FsFile for MemFile {
         if told == errors { Ok(()) } else { Err(os(EIO)) }
     }
 
-    fn start_writeback(&self) {}
+    fn start_writeback(&self, _: std::ops::Range<u64>) {}
 
     fn set_mtime(&self, time: SystemTime) -> io::Result<()> {
         self.with(Op::SetMtime, |disk| disk.node(self.id).mtime = time)

@@ -1,0 +1,32 @@
+//! What the benchmarks share: statistics, the machine, charts.
+#![allow(dead_code, reason = "every user of this module takes the part it needs")]
+
+pub mod chart;
+
+use std::fs;
+
+/// The median.
+pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
+}
+
+/// Processors, memory and kernel.
+pub fn machine() -> String {
+    let line = |file: &str, name: &str| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        line.split_once(':').map_or(String::new(), |(_, value)| value.trim().to_owned())
+    };
+    let processors = std::thread::available_parallelism().map_or(0, usize::from);
+    let kib: u64 = line("/proc/meminfo", "MemTotal").trim_end_matches(" kB").parse().unwrap_or(0);
+    let system = rustix::system::uname();
+    format!(
+        "{processors} × {}, {} GiB, Linux {}",
+        line("/proc/cpuinfo", "model name"),
+        kib.div_ceil(1 << 20),
+        system.release().to_string_lossy()
+    )
+}
