@@ -1,11 +1,15 @@
-//! The store without a server: what a payload costs from the first byte to durable, and back.
+//! The store without a server: what a payload costs from the first byte to durable, and back, and what each step of it costs.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use rbytea::store::{Config, DataDirectory, FileStore, Key, KeyRing, OwnerId, Payload, Pending};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use rbytea::store::{
+    Config, DataDirectory, FileStore, Key, KeyRing, Keystream, OwnerId, Payload, PayloadId, Pending,
+};
+use rbytea::vacuum::plan::{MarkKey, Marks, Reference};
 use rbytea::value;
 use std::hint::black_box;
 use std::path::Path;
+use uuid::Uuid;
 
 const SIZES: [usize; 4] = [4 << 10, 64 << 10, 1 << 20, 16 << 20];
 /// Most bytes of one transaction.
@@ -106,8 +110,75 @@ fn header(c: &mut Criterion) {
     let root = tempfile::tempdir().unwrap();
     let payload = transaction(&store(root.path()), 1, b"x", 1, None);
     let bytes = value::encode_external(&payload);
+    c.bench_function("encode a reference", |b| b.iter(|| value::encode_external(black_box(&payload))));
     c.bench_function("decode a reference", |b| b.iter(|| value::decode(black_box(&bytes)).unwrap()));
 }
 
-criterion_group!(benches, write, read, header);
+/// What every byte passes through besides the file.
+fn bytes(c: &mut Criterion) {
+    let mut group = c.benchmark_group("bytes");
+    let keys = keys();
+    for size in [4 << 10, 256 << 10] {
+        let mut buffer = vec![0x5a; size];
+        group.throughput(Throughput::Bytes(size as u64));
+        group.bench_function(BenchmarkId::new("digest", size), |b| {
+            b.iter(|| blake3::hash(black_box(&buffer)));
+        });
+        let mut keystream = keys.newest().payload(Uuid::from_u128(1));
+        group.bench_function(BenchmarkId::new("cipher", size), |b| {
+            b.iter(|| keystream.apply(0, black_box(&mut buffer)));
+        });
+    }
+    group.finish();
+    c.bench_function("derive the key of a payload", |b| {
+        b.iter(|| keys.newest().payload(black_box(Uuid::from_u128(1))));
+    });
+}
+
+/// Names of files, and the state of a transaction without its system calls.
+fn names(c: &mut Criterion) {
+    let id = id(1 << 40);
+    let name = id.file_name();
+    c.bench_function("format the path of a payload", |b| b.iter(|| black_box(&id).live_path()));
+    c.bench_function("parse the name of a payload", |b| {
+        b.iter(|| PayloadId::parse_file_name(black_box(&name)).unwrap());
+    });
+    let root = tempfile::tempdir_in(".").unwrap();
+    let store = store(root.path());
+    c.bench_function("begin and forget a transaction", |b| {
+        b.iter(|| {
+            let mut pending = Pending::new();
+            store.sync(&mut pending, &mut || ()).unwrap();
+            pending.forget();
+        });
+    });
+}
+
+fn id(number: u64) -> PayloadId {
+    // The identifiers of one directory of one era, in order.
+    PayloadId { birth: 0x10_0000 + number % 0x1_0000, uuid: Uuid::from_u128(u128::from(number) << 40) }
+}
+
+/// The judgement of the sweep: a directory of 4,000 files, half of them marked.
+fn plan(c: &mut Criterion) {
+    const FILES: u64 = 4000;
+    let listing: Vec<PayloadId> = (0..FILES).map(id).collect();
+    let marked: Vec<Reference> =
+        (0..FILES).step_by(2).map(|number| Reference { key: MarkKey::of(&id(number)), len: 1 }).collect();
+    let mut group = c.benchmark_group("plan");
+    group.throughput(Throughput::Elements(FILES));
+    group.bench_function("judge", |b| {
+        b.iter(|| {
+            let verdict = Marks::new(marked.iter().copied()).judge(&listing, &(0..u64::MAX));
+            assert_eq!(verdict.garbage.len() as u64, FILES / 2);
+        });
+    });
+    let unsorted: Vec<Reference> = marked.iter().rev().copied().collect();
+    group.bench_function("sort what the mark has found", |b| {
+        b.iter_batched_ref(|| unsorted.clone(), |marks| marks.sort_unstable(), BatchSize::SmallInput);
+    });
+    group.finish();
+}
+
+criterion_group!(benches, write, read, header, bytes, names, plan);
 criterion_main!(benches);

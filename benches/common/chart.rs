@@ -93,7 +93,7 @@ impl Chart<'_> {
         chart
             .configure_mesh()
             .disable_x_mesh()
-            .x_labels(0)
+            .x_label_formatter(&|_| String::new())
             .light_line_style(TRANSPARENT)
             .bold_line_style(theme.grid)
             .axis_style(theme.grid)

@@ -145,7 +145,8 @@ impl Cluster {
         let initdb =
             self.server_command(self.tool("initdb")).args(options).arg(self.data()).output().unwrap();
         assert!(initdb.status.success(), "initdb: {}", String::from_utf8_lossy(&initdb.stderr));
-        // On by default from 18 on; tests damage pages. It fails where they are off already.
+        // On by default from 18 on; tests damage pages, and pg_upgrade wants the same of both clusters. It fails where they are off
+        // already.
         let _ = self
             .server_command(self.tool("pg_checksums"))
             .arg("--disable")

@@ -61,24 +61,10 @@ fn logs(dir: &Path) -> String {
     String::from_utf8_lossy(&grep.stdout).into_owned()
 }
 
-/// A cluster that pg_upgrade can take: with the same checksums on both sides (18 has them unless told otherwise).
-fn stopped(installation: &Installation, conf: &[&str]) -> Cluster {
-    let cluster = Cluster::stopped_of(installation.clone(), conf);
-    if installation.major < 18 {
-        let enabled = cluster
-            .server_command(cluster.tool("pg_checksums"))
-            .args(["--enable", "--no-sync", text(&cluster.data())])
-            .output()
-            .unwrap();
-        assert!(enabled.status.success(), "{}", String::from_utf8_lossy(&enabled.stderr));
-    }
-    cluster
-}
-
 /// The whole way, as README and docs/BACKUP.md tell it; the rows that were compared.
 fn upgrade(old: &Installation, new: &Installation, mode: &str, outside: bool) -> Found {
     let mut conf = vec![];
-    let mut old = stopped(old, &[]);
+    let mut old = Cluster::stopped_of(old.clone(), &[]);
     let place = own_dir(&old, "store");
     let path = store_at(&place);
     if outside {
@@ -90,7 +76,7 @@ fn upgrade(old: &Installation, new: &Installation, mode: &str, outside: bool) ->
             "rbytea.vacuum_naptime = '1s'",
         ]);
     }
-    let mut new = stopped(new, &conf);
+    let mut new = Cluster::stopped_of(new.clone(), &conf);
     let store = |cluster: &Cluster| if outside { place.clone() } else { cluster.store() };
 
     old.start();
