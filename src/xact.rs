@@ -10,6 +10,7 @@ use std::ops::{Deref, DerefMut};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::SystemTime;
 
 use crate::store::{
@@ -220,9 +221,14 @@ fn config(access: Access) -> Result<Config, store::Error> {
     Ok(Config { create_root, root: directory.join(path), database, fsync, owner, known: Some(known) })
 }
 
-/// What tells this data directory from its copies: PG_VERSION is written by initdb and by whatever makes a copy.
+/// What tells this data directory from its copies: PG_VERSION is written by initdb and by whatever makes a copy. A process has one data
+/// directory all its life.
 fn data_directory(directory: &Path) -> Result<DataDirectory, store::Error> {
+    static KNOWN: OnceLock<DataDirectory> = OnceLock::new();
     const PG_VERSION: &str = "PG_VERSION";
+    if let Some(known) = KNOWN.get() {
+        return Ok(*known);
+    }
     let metadata = std::fs::metadata(directory.join(PG_VERSION)).map_err(|source| store::Error::Io {
         op: "stat file",
         path: PG_VERSION.into(),
@@ -231,7 +237,7 @@ fn data_directory(directory: &Path) -> Result<DataDirectory, store::Error> {
     // Not every file system knows when a file was created.
     let created = metadata.created().ok().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
     let created = created.and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or(0);
-    Ok(DataDirectory { inode: metadata.ino(), created })
+    Ok(*KNOWN.get_or_init(|| DataDirectory { inode: metadata.ino(), created }))
 }
 
 #[pg_guard]

@@ -25,7 +25,10 @@ pub const SETUP: &str = "
     create table objects (id bigint primary key, o oid);
     create table files (id bigint primary key, c rbytea);
     create table encrypted (id bigint primary key, c rbytea);
-    create table nothing (id bigint primary key);";
+    create table nothing (id bigint primary key);
+    -- The directories that 65,536 transactions share.
+    create table directories (c rbytea);
+    insert into directories select 'x' from generate_series(1, 4096);";
 
 /// Ways to keep payloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -107,6 +107,8 @@ pub trait Fs {
     ///
     /// From then on the handle collects the write-back errors of the whole file system.
     fn open_sync_handle(&self) -> io::Result<Option<Self::SyncHandle>>;
+    /// Bytes that the operating system has yet to write back, whoever wrote them and wherever; `None` where it does not say.
+    fn dirty(&self) -> Option<u64>;
     /// Makes everything in the file system durable; fails as well for what has been lost since the
     /// handle was opened.
     fn syncfs(&self, handle: &Self::SyncHandle) -> io::Result<()>;

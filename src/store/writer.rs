@@ -207,7 +207,10 @@ impl<'a, F: Fs> Writer<'a, F> {
         let key_id = self.encryption.as_ref().map(|encryption| encryption.key_id);
         let payload = Payload { id: self.id, len: self.len, digest, key_id };
         let file = self.file.take().filter(|_| store.config.fsync);
-        let written = file.map(|file| Written { id: self.id, file, sync_point: self.sync_point.take() });
+        let written = file.map(|file| {
+            let bytes = self.len + padding;
+            Written { id: self.id, file, bytes, sync_point: self.sync_point.take() }
+        });
         if let Some(crowded_out) = pending.add(store.origin(), written) {
             // Its descriptor is the only one that is sure to hear of a lost write, so it must not be closed
             // before it has been synced.

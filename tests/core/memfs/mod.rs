@@ -83,6 +83,7 @@ pub struct MemFs {
     syncfs: bool,
     links: bool,
     whole_seconds: bool,
+    quiet: bool,
 }
 
 fn os(errno: i32) -> io::Error {
@@ -97,6 +98,7 @@ impl MemFs {
             syncfs: true,
             links: true,
             whole_seconds: false,
+            quiet: false,
         }
     }
 
@@ -106,6 +108,11 @@ impl MemFs {
 
     pub fn without_links(self) -> Self {
         Self { links: false, ..self }
+    }
+
+    /// Nobody else writes: there is nothing for the operating system to write back.
+    pub fn quiet(self) -> Self {
+        Self { quiet: true, ..self }
     }
 
     /// Times lose what is finer than a second, as on ext4 with small inodes.
