@@ -65,7 +65,7 @@ impl Arguments {
         if self.sizes.contains(&COMPRESSIBLE) {
             cells.push(Cell { size: COMPRESSIBLE, rows: 1, clients: 1, compressible: true });
         }
-        cells.retain(|cell| cell.size * cell.rows * cell.clients <= self.limit);
+        cells.retain(|cell| cell.bytes() <= self.limit);
         cells
     }
 

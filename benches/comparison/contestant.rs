@@ -24,6 +24,7 @@ pub const SETUP: &str = "
     create table compressed (id bigint primary key, c bytea);
     create table objects (id bigint primary key, o oid);
     create table files (id bigint primary key, c rbytea);
+    create table unverified (id bigint primary key, c rbytea);
     create table encrypted (id bigint primary key, c rbytea);
     create table nothing (id bigint primary key);
     -- The directories that 65,536 transactions share.
@@ -45,7 +46,9 @@ pub enum Kind {
     LargeObject,
     /// An rbytea column.
     Rbytea,
-    /// The same with rbytea.qss_mode.
+    /// The same read with rbytea.verify_digest off.
+    Unverified,
+    /// The same as Rbytea with rbytea.qss_mode.
     Encrypted,
     /// The payload is sent and thrown away; as many bytes are sent back out of memory.
     Limit,
@@ -55,7 +58,7 @@ impl Kind {
     /// Who competes in a cell.
     pub fn of(cell: Cell) -> Vec<Self> {
         use Kind::*;
-        let mut kinds = vec![Raw, RawSyncfs, Bytea, LargeObject, Rbytea, Encrypted, Limit];
+        let mut kinds = vec![Raw, RawSyncfs, Bytea, LargeObject, Rbytea, Unverified, Encrypted, Limit];
         if cell.compressible {
             kinds.insert(3, Compressed);
         }
@@ -71,6 +74,7 @@ impl Kind {
             Self::Compressed => "bytea, compressed",
             Self::LargeObject => "large object",
             Self::Rbytea => "rbytea",
+            Self::Unverified => "rbytea, not verified",
             Self::Encrypted => "rbytea, encrypted",
             Self::Limit => "limit",
         }
@@ -93,6 +97,7 @@ impl Kind {
             Self::Bytea => table("plain"),
             Self::Compressed => table("compressed"),
             Self::Rbytea => table("files"),
+            Self::Unverified => table("unverified"),
             Self::Encrypted => table("encrypted"),
             Self::LargeObject => (
                 "insert into objects (id, o) values ($1, lo_from_bytea(0, $2))".into(),
@@ -121,9 +126,56 @@ impl Kind {
                 + pg_total_relation_size('pg_largeobject_metadata')"
             }
             Self::Rbytea => "pg_table_size('files')",
+            Self::Unverified => "pg_table_size('unverified')",
             Self::Encrypted => "pg_table_size('encrypted')",
         };
         Some(admin.one(&format!("select {tables}"), &[]))
+    }
+}
+
+impl Kind {
+    /// Removes what the clients of a cell have stored: the next round begins with as much as this one.
+    pub fn clear(self, cell: Cell, cluster: &Cluster, admin: &Session) {
+        let table = match self {
+            Self::Raw | Self::RawSyncfs => {
+                for client in 0..cell.clients {
+                    remove_files(&self.dir(client, cluster));
+                }
+                return;
+            }
+            Self::Limit => return,
+            Self::LargeObject => {
+                admin.run("select count(lo_unlink(o)) from objects; truncate objects");
+                admin.run("vacuum pg_largeobject");
+                admin.run("vacuum pg_largeobject_metadata");
+                return;
+            }
+            Self::Bytea => return admin.run("truncate plain"),
+            Self::Compressed => return admin.run("truncate compressed"),
+            Self::Rbytea => "files",
+            Self::Unverified => "unverified",
+            Self::Encrypted => "encrypted",
+        };
+        admin.run(&format!("truncate {table}"));
+        admin.run("select rvacuum()");
+        // The purge would wait for the retention.
+        for database in fs::read_dir(cluster.store()).unwrap().flatten() {
+            let trash = database.path().join("TRASH");
+            if trash.exists() {
+                remove_files(&trash);
+            }
+        }
+    }
+
+    /// Where a client keeps files without a server.
+    fn dir(self, client: usize, cluster: &Cluster) -> PathBuf {
+        cluster.dir().join(format!("{self:?}-{client}"))
+    }
+}
+
+fn remove_files(dir: &Path) {
+    for file in fs::read_dir(dir).unwrap() {
+        fs::remove_file(file.unwrap().path()).unwrap();
     }
 }
 
@@ -180,7 +232,7 @@ const ROWS_OF_NOTHING: i64 = 100_000;
 impl Contestant {
     pub fn new(kind: Kind, client: usize, cell: Cell, cluster: &Cluster) -> Self {
         let way = if kind.is_raw() {
-            let dir = cluster.dir().join(format!("{kind:?}-{client}"));
+            let dir = kind.dir(client, cluster);
             fs::create_dir(&dir).unwrap();
             Way::Files { entries: File::open(&dir).unwrap(), dir }
         } else {
@@ -197,6 +249,7 @@ impl Contestant {
         let client = connect(&cluster.config(POSTGRES, POSTGRES)).await;
         match kind {
             Kind::Encrypted => client.batch_execute("set rbytea.qss_mode = on").await.unwrap(),
+            Kind::Unverified => client.batch_execute("set rbytea.verify_digest = off").await.unwrap(),
             Kind::Limit => client
                 .batch_execute(&format!(
                     "set plan_cache_mode = force_generic_plan;

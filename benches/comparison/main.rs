@@ -37,10 +37,14 @@ use contestant::{Contestant, Kind, Payload};
 use meter::Meter;
 use report::{Cell, Figures, Report};
 
-/// Bytes that a contestant writes in one round, if that makes at least [`COMMITS`] and at most [`MOST_COMMITS`] of a client.
+/// Bytes that all clients of a contestant write in one round, if that makes at least one commit of each and at most [`MOST_COMMITS`].
 const VOLUME: usize = 64 << 20;
-const COMMITS: usize = 2;
 const MOST_COMMITS: usize = 200;
+/// Commits of more bytes are made in fewer rounds.
+const HEAVY: usize = 512 << 20;
+const HEAVY_ROUNDS: usize = 3;
+/// Beyond it, what a round has stored is removed before the next one, for a disk may have no room for all.
+const ROOM: usize = 1 << 30;
 
 fn main() {
     let arguments = Arguments::from_environment();
@@ -60,8 +64,13 @@ fn main() {
 
 /// What every cluster of the comparison has set beside PostgreSQL's defaults: a key, and no background vacuum.
 fn cluster() -> Cluster {
-    let mut cluster =
-        Cluster::stopped_with(&["wal_level = replica", "autovacuum = on", "max_prepared_transactions = 0"]);
+    let mut cluster = Cluster::stopped_with(&[
+        "wal_level = replica",
+        "autovacuum = on",
+        "max_prepared_transactions = 0",
+        // lo_unlink() locks each.
+        "max_locks_per_transaction = 1024",
+    ]);
     let keys = cluster.dir().join("keys");
     let made = cluster
         .server_command("sh")
@@ -85,10 +94,12 @@ fn run(cell: Cell, arguments: &Arguments) -> (String, Vec<(Kind, Figures)>) {
         .map(|kind| (0..cell.clients).map(|client| Contestant::new(*kind, client, cell, &cluster)).collect())
         .collect();
     let mut figures: Vec<Figures> = kinds.iter().map(|_| Figures::default()).collect();
-    let commits = (VOLUME / (cell.size * cell.rows * cell.clients)).clamp(COMMITS, MOST_COMMITS);
+    let commits = (VOLUME / cell.bytes()).clamp(1, MOST_COMMITS);
+    let rounds = if cell.bytes() > HEAVY { arguments.rounds.min(HEAVY_ROUNDS) } else { arguments.rounds };
+    let rows = (commits * cell.rows + 1) * cell.clients;
     let mut payloads: Vec<Payload> = (0..cell.clients).map(|client| Payload::new(cell, client)).collect();
     // The first round is for caches, plans, directories and files of WAL that are there to be used again.
-    for round in 0..=arguments.rounds {
+    for round in 0..=rounds {
         for turn in 0..kinds.len() {
             let which = (turn + round) % kinds.len();
             admin.run("checkpoint");
@@ -111,11 +122,16 @@ fn run(cell: Cell, arguments: &Arguments) -> (String, Vec<(Kind, Figures)>) {
             if round > 0 {
                 figures[which].add(written, read);
             }
+            if round == rounds || cell.bytes() > ROOM {
+                let rounds = if cell.bytes() > ROOM { 1 } else { rounds + 1 };
+                figures[which].table_bytes_per_row =
+                    kinds[which].table_bytes(&admin).map(|bytes| bytes as f64 / (rounds * rows) as f64);
+            }
+            // Not always: ext4 is slow to make files for some seconds after others have been removed.
+            if cell.bytes() > ROOM {
+                kinds[which].clear(cell, &cluster, &admin);
+            }
         }
-    }
-    let rows = (arguments.rounds + 1) * (commits * cell.rows + 1) * cell.clients;
-    for (kind, figures) in kinds.iter().zip(&mut figures) {
-        figures.table_bytes_per_row = kind.table_bytes(&admin).map(|bytes| bytes as f64 / rows as f64);
     }
     (admin.text("select version()"), kinds.into_iter().zip(figures).collect())
 }

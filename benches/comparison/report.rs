@@ -24,6 +24,13 @@ pub struct Cell {
     pub compressible: bool,
 }
 
+impl Cell {
+    /// Of one commit of every client.
+    pub fn bytes(self) -> usize {
+        self.size * self.rows * self.clients
+    }
+}
+
 impl Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { size, rows, clients, compressible } = self;
@@ -174,7 +181,7 @@ impl Report {
         let _ = writeln!(
             out,
             "# rbytea beside bytea, large objects and files\n\n\
-             Written by `make bench`; benches/comparison says what is measured. {} rounds of every contestant in turn: medians, with the \
+             Written by `make bench`; benches/comparison says what is measured. At most {} rounds of every contestant in turn (3 where a commit has more than 512 MiB): medians, with the \
              least and the most in parentheses; ratios are medians of the ratios of a round. MB are 10^6 bytes of payload. Reads find everything in the operating \
              system's cache. A commit of more than {} of all clients together is not run. Processor time is the server's, and the \
              client's for plain files.\n\n{}\n{}\n",

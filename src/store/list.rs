@@ -94,7 +94,8 @@ impl<F: Fs> Store<F> {
             }
             Ok(())
         })?;
-        listing.payloads.sort_unstable_by_key(|id| (id.uuid, id.birth));
+        // As one number, which compares faster than sixteen bytes and in the same order.
+        listing.payloads.sort_unstable_by_key(|id| (id.uuid.as_u128(), id.birth));
         listing.payloads.shrink_to_fit();
         Ok(listing)
     }
