@@ -23,6 +23,7 @@ mod horizon;
 mod inline_rows;
 mod io;
 mod keys;
+mod linux;
 mod mark;
 mod memory;
 mod operators;

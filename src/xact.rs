@@ -158,7 +158,7 @@ pub fn did_not_commit(transaction: u64) -> bool {
 const KNOWN_STORES: &str = "rbytea.stores";
 
 /// Bytes handled between two looks at pending interrupts.
-const CHUNK: usize = 256 * 1024;
+const CHUNK: usize = 1 << 20;
 
 fn with_session<T>(work: impl FnOnce(&mut Session) -> Result<T, ErrorReport>) -> Result<T, ErrorReport> {
     match SESSION.take() {

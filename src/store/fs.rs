@@ -107,8 +107,6 @@ pub trait Fs {
     ///
     /// From then on the handle collects the write-back errors of the whole file system.
     fn open_sync_handle(&self) -> io::Result<Option<Self::SyncHandle>>;
-    /// Bytes that the operating system has yet to write back, whoever wrote them and wherever; `None` where it does not say.
-    fn dirty(&self) -> Option<u64>;
     /// Makes everything in the file system durable; fails as well for what has been lost since the
     /// handle was opened.
     fn syncfs(&self, handle: &Self::SyncHandle) -> io::Result<()>;
@@ -137,9 +135,8 @@ pub trait FsFile {
     fn truncate(&self) -> io::Result<()>;
     /// Makes its bytes and length durable; fails as well for what has been lost since it was opened.
     fn sync_data(&self) -> io::Result<()>;
-    /// Asks the kernel to begin writing these bytes back. Advice: it has no result, and what fails shows in
-    /// [`sync_data`](Self::sync_data).
-    fn start_writeback(&self, bytes: Range<u64>);
+    /// Has the kernel begin to write these bytes back. An error may be all that is ever heard of them: they are lost.
+    fn start_writeback(&self, bytes: Range<u64>) -> io::Result<()>;
     /// Sets the time of its last modification.
     fn set_mtime(&self, time: SystemTime) -> io::Result<()>;
 }

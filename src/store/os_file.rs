@@ -5,13 +5,13 @@ use rustix::fs::{self as sys, AtFlags, FileType, RawDir, Timespec, Timestamps};
 use rustix::io::{Errno, retry_on_intr};
 use std::ffi::OsStr;
 use std::io;
-use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime};
 
 use super::error::Result;
 use super::fs::{Entry, EntryKind, FsFile, Stat, Visit};
+use crate::linux;
 
 /// An open regular file.
 #[derive(Debug)]
@@ -51,12 +51,8 @@ impl FsFile for OsFile {
         Ok(sys::fdatasync(&self.0)?)
     }
 
-    fn start_writeback(&self, bytes: Range<u64>) {
-        let Some(len) = NonZeroU64::new(bytes.end.saturating_sub(bytes.start)) else { return };
-        // What sync_file_range(SYNC_FILE_RANGE_WRITE) does, and reachable without `unsafe`: the kernel starts
-        // asynchronous write-back of the dirty pages, and keeps in its cache what is being written
-        // (PostgreSQL's pg_flush_data does the same where it lacks sync_file_range).
-        let _ = sys::fadvise(&self.0, bytes.start, Some(len), sys::Advice::DontNeed);
+    fn start_writeback(&self, bytes: Range<u64>) -> io::Result<()> {
+        linux::start_writeback(self.0.as_fd(), bytes)
     }
 
     fn set_mtime(&self, time: SystemTime) -> io::Result<()> {

@@ -40,8 +40,6 @@ pub(super) type Origin = ((u64, u64), u32);
 pub(super) struct Written<F: Fs> {
     pub(super) id: PayloadId,
     pub(super) file: F::File,
-    /// Bytes of the file.
-    pub(super) bytes: u64,
     pub(super) sync_point: Option<Arc<SyncPoint<F>>>,
 }
 
@@ -49,8 +47,6 @@ pub(super) struct Written<F: Fs> {
 pub(super) struct Collected<F: Fs> {
     origin: Origin,
     files: u64,
-    /// Bytes of all files.
-    pub(super) bytes: u64,
     /// Leaf directories of all files; a transaction has one birth, hence at most 256.
     pub(super) shards: BTreeSet<Shard>,
     /// Files that need an fdatasync unless a syncfs is made.
@@ -61,33 +57,29 @@ pub(super) struct Collected<F: Fs> {
 
 impl<F: Fs> Collected<F> {
     fn new(origin: Origin) -> Self {
-        Self { origin, files: 0, bytes: 0, shards: BTreeSet::new(), open: VecDeque::new(), sync_point: None }
+        Self { origin, files: 0, shards: BTreeSet::new(), open: VecDeque::new(), sync_point: None }
     }
 
-    /// What to make one syncfs through, if that can be.
-    pub(super) fn sync_point(&self) -> Option<&SyncPoint<F>> {
-        self.sync_point.as_deref()
-    }
-
-    /// Whether a syncfs is the way, whatever else there is for it to do.
-    pub(super) fn are_many(&self) -> bool {
-        self.files >= SYNCFS_FROM
+    /// What to make one syncfs through, if that is the way.
+    pub(super) fn syncfs(&self) -> Option<&SyncPoint<F>> {
+        self.sync_point.as_deref().filter(|_| self.files >= SYNCFS_FROM)
     }
 
     fn add(&mut self, written: Option<Written<F>>) -> Option<Written<F>> {
         self.files += 1;
         // without fsync there is nothing to remember
         let mut written = written?;
-        self.bytes += written.bytes;
         self.shards.insert(written.id.shard());
         let point = written.sync_point.take();
         self.sync_point = match (self.sync_point.take(), point) {
             (Some(a), Some(b)) => Some(if a.opened <= b.opened { a } else { b }),
+            // The older one answers for what comes later, too.
+            (Some(a), None) => Some(a),
             (None, point) if self.files == 1 => point,
             _ => None,
         };
         self.open.push_back(written);
-        if self.are_many() && self.sync_point.is_some() {
+        if self.syncfs().is_some() {
             // The sync point reports what these descriptors would.
             self.open.clear();
         }

@@ -17,7 +17,8 @@ use super::{OsFs, Store, parent, shown};
 /// directory.
 ///
 /// A syncfs also waits for what others have written to the file system. Measured on ext4 (Linux 6.18, a virtual
-/// disk whose flush takes 0.15 ms), write-back started before, each file in a leaf of its own, medians in ms:
+/// disk whose flush takes 0.15 ms), write-back started before, each file in a leaf of its own, medians in ms; the syncfs without the
+/// fsync that makes sure of it, which takes one flush more:
 ///
 /// ```text
 /// files                            1     2     4     8    16    32
@@ -29,13 +30,9 @@ use super::{OsFs, Store, parent, shown};
 /// ```
 ///
 /// Alone on its file system a syncfs always wins, and the more so the slower a flush is; next to a busy neighbour
-/// it loses. So transactions of a few files, unless nobody else has written anything ([`QUIET`]), pay a small price that
-/// does not depend on anybody else, and only those that would wait for dozens of flushes take the one that does.
+/// it loses. So transactions of a few files pay a small price that does not depend on anybody else, and only
+/// those that would wait for dozens of flushes take the one that does.
 pub const SYNCFS_FROM: u64 = 8;
-
-/// Bytes of others in the operating system's cache, of all file systems, up to which a syncfs takes the place of an fdatasync
-/// and an fsync from the first file on: it waits less for these bytes than for the second flush that it spares.
-const QUIET: u64 = 256 * 1024;
 
 /// Directories remembered as durable; 4096 are 16 eras of 256 leaves.
 const MAX_DURABLE_DIRS: usize = 4096;
@@ -133,9 +130,7 @@ impl<F: Fs> Store<F> {
 
     fn sync_collected(&self, collected: Collected<F>, interrupts: &mut dyn FnMut()) -> Result<()> {
         let leaves = collected.shards.iter().map(|shard| self.in_database(&shard.path()));
-        if let Some(point) = collected.sync_point()
-            && (collected.are_many() || self.is_quiet(collected.bytes))
-        {
+        if let Some(point) = collected.syncfs() {
             interrupts();
             self.fs.syncfs(&point.handle).map_err(|e| Error::sync(shown(""), e))?;
             let dirs: BTreeSet<String> = leaves.flat_map(|leaf| chain(&leaf)).collect();
@@ -147,11 +142,6 @@ impl<F: Fs> Store<F> {
             written.file.sync_data().map_err(|e| Error::sync(self.live_path(&written.id), e))?;
         }
         self.sync_dirs(leaves, Known::Trust, interrupts)
-    }
-
-    /// Whether a syncfs would hardly wait for what others have written, apart from `bytes` of the transaction's own.
-    fn is_quiet(&self, bytes: u64) -> bool {
-        self.fs.dirty().is_some_and(|dirty| dirty <= bytes + QUIET)
     }
 
     /// Makes the moves durable: TRASH, and each directory that lost a file, once; from some number of directories on by

@@ -5,9 +5,9 @@ use crate::support::{Bed, THEM, US, commit, config, list, read, write};
 use crate::trash::trash;
 use rbytea::store::{Config, Fs, Kind, Moves, Payload, Pending, Restored, SYNCFS_FROM, Store};
 
-/// All ways to sync: with a syncfs for many files, with one for any number, and without.
-pub fn every_way() -> [MemFs; 3] {
-    [MemFs::new(), MemFs::new().quiet(), MemFs::new().without_syncfs()]
+/// Both ways to sync: with syncfs, and without.
+pub fn both() -> [MemFs; 2] {
+    [MemFs::new(), MemFs::new().without_syncfs()]
 }
 
 pub fn survives(fs: &MemFs, payloads: &[Payload], bytes: &[u8]) {
@@ -20,7 +20,7 @@ pub fn survives(fs: &MemFs, payloads: &[Payload], bytes: &[u8]) {
 
 #[test]
 fn every_synced_payload_survives_however_many_there_are() {
-    for fs in every_way() {
+    for fs in both() {
         for files in [1, 2, SYNCFS_FROM - 1, SYNCFS_FROM, SYNCFS_FROM + 1, 16, 17, 40, 300] {
             let store = fs.store();
             let mut pending = Pending::new();
@@ -34,7 +34,7 @@ fn every_synced_payload_survives_however_many_there_are() {
 
 #[test]
 fn without_a_sync_nothing_is_left() {
-    for fs in every_way() {
+    for fs in both() {
         let store = fs.store();
         let payload = write(&store, 1, b"uncommitted", &mut Pending::new()).unwrap();
         let after = fs.after_crash().store();
@@ -49,7 +49,7 @@ fn without_a_sync_nothing_is_left() {
 
 #[test]
 fn a_directory_that_an_uncommitted_transaction_made_is_synced_too() {
-    for fs in every_way() {
+    for fs in both() {
         let (theirs, ours) = (fs.store(), fs.store());
         // 2000 files meet each of the 256 leaf directories
         let mut uncommitted = Pending::new();
@@ -65,7 +65,7 @@ fn a_directory_that_an_uncommitted_transaction_made_is_synced_too() {
 
 #[test]
 fn the_second_payload_in_a_directory_survives_too() {
-    for fs in every_way() {
+    for fs in both() {
         let store = fs.store();
         let payloads: Vec<_> = (0..600).map(|_| commit(&store, 1, b"committed")).collect();
         survives(&fs, &payloads, b"committed");
@@ -74,7 +74,7 @@ fn the_second_payload_in_a_directory_survives_too() {
 
 #[test]
 fn a_directory_that_was_removed_is_synced_anew() {
-    for fs in every_way() {
+    for fs in both() {
         let store = fs.store();
         let payload = commit(&store, 1, b"committed");
         trash(&store, &payload);
@@ -91,7 +91,7 @@ fn a_directory_that_was_removed_is_synced_anew() {
 
 #[test]
 fn a_directory_that_somebody_removed_and_we_made_again_is_synced_anew() {
-    for fs in every_way() {
+    for fs in both() {
         let (backend, vacuum) = (fs.store(), fs.store());
         // meets every leaf directory, so that all of them are known to be durable
         let garbage: Vec<_> = (0..2000).map(|_| commit(&backend, 1, b"garbage")).collect();
@@ -173,7 +173,7 @@ fn a_synced_payload_survives_a_crash_after_any_later_uncommitted_write() {
 
 #[test]
 fn fsync_off_makes_no_fsync_and_promises_nothing() {
-    for fs in every_way() {
+    for fs in both() {
         let store = Store::with_fs(fs.clone(), Config { fsync: false, ..config(fs.root()) }).unwrap();
         let mut pending = Pending::new();
         for _ in 0..20 {

@@ -1,6 +1,6 @@
 //! A write that fails leaves no finished payload, and a crash takes no committed one (I1), encrypted or not.
 
-use crate::crash::{every_way, survives};
+use crate::crash::{both, survives};
 use crate::encrypted::{raw, sample};
 use crate::memfs::{EIO, ENOSPC, MemFs, Op};
 use crate::support::{Bed, KEYS, commit_encrypted, list, read, write_with};
@@ -93,7 +93,7 @@ fn a_failed_read_names_its_error_also_in_the_padding() {
 
 #[test]
 fn every_synced_payload_survives_however_many_there_are() {
-    for fs in every_way() {
+    for fs in both() {
         for files in [1, SYNCFS_FROM - 1, SYNCFS_FROM, 17, 100] {
             let store = fs.store();
             let mut pending = Pending::new();
@@ -108,7 +108,7 @@ fn every_synced_payload_survives_however_many_there_are() {
 
 #[test]
 fn more_payloads_than_descriptors_survive() {
-    for fs in every_way() {
+    for fs in both() {
         let store = fs.store();
         let mut pending = Pending::new();
         let payloads: Vec<_> = (0..MAX_OPEN + 20)
@@ -121,7 +121,7 @@ fn more_payloads_than_descriptors_survive() {
 
 #[test]
 fn without_a_sync_nothing_is_left() {
-    for fs in every_way() {
+    for fs in both() {
         let store = fs.store();
         let payload = write_with(&store, 1, b"uncommitted", key(), &mut Pending::new()).unwrap();
         let after = fs.after_crash().store();
@@ -132,7 +132,7 @@ fn without_a_sync_nothing_is_left() {
 
 #[test]
 fn a_move_and_a_crash_leave_the_payload_and_its_bytes() {
-    for fs in every_way() {
+    for fs in both() {
         let store = fs.store();
         let payload = commit_encrypted(&store, 1, &sample(1000));
         let file = raw(&store, &payload);

@@ -43,9 +43,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn pending_behaves_like_its_model(steps in prop::collection::vec(step(), 1..40), syncfs: bool, quiet: bool) {
+    fn pending_behaves_like_its_model(steps in prop::collection::vec(step(), 1..40), syncfs: bool) {
         let fs = if syncfs { MemFs::new() } else { MemFs::new().without_syncfs() };
-        let fs = if quiet { fs.quiet() } else { fs };
         let store = fs.store();
         drop(store.create(1).unwrap());
         let mut pending = Pending::new();
@@ -75,8 +74,7 @@ proptest! {
                     }
                 }
                 Step::FailingSync => if model.state == PendingState::Collecting {
-                    let one_by_one = pending.open_files() > 0 && !(syncfs && quiet);
-                    fs.fail(if one_by_one { Op::SyncData } else { Op::Syncfs }, 1, EIO);
+                    fs.fail(if pending.open_files() > 0 { Op::SyncData } else { Op::Syncfs }, 1, EIO);
                     prop_assert!(store.sync(&mut pending, &mut || ()).is_err());
                     model.become_(PendingState::Failed);
                 },

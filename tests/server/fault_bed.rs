@@ -36,6 +36,7 @@ pub const CALLS: &[&str] = &[
     "fdatasync",
     "fsync",
     "syncfs",
+    "sync_file_range",
     "renameat2",
     "renameat",
     "unlinkat",

@@ -38,6 +38,16 @@ fn every_failing_call_of_an_insert() {
     );
 }
 
+/// More than is written, and written back, at once.
+#[test]
+fn every_failing_call_of_an_insert_of_several_pieces() {
+    let begin = |bed: &mut Bed| {
+        let n = bed.take(1).start;
+        format!("insert into twins select {n}, b, b from payload({n}, 600000) b")
+    };
+    run(&[Kind::Ext4], &Scenario { name: "insert of pieces", begin: &begin, end: &keep(1), tolerates: &[] });
+}
+
 /// On ext4 one syncfs for all; on a tmpfs one fdatasync for each, and more files than a transaction keeps open.
 #[test]
 fn every_failing_call_of_a_bulk_insert() {

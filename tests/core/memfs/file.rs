@@ -3,6 +3,7 @@
 use super::*;
 use rbytea::store::FsFile;
 use rbytea::store::fs::Stat;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// An open file.
@@ -80,7 +81,9 @@ impl FsFile for MemFile {
         if told == errors { Ok(()) } else { Err(os(EIO)) }
     }
 
-    fn start_writeback(&self, _: std::ops::Range<u64>) {}
+    fn start_writeback(&self, _: Range<u64>) -> io::Result<()> {
+        self.with(Op::StartWriteback, |_| ())
+    }
 
     fn set_mtime(&self, time: SystemTime) -> io::Result<()> {
         self.with(Op::SetMtime, |disk| disk.node(self.id).mtime = time)

@@ -69,6 +69,7 @@ pub enum Op {
     Read,
     Truncate,
     SetMtime,
+    StartWriteback,
     SyncData,
     SyncDir,
     SyncRoot,
@@ -83,7 +84,6 @@ pub struct MemFs {
     syncfs: bool,
     links: bool,
     whole_seconds: bool,
-    quiet: bool,
 }
 
 fn os(errno: i32) -> io::Error {
@@ -98,7 +98,6 @@ impl MemFs {
             syncfs: true,
             links: true,
             whole_seconds: false,
-            quiet: false,
         }
     }
 
@@ -108,11 +107,6 @@ impl MemFs {
 
     pub fn without_links(self) -> Self {
         Self { links: false, ..self }
-    }
-
-    /// Nobody else writes: there is nothing for the operating system to write back.
-    pub fn quiet(self) -> Self {
-        Self { quiet: true, ..self }
     }
 
     /// Times lose what is finer than a second, as on ext4 with small inodes.

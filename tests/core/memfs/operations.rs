@@ -252,10 +252,6 @@ impl Fs for MemFs {
         })
     }
 
-    fn dirty(&self) -> Option<u64> {
-        self.quiet.then_some(0)
-    }
-
     fn open_sync_handle(&self) -> io::Result<Option<AtomicU64>> {
         self.run(Op::OpenSyncHandle, String::new, |disk| Ok(self.syncfs.then(|| AtomicU64::new(disk.errors))))
     }

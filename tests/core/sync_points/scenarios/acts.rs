@@ -17,6 +17,12 @@ pub fn insert_one(world: &mut World, session: &mut Session) -> Result<()> {
     session.commit(world).map(drop)
 }
 
+/// More than is written, and written back, at once.
+pub fn insert_big(world: &mut World, session: &mut Session) -> Result<()> {
+    session.insert(birth(world), &[3; 600_000], None)?;
+    session.commit(world).map(drop)
+}
+
 pub fn insert_several(world: &mut World, session: &mut Session) -> Result<()> {
     for bytes in [&b""[..], b"a", &[7; 2500], b"another"] {
         session.insert(birth(world), bytes, None)?;

@@ -23,11 +23,6 @@ fn plain() -> MemFs {
     MemFs::new()
 }
 
-/// A syncfs from the first file on.
-fn quiet() -> MemFs {
-    MemFs::new().quiet()
-}
-
 fn no_syncfs() -> MemFs {
     MemFs::new().without_syncfs()
 }
@@ -59,12 +54,11 @@ const fn transaction(
 }
 
 /// Transactions that write.
-pub const WRITES: [Scenario; 16] = [
+pub const WRITES: [Scenario; 15] = [
     transaction("the first insert", plain, nothing, insert_one),
     transaction("the first insert, without syncfs", no_syncfs, nothing, insert_one),
-    transaction("the first insert, while nobody else writes", quiet, nothing, insert_one),
     transaction("an insert", plain, some_rows, insert_one),
-    transaction("an insert, while nobody else writes", quiet, some_rows, insert_one),
+    transaction("an insert of several pieces", plain, nothing, insert_big),
     transaction("inserts in several directories", plain, some_rows, insert_several),
     transaction("a bulk insert", plain, some_rows, insert_many),
     transaction("a bulk insert without syncfs", no_syncfs, nothing, insert_many),
