@@ -4,6 +4,7 @@
 pub mod chart;
 
 use std::fs;
+use std::path::Path;
 
 /// The median.
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
@@ -11,6 +12,16 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
+}
+
+/// The file system that a directory is on, which must be a disk's: in memory no fsync takes any time.
+pub fn file_system(dir: &Path) -> String {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap();
+    let mount = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    // The last one of the longest path is what is seen.
+    let mount = mount.filter(|mount| dir.starts_with(mount[1])).max_by_key(|mount| mount[1].len()).unwrap();
+    assert!(mount[2] != "tmpfs" && mount[2] != "ramfs", "{} is not on a disk", dir.display());
+    format!("{} ({})", mount[2], mount[3])
 }
 
 /// Processors, memory and kernel.

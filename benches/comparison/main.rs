@@ -2,7 +2,7 @@
 //! `make bench` runs it and writes docs/BENCHMARK.md, docs/benchmark.json and the plots of the README.
 //!
 //! Every cell (payload size, rows per commit, clients) has a cluster of its own on disk with PostgreSQL's default durability.
-//! In each round every contestant writes and reads once, in an order that rotates, so that what else the machine does
+//! In each round every contestant writes and reads once, in another order each time, so that what else the machine does
 //! hits all of them; figures are medians over the rounds.
 //!
 //! Arguments, each optional: `sizes=4K,1M`, `rows=1,100`, `clients=1`, `rounds=5`, `limit=2G` (most bytes of one commit
@@ -54,15 +54,13 @@ fn main() {
     let mut report = Report::default();
     for cell in arguments.cells() {
         eprintln!("{cell}");
-        let (version, figures) = run(cell, &arguments);
-        report.version = version;
-        report.add(cell, figures);
+        run(cell, &arguments, &mut report);
     }
     report.memory = memory::measure(&arguments);
     report.write(&arguments);
 }
 
-/// What every cluster of the comparison has set beside PostgreSQL's defaults: a key, and no background vacuum.
+/// PostgreSQL's defaults, a key, and room for the locks of lo_unlink().
 fn cluster() -> Cluster {
     let mut cluster = Cluster::stopped_with(&[
         "wal_level = replica",
@@ -85,7 +83,7 @@ fn cluster() -> Cluster {
 }
 
 /// All rounds of a cell.
-fn run(cell: Cell, arguments: &Arguments) -> (String, Vec<(Kind, Figures)>) {
+fn run(cell: Cell, arguments: &Arguments, report: &mut Report) {
     let cluster = cluster();
     let admin = cluster.session();
     let kinds: Vec<Kind> = Kind::of(cell).into_iter().filter(|kind| arguments.wants(*kind)).collect();
@@ -100,8 +98,7 @@ fn run(cell: Cell, arguments: &Arguments) -> (String, Vec<(Kind, Figures)>) {
     let mut payloads: Vec<Payload> = (0..cell.clients).map(|client| Payload::new(cell, client)).collect();
     // The first round is for caches, plans, directories and files of WAL that are there to be used again.
     for round in 0..=rounds {
-        for turn in 0..kinds.len() {
-            let which = (turn + round) % kinds.len();
+        for which in shuffled(0..kinds.len(), round as u64) {
             admin.run("checkpoint");
             rustix::fs::sync();
             // Who touches a page first after a checkpoint pays for its image in the WAL.
@@ -114,7 +111,7 @@ fn run(cell: Cell, arguments: &Arguments) -> (String, Vec<(Kind, Figures)>) {
             let written = meter.stop(&admin, bytes, seconds);
             let meter = Meter::start(&cluster, &admin, kinds[which]);
             let (_, seconds) = together(team, &mut payloads, |contestant, payload| {
-                for id in shuffled(&ids[contestant.client()]) {
+                for id in shuffled(ids[contestant.client()].iter().copied(), 0) {
                     contestant.read(id, payload);
                 }
             });
@@ -133,7 +130,9 @@ fn run(cell: Cell, arguments: &Arguments) -> (String, Vec<(Kind, Figures)>) {
             }
         }
     }
-    (admin.text("select version()"), kinds.into_iter().zip(figures).collect())
+    report.version = admin.text("select version()");
+    report.file_system = common::file_system(cluster.dir());
+    report.add(cell, kinds.into_iter().zip(figures).collect());
 }
 
 /// Lets all clients of a team do the same at the same time; what each of them returned, and the seconds from the start of
@@ -163,10 +162,10 @@ fn together<T: Send>(
     (done.into_iter().map(|(result, ..)| result).collect(), (ended - began).as_secs_f64())
 }
 
-/// The same numbers in another order, always the same one.
-fn shuffled(ids: &[i64]) -> Vec<i64> {
+/// The same numbers in another order, the same one for each seed.
+fn shuffled<T>(numbers: impl IntoIterator<Item = T>, seed: u64) -> Vec<T> {
     use rand::seq::SliceRandom;
-    let mut ids = ids.to_vec();
-    ids.shuffle(&mut <rand::rngs::StdRng as rand::SeedableRng>::seed_from_u64(20_261_122));
-    ids
+    let mut numbers: Vec<T> = numbers.into_iter().collect();
+    numbers.shuffle(&mut <rand::rngs::StdRng as rand::SeedableRng>::seed_from_u64(seed));
+    numbers
 }

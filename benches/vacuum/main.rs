@@ -20,11 +20,9 @@ mod store_files;
 
 mod report;
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -37,8 +35,10 @@ use session::Session;
 const BATCH: u64 = 100_000;
 /// A run takes no longer.
 const PATIENCE: Duration = Duration::from_secs(3600);
-/// A hundredth is deleted before each run that has garbage to find.
+/// A hundredth is deleted before each run that has that much garbage to find.
 const HUNDREDTH: u64 = 100;
+/// How often half of what there is is deleted.
+const HALVES: u64 = 2;
 
 struct Arguments {
     payloads: Vec<u64>,
@@ -84,49 +84,60 @@ fn measure_all(payloads: u64, arguments: &Arguments, report: &mut Report) {
     let db = cluster.session();
     db.run("set statement_timeout = 0; create table files (n bigint, c rbytea); create table objects (n bigint, o oid)");
     report.version = db.text("select version()");
+    report.file_system = common::file_system(cluster.dir());
     eprintln!("{payloads} payloads of {} bytes", arguments.size);
     load(&db, payloads, arguments.size);
 
-    let mut run = |what: Run, garbage: &'static str, measured: Measured| {
-        eprintln!(
-            "{}, {garbage}: {:.2} s, {:.1} MiB",
-            what.name(),
-            measured.seconds,
-            measured.memory as f64 / 1024.0
-        );
-        report.add(payloads, what, garbage, measured);
+    // Warms up, too.
+    report.add_memory(payloads, Run::Rvacuum, memory(&cluster, &db, || rvacuum(&cluster, 0)));
+    report.add_memory(payloads, Run::Vacuumlo, memory(&cluster, &db, || vacuumlo(&cluster, &db, 0)));
+    let mut run = |what: Run, garbage: &'static str, seconds: f64| {
+        eprintln!("{}, {garbage}: {seconds:.2} s", what.name());
+        report.add(payloads, what, garbage, seconds);
     };
-    for _ in 0..arguments.rounds {
-        run(Run::Rvacuum, "nothing", rvacuum(&cluster, 0));
-        run(Run::Vacuumlo, "nothing", vacuumlo(&cluster, 0));
+    let mut both = |round: u64, garbage: u64, name: &'static str| {
+        // Neither sees what the other one does; who is the second one may still have it warmer.
+        for turn in 0..2 {
+            if (round + turn).is_multiple_of(2) {
+                run(Run::Rvacuum, name, rvacuum(&cluster, garbage));
+            } else {
+                run(Run::Vacuumlo, name, vacuumlo(&cluster, &db, garbage));
+            }
+        }
+    };
+    for round in 0..arguments.rounds {
+        both(round, 0, "nothing");
     }
     for round in 0..arguments.rounds {
         let garbage = delete(&db, &format!("n % {HUNDREDTH} = {round}"));
-        run(Run::Rvacuum, "1 %", rvacuum(&cluster, garbage));
-        run(Run::Vacuumlo, "1 %", vacuumlo(&cluster, garbage));
+        both(round, garbage, "1 %");
+    }
+    for round in 0..HALVES {
+        let garbage = delete(&db, &format!("n / {HUNDREDTH} % {} = {round}", 2 << round));
+        both(round, garbage, "50 %");
+    }
+    for round in 0..arguments.rounds {
         // A thousand new files, half of them without a row.
         let new = payload(arguments.size, "-i");
         db.run(&format!(
             "insert into files select -i, {new} from generate_series(1, 500) i;
              begin; insert into files select -i, {new} from generate_series(1, 500) i; rollback"
         ));
-        run(Run::Ordinary, "500 files", background(&cluster, &db, "lower <> '0'"));
-        let garbage = delete(&db, &format!("n % {HUNDREDTH} = {}", arguments.rounds + round));
+        report.add(payloads, Run::Ordinary, "500 files", background(&cluster, &db, "lower <> '0'"));
+        db.run(&format!("delete from files where n % {HUNDREDTH} = {}", HUNDREDTH - 1 - round));
         db.run("select pg_stat_force_next_flush()");
-        run(Run::Whole, "1 %", background(&cluster, &db, "lower = '0'"));
-        // The next round finds the objects of its own deletions only.
-        vacuumlo(&cluster, garbage);
-    }
-    for round in 0..arguments.rounds.min(2) {
-        let garbage = delete(
-            &db,
-            &format!("n / {HUNDREDTH} % 2 = 0 and {round} = 0 or n / {HUNDREDTH} % 4 = 1 and {round} = 1"),
-        );
-        run(Run::Rvacuum, "50 %", rvacuum(&cluster, garbage));
-        run(Run::Vacuumlo, "50 %", vacuumlo(&cluster, garbage));
+        report.add(payloads, Run::Whole, "1 %", background(&cluster, &db, "lower = '0'"));
     }
     let rows: i64 = db.one("select count(*) from files", &[]);
     assert_eq!(cluster.live().len() as i64, rows, "a file for each row and no other");
+    let trash = cluster.trash().len();
+    report.add(
+        payloads,
+        Run::Purge,
+        "all in TRASH",
+        seconds(|| cluster.session().run("set statement_timeout = 0; select rvacuum_purge()")),
+    );
+    assert!(trash > 0 && cluster.trash().is_empty(), "the purge has left files");
 }
 
 /// Deletes these rows from both tables, and says how many each has lost.
@@ -137,36 +148,33 @@ fn delete(db: &Session, which: &str) -> u64 {
     deleted[0]
 }
 
-fn rvacuum(cluster: &Cluster, garbage: u64) -> Measured {
-    let session = cluster.session();
-    session.run("set statement_timeout = 0");
-    measure(
-        || {
-            let trashed = session.one::<i64>("select rvacuum()", &[]);
-            assert_eq!(trashed, garbage as i64, "rvacuum() moved the garbage and nothing else");
-            Vec::new()
-        },
-        cluster,
-    )
+/// From the connection to the end, as for vacuumlo.
+fn rvacuum(cluster: &Cluster, garbage: u64) -> f64 {
+    seconds(|| {
+        let session = cluster.session();
+        session.run("set statement_timeout = 0");
+        let trashed = session.one::<i64>("select rvacuum()", &[]);
+        assert_eq!(trashed, garbage as i64, "rvacuum() moved the garbage and nothing else");
+    })
 }
 
-fn vacuumlo(cluster: &Cluster, garbage: u64) -> Measured {
+fn vacuumlo(cluster: &Cluster, db: &Session, garbage: u64) -> f64 {
+    let objects = || db.one::<i64>("select count(*) from pg_largeobject_metadata", &[]);
     let (host, port) = (cluster.dir().display().to_string(), cluster.port().to_string());
-    measure(
-        || {
-            let output = Command::new(cluster.tool("vacuumlo"))
-                .args(["--host", &host, "--port", &port, "--username=postgres", "--verbose", "postgres"])
-                .output()
-                .unwrap();
-            assert!(output.status.success(), "vacuumlo: {}", String::from_utf8_lossy(&output.stderr));
-            let said = String::from_utf8_lossy(&output.stdout).into_owned();
-            let removed = format!("removed {garbage} large objects");
-            let last = said.rsplit('\r').next().unwrap_or_default();
-            assert!(garbage == 0 || said.contains(&removed), "vacuumlo said at last: {last}");
-            Vec::new()
-        },
-        cluster,
-    )
+    let before = objects();
+    let seconds = seconds(|| {
+        let mut vacuumlo = Command::new(cluster.tool("vacuumlo"));
+        vacuumlo.args(["--host", &host, "--port", &port, "--username=postgres", "postgres"]);
+        assert!(vacuumlo.status().unwrap().success(), "vacuumlo has failed");
+    });
+    assert_eq!(before - objects(), garbage as i64, "vacuumlo removed the garbage and nothing else");
+    seconds
+}
+
+fn seconds(work: impl FnOnce()) -> f64 {
+    let clock = Instant::now();
+    work();
+    clock.elapsed().as_secs_f64()
 }
 
 /// The same payloads as files and as large objects.
@@ -205,46 +213,32 @@ fn payload(size: u64, seed: &str) -> String {
     )
 }
 
-/// One run.
-#[derive(Clone, Copy, serde::Serialize)]
-struct Measured {
-    seconds: f64,
-    /// Peak of the private memory of the largest process that worked for it, in KiB.
-    memory: u64,
-}
-
-/// Lets the background worker visit the database until it has made one run of this kind.
-fn background(cluster: &Cluster, db: &Session, kind: &str) -> Measured {
+/// Lets the background worker visit the database until it has made one run of this kind; its seconds by the history.
+fn background(cluster: &Cluster, db: &Session, kind: &str) -> f64 {
     let last: i64 = db.one("select max(id) from rbytea_vacuum_history", &[]);
     let query = format!(
         "select extract(epoch from finished - started)::float8 from rbytea_vacuum_history where id > {last} and {kind}"
     );
-    let mut measured = measure(
-        || {
-            db.run("alter system set rbytea.databases_for_vacuuming = 'postgres'");
-            db.run("select pg_reload_conf()");
-            wait_until(PATIENCE, || !db.column::<f64>(&query, &[]).is_empty());
-            vec![db.pid()]
-        },
-        cluster,
-    );
-    db.run("alter system reset rbytea.databases_for_vacuuming");
-    db.run("select pg_reload_conf()");
+    cluster.set_conf("rbytea.databases_for_vacuuming = 'postgres'");
+    cluster.reload();
+    wait_until(PATIENCE, || !db.column::<f64>(&query, &[]).is_empty());
+    cluster.set_conf("rbytea.databases_for_vacuuming = ''");
+    cluster.reload();
     wait_until(PATIENCE, || {
         db.text("select count(*) from pg_stat_activity where backend_type = 'rbytea vacuum worker'") == "0"
     });
-    measured.seconds = db.column::<f64>(&query, &[])[0];
-    measured
+    let seconds = db.column::<f64>(&query, &[])[0];
+    eprintln!("background, {kind}: {seconds:.2} s");
+    seconds
 }
 
-/// Runs `work` and watches the memory of every process of the cluster and of vacuumlo meanwhile, but for those that `work`
-/// names.
-fn measure(work: impl FnOnce() -> Vec<i32>, cluster: &Cluster) -> Measured {
-    let done = Arc::new(AtomicBool::new(false));
-    let watcher = {
-        let (done, data) = (Arc::clone(&done), cluster.data());
-        thread::spawn(move || {
-            let mut peaks: HashMap<i32, u64> = HashMap::new();
+/// The most private memory of a process that takes part in `work`, in KiB: of the cluster, but for the session `db`, and of vacuumlo.
+/// Looking takes time, so nothing is timed meanwhile.
+fn memory(cluster: &Cluster, db: &Session, work: impl FnOnce() -> f64) -> u64 {
+    let (done, data, idle) = (AtomicBool::new(false), cluster.data(), db.pid());
+    thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let mut most = 0;
             while !done.load(Ordering::Relaxed) {
                 for entry in fs::read_dir("/proc").unwrap().flatten() {
                     let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok())
@@ -254,23 +248,18 @@ fn measure(work: impl FnOnce() -> Vec<i32>, cluster: &Cluster) -> Measured {
                     let ours = fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd == data)
                         || fs::read_to_string(entry.path().join("comm"))
                             .is_ok_and(|comm| comm.trim() == "vacuumlo");
-                    if let Some(memory) = private_memory(pid).filter(|_| ours) {
-                        let peak = peaks.entry(pid).or_insert(memory);
-                        *peak = memory.max(*peak);
+                    if ours && pid != idle {
+                        most = most.max(private_memory(pid).unwrap_or(0));
                     }
                 }
                 thread::sleep(Duration::from_millis(2));
             }
-            peaks
-        })
-    };
-    let clock = Instant::now();
-    let others = work();
-    let seconds = clock.elapsed().as_secs_f64();
-    done.store(true, Ordering::Relaxed);
-    let peaks = watcher.join().unwrap();
-    let memory = peaks.into_iter().filter(|(pid, _)| !others.contains(pid)).map(|(_, peak)| peak).max();
-    Measured { seconds, memory: memory.unwrap_or(0) }
+            most
+        });
+        work();
+        done.store(true, Ordering::Relaxed);
+        watcher.join().unwrap()
+    })
 }
 
 /// Anonymous memory of a process in KiB: not the shared buffers that it has touched.

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::Measured;
 use crate::common::chart::{Chart, Colour, Line};
 use crate::common::{machine, median};
 
@@ -20,6 +19,8 @@ pub enum Run {
     Ordinary,
     /// One that looks at the whole store.
     Whole,
+    /// `rvacuum_purge()`, which looks at the whole store, and deletes.
+    Purge,
 }
 
 impl Run {
@@ -30,6 +31,7 @@ impl Run {
             Self::Vacuumlo => "vacuumlo",
             Self::Ordinary => "background, new files",
             Self::Whole => "background, whole store",
+            Self::Purge => "rvacuum_purge()",
         }
     }
 }
@@ -40,12 +42,12 @@ struct Series {
     payloads: u64,
     run: Run,
     garbage: &'static str,
-    measured: Vec<Measured>,
+    seconds: Vec<f64>,
 }
 
 impl Series {
-    fn seconds(&self) -> f64 {
-        median(self.measured.iter().map(|measured| measured.seconds))
+    fn median(&self) -> f64 {
+        median(self.seconds.iter().copied())
     }
 }
 
@@ -54,25 +56,42 @@ impl Series {
 pub struct Report {
     pub version: String,
     machine: String,
+    pub file_system: String,
     size: u64,
     rounds: u64,
     series: Vec<Series>,
+    /// Payloads, who, and KiB.
+    memory: Vec<(u64, Run, u64)>,
 }
 
 impl Report {
     pub fn new(size: u64, rounds: u64) -> Self {
-        Self { version: String::new(), machine: machine(), size, rounds, series: Vec::new() }
+        let (version, file_system) = (String::new(), String::new());
+        Self {
+            version,
+            machine: machine(),
+            file_system,
+            size,
+            rounds,
+            series: Vec::new(),
+            memory: Vec::new(),
+        }
     }
 
-    pub fn add(&mut self, payloads: u64, run: Run, garbage: &'static str, measured: Measured) {
-        match self
-            .series
-            .iter_mut()
-            .find(|series| (series.payloads, series.run, series.garbage) == (payloads, run, garbage))
-        {
-            Some(series) => series.measured.push(measured),
-            None => self.series.push(Series { payloads, run, garbage, measured: vec![measured] }),
+    pub fn add(&mut self, payloads: u64, run: Run, garbage: &'static str, seconds: f64) {
+        match self.find(payloads, run, garbage) {
+            Some(at) => self.series[at].seconds.push(seconds),
+            None => self.series.push(Series { payloads, run, garbage, seconds: vec![seconds] }),
         }
+    }
+
+    pub fn add_memory(&mut self, payloads: u64, run: Run, kib: u64) {
+        self.memory.push((payloads, run, kib));
+    }
+
+    fn find(&self, payloads: u64, run: Run, garbage: &str) -> Option<usize> {
+        let wanted = (payloads, run, garbage);
+        self.series.iter().position(|series| (series.payloads, series.run, series.garbage) == wanted)
     }
 
     /// BENCHMARK-VACUUM.md, benchmark-vacuum.json and a chart.
@@ -88,7 +107,7 @@ impl Report {
             Line {
                 name,
                 colour,
-                points: series.map(|series| (series.payloads as f64, series.seconds())).collect(),
+                points: series.map(|series| (series.payloads as f64, series.median())).collect(),
             }
         };
         let lines = vec![
@@ -98,7 +117,12 @@ impl Report {
             line(Run::Ordinary, "500 files", "background, new files", Colour::Blue),
         ];
         let x_label = |payloads| format!("{payloads}");
-        let chart = Chart { title: "vacuum, 1 % of all payloads deleted", y: "seconds", x_label, lines };
+        let chart = Chart {
+            title: "vacuum: 1 % of all payloads deleted; 500 new files",
+            y: "seconds",
+            x_label,
+            lines,
+        };
         chart.write(to, "benchmark-vacuum");
     }
 
@@ -106,32 +130,34 @@ impl Report {
         let mut out = String::new();
         let _ = writeln!(
             out,
-            "# The vacuum beside vacuumlo\n\nWritten by `make bench-vacuum`; benches/vacuum says what is measured. Payloads of {} bytes, {} rounds, in turns: medians. \
-             Memory is the private memory of the largest process.\n\n{}\n{}\n\n\
-             | payloads | | garbage | seconds (each) | vacuumlo takes | MiB |\n|---|---|---|---|---|---|",
-            self.size, self.rounds, self.version, self.machine
+            "# The vacuum beside vacuumlo\n\nWritten by `make bench-vacuum`; benches/vacuum says what is measured. Payloads of {} bytes, {} rounds (2 where half of \
+             them is garbage), in turns: medians, and medians of the ratios of a round. `rvacuum()` moves files to TRASH, from where a purge \
+             deletes them later; vacuumlo deletes large objects, whose space a VACUUM gives back later. Autovacuum is off.\n\n{}\n{}\n{}\n\n\
+             | payloads | | garbage | seconds (each) | vacuumlo takes |\n|---|---|---|---|---|",
+            self.size, self.rounds, self.version, self.machine, self.file_system
         );
         for series in &self.series {
-            let each: Vec<String> =
-                series.measured.iter().map(|measured| format!("{:.2}", measured.seconds)).collect();
-            let memory = series.measured.iter().map(|measured| measured.memory).max().unwrap_or(0);
-            let other = self.series.iter().find(|other| {
-                (other.payloads, other.run, other.garbage) == (series.payloads, Run::Vacuumlo, series.garbage)
+            let each: Vec<String> = series.seconds.iter().map(|seconds| format!("{seconds:.2}")).collect();
+            let vacuumlo = self
+                .find(series.payloads, Run::Vacuumlo, series.garbage)
+                .filter(|_| series.run == Run::Rvacuum);
+            let ratio = vacuumlo.map_or(String::new(), |at| {
+                let pairs = self.series[at].seconds.iter().zip(&series.seconds);
+                format!("{:.1} times as long", median(pairs.map(|(vacuumlo, rvacuum)| vacuumlo / rvacuum)))
             });
             let _ = writeln!(
                 out,
-                "| {} | {} | {} | {:.2} ({}) | {} | {:.1} |",
+                "| {} | {} | {} | {:.2} ({}) | {ratio} |",
                 series.payloads,
                 series.run.name(),
                 series.garbage,
-                series.seconds(),
-                each.join(" "),
-                other.filter(|_| series.run != Run::Vacuumlo).map_or(String::new(), |other| format!(
-                    "{:.1} times as long",
-                    other.seconds() / series.seconds()
-                )),
-                memory as f64 / 1024.0
+                series.median(),
+                each.join(" ")
             );
+        }
+        let _ = writeln!(out, "\n| payloads | | private memory of the largest process, MiB |\n|---|---|---|");
+        for (payloads, run, kib) in &self.memory {
+            let _ = writeln!(out, "| {payloads} | {} | {:.1} |", run.name(), *kib as f64 / 1024.0);
         }
         out
     }

@@ -6,6 +6,8 @@
 // The core's own tests name it so, and their file system in memory is used here too.
 extern crate self as rbytea;
 
+#[path = "../../src/linux.rs"]
+mod linux;
 #[path = "../../src/secret.rs"]
 pub mod secret;
 #[path = "../../src/store/mod.rs"]
