@@ -1,10 +1,24 @@
-//! What the benchmarks share: statistics, the machine, charts.
+//! What the benchmarks share: clusters, statistics, the machine, charts.
 #![allow(dead_code, reason = "every user of this module takes the part it needs")]
 
 pub mod chart;
+#[path = "../../tests/server/cluster.rs"]
+pub mod cluster;
+#[path = "../../tests/server/installation.rs"]
+pub mod installation;
+#[path = "../../tests/server/session.rs"]
+pub mod session;
+#[path = "../../tests/server/store_files.rs"]
+pub mod store_files;
 
 use std::fs;
 use std::path::Path;
+
+/// Clusters belong on a disk, where an fsync is one. To be called before anything else runs.
+pub fn on_disk() {
+    // SAFETY: nothing else runs yet.
+    unsafe { std::env::set_var("RBYTEA_ON_DISK", "1") };
+}
 
 /// The median.
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {

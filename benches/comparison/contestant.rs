@@ -12,9 +12,9 @@ use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Statement};
 
-use crate::cluster::{Cluster, POSTGRES};
+use crate::common::cluster::{Cluster, POSTGRES};
+use crate::common::session::{Session, connect};
 use crate::report::Cell;
-use crate::session::{Session, connect};
 
 /// The tables.
 pub const SETUP: &str = "

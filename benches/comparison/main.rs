@@ -10,16 +10,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark fails by panicking")]
 #![allow(missing_docs, reason = "a program")]
 
-#[path = "../../tests/server/cluster.rs"]
-mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
-#[path = "../../tests/server/installation.rs"]
-mod installation;
-#[path = "../../tests/server/session.rs"]
-mod session;
-#[path = "../../tests/server/store_files.rs"]
-mod store_files;
 
 mod arguments;
 mod contestant;
@@ -32,7 +24,9 @@ use std::thread;
 use std::time::Instant;
 
 use arguments::Arguments;
-use cluster::Cluster;
+// They name each other from the crate's root.
+use common::cluster::Cluster;
+use common::{installation, session, store_files};
 use contestant::{Contestant, Kind, Payload};
 use meter::Meter;
 use report::{Cell, Figures, Report};
@@ -48,9 +42,7 @@ const ROOM: usize = 1 << 30;
 
 fn main() {
     let arguments = Arguments::from_environment();
-    // Clusters belong on a disk, where an fsync is one.
-    // SAFETY: nothing else runs yet.
-    unsafe { std::env::set_var("RBYTEA_ON_DISK", "1") };
+    common::on_disk();
     let mut report = Report::default();
     for cell in arguments.cells() {
         eprintln!("{cell}");

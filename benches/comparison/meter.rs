@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use crate::cluster::Cluster;
+use crate::common::cluster::Cluster;
+use crate::common::session::Session;
 use crate::contestant::Kind;
 use crate::report::Sample;
-use crate::session::Session;
 
 /// Ticks of a second in /proc/PID/stat, on every Linux.
 const TICKS: f64 = 100.0;

@@ -7,16 +7,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark fails by panicking")]
 #![allow(missing_docs, reason = "a program")]
 
-#[path = "../../tests/server/cluster.rs"]
-mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
-#[path = "../../tests/server/installation.rs"]
-mod installation;
-#[path = "../../tests/server/session.rs"]
-mod session;
-#[path = "../../tests/server/store_files.rs"]
-mod store_files;
 
 mod report;
 
@@ -27,9 +19,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cluster::{Cluster, wait_until};
+// They name each other from the crate's root.
+use common::cluster::{Cluster, wait_until};
+use common::session::Session;
+use common::{installation, session, store_files};
 use report::{Report, Run};
-use session::Session;
 
 /// Payloads in one transaction.
 const BATCH: u64 = 100_000;
@@ -49,9 +43,7 @@ struct Arguments {
 }
 
 fn main() {
-    // Clusters belong on a disk, where an fsync is one.
-    // SAFETY: nothing else runs yet.
-    unsafe { std::env::set_var("RBYTEA_ON_DISK", "1") };
+    common::on_disk();
     let mut arguments =
         Arguments { payloads: vec![10_000, 100_000, 1_000_000], size: 1024, rounds: 3, to: "docs".into() };
     // cargo bench adds --bench.

@@ -14,7 +14,8 @@ use std::time::{Duration, SystemTime};
 const OWNER_WRITTEN: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Puts the directories of databases that no transaction knows any more aside, and deletes those that have been there
-/// for the retention. Removes leftovers: while the history is locked, nobody copies files into this database. No horizon matters: nobody can be connected to such a database, or have been when it was dropped.
+/// for the retention. No horizon matters: nobody can be connected to such a database, or have been when it was dropped.
+/// Removes leftovers: while the history is locked, nobody copies files into this database.
 pub fn collect(retention: Option<Duration>, pace: &mut Pace, run: &mut Run) -> Result<(), ErrorReport> {
     xact::with_store(Access::Write, |store| {
         let long_ago = SystemTime::now().checked_sub(OWNER_WRITTEN).unwrap_or(SystemTime::UNIX_EPOCH);
