@@ -280,7 +280,7 @@ impl Fs for OsFs {
     fn syncfs(&self, handle: &OwnedFd) -> io::Result<()> {
         sys::syncfs(handle)?;
         // A file system that has shut down or turned read-only lets a syncfs succeed, and one without a journal may flush the device's
-        // cache before it writes its metadata. An fsync does neither: of the root, which is clean by now.
+        // cache before it writes its metadata. An fsync does neither; that of the root has nothing else left to do.
         sys::fsync(handle)?;
         if sys::fstatvfs(handle)?.f_flag.contains(sys::StatVfsMountFlags::RDONLY) {
             return Err(Errno::ROFS.into());
@@ -305,7 +305,7 @@ fn open_root(path: &Path) -> rustix::io::Result<OwnedFd> {
     retry_on_intr(|| sys::openat(CWD, path, flags, Mode::empty()))
 }
 
-/// Why the root could not be opened. A foreign directory of mode 0700 is one that somebody else owns before it is one that cannot be opened.
+/// Why the root could not be opened. Of a foreign directory of mode 0700, that it is foreign.
 fn not_opened(path: &Path, error: Errno) -> Error {
     // Somebody may make it right now; who came too early has not seen it.
     if error == Errno::NOENT {

@@ -154,8 +154,10 @@ fn re_encryption_that_is_killed_goes_on_where_it_was() {
     for (way, encrypts) in
         [(Way::Process, true), (Way::Everything, true), (Way::Process, false), (Way::Everything, false)]
     {
-        let (db, watcher) = (cluster.session(), cluster.session());
+        let (db, watcher, lock) = (cluster.session(), cluster.session(), cluster.session());
         let pid = db.pid();
+        // The last row that it comes to, so that it is not through before it is killed.
+        lock.run("begin; select from t order by ctid desc limit 1 for update");
         let done = format!("select count(*) from t where qss_mode(r) = {}", i64::from(encrypts));
         let before: i64 = db.one(&done, &[]);
         db.run(&format!("set rbytea.qss_mode = {encrypts}"));
