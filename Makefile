@@ -247,7 +247,7 @@ demo: deps
 run-demo: install-for-tests
 	$(cargo) run --quiet --release $(features) --example demo -- $(FILES)
 
-# rbytea beside bytea, large objects and files: docs/BENCHMARK.md, docs/benchmark.json and the plots. Half an hour, on a disk;
+# rbytea beside bytea, large objects and files: docs/BENCHMARK.md, docs/benchmark.json and charts. Half an hour, on a disk;
 # ARGUMENTS="sizes=4K,1M rows=1 clients=1 rounds=3 to=DIRECTORY" for a part (benches/comparison/main.rs has them all).
 .PHONY: bench
 bench: install-for-tests

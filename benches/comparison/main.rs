@@ -1,5 +1,5 @@
 //! rbytea beside bytea, large objects and plain files: what each writes and reads, and what it costs the server.
-//! `make bench` runs it and writes docs/BENCHMARK.md, docs/benchmark.json and the plots of the README.
+//! `make bench` runs it and writes docs/BENCHMARK.md, docs/benchmark.json and charts.
 //!
 //! Every cell (payload size, rows per commit, clients) has a cluster of its own on disk with PostgreSQL's default durability.
 //! In each round every contestant writes and reads once, in another order each time, so that what else the machine does
