@@ -64,7 +64,7 @@ help:
 	@echo 'make evidence       docs/EVIDENCE.md: what the tests have shown of each guarantee, out of a run of all of them'
 	@echo 'make fuzz           50000 inputs for each fuzz target (FUZZ_RUNS=…, FUZZ="targets")'
 	@echo 'make soak           the vacuum against many sessions for ten minutes (SOAK_SECONDS=…), and 500 crashes (SOAK_CRASHES=…)'
-	@echo 'make bench          rbytea beside bytea, large objects and files, with plots;  make bench-store: the store without a server'
+	@echo 'make bench          rbytea beside bytea, large objects and files, with charts;  make bench-store: the store without a server'
 	@echo 'make bench-vacuum   the vacuum beside vacuumlo, on 10,000 to 1,000,000 payloads'
 	@echo 'make bench-encryption  encrypted payloads beside plain ones, through the store alone'
 	@echo 'make audit          licences, sources and known vulnerabilities of all dependencies (takes cargo-deny)'
@@ -250,8 +250,12 @@ run-demo: install-for-tests
 # rbytea beside bytea, large objects and files: docs/BENCHMARK.md, docs/benchmark.json and charts. Half an hour, on a disk;
 # ARGUMENTS="sizes=4K,1M rows=1 clients=1 rounds=3 to=DIRECTORY" for a part (benches/comparison/main.rs has them all).
 .PHONY: bench
-bench: install-for-tests
-	$(cargo) bench --quiet $(features) --bench comparison -- $(ARGUMENTS)
+bench: deps
+	@$(MAKE) run-bench BENCH=comparison PG_CONFIG='$(PG_CONFIG)'
+
+.PHONY: run-bench
+run-bench: install-for-tests
+	$(cargo) bench --quiet $(features) --bench $(BENCH) -- $(ARGUMENTS)
 
 # The store without a server, function by function.
 .PHONY: bench-store
@@ -261,8 +265,8 @@ bench-store: $(stamp)
 # rvacuum() and the background worker beside vacuumlo: docs/BENCHMARK-VACUUM.md and more. ARGUMENTS="payloads=10000 size=1024 rounds=1". On
 # disk, a quarter of an hour.
 .PHONY: bench-vacuum
-bench-vacuum: install-for-tests
-	$(cargo) bench --quiet $(features) --bench vacuum -- $(ARGUMENTS)
+bench-vacuum: deps
+	@$(MAKE) run-bench BENCH=vacuum PG_CONFIG='$(PG_CONFIG)'
 
 # What encryption costs the store: writes and reads of 4 KiB to 16 MiB. On the disk of the working directory.
 .PHONY: bench-encryption
