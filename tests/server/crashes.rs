@@ -34,6 +34,7 @@ use world::Commits;
 
 use crate::evidence::{Found, Promise, proves};
 use crate::model::number;
+use crate::tally;
 
 /// Kills in all, if nobody says how many.
 const KILLS: u64 = 60;
@@ -42,8 +43,16 @@ const KILLS: u64 = 60;
 fn half(commits: Commits) {
     let kills = number("RBYTEA_CRASHES").unwrap_or(KILLS).div_ceil(2);
     let seed = number("RBYTEA_CRASHES_SEED").unwrap_or_else(rand::random);
-    let Found { cases, lost, dangling, leaked } = Campaign::new(seed, commits).run(kills);
-    assert!(cases >= kills, "{cases} of {kills} kills");
+    let mut sum = Found::default();
+    // One, unless a server forsakes it.
+    for campaign in 0.. {
+        let found = Campaign::new(seed.wrapping_add(campaign), commits).run(kills - sum.cases);
+        tally::add(&mut sum, found);
+        if sum.cases >= kills {
+            break;
+        }
+    }
+    let Found { cases, lost, dangling, leaked } = sum;
     proves(Promise::Durable, Found { cases, lost, dangling, leaked: 0 });
     proves(Promise::OnlyGarbage, Found { cases, lost: 0, dangling, leaked: 0 });
     proves(Promise::Collected, Found { cases, lost: 0, dangling: 0, leaked });
