@@ -20,6 +20,7 @@ pub mod layout;
 pub mod list;
 pub mod os;
 pub mod os_file;
+mod os_root;
 pub mod owner;
 pub mod pending;
 pub mod reader;

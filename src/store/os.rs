@@ -8,26 +8,22 @@ use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::time::SystemTime;
 
-use super::error::{Error, Result};
+use super::error::Result;
 use super::fs::{Fs, Stat, Visit};
 use super::os_file::{self, OsFile};
+use super::os_root;
 
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
-const DIR_MODE: Mode = Mode::RWXU;
+pub(super) const DIR_MODE: Mode = Mode::RWXU;
 
 /// A mount point below the root would break the renames between LIVE and TRASH, and one syncfs would not
 /// reach it; hence NO_XDEV.
-const BENEATH: ResolveFlags = ResolveFlags::BENEATH
+pub(super) const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
     .union(ResolveFlags::NO_MAGICLINKS)
     .union(ResolveFlags::NO_XDEV);
-
-/// File systems (`f_type` of statfs(2)) whose syncfs writes data and metadata of every file: ext4 (and ext2, whose number is the same), XFS,
-/// btrfs. Others are known not to (FUSE sends nothing to its server, f2fs says nothing of a checkpoint that failed) or unknown.
-const TRUSTED_SYNCFS: [u64; 3] = [0xEF53, 0x5846_5342, 0x9123_683E];
 
 /// The file system of the operating system, beneath one root.
 #[derive(Debug)]
@@ -49,22 +45,8 @@ impl OsFs {
     /// # Errors
     /// `RootMissing`, `RootNotADirectory`, `RootNotOwned`, or `Io`.
     pub fn open(path: &Path, create: bool) -> Result<Self> {
-        let root = match open_root(path) {
-            Err(Errno::NOENT) if create => {
-                match retry_on_intr(|| sys::mkdir(path, DIR_MODE)) {
-                    // without a parent directory it stays missing, and the diagnosis says so
-                    Ok(()) | Err(Errno::EXIST | Errno::NOENT | Errno::NOTDIR) => {}
-                    Err(e) => return Err(Error::io("create directory", path, e.into())),
-                }
-                open_root(path)
-            }
-            opened => opened,
-        };
-        let root = root.map_err(|e| not_opened(path, e))?;
-        let stat =
-            retry_on_intr(|| sys::fstat(&root)).map_err(|e| Error::io("stat directory", path, e.into()))?;
-        check_root(path, &stat)?;
-        let openat2 = kernel_has_openat2(&root);
+        let (root, stat) = os_root::open(path, create)?;
+        let openat2 = os_root::kernel_has_openat2(&root);
         Ok(Self {
             root,
             path: path.into(),
@@ -270,7 +252,7 @@ impl Fs for OsFs {
     }
 
     fn open_sync_handle(&self) -> io::Result<Option<OwnedFd>> {
-        if !(self.syncfs && kernel_reports_syncfs_errors() && trusted_syncfs(&self.root)) {
+        if !(self.syncfs && os_root::trusted_syncfs(&self.root)) {
             return Ok(None);
         }
         // a descriptor of its own: the kernel remembers per open file which errors it has reported
@@ -287,66 +269,4 @@ impl Fs for OsFs {
         }
         Ok(())
     }
-}
-
-fn check_root(path: &Path, stat: &sys::Stat) -> Result<()> {
-    if !sys::FileType::from_raw_mode(stat.st_mode).is_dir() {
-        return Err(Error::RootNotADirectory { path: path.into() });
-    }
-    let expected = rustix::process::geteuid().as_raw();
-    if stat.st_uid != expected {
-        return Err(Error::RootNotOwned { path: path.into(), found: stat.st_uid, expected });
-    }
-    Ok(())
-}
-
-fn open_root(path: &Path) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    retry_on_intr(|| sys::openat(CWD, path, flags, Mode::empty()))
-}
-
-/// Why the root could not be opened. Of a foreign directory of mode 0700, that it is foreign.
-fn not_opened(path: &Path, error: Errno) -> Error {
-    // Somebody may make it right now; who came too early has not seen it.
-    if error == Errno::NOENT {
-        return Error::RootMissing { path: path.into() };
-    }
-    match retry_on_intr(|| sys::stat(path)) {
-        Err(Errno::NOTDIR) => Error::RootNotADirectory { path: path.into() },
-        Err(e) => Error::io("stat directory", path, e.into()),
-        Ok(stat) => match check_root(path, &stat) {
-            Err(e) => e,
-            Ok(()) => Error::io("open directory", path, error.into()),
-        },
-    }
-}
-
-/// Whether openat2 can be used. Old kernels answer ENOSYS, some sandboxes EPERM or EINVAL; asked once in the life of a process, and about
-/// the root: later on EPERM and EINVAL could be about a file.
-fn kernel_has_openat2(root: &OwnedFd) -> bool {
-    static ANSWER: OnceLock<bool> = OnceLock::new();
-    ANSWER.get().copied().unwrap_or_else(|| {
-        match sys::openat2(root, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), BENEATH) {
-            Ok(_) => *ANSWER.get_or_init(|| true),
-            Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => *ANSWER.get_or_init(|| false),
-            // Too many open files, for instance, which says nothing about the next time.
-            Err(_) => false,
-        }
-    })
-}
-
-/// Linux reports write-back errors from syncfs since 5.8 (commit 735e4ae5ba28).
-fn kernel_reports_syncfs_errors() -> bool {
-    static ANSWER: OnceLock<bool> = OnceLock::new();
-    *ANSWER.get_or_init(|| {
-        let release = rustix::system::uname();
-        let release = release.release().to_string_lossy();
-        let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse::<u32>().ok());
-        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 8)
-    })
-}
-
-fn trusted_syncfs(root: &OwnedFd) -> bool {
-    // f_type is signed or not, 32 or 64 bits, as the architecture pleases; the magics are 32 bits
-    sys::fstatfs(root).is_ok_and(|fs| TRUSTED_SYNCFS.contains(&(fs.f_type as u64 & 0xFFFF_FFFF)))
 }
