@@ -4,17 +4,20 @@
 
 use std::future::{Future, poll_fn};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use futures_util::{SinkExt, StreamExt, TryStreamExt, pin_mut};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_postgres::config::Host;
 use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::types::{FromSqlOwned, ToSql};
-use tokio_postgres::{AsyncMessage, Client, Config, Error, NoTls, Row, SimpleQueryMessage};
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, Error, NoTls, Row, SimpleQueryMessage};
+
+use super::cluster::PATIENCE;
 
 /// Statement parameters.
 pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -43,18 +46,23 @@ pub async fn connect(config: &Config) -> Client {
 
 /// The same with the notices.
 pub async fn connect_with_notices(config: &Config) -> Result<(Client, Notices), Error> {
-    let (client, mut connection) = config.connect(NoTls).await?;
+    let (client, connection) = config.connect(NoTls).await?;
     let notices = Notices::default();
-    let sink = notices.clone();
-    tokio::spawn(async move {
-        // A connection that breaks shows in the statement that it breaks.
-        while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
-            if let AsyncMessage::Notice(notice) = message {
-                sink.0.lock().unwrap().push(notice);
-            }
-        }
-    });
+    tokio::spawn(drive(connection, notices.clone()));
     Ok((client, notices))
+}
+
+/// Drives a connection until its client is gone or it breaks, which shows in the statement that it breaks.
+async fn drive<S, T>(mut connection: Connection<S, T>, notices: Notices)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+        if let AsyncMessage::Notice(notice) = message {
+            notices.0.lock().unwrap().push(notice);
+        }
+    }
 }
 
 /// Where the server of a configuration listens: the tests' servers have no other way in.
@@ -65,11 +73,29 @@ fn socket(config: &Config) -> PathBuf {
     dir.join(format!(".s.PGSQL.{port}"))
 }
 
-/// A blocking session; closed when dropped.
+/// A blocking session. Dropping it closes it and waits for its backend's end: what a backend does on its way out, such as
+/// to drop temporary tables, is a transaction, and would hold up a vacuum that comes next.
 pub struct Session {
     client: Arc<Client>,
     notices: Notices,
     socket: PathBuf,
+    _end: End,
+}
+
+/// Waits, when dropped after the last reference to a client, for the task that drives the client's connection.
+struct End {
+    client: Weak<Client>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        // One whose statements go on in the background goes on too.
+        if let Some(task) = self.task.take().filter(|_| self.client.strong_count() == 0) {
+            // A server that a test has frozen closes nothing.
+            let _ = block_on(async { timeout(PATIENCE, task).await });
+        }
+    }
 }
 
 impl Session {
@@ -81,8 +107,31 @@ impl Session {
 
     /// Connects where that may be refused.
     pub fn try_connect(config: &Config) -> Result<Self, Error> {
-        let (client, notices) = block_on(connect_with_notices(config))?;
-        Ok(Self { client: Arc::new(client), notices, socket: socket(config) })
+        let socket = socket(config);
+        block_on(async {
+            let Ok(stream) = UnixStream::connect(&socket).await else {
+                let (client, notices) = connect_with_notices(config).await?; // for its error
+                return Ok(Self::new(client, notices, socket, None));
+            };
+            let stream = stream.into_std().unwrap();
+            let mut end = UnixStream::from_std(stream.try_clone().unwrap()).unwrap();
+            let stream = UnixStream::from_std(stream).unwrap();
+            let (client, connection) = config.connect_raw(stream, NoTls).await?;
+            let notices = Notices::default();
+            let driven = drive(connection, notices.clone());
+            let task = tokio::spawn(async move {
+                driven.await;
+                // The kernel closes a backend's socket with the process.
+                let _ = end.read_to_end(&mut Vec::new()).await;
+            });
+            Ok(Self::new(client, notices, socket, Some(task)))
+        })
+    }
+
+    fn new(client: Client, notices: Notices, socket: PathBuf, task: Option<JoinHandle<()>>) -> Self {
+        let client = Arc::new(client);
+        let end = End { client: Arc::downgrade(&client), task };
+        Self { client, notices, socket, _end: end }
     }
 
     /// The asynchronous client behind it, for `block_on`.
