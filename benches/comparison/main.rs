@@ -101,6 +101,11 @@ fn run(cell: Cell, arguments: &Arguments, report: &mut Report) {
                 (0..commits).flat_map(|_| contestant.commit(cell.rows, payload)).collect::<Vec<i64>>()
             });
             let written = meter.stop(&admin, bytes, seconds);
+            let checkpoint = Instant::now();
+            if !kinds[which].is_raw() {
+                admin.run("checkpoint");
+            }
+            let settled = bytes as f64 / (seconds + checkpoint.elapsed().as_secs_f64());
             let meter = Meter::start(&cluster, &admin, kinds[which]);
             let (_, seconds) = together(team, &mut payloads, |contestant, payload| {
                 for id in shuffled(ids[contestant.client()].iter().copied(), 0) {
@@ -109,7 +114,7 @@ fn run(cell: Cell, arguments: &Arguments, report: &mut Report) {
             });
             let read = meter.stop(&admin, bytes, seconds);
             if round > 0 {
-                figures[which].add(written, read);
+                figures[which].add(written, settled, read);
             }
             if round == rounds || cell.bytes() > ROOM {
                 let rounds = if cell.bytes() > ROOM { 1 } else { rounds + 1 };
