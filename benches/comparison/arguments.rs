@@ -18,6 +18,8 @@ pub struct Arguments {
     only: Vec<String>,
     /// Where the results are written.
     pub to: PathBuf,
+    /// Those that are not as they are by default.
+    pub given: Vec<String>,
 }
 
 /// Size of the payloads of the cell with compressible ones.
@@ -33,10 +35,11 @@ impl Arguments {
             limit: 2 << 30,
             only: Vec::new(),
             to: "docs".into(),
+            given: std::env::args().skip(1).filter(|argument| argument != "--bench").collect(),
         };
         // cargo bench adds --bench.
-        for argument in std::env::args().skip(1).filter(|argument| argument != "--bench") {
-            let (name, value) = argument.split_once('=').unwrap_or((&argument, ""));
+        for argument in &arguments.given.clone() {
+            let (name, value) = argument.split_once('=').unwrap_or((argument, ""));
             let numbers = || value.split(',').map(number).collect();
             match name {
                 "sizes" => arguments.sizes = numbers(),
@@ -49,6 +52,9 @@ impl Arguments {
                 _ => panic!("no such argument: {argument}"),
             }
         }
+        let counts = [&arguments.sizes, &arguments.rows, &arguments.clients, &vec![arguments.rounds]];
+        assert!(counts.iter().all(|counts| !counts.contains(&0)), "0 is too few");
+        assert!(arguments.sizes.iter().all(|size| *size >= 16), "a payload has 16 bytes at least");
         arguments
     }
 

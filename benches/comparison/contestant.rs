@@ -85,6 +85,11 @@ impl Kind {
         matches!(self, Self::Raw | Self::RawSyncfs)
     }
 
+    /// Whether it keeps what it was sent.
+    pub fn settles(self) -> bool {
+        self != Self::Limit
+    }
+
     /// The statement that stores payload $2 under the number $1, and the one that returns the payload of number $1.
     fn statements(self, size: usize) -> (String, String) {
         let table = |name| {
@@ -233,7 +238,7 @@ impl Contestant {
     pub fn new(kind: Kind, client: usize, cell: Cell, cluster: &Cluster) -> Self {
         let way = if kind.is_raw() {
             let dir = kind.dir(client, cluster);
-            fs::create_dir(&dir).unwrap();
+            fs::create_dir_all(&dir).unwrap();
             Way::Files { entries: File::open(&dir).unwrap(), dir }
         } else {
             // The connection shares the thread with its client: a reply needs no second one to be woken.

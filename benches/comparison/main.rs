@@ -34,11 +34,22 @@ use report::{Cell, Figures, Report};
 /// Bytes that all clients of a contestant write in one round, if that makes at least one commit of each and at most [`MOST_COMMITS`].
 const VOLUME: usize = 64 << 20;
 const MOST_COMMITS: usize = 200;
+/// Bytes that are read in one round, if that takes at most [`MOST_PASSES`] over what was written.
+const READ_VOLUME: usize = 16 << 20;
+const MOST_PASSES: usize = 20;
+/// Less is not timed with a checkpoint, which takes its time for nothing, too.
+const WORTH_A_CHECKPOINT: usize = 16 << 20;
+/// Rows that each client stores first in its turn: they pay for the images of pages in the WAL after the checkpoint, and, in
+/// the first turn, for the five executions that PostgreSQL plans each by itself.
+const WARM_UP: usize = 6;
+/// Bytes of each, or a payload's, if that is less.
+const WARM_UP_SIZE: usize = 4 << 10;
 /// Commits of more bytes are made in fewer rounds.
 const HEAVY: usize = 512 << 20;
 const HEAVY_ROUNDS: usize = 3;
-/// Beyond it, what a round has stored is removed before the next one, for a disk may have no room for all.
-const ROOM: usize = 1 << 30;
+/// Where all contestants of a cell together store more, each turn begins with nothing and with new connections: a disk may have
+/// no room for all that, and memory none for the buffers of all clients.
+const ROOM: usize = 8 << 30;
 
 fn main() {
     let arguments = Arguments::from_environment();
@@ -47,16 +58,18 @@ fn main() {
     for cell in arguments.cells() {
         eprintln!("{cell}");
         run(cell, &arguments, &mut report);
+        report.write(&arguments);
     }
     report.memory = memory::measure(&arguments);
     report.write(&arguments);
+    println!("{}", report.text(&arguments));
 }
 
-/// PostgreSQL's defaults, a key, and room for the locks of lo_unlink().
+/// PostgreSQL's defaults, a key, and room for the locks of lo_unlink(). Autovacuum's work would fall on whoever has the turn.
 fn cluster() -> Cluster {
     let mut cluster = Cluster::stopped_with(&[
         "wal_level = replica",
-        "autovacuum = on",
+        "autovacuum = off",
         "max_prepared_transactions = 0",
         // lo_unlink() locks each.
         "max_locks_per_transaction = 1024",
@@ -78,58 +91,68 @@ fn cluster() -> Cluster {
 fn run(cell: Cell, arguments: &Arguments, report: &mut Report) {
     let cluster = cluster();
     let admin = cluster.session();
+    report.version = admin.text("select version()");
+    report.file_system = common::file_system(cluster.dir());
+    report.settings = common::settings(&admin);
     let kinds: Vec<Kind> = Kind::of(cell).into_iter().filter(|kind| arguments.wants(*kind)).collect();
-    let mut teams: Vec<Vec<Contestant>> = kinds
-        .iter()
-        .map(|kind| (0..cell.clients).map(|client| Contestant::new(*kind, client, cell, &cluster)).collect())
-        .collect();
-    let mut figures: Vec<Figures> = kinds.iter().map(|_| Figures::default()).collect();
     let commits = (VOLUME / cell.bytes()).clamp(1, MOST_COMMITS);
     let rounds = if cell.bytes() > HEAVY { arguments.rounds.min(HEAVY_ROUNDS) } else { arguments.rounds };
-    let rows = (commits * cell.rows + 1) * cell.clients;
-    let mut payloads: Vec<Payload> = (0..cell.clients).map(|client| Payload::new(cell, client)).collect();
+    let bytes = commits * cell.bytes();
+    let anew = bytes * kinds.len() * (rounds + 1) > ROOM;
+    let mut teams: Vec<Option<Vec<Contestant>>> = kinds.iter().map(|_| None).collect();
+    let mut figures: Vec<Figures> = kinds.iter().map(|_| Figures::default()).collect();
+    let payloads =
+        |size| (0..cell.clients).map(move |client| Payload::new(Cell { size, ..cell }, client)).collect();
+    let (mut payloads, mut small): (Vec<_>, Vec<_>) =
+        (payloads(cell.size), payloads(cell.size.min(WARM_UP_SIZE)));
     // The first round is for caches, plans, directories and files of WAL that are there to be used again.
     for round in 0..=rounds {
-        for which in shuffled(0..kinds.len(), round as u64) {
+        for which in shuffled(0..kinds.len(), (cell.bytes() + round) as u64) {
+            let kind = kinds[which];
+            let new = |client| Contestant::new(kind, client, cell, &cluster);
+            let mut team = teams[which].take().unwrap_or_else(|| (0..cell.clients).map(new).collect());
             admin.run("checkpoint");
             rustix::fs::sync();
-            // Who touches a page first after a checkpoint pays for its image in the WAL.
-            together(&mut teams[which], &mut payloads, |contestant, payload| contestant.commit(1, payload));
-            let (team, bytes) = (&mut teams[which], (commits * cell.rows * cell.clients * cell.size) as u64);
-            let meter = Meter::start(&cluster, &admin, kinds[which]);
-            let (ids, seconds) = together(team, &mut payloads, |contestant, payload| {
+            together(&mut team, &mut small, |contestant, payload| {
+                (0..WARM_UP).for_each(|_| drop(contestant.commit(1, payload)));
+            });
+            let table = kind.table_bytes(&admin);
+            let meter = Meter::start(&cluster, &admin, kind);
+            let (ids, seconds) = together(&mut team, &mut payloads, |contestant, payload| {
                 (0..commits).flat_map(|_| contestant.commit(cell.rows, payload)).collect::<Vec<i64>>()
             });
             let written = meter.stop(&admin, bytes, seconds);
-            let checkpoint = Instant::now();
-            if !kinds[which].is_raw() {
-                admin.run("checkpoint");
-            }
-            let settled = bytes as f64 / (seconds + checkpoint.elapsed().as_secs_f64());
-            let meter = Meter::start(&cluster, &admin, kinds[which]);
-            let (_, seconds) = together(team, &mut payloads, |contestant, payload| {
-                for id in shuffled(ids[contestant.client()].iter().copied(), 0) {
-                    contestant.read(id, payload);
+            let table = kind.table_bytes(&admin).zip(table).map(|(after, before)| after - before);
+            let settled = (kind.settles() && bytes >= WORTH_A_CHECKPOINT).then(|| {
+                let checkpoint = Instant::now();
+                if !kind.is_raw() {
+                    admin.run("checkpoint");
+                }
+                bytes as f64 / (seconds + checkpoint.elapsed().as_secs_f64())
+            });
+            let passes = (READ_VOLUME / bytes).clamp(1, MOST_PASSES);
+            let meter = Meter::start(&cluster, &admin, kind);
+            let (_, seconds) = together(&mut team, &mut payloads, |contestant, payload| {
+                for pass in 0..passes {
+                    for id in shuffled(ids[contestant.client()].iter().copied(), pass as u64) {
+                        contestant.read(id, payload);
+                    }
                 }
             });
-            let read = meter.stop(&admin, bytes, seconds);
+            let read = meter.stop(&admin, bytes * passes, seconds);
             if round > 0 {
-                figures[which].add(written, settled, read);
-            }
-            if round == rounds || cell.bytes() > ROOM {
-                let rounds = if cell.bytes() > ROOM { 1 } else { rounds + 1 };
-                figures[which].table_bytes_per_row =
-                    kinds[which].table_bytes(&admin).map(|bytes| bytes as f64 / (rounds * rows) as f64);
+                figures[which].add(written, table, settled, read);
             }
             // Not always: ext4 is slow to make files for some seconds after others have been removed.
-            if cell.bytes() > ROOM {
-                kinds[which].clear(cell, &cluster, &admin);
+            if anew {
+                drop(team);
+                kind.clear(cell, &cluster, &admin);
+            } else {
+                teams[which] = Some(team);
             }
         }
     }
-    report.version = admin.text("select version()");
-    report.file_system = common::file_system(cluster.dir());
-    report.add(cell, kinds.into_iter().zip(figures).collect());
+    report.add(cell, commits, kinds.into_iter().zip(figures).collect());
 }
 
 /// Lets all clients of a team do the same at the same time; what each of them returned, and the seconds from the start of

@@ -47,12 +47,16 @@ pub fn measure(arguments: &Arguments) -> Vec<Memory> {
                 }
             });
             most("read", 0, &mut |contestant, payload| contestant.read(id, payload));
-            if matches!(kind, Kind::Rbytea | Kind::Encrypted) {
-                let table = if kind == Kind::Rbytea { "files" } else { "encrypted" };
-                for function in ["md5sum(c)", "sha256sum(c)", "substring(c, 1000, 1000)"] {
-                    let sql = format!("select {function} from {table} where id = {id}");
-                    most(function, 0, &mut |contestant, _| contestant.run(&sql));
-                }
+            let part = "substring(c, 1000, 1000)";
+            let (table, functions) = match kind {
+                Kind::Bytea => ("plain", &["md5(c)", "sha256(c)", part][..]),
+                Kind::LargeObject => ("objects", &["md5(lo_get(o))", "lo_get(o, 1000, 1000)"][..]),
+                Kind::Rbytea => ("files", &["md5sum(c)", "sha256sum(c)", part][..]),
+                _ => ("encrypted", &["md5sum(c)", "sha256sum(c)", part][..]),
+            };
+            for function in functions {
+                let sql = format!("select {function} from {table} where id = {id}");
+                most(function, 0, &mut |contestant, _| contestant.run(&sql));
             }
         }
     }

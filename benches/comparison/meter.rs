@@ -2,35 +2,37 @@
 
 use std::fs;
 
+use rustix::time::{ClockId, clock_gettime};
+
 use crate::common::cluster::Cluster;
 use crate::common::session::Session;
 use crate::contestant::Kind;
 use crate::report::Sample;
 
 /// Ticks of a second in /proc/PID/stat, on every Linux.
-const TICKS: f64 = 100.0;
+const TICKS: u64 = 100;
 
 /// Runs from start to stop.
 pub struct Meter {
     /// None for the processes of the client.
     postmaster: Option<u32>,
-    ticks: u64,
+    nanoseconds: u64,
     wal: i64,
 }
 
 impl Meter {
     pub fn start(cluster: &Cluster, admin: &Session, kind: Kind) -> Self {
         let postmaster = (!kind.is_raw()).then(|| cluster.postmaster());
-        Self { postmaster, wal: wal(admin), ticks: ticks(postmaster) }
+        Self { postmaster, wal: wal(admin), nanoseconds: nanoseconds(postmaster) }
     }
 
-    /// What was done since, of which `bytes` of payload.
-    pub fn stop(self, admin: &Session, bytes: u64, seconds: f64) -> Sample {
-        let ticks = ticks(self.postmaster) - self.ticks;
+    /// What was done since, with so many bytes of payload.
+    pub fn stop(self, admin: &Session, bytes: usize, seconds: f64) -> Sample {
+        let nanoseconds = nanoseconds(self.postmaster).saturating_sub(self.nanoseconds);
         Sample {
             bytes_per_second: bytes as f64 / seconds,
             wal_bytes: (wal(admin) - self.wal) as f64,
-            cpu_seconds_per_byte: ticks as f64 / TICKS / bytes as f64,
+            cpu_seconds: nanoseconds as f64 / 1e9,
             bytes: bytes as f64,
         }
     }
@@ -41,8 +43,11 @@ fn wal(admin: &Session) -> i64 {
 }
 
 /// Processor time of a server's processes, those that have ended included, or of this process.
-fn ticks(postmaster: Option<u32>) -> u64 {
-    let Some(postmaster) = postmaster else { return own(&stat("self").unwrap()) };
+fn nanoseconds(postmaster: Option<u32>) -> u64 {
+    let Some(postmaster) = postmaster else {
+        let time = clock_gettime(ClockId::ProcessCPUTime);
+        return time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64;
+    };
     let mut sum = 0;
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let name = entry.file_name();
@@ -51,22 +56,25 @@ fn ticks(postmaster: Option<u32>) -> u64 {
         };
         // One that has ended since the listing is counted with the postmaster's children.
         let Some(fields) = stat(pid) else { continue };
-        if pid == postmaster.to_string() {
-            sum += own(&fields) + fields[13] + fields[14];
-        } else if fields[1] == u64::from(postmaster) {
-            sum += own(&fields);
+        let is_postmaster = pid == postmaster.to_string();
+        if is_postmaster || fields[1] == u64::from(postmaster) {
+            sum += own(pid).unwrap_or(0);
+        }
+        if is_postmaster {
+            sum += (fields[13] + fields[14]) * (1_000_000_000 / TICKS);
         }
     }
     sum
 }
 
-/// Fields 3 (state, here 0), 4 (parent), … of /proc/PID/stat (proc(5)); times are fields 14 to 17.
+/// Fields 3 (state, here 0), 4 (parent), … of /proc/PID/stat (proc(5)); times of children that have ended are fields 16 and 17.
 fn stat(pid: &str) -> Option<Vec<u64>> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = stat.rsplit_once(')')?;
     Some(fields.split_whitespace().map(|field| field.parse().unwrap_or(0)).collect())
 }
 
-fn own(fields: &[u64]) -> u64 {
-    fields[11] + fields[12]
+/// Of a process of one thread, as the server's are.
+fn own(pid: &str) -> Option<u64> {
+    fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?.split_whitespace().next()?.parse().ok()
 }

@@ -55,23 +55,25 @@ pub struct Sample {
     pub bytes: f64,
     pub wal_bytes: f64,
     /// Of the server; of the client for plain files.
-    pub cpu_seconds_per_byte: f64,
+    pub cpu_seconds: f64,
 }
 
 /// What was measured for one contestant in one cell, round by round.
 #[derive(Default, Serialize)]
 pub struct Figures {
     pub written: Vec<Sample>,
+    /// By how much the table has grown, all rounds together.
+    pub table_bytes: Option<i64>,
     /// Bytes per second if the writes end with the checkpoint that comes after them.
     pub settled: Vec<f64>,
     pub read: Vec<Sample>,
-    pub table_bytes_per_row: Option<f64>,
 }
 
 impl Figures {
-    pub fn add(&mut self, written: Sample, settled: f64, read: Sample) {
+    pub fn add(&mut self, written: Sample, table: Option<i64>, settled: Option<f64>, read: Sample) {
         self.written.push(written);
-        self.settled.push(settled);
+        self.table_bytes = table.map(|bytes| self.table_bytes.unwrap_or(0) + bytes);
+        self.settled.extend(settled);
         self.read.push(read);
     }
 }
@@ -89,6 +91,8 @@ pub struct Memory {
 #[derive(Serialize)]
 pub struct Measured {
     pub cell: Cell,
+    /// Of each client in a round.
+    pub commits: usize,
     pub figures: Vec<(Kind, Figures)>,
 }
 
@@ -96,10 +100,30 @@ impl Measured {
     fn of(&self, kind: Kind) -> Option<&Figures> {
         self.figures.iter().find(|(other, _)| *other == kind).map(|(_, figures)| figures)
     }
+
+    /// Median of the bytes per second.
+    fn speed(&self, kind: Kind, way: Way) -> Option<f64> {
+        let speeds = speeds(self.of(kind)?, way);
+        (!speeds.is_empty()).then(|| median(speeds))
+    }
+
+    /// The better one of the two ways to make plain files durable.
+    fn best_files(&self, way: Way) -> Option<Kind> {
+        let files = [Kind::Raw, Kind::RawSyncfs].into_iter();
+        let files = files.filter_map(|kind| Some((self.speed(kind, way)?, kind)));
+        files.max_by(|one, other| one.0.total_cmp(&other.0)).map(|(_, kind)| kind)
+    }
+
+    /// Median of what one did in a round for each byte that the other did in the same round.
+    fn ratio(&self, kind: Kind, to: Kind, way: Way) -> Option<f64> {
+        let (one, other) = (speeds(self.of(kind)?, way), speeds(self.of(to)?, way));
+        let ratios: Vec<f64> = one.iter().zip(other).map(|(one, other)| one / other).collect();
+        (!ratios.is_empty()).then(|| median(ratios))
+    }
 }
 
-/// Processor time that a clock of 10 ms measures well enough.
-const SHORTEST: f64 = 0.1;
+/// Less does not say how much of a table goes with a row, which grows by pages.
+const WORTH_DIVIDING: i64 = 16 * 8192;
 
 /// What is timed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -108,6 +132,13 @@ pub enum Way {
     /// Writing and the checkpoint after it, which brings into the table what a commit has only put into the WAL.
     Settle,
     Read,
+}
+
+impl Way {
+    /// Plain files need no checkpoint.
+    fn of_files(self) -> Self {
+        if self == Self::Settle { Self::Write } else { self }
+    }
 }
 
 /// Who is drawn.
@@ -126,40 +157,25 @@ pub struct Report {
     pub version: String,
     pub machine: String,
     pub file_system: String,
+    pub settings: String,
+    pub arguments: Vec<String>,
     pub rounds: usize,
     pub cells: Vec<Measured>,
     pub memory: Vec<Memory>,
 }
 
 impl Report {
-    pub fn add(&mut self, cell: Cell, figures: Vec<(Kind, Figures)>) {
-        self.cells.push(Measured { cell, figures });
-    }
-
-    /// Median of the bytes per second.
-    pub fn speed(&self, cell: Cell, kind: Kind, way: Way) -> Option<f64> {
-        Some(median(speeds(self.measured(cell)?.of(kind)?, way)))
-    }
-
-    /// Median of what one did in a round for each byte that the other did in the same round.
-    fn ratio(&self, cell: Cell, kind: Kind, to: Kind, way: Way) -> Option<f64> {
-        let measured = self.measured(cell)?;
-        let (one, other) = (measured.of(kind)?, measured.of(to)?);
-        Some(median(speeds(one, way).zip(speeds(other, way)).map(|(one, other)| one / other)))
-    }
-
-    fn measured(&self, cell: Cell) -> Option<&Measured> {
-        self.cells.iter().find(|measured| measured.cell == cell)
+    pub fn add(&mut self, cell: Cell, commits: usize, figures: Vec<(Kind, Figures)>) {
+        self.cells.push(Measured { cell, commits, figures });
     }
 
     /// Writes everything where the arguments say.
     pub fn write(&mut self, arguments: &Arguments) {
         (self.machine, self.rounds) = (machine(), arguments.rounds);
+        self.arguments.clone_from(&arguments.given);
         let to = &arguments.to;
         fs::create_dir_all(to).unwrap();
-        let text = self.text(arguments);
-        println!("{text}");
-        fs::write(to.join("BENCHMARK.md"), text).unwrap();
+        fs::write(to.join("BENCHMARK.md"), self.text(arguments)).unwrap();
         fs::write(to.join("benchmark.json"), serde_json::to_string_pretty(self).unwrap() + "\n").unwrap();
         self.charts(to);
     }
@@ -172,13 +188,23 @@ impl Report {
             ("benchmark-write-4", "write, 1 row per commit, 4 clients", Way::Write, 1, 4),
             ("benchmark-read", "read", Way::Read, 1, 1),
         ] {
+            let cells = || {
+                self.cells.iter().filter(|Measured { cell, .. }| {
+                    (cell.rows, cell.clients, cell.compressible) == (rows, clients, false)
+                })
+            };
             let line = |(kind, colour): (Kind, Colour)| {
-                let cells = self.cells.iter().map(|measured| measured.cell);
-                let cells = cells
-                    .filter(|cell| (cell.rows, cell.clients, cell.compressible) == (rows, clients, false));
-                let speeds =
-                    cells.filter_map(|cell| Some((cell.size as f64, self.speed(cell, kind, way)? / 1e6)));
-                Line { name: kind.name(), colour, points: speeds.collect() }
+                let speeds = cells().filter_map(|measured| {
+                    // The better ones, cell by cell.
+                    let (kind, way) = if kind == Kind::Raw {
+                        (measured.best_files(way.of_files())?, way.of_files())
+                    } else {
+                        (kind, way)
+                    };
+                    Some((measured.cell.size as f64, measured.speed(kind, way)? / 1e6))
+                });
+                let name = if kind == Kind::Raw { "files" } else { kind.name() };
+                Line { name, colour, points: speeds.collect() }
             };
             let lines = LINES.into_iter().map(line).filter(|line| !line.points.is_empty()).collect();
             let chart = Chart { title, y: "MB/s", x_label: |size| bytes(size as usize), lines };
@@ -186,31 +212,45 @@ impl Report {
         }
     }
 
-    fn text(&self, arguments: &Arguments) -> String {
+    /// BENCHMARK.md.
+    pub fn text(&self, arguments: &Arguments) -> String {
         let mut out = String::new();
+        let given = if self.arguments.is_empty() {
+            String::new()
+        } else {
+            format!(" with `ARGUMENTS=\"{}\"`", self.arguments.join(" "))
+        };
         let _ = writeln!(
             out,
             "# rbytea beside bytea, large objects and files\n\n\
-             Written by `make bench`; benches/comparison says what is measured. At most {} rounds of every contestant in random order (3 \
-             where a commit has more than 512 MiB): medians, with the least and the most in parentheses; ratios are medians of the ratios of \
-             a round. MB are 10^6 bytes of payload. A commit of more than {} of all clients together is not run.\n\n\
-             - PostgreSQL has its default settings; pages have no checksums. Before each turn there is a checkpoint, and one row is \
-             written that is not measured: it pays for the images of pages in the WAL.\n\
+             Written by `make bench`{given}; benches/comparison says what is measured. At most {} rounds (3 where a commit has more than 512 MiB), in each \
+             of which every contestant writes and reads, in another order each time: medians, with the least and the most in parentheses; ratios are \
+             medians of the ratios of a round. MB are 10^6 bytes of payload. A commit of more than {} of all clients together is not run.\n\n\
+             - Before each turn there is a checkpoint and a sync of all file systems, and each client stores {} small rows that are not measured: they pay \
+             for the images of pages in the WAL. Autovacuum is off, and so is the background vacuum of rbytea.\n\
+             - Nothing else writes meanwhile. That matters to the syncfs that rbytea uses from eight payloads of a commit on: it also waits for what others \
+             have written to the same file system.\n\
              - A commit of bytea or large objects has put payloads into the WAL; the next checkpoint writes them again, into the table. \
-             \"And a checkpoint\" is the speed if the checkpoint after the writes counts. Plain files need none.\n\
-             - Payloads do not compress, but in the one cell that says so. Reads find everything in the operating system's cache.\n\
-             - `files` are written by the client itself, without a server; `limit` sends the payload to the server, which throws it away, and reads \
-             as many bytes out of the server's memory.\n\
-             - The 256 directories that a store makes for each 65,536 transactions are made before.\n\
-             - Bytes of a table are those in the database: the payload files of rbytea, which are as long as their payloads, are not in it, and \
-             neither is the index of the table.\n\
+             \"And a checkpoint\" is the speed if an immediate checkpoint after the writes counts: the least that can be expected under a \
+             load that goes on. Plain files need none, so that their speed stays as it is. WAL and processor time are those until the last commit.\n\
+             - Payloads do not compress, but in the one cell that says so. Reads find everything in memory: in the server's buffers, as far as it fits \
+             those 128 MB, or in the operating system's cache.\n\
+             - `files` are written by the client itself, without a server. \"Of files\" is the ratio to the better one of the two ways to make them durable. \
+             `limit` sends the payload to the server, which throws it away, and reads as many bytes out of the server's memory.\n\
+             - The 256 directories that a store makes for each 65,536 transactions are made before; that they are durable each connection has to see by \
+             itself, once for each.\n\
+             - Bytes of a table are those in the database. The payload files of rbytea are not in it (as long as the payloads are, and up to 16 bytes longer \
+             if they are encrypted, before the file system rounds them up to blocks), and neither is the index of the table. They are left out \
+             where the table has grown by less than 16 pages.\n\
              - Processor time is that of the server's processes, and the client's for files. What the kernel does in threads of its own is \
-             in none. It is left out where it was too short for the clock.\n\n{}\n{}\n{}\n",
+             in none.\n\n{}\n{}\n{}\nSettings: {}\n",
             self.rounds,
             bytes(arguments.limit),
+            crate::WARM_UP,
             self.version,
             self.machine,
-            self.file_system
+            self.file_system,
+            self.settings
         );
         for measured in &self.cells {
             self.section(&mut out, measured);
@@ -219,44 +259,52 @@ impl Report {
         out
     }
 
-    fn section(&self, out: &mut String, Measured { cell, figures }: &Measured) {
+    fn section(&self, out: &mut String, measured: &Measured) {
+        let Measured { cell, commits, figures } = measured;
         let _ = writeln!(
             out,
-            "## {cell}\n\n| | write MB/s | of bytea | of files | and a checkpoint | of bytea | of files | read MB/s | of bytea | of limit | WAL bytes a row (a byte) | table bytes a row (a byte) | write CPU s/GB | read CPU s/GB |\n\
+            "## {cell}\n\n{commits} commits of each client in a round.\n\n\
+             | | write MB/s | of bytea | of files | and a checkpoint | of bytea | of files | read MB/s | of bytea | of limit | WAL bytes a row (a byte) | table bytes a row (a byte) | write CPU s/GB | read CPU s/GB |\n\
              |---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
         );
         for (kind, figures) in figures {
-            let ratio = |to, way| {
-                self.ratio(*cell, *kind, to, way).map_or(String::new(), |ratio| format!("{ratio:.2}"))
+            let of = |to: Option<Kind>, way| {
+                let ratio = to.and_then(|to| measured.ratio(*kind, to, way));
+                ratio.map_or(String::new(), |ratio| format!("{ratio:.2}"))
             };
+            let files = |way| of(measured.best_files(way), way);
             let per_row = |bytes: f64| format!("{bytes:.0} ({:.3})", bytes / cell.size as f64);
-            let wal = median(figures.written.iter().map(|sample| sample.wal_bytes / sample.bytes))
-                * cell.size as f64;
+            let sum = |samples: &[Sample], of: fn(&Sample) -> f64| samples.iter().map(of).sum::<f64>();
+            let rows = sum(&figures.written, |sample| sample.bytes) / cell.size as f64;
             let cpu = |samples: &[Sample]| {
-                let seconds = median(samples.iter().map(|sample| sample.cpu_seconds_per_byte * sample.bytes));
-                if seconds < SHORTEST {
-                    return String::new();
-                }
-                format!("{:.2}", median(samples.iter().map(|sample| sample.cpu_seconds_per_byte * 1e9)))
+                let seconds = sum(samples, |sample| sample.cpu_seconds) / sum(samples, |sample| sample.bytes);
+                format!("{:.2}", seconds * 1e9)
             };
-            let _ = writeln!(
-                out,
-                "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
-                kind.name(),
+            let table = figures.table_bytes.filter(|bytes| *bytes >= WORTH_DIVIDING);
+            let row = [
+                kind.name().into(),
                 spread(figures, Way::Write),
-                ratio(Kind::Bytea, Way::Write),
-                ratio(Kind::Raw, Way::Write),
+                of(Some(Kind::Bytea), Way::Write),
+                files(Way::Write),
                 spread(figures, Way::Settle),
-                ratio(Kind::Bytea, Way::Settle),
-                ratio(Kind::Raw, Way::Settle),
+                of(Some(Kind::Bytea), Way::Settle),
+                files(Way::Settle),
                 spread(figures, Way::Read),
-                ratio(Kind::Bytea, Way::Read),
-                ratio(Kind::Limit, Way::Read),
-                if kind.is_raw() { String::new() } else { per_row(wal) },
-                figures.table_bytes_per_row.map_or(String::new(), per_row),
+                of(Some(Kind::Bytea), Way::Read),
+                of(Some(Kind::Limit), Way::Read),
+                if kind.is_raw() {
+                    String::new()
+                } else {
+                    per_row(
+                        median(figures.written.iter().map(|sample| sample.wal_bytes / sample.bytes))
+                            * cell.size as f64,
+                    )
+                },
+                table.map_or(String::new(), |bytes| per_row(bytes as f64 / rows)),
                 cpu(&figures.written),
                 cpu(&figures.read),
-            );
+            ];
+            let _ = writeln!(out, "| {} |", row.join(" | "));
         }
         out.push('\n');
     }
@@ -271,33 +319,37 @@ impl Report {
             let most = *most as f64;
             let _ = writeln!(
                 out,
-                "| {} | {} | {what} | {:.1} | {:.2} |",
+                "| {} | {} | {what} | {:.1} | {} |",
                 kind.name(),
                 bytes(*size),
                 most / f64::from(1 << 20),
-                most / *size as f64
+                // Else it says more about backends than about payloads.
+                if *size >= 1 << 20 { format!("{:.2}", most / *size as f64) } else { String::new() }
             );
         }
     }
 }
 
-fn speeds(figures: &Figures, way: Way) -> impl Iterator<Item = f64> {
+fn speeds(figures: &Figures, way: Way) -> Vec<f64> {
     let of = |samples: &[Sample]| samples.iter().map(|sample| sample.bytes_per_second).collect();
-    let speeds: Vec<f64> = match way {
+    match way {
         Way::Write => of(&figures.written),
         Way::Settle => figures.settled.clone(),
         Way::Read => of(&figures.read),
-    };
-    speeds.into_iter()
+    }
 }
 
 /// The median, and the least and the most.
 fn spread(figures: &Figures, way: Way) -> String {
+    let speeds = speeds(figures, way);
+    if speeds.is_empty() {
+        return String::new();
+    }
     let mb = |bytes: f64| {
         let mb = bytes / 1e6;
         if mb < 10.0 { format!("{mb:.1}") } else { format!("{mb:.0}") }
     };
-    let least = speeds(figures, way).fold(f64::INFINITY, f64::min);
-    let most = speeds(figures, way).fold(0.0, f64::max);
-    format!("{} ({}–{})", mb(median(speeds(figures, way))), mb(least), mb(most))
+    let least = speeds.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = speeds.iter().copied().fold(0.0, f64::max);
+    format!("{} ({}–{})", mb(median(speeds)), mb(least), mb(most))
 }

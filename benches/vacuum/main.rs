@@ -3,7 +3,7 @@
 //! runs it and writes docs/BENCHMARK-VACUUM.md, docs/benchmark-vacuum.json and a chart. Every number of payloads has a cluster of
 //! its own.
 //!
-//! Arguments, each optional: `payloads=10000,1000000`, `size=1024`, `rounds=3`, `to=DIRECTORY`.
+//! Arguments, each optional: `payloads=10000,1000000`, `size=4096`, `rounds=4`, `to=DIRECTORY`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark fails by panicking")]
 #![allow(missing_docs, reason = "a program")]
 
@@ -25,14 +25,15 @@ use common::session::Session;
 use common::{installation, session, store_files};
 use report::{Report, Run};
 
-/// Payloads in one transaction.
-const BATCH: u64 = 100_000;
+/// Payloads in one transaction, after which as many transactions are spent, as if each had stored one: a store has directories
+/// for each 65,536 transactions.
+const BATCH: u64 = 1 << 16;
+/// What an ordinary round finds.
+pub const NEW: &str = "1,000 new files, 500 garbage";
 /// A run takes no longer.
 const PATIENCE: Duration = Duration::from_secs(3600);
 /// A hundredth is deleted before each run that has that much garbage to find.
 const HUNDREDTH: u64 = 100;
-/// How often half of what there is is deleted.
-const HALVES: u64 = 2;
 
 struct Arguments {
     payloads: Vec<u64>,
@@ -45,7 +46,7 @@ struct Arguments {
 fn main() {
     common::on_disk();
     let mut arguments =
-        Arguments { payloads: vec![10_000, 100_000, 1_000_000], size: 1024, rounds: 3, to: "docs".into() };
+        Arguments { payloads: vec![10_000, 100_000, 1_000_000], size: 4096, rounds: 4, to: "docs".into() };
     // cargo bench adds --bench.
     for argument in std::env::args().skip(1).filter(|argument| argument != "--bench") {
         let (name, value) = argument.split_once('=').unwrap_or((&argument, ""));
@@ -76,6 +77,7 @@ fn measure_all(payloads: u64, arguments: &Arguments, report: &mut Report) {
     let db = cluster.session();
     db.run("set statement_timeout = 0; create table files (n bigint, c rbytea); create table objects (n bigint, o oid)");
     report.version = db.text("select version()");
+    report.settings = common::settings(&db);
     report.file_system = common::file_system(cluster.dir());
     eprintln!("{payloads} payloads of {} bytes", arguments.size);
     load(&db, payloads, arguments.size);
@@ -83,13 +85,18 @@ fn measure_all(payloads: u64, arguments: &Arguments, report: &mut Report) {
     // Warms up, too.
     report.add_memory(payloads, Run::Rvacuum, memory(&cluster, &db, || rvacuum(&cluster, 0)));
     report.add_memory(payloads, Run::Vacuumlo, memory(&cluster, &db, || vacuumlo(&cluster, &db, 0)));
-    let mut run = |what: Run, garbage: &'static str, seconds: f64| {
+    let settle = || {
+        db.run("checkpoint");
+        rustix::fs::sync();
+    };
+    let mut run = |what: Run, garbage: &str, seconds: f64| {
         eprintln!("{}, {garbage}: {seconds:.2} s", what.name());
         report.add(payloads, what, garbage, seconds);
     };
-    let mut both = |round: u64, garbage: u64, name: &'static str| {
+    let both = |run: &mut dyn FnMut(Run, &str, f64), round: u64, garbage: u64, name: &str| {
         // Neither sees what the other one does; who is the second one may still have it warmer.
         for turn in 0..2 {
+            settle();
             if (round + turn).is_multiple_of(2) {
                 run(Run::Rvacuum, name, rvacuum(&cluster, garbage));
             } else {
@@ -98,15 +105,11 @@ fn measure_all(payloads: u64, arguments: &Arguments, report: &mut Report) {
         }
     };
     for round in 0..arguments.rounds {
-        both(round, 0, "nothing");
+        both(&mut run, round, 0, "nothing");
     }
     for round in 0..arguments.rounds {
         let garbage = delete(&db, &format!("n % {HUNDREDTH} = {round}"));
-        both(round, garbage, "1 %");
-    }
-    for round in 0..HALVES {
-        let garbage = delete(&db, &format!("n / {HUNDREDTH} % {} = {round}", 2 << round));
-        both(round, garbage, "50 %");
+        both(&mut run, round, garbage, "1 %");
     }
     for round in 0..arguments.rounds {
         // A thousand new files, half of them without a row.
@@ -115,21 +118,28 @@ fn measure_all(payloads: u64, arguments: &Arguments, report: &mut Report) {
             "insert into files select -i, {new} from generate_series(1, 500) i;
              begin; insert into files select -i, {new} from generate_series(1, 500) i; rollback"
         ));
-        report.add(payloads, Run::Ordinary, "500 files", background(&cluster, &db, "lower <> '0'"));
-        db.run(&format!("delete from files where n % {HUNDREDTH} = {}", HUNDREDTH - 1 - round));
+        settle();
+        run(Run::Ordinary, NEW, background(&cluster, &db, "lower <> '0'"));
+        let garbage = delete(&db, &format!("n % {HUNDREDTH} = {}", HUNDREDTH - 1 - round));
         db.run("select pg_stat_force_next_flush()");
-        report.add(payloads, Run::Whole, "1 %", background(&cluster, &db, "lower = '0'"));
+        settle();
+        run(Run::Whole, "1 %", background(&cluster, &db, "lower = '0'"));
+        vacuumlo(&cluster, &db, garbage);
     }
+    // Once, for then there is half as much.
+    let garbage = delete(&db, &format!("n > 0 and n / {HUNDREDTH} % 2 = 0"));
+    both(&mut run, 0, garbage, "50 %");
     let rows: i64 = db.one("select count(*) from files", &[]);
     assert_eq!(cluster.live().len() as i64, rows, "a file for each row and no other");
     let trash = cluster.trash().len();
-    report.add(
-        payloads,
-        Run::Purge,
-        "all in TRASH",
-        seconds(|| cluster.session().run("set statement_timeout = 0; select rvacuum_purge()")),
-    );
+    settle();
+    let purge = || cluster.session().run("set statement_timeout = 0; select rvacuum_purge()");
+    run(Run::Purge, &format!("{trash} files in TRASH"), seconds(purge));
     assert!(trash > 0 && cluster.trash().is_empty(), "the purge has left files");
+    settle();
+    let tables = ["pg_largeobject", "pg_largeobject_metadata"];
+    let vacuum = || tables.iter().for_each(|table| db.run(&format!("vacuum {table}")));
+    run(Run::VacuumObjects, "as many objects", seconds(vacuum));
 }
 
 /// Deletes these rows from both tables, and says how many each has lost.
@@ -186,6 +196,13 @@ fn load(db: &Session, payloads: u64, size: u64) {
         while first <= payloads {
             let last = (first + BATCH - 1).min(payloads);
             db.run(&statement.replacen('$', &first.to_string(), 1).replacen('$', &last.to_string(), 1));
+            if last < payloads && what == "files" {
+                db.run(&format!(
+                    "set synchronous_commit = off;
+                     do $$ begin for i in 1 .. {BATCH} loop perform pg_current_xact_id(); commit; end loop; end $$;
+                     reset synchronous_commit"
+                ));
+            }
             first = last + 1;
         }
         db.run(&format!("vacuum analyze {what}"));
@@ -209,7 +226,7 @@ fn payload(size: u64, seed: &str) -> String {
 fn background(cluster: &Cluster, db: &Session, kind: &str) -> f64 {
     let last: i64 = db.one("select max(id) from rbytea_vacuum_history", &[]);
     let query = format!(
-        "select extract(epoch from finished - started)::float8 from rbytea_vacuum_history where id > {last} and {kind}"
+        "select extract(epoch from finished - started)::float8 from rbytea_vacuum_history where id > {last} and {kind} and error is null"
     );
     cluster.set_conf("rbytea.databases_for_vacuuming = 'postgres'");
     cluster.reload();

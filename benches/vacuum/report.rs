@@ -21,6 +21,8 @@ pub enum Run {
     Whole,
     /// `rvacuum_purge()`, which looks at the whole store, and deletes.
     Purge,
+    /// VACUUM of the tables of large objects.
+    VacuumObjects,
 }
 
 impl Run {
@@ -32,6 +34,7 @@ impl Run {
             Self::Ordinary => "background, new files",
             Self::Whole => "background, whole store",
             Self::Purge => "rvacuum_purge()",
+            Self::VacuumObjects => "VACUUM of large objects",
         }
     }
 }
@@ -41,7 +44,7 @@ impl Run {
 struct Series {
     payloads: u64,
     run: Run,
-    garbage: &'static str,
+    garbage: String,
     seconds: Vec<f64>,
 }
 
@@ -57,6 +60,7 @@ pub struct Report {
     pub version: String,
     machine: String,
     pub file_system: String,
+    pub settings: String,
     size: u64,
     rounds: u64,
     series: Vec<Series>,
@@ -66,9 +70,10 @@ pub struct Report {
 
 impl Report {
     pub fn new(size: u64, rounds: u64) -> Self {
-        let (version, file_system) = (String::new(), String::new());
+        let (version, file_system, settings) = (String::new(), String::new(), String::new());
         Self {
             version,
+            settings,
             machine: machine(),
             file_system,
             size,
@@ -78,10 +83,12 @@ impl Report {
         }
     }
 
-    pub fn add(&mut self, payloads: u64, run: Run, garbage: &'static str, seconds: f64) {
+    pub fn add(&mut self, payloads: u64, run: Run, garbage: &str, seconds: f64) {
         match self.find(payloads, run, garbage) {
             Some(at) => self.series[at].seconds.push(seconds),
-            None => self.series.push(Series { payloads, run, garbage, seconds: vec![seconds] }),
+            None => {
+                self.series.push(Series { payloads, run, garbage: garbage.into(), seconds: vec![seconds] })
+            }
         }
     }
 
@@ -91,7 +98,7 @@ impl Report {
 
     fn find(&self, payloads: u64, run: Run, garbage: &str) -> Option<usize> {
         let wanted = (payloads, run, garbage);
-        self.series.iter().position(|series| (series.payloads, series.run, series.garbage) == wanted)
+        self.series.iter().position(|series| (series.payloads, series.run, series.garbage.as_str()) == wanted)
     }
 
     /// BENCHMARK-VACUUM.md, benchmark-vacuum.json and a chart.
@@ -114,11 +121,11 @@ impl Report {
             line(Run::Rvacuum, "1 %", "rvacuum()", Colour::Red),
             line(Run::Vacuumlo, "1 %", "vacuumlo", Colour::Violet),
             line(Run::Whole, "1 %", "background, whole", Colour::Orange),
-            line(Run::Ordinary, "500 files", "background, new files", Colour::Blue),
+            line(Run::Ordinary, crate::NEW, "background, new files", Colour::Blue),
         ];
         let x_label = |payloads| format!("{payloads}");
         let chart = Chart {
-            title: "vacuum: 1 % of all payloads deleted; 500 new files",
+            title: "vacuum: 1 % of all payloads deleted; 1,000 new files",
             y: "seconds",
             x_label,
             lines,
@@ -130,16 +137,18 @@ impl Report {
         let mut out = String::new();
         let _ = writeln!(
             out,
-            "# The vacuum beside vacuumlo\n\nWritten by `make bench-vacuum`; benches/vacuum says what is measured. Payloads of {} bytes, {} rounds (2 where half of \
-             them is garbage), in turns: medians, and medians of the ratios of a round. `rvacuum()` moves files to TRASH, from where a purge \
-             deletes them later; vacuumlo deletes large objects, whose space a VACUUM gives back later. Autovacuum is off.\n\n{}\n{}\n{}\n\n\
+            "# The vacuum beside vacuumlo\n\nWritten by `make bench-vacuum`; benches/vacuum says what is measured. Payloads of {} bytes, {} rounds (one where half of \
+             them is garbage), in turns, each after a checkpoint and a sync: medians, and medians of the ratios of a round. `rvacuum()` moves files to TRASH, \
+             from where a purge deletes them later; vacuumlo deletes large objects, whose space a VACUUM gives back later: both are measured once at \
+             the end, over everything that has been deleted until then. Autovacuum is off. `rvacuum()` and vacuumlo are timed from the \
+             connection to the end, the background worker's runs without the start of the worker.\n\n{}\n{}\n{}\nSettings: {}\n\n\
              | payloads | | garbage | seconds (each) | vacuumlo takes |\n|---|---|---|---|---|",
-            self.size, self.rounds, self.version, self.machine, self.file_system
+            self.size, self.rounds, self.version, self.machine, self.file_system, self.settings
         );
         for series in &self.series {
             let each: Vec<String> = series.seconds.iter().map(|seconds| format!("{seconds:.2}")).collect();
             let vacuumlo = self
-                .find(series.payloads, Run::Vacuumlo, series.garbage)
+                .find(series.payloads, Run::Vacuumlo, &series.garbage)
                 .filter(|_| series.run == Run::Rvacuum);
             let ratio = vacuumlo.map_or(String::new(), |at| {
                 let pairs = self.series[at].seconds.iter().zip(&series.seconds);
@@ -155,7 +164,10 @@ impl Report {
                 each.join(" ")
             );
         }
-        let _ = writeln!(out, "\n| payloads | | private memory of the largest process, MiB |\n|---|---|---|");
+        let _ = writeln!(
+            out,
+            "\n| payloads | | private memory of the largest process with nothing to do, MiB |\n|---|---|---|"
+        );
         for (payloads, run, kib) in &self.memory {
             let _ = writeln!(out, "| {payloads} | {} | {:.1} |", run.name(), *kib as f64 / 1024.0);
         }
