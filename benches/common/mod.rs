@@ -1,6 +1,7 @@
 //! What the benchmarks share: clusters, statistics, the machine, charts.
 #![allow(dead_code, reason = "every user of this module takes the part it needs")]
 
+pub mod ballast;
 pub mod chart;
 #[path = "../../tests/server/cluster.rs"]
 pub mod cluster;

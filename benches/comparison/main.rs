@@ -25,6 +25,7 @@ use std::time::Instant;
 
 use arguments::Arguments;
 // They name each other from the crate's root.
+use common::ballast::Ballast;
 use common::cluster::Cluster;
 use common::{installation, session, store_files};
 use contestant::{Contestant, Kind, Payload};
@@ -55,9 +56,11 @@ fn main() {
     let arguments = Arguments::from_environment();
     common::on_disk();
     let mut report = Report::default();
+    let mut ballast = Ballast::new();
+    report.machine = format!("{}{}", common::machine(), ballast.describe());
     for cell in arguments.cells() {
         eprintln!("{cell}");
-        run(cell, &arguments, &mut report);
+        run(cell, &arguments, &mut ballast, &mut report);
         report.write(&arguments);
     }
     report.memory = memory::measure(&arguments);
@@ -88,7 +91,7 @@ fn cluster() -> Cluster {
 }
 
 /// All rounds of a cell.
-fn run(cell: Cell, arguments: &Arguments, report: &mut Report) {
+fn run(cell: Cell, arguments: &Arguments, ballast: &mut Ballast, report: &mut Report) {
     let cluster = cluster();
     let admin = cluster.session();
     report.version = admin.text("select version()");
@@ -113,6 +116,7 @@ fn run(cell: Cell, arguments: &Arguments, report: &mut Report) {
             let mut team = teams[which].take().unwrap_or_else(|| (0..cell.clients).map(new).collect());
             admin.run("checkpoint");
             rustix::fs::sync();
+            ballast.fill();
             together(&mut team, &mut small, |contestant, payload| {
                 (0..WARM_UP).for_each(|_| drop(contestant.commit(1, payload)));
             });

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::arguments::Arguments;
 use crate::common::chart::{Chart, Colour, Line};
-use crate::common::{machine, median};
+use crate::common::median;
 use crate::contestant::Kind;
 
 /// What is run with everybody in turn.
@@ -171,7 +171,7 @@ impl Report {
 
     /// Writes everything where the arguments say.
     pub fn write(&mut self, arguments: &Arguments) {
-        (self.machine, self.rounds) = (machine(), arguments.rounds);
+        self.rounds = arguments.rounds;
         self.arguments.clone_from(&arguments.given);
         let to = &arguments.to;
         fs::create_dir_all(to).unwrap();

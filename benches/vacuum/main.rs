@@ -20,6 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 // They name each other from the crate's root.
+use common::ballast::Ballast;
 use common::cluster::{Cluster, wait_until};
 use common::session::Session;
 use common::{installation, session, store_files};
@@ -59,15 +60,17 @@ fn main() {
             _ => panic!("no such argument: {argument}"),
         }
     }
+    let mut ballast = Ballast::new();
     let mut report = Report::new(arguments.size, arguments.rounds);
+    report.machine = format!("{}{}", common::machine(), ballast.describe());
     for &payloads in &arguments.payloads {
-        measure_all(payloads, &arguments, &mut report);
+        measure_all(payloads, &arguments, &mut ballast, &mut report);
     }
     report.write(&arguments.to);
 }
 
 /// Everything about one number of payloads.
-fn measure_all(payloads: u64, arguments: &Arguments, report: &mut Report) {
+fn measure_all(payloads: u64, arguments: &Arguments, ballast: &mut Ballast, report: &mut Report) {
     let cluster = Cluster::with_extension_and(&[
         "wal_level = replica",
         "max_wal_size = '8GB'",
@@ -85,15 +88,20 @@ fn measure_all(payloads: u64, arguments: &Arguments, report: &mut Report) {
     // Warms up, too.
     report.add_memory(payloads, Run::Rvacuum, memory(&cluster, &db, || rvacuum(&cluster, 0)));
     report.add_memory(payloads, Run::Vacuumlo, memory(&cluster, &db, || vacuumlo(&cluster, &db, 0)));
-    let settle = || {
+    let mut settle = || {
         db.run("checkpoint");
         rustix::fs::sync();
+        ballast.fill();
     };
     let mut run = |what: Run, garbage: &str, seconds: f64| {
         eprintln!("{}, {garbage}: {seconds:.2} s", what.name());
         report.add(payloads, what, garbage, seconds);
     };
-    let both = |run: &mut dyn FnMut(Run, &str, f64), round: u64, garbage: u64, name: &str| {
+    let both = |settle: &mut dyn FnMut(),
+                run: &mut dyn FnMut(Run, &str, f64),
+                round: u64,
+                garbage: u64,
+                name: &str| {
         // Neither sees what the other one does; who is the second one may still have it warmer.
         for turn in 0..2 {
             settle();
@@ -105,11 +113,11 @@ fn measure_all(payloads: u64, arguments: &Arguments, report: &mut Report) {
         }
     };
     for round in 0..arguments.rounds {
-        both(&mut run, round, 0, "nothing");
+        both(&mut settle, &mut run, round, 0, "nothing");
     }
     for round in 0..arguments.rounds {
         let garbage = delete(&db, &format!("n % {HUNDREDTH} = {round}"));
-        both(&mut run, round, garbage, "1 %");
+        both(&mut settle, &mut run, round, garbage, "1 %");
     }
     for round in 0..arguments.rounds {
         // A thousand new files, half of them without a row.
@@ -128,7 +136,7 @@ fn measure_all(payloads: u64, arguments: &Arguments, report: &mut Report) {
     }
     // Once, for then there is half as much.
     let garbage = delete(&db, &format!("n > 0 and n / {HUNDREDTH} % 2 = 0"));
-    both(&mut run, 0, garbage, "50 %");
+    both(&mut settle, &mut run, 0, garbage, "50 %");
     let rows: i64 = db.one("select count(*) from files", &[]);
     assert_eq!(cluster.live().len() as i64, rows, "a file for each row and no other");
     let trash = cluster.trash().len();

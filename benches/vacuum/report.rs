@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::common::chart::{Chart, Colour, Line};
-use crate::common::{machine, median};
+use crate::common::median;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -58,7 +58,7 @@ impl Series {
 #[derive(Serialize)]
 pub struct Report {
     pub version: String,
-    machine: String,
+    pub machine: String,
     pub file_system: String,
     pub settings: String,
     size: u64,
@@ -74,7 +74,7 @@ impl Report {
         Self {
             version,
             settings,
-            machine: machine(),
+            machine: String::new(),
             file_system,
             size,
             rounds,
