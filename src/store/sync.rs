@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::{Error, Result};
 use super::fs::{Fs, FsFile};
-use super::layout::{Shard, TRASH};
+use super::layout::{Shard, TRASH, parse_era_dir};
+use super::list::directory;
 use super::pending::{Collected, Origin, Pending};
 use super::{OsFs, Store, parent, shown};
 
@@ -114,7 +115,7 @@ impl<F: Fs> Store<F> {
     /// `interrupts` is called between system calls and may unwind; the transaction then counts as failed.
     ///
     /// # Errors
-    /// `Sync`, and the same again for every later call until `forget`: nothing is fsynced a second time.
+    /// `Sync` or `Io`, and `Sync` again for every later call until `forget`: nothing is fsynced a second time.
     /// `Unsupported` when `pending` holds another store's files.
     pub fn sync(&self, pending: &mut Pending<F>, interrupts: &mut dyn FnMut()) -> Result<()> {
         let Some(collected) = pending.begin_sync(self.origin(), shown(""))? else {
@@ -195,6 +196,8 @@ impl<F: Fs> Store<F> {
             }
         }
         targets.extend(entries.iter().filter(|dir| !dir.is_empty()).map(|dir| parent(dir).to_owned()));
+        // Before their era's fsync, which is good for all of them.
+        let leaves = if known == Known::Trust { self.leaves_beside(&entries)? } else { Vec::new() };
         // Descending, so that a directory comes before its parent.
         for dir in targets.iter().rev() {
             interrupts();
@@ -204,8 +207,27 @@ impl<F: Fs> Store<F> {
             interrupts();
             self.fs.sync_root_entry().map_err(|e| Error::sync(shown(""), e))?;
         }
-        self.durable().learn(entries);
+        self.durable().learn(entries.into_iter().chain(leaves));
         Ok(())
+    }
+
+    /// The leaf directories of eras that are known to be durable and have one among `entries` that is not. The first
+    /// payload of an era does not ask, since there may be no second one; from then on, one listing spares an fsync for
+    /// most other leaves, which transactions of other sessions have made already.
+    fn leaves_beside(&self, entries: &BTreeSet<String>) -> Result<Vec<String>> {
+        let eras: BTreeSet<&str> = entries
+            .iter()
+            .map(|dir| parent(dir))
+            .filter(|dir| !entries.contains(*dir) && is_era(dir))
+            .collect();
+        let mut leaves = Vec::new();
+        for era in eras {
+            self.each(era, &mut |entry| {
+                leaves.extend(directory(&entry).map(|name| format!("{era}/{name}")));
+                Ok(())
+            })?;
+        }
+        Ok(leaves)
     }
 
     /// The sync point that all files of a transaction share. A new transaction gets a new one: it must not
@@ -232,6 +254,11 @@ impl<F: Fs> Store<F> {
     pub(super) fn durable(&self) -> MutexGuard<'_, DurableDirs> {
         lock(&self.durable)
     }
+}
+
+/// Whether a path is that of an era of a database.
+fn is_era(path: &str) -> bool {
+    path.split_once('/').is_some_and(|(_, name)| parse_era_dir(name).is_some())
 }
 
 /// A path and every directory above it, down to the root's empty path.

@@ -41,3 +41,48 @@ fn knowledge_of_another_database_is_dropped() {
         "a committed payload is lost"
     );
 }
+
+/// Writes so many payloads, in every leaf directory some, and syncs nothing.
+fn fill_every_leaf(fs: &MemFs) {
+    let mut pending = Pending::new();
+    for _ in 0..3000 {
+        write(&fs.store(), 1, b"not committed", &mut pending).unwrap();
+    }
+    pending.forget();
+}
+
+#[test]
+fn one_sync_of_an_era_is_good_for_all_leaves_that_it_has() {
+    let fs = MemFs::new().without_syncfs();
+    fill_every_leaf(&fs);
+    let store = fs.store();
+    let mut payloads = vec![commit(&store, 1, b"the era is not known to be durable")];
+    let mut syncs = |payloads: &mut Vec<_>| {
+        let before = fs.count(Op::SyncDir);
+        payloads.push(commit(&store, 1, b"the era is known"));
+        fs.count(Op::SyncDir) - before
+    };
+    // One in 256 hits the leaf of the first one.
+    while syncs(&mut payloads) == 1 {}
+    for _ in 0..50 {
+        assert_eq!(syncs(&mut payloads), 1, "its own leaf, which is known with the others");
+    }
+    let store = fs.after_crash().store();
+    for payload in &payloads {
+        read(&store, payload).expect("a committed payload is lost");
+    }
+}
+
+#[test]
+fn a_leaf_that_is_younger_than_the_sync_of_its_era_is_not_taken_for_durable() {
+    let fs = MemFs::new().without_syncfs();
+    let store = fs.store();
+    let mut known: Vec<_> = (0..10).map(|_| commit(&store, 1, b"the era is listed")).collect();
+    // Made after the last listing, by somebody who does not commit.
+    fill_every_leaf(&fs);
+    known.push(commit(&store, 1, b"in a leaf of somebody else's"));
+    let after = fs.after_crash().store();
+    for payload in &known {
+        read(&after, payload).expect("a committed payload is lost");
+    }
+}
