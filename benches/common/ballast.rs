@@ -7,9 +7,9 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 /// More free memory than that is filled.
-const FREE: u64 = 512 << 20;
+const FREE: u64 = 1536 << 20;
 /// As far as this.
-const FULL: u64 = 256 << 20;
+const FULL: u64 = 1024 << 20;
 
 /// A file of holes, which is read round and round. None where it is not needed.
 pub struct Ballast(Option<(File, u64)>);

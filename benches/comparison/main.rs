@@ -5,7 +5,7 @@
 //! In each round every contestant writes and reads once, in another order each time, so that what else the machine does
 //! hits all of them; figures are medians over the rounds.
 //!
-//! Arguments, each optional: `sizes=4K,1M`, `rows=1,100`, `clients=1`, `rounds=5`, `limit=2G` (most bytes of one commit
+//! Arguments, each optional: `sizes=4K,1M`, `rows=1,100`, `clients=1`, `rounds=4`, `limit=2G` (most bytes of one commit
 //! of all clients; what is beyond is not run), `only=bytea,rbytea`, `to=DIRECTORY`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark fails by panicking")]
 #![allow(missing_docs, reason = "a program")]
@@ -47,7 +47,7 @@ const WARM_UP: usize = 6;
 const WARM_UP_SIZE: usize = 4 << 10;
 /// Commits of more bytes are made in fewer rounds.
 const HEAVY: usize = 512 << 20;
-const HEAVY_ROUNDS: usize = 3;
+const HEAVY_ROUNDS: usize = 2;
 /// Where all contestants of a cell together store more, each turn begins with nothing and with new connections: a disk may have
 /// no room for all that, and memory none for the buffers of all clients.
 const ROOM: usize = 8 << 30;

@@ -122,6 +122,19 @@ impl Measured {
     }
 }
 
+impl Measured {
+    /// Median of what one did in a round of what a server could do that first receives a payload (or at last sends it) as the
+    /// limit does and then writes (or first reads) a file.
+    fn of_both(&self, kind: Kind, way: Way) -> Option<f64> {
+        let files = speeds(self.of(self.best_files(way)?)?, way);
+        let limits = speeds(self.of(Kind::Limit)?, way);
+        let both = files.iter().zip(limits).map(|(files, limit)| (1.0 / files + 1.0 / limit).recip());
+        let own = speeds(self.of(kind).filter(|_| !kind.is_raw() && kind != Kind::Limit)?, way);
+        let ratios: Vec<f64> = own.iter().zip(both).map(|(own, both)| own / both).collect();
+        (!ratios.is_empty()).then(|| median(ratios))
+    }
+}
+
 /// Less does not say how much of a table goes with a row, which grows by pages.
 const WORTH_DIVIDING: i64 = 16 * 8192;
 
@@ -223,7 +236,7 @@ impl Report {
         let _ = writeln!(
             out,
             "# rbytea beside bytea, large objects and files\n\n\
-             Written by `make bench`{given}; benches/comparison says what is measured. At most {} rounds (3 where a commit has more than 512 MiB), in each \
+             Written by `make bench`{given}; benches/comparison says what is measured. At most {} rounds ({} where a commit has more than 512 MiB), in each \
              of which every contestant writes and reads, in another order each time: medians, with the least and the most in parentheses; ratios are \
              medians of the ratios of a round. MB are 10^6 bytes of payload. A commit of more than {} of all clients together is not run.\n\n\
              - Before each turn there is a checkpoint and a sync of all file systems, and each client stores {} small rows that are not measured: they pay \
@@ -245,6 +258,7 @@ impl Report {
              - Processor time is that of the server's processes, and the client's for files. What the kernel does in threads of its own is \
              in none.\n\n{}\n{}\n{}\nSettings: {}\n",
             self.rounds,
+            crate::HEAVY_ROUNDS,
             bytes(arguments.limit),
             crate::WARM_UP,
             self.version,
@@ -264,8 +278,8 @@ impl Report {
         let _ = writeln!(
             out,
             "## {cell}\n\n{commits} commits of each client in a round.\n\n\
-             | | write MB/s | of bytea | of files | and a checkpoint | of bytea | of files | read MB/s | of bytea | of limit | WAL bytes a row (a byte) | table bytes a row (a byte) | write CPU s/GB | read CPU s/GB |\n\
-             |---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
+             | | write MB/s | of bytea | of files | of both | and a checkpoint | of bytea | of files | read MB/s | of bytea | of limit | of both | WAL bytes a row (a byte) | table bytes a row (a byte) | write CPU s/GB | read CPU s/GB |\n\
+             |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
         );
         for (kind, figures) in figures {
             let of = |to: Option<Kind>, way| {
@@ -273,6 +287,8 @@ impl Report {
                 ratio.map_or(String::new(), |ratio| format!("{ratio:.2}"))
             };
             let files = |way| of(measured.best_files(way), way);
+            let both =
+                |way| measured.of_both(*kind, way).map_or(String::new(), |ratio| format!("{ratio:.2}"));
             let per_row = |bytes: f64| format!("{bytes:.0} ({:.3})", bytes / cell.size as f64);
             let sum = |samples: &[Sample], of: fn(&Sample) -> f64| samples.iter().map(of).sum::<f64>();
             let rows = sum(&figures.written, |sample| sample.bytes) / cell.size as f64;
@@ -286,12 +302,14 @@ impl Report {
                 spread(figures, Way::Write),
                 of(Some(Kind::Bytea), Way::Write),
                 files(Way::Write),
+                both(Way::Write),
                 spread(figures, Way::Settle),
                 of(Some(Kind::Bytea), Way::Settle),
                 files(Way::Settle),
                 spread(figures, Way::Read),
                 of(Some(Kind::Bytea), Way::Read),
                 of(Some(Kind::Limit), Way::Read),
+                both(Way::Read),
                 if kind.is_raw() {
                     String::new()
                 } else {
