@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::BytesMut;
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -14,6 +15,7 @@ use tokio_postgres::{Client, Statement};
 
 use crate::common::cluster::{Cluster, POSTGRES};
 use crate::common::session::{Session, connect};
+use crate::common::truncate_files;
 use crate::report::Cell;
 
 /// The tables.
@@ -144,7 +146,7 @@ impl Kind {
         let table = match self {
             Self::Raw | Self::RawSyncfs => {
                 for client in 0..cell.clients {
-                    remove_files(&self.dir(client, cluster));
+                    truncate_files(&self.dir(client, cluster));
                 }
                 return;
             }
@@ -162,12 +164,12 @@ impl Kind {
             Self::Encrypted => "encrypted",
         };
         admin.run(&format!("truncate {table}"));
+        // Which is not in the way, and would take long if it were purged (see Retired).
         admin.run("select rvacuum()");
-        // The purge would wait for the retention.
         for database in fs::read_dir(cluster.store()).unwrap().flatten() {
             let trash = database.path().join("TRASH");
             if trash.exists() {
-                remove_files(&trash);
+                truncate_files(&trash);
             }
         }
     }
@@ -175,12 +177,6 @@ impl Kind {
     /// Where a client keeps files without a server.
     fn dir(self, client: usize, cluster: &Cluster) -> PathBuf {
         cluster.dir().join(format!("{self:?}-{client}"))
-    }
-}
-
-fn remove_files(dir: &Path) {
-    for file in fs::read_dir(dir).unwrap() {
-        fs::remove_file(file.unwrap().path()).unwrap();
     }
 }
 
@@ -246,8 +242,9 @@ impl Contestant {
             let (client, insert, select) = runtime.block_on(Self::connect(kind, cell, cluster));
             Way::Server(Box::new(Link { runtime, client, insert, select }))
         };
+        static CLIENTS: AtomicI64 = AtomicI64::new(0);
         // Every client has numbers of its own.
-        Self { kind, client, next: client as i64 * 1_000_000_000, way }
+        Self { kind, client, next: CLIENTS.fetch_add(1, Ordering::Relaxed) * 1_000_000, way }
     }
 
     async fn connect(kind: Kind, cell: Cell, cluster: &Cluster) -> (Client, Statement, Statement) {

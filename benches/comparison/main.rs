@@ -27,7 +27,7 @@ use arguments::Arguments;
 // They name each other from the crate's root.
 use common::ballast::Ballast;
 use common::cluster::Cluster;
-use common::{installation, session, store_files};
+use common::{Retired, installation, session, store_files};
 use contestant::{Contestant, Kind, Payload};
 use meter::Meter;
 use report::{Cell, Figures, Report};
@@ -56,14 +56,14 @@ fn main() {
     let arguments = Arguments::from_environment();
     common::on_disk();
     let mut report = Report::default();
-    let mut ballast = Ballast::new();
+    let (mut ballast, mut retired) = (Ballast::new(), Retired::default());
     report.machine = format!("{}{}", common::machine(), ballast.describe());
     for cell in arguments.cells() {
         eprintln!("{cell}");
-        run(cell, &arguments, &mut ballast, &mut report);
+        retired.add(run(cell, &arguments, &mut ballast, &mut report));
         report.write(&arguments);
     }
-    report.memory = memory::measure(&arguments);
+    report.memory = memory::measure(&arguments, &mut retired);
     report.write(&arguments);
     println!("{}", report.text(&arguments));
 }
@@ -90,8 +90,8 @@ fn cluster() -> Cluster {
     cluster
 }
 
-/// All rounds of a cell.
-fn run(cell: Cell, arguments: &Arguments, ballast: &mut Ballast, report: &mut Report) {
+/// All rounds of a cell, on the cluster that is returned.
+fn run(cell: Cell, arguments: &Arguments, ballast: &mut Ballast, report: &mut Report) -> Cluster {
     let cluster = cluster();
     let admin = cluster.session();
     report.version = admin.text("select version()");
@@ -147,7 +147,6 @@ fn run(cell: Cell, arguments: &Arguments, ballast: &mut Ballast, report: &mut Re
             if round > 0 {
                 figures[which].add(written, table, settled, read);
             }
-            // Not always: ext4 is slow to make files for some seconds after others have been removed.
             if anew {
                 drop(team);
                 kind.clear(cell, &cluster, &admin);
@@ -157,6 +156,7 @@ fn run(cell: Cell, arguments: &Arguments, ballast: &mut Ballast, report: &mut Re
         }
     }
     report.add(cell, commits, kinds.into_iter().zip(figures).collect());
+    cluster
 }
 
 /// Lets all clients of a team do the same at the same time; what each of them returned, and the seconds from the start of

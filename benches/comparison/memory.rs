@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::arguments::Arguments;
+use crate::common::Retired;
 use crate::contestant::{Contestant, Kind, Payload};
 use crate::report::{Cell, Memory};
 
@@ -10,7 +11,7 @@ use crate::report::{Cell, Memory};
 const PLANNED_ANEW: usize = 5;
 
 /// What a backend that does nothing else takes for each of these.
-pub fn measure(arguments: &Arguments) -> Vec<Memory> {
+pub fn measure(arguments: &Arguments, retired: &mut Retired) -> Vec<Memory> {
     let mut figures = Vec::new();
     for &size in &arguments.sizes {
         let cell = Cell { size, rows: 1, clients: 1, compressible: false };
@@ -58,6 +59,7 @@ pub fn measure(arguments: &Arguments) -> Vec<Memory> {
                 let sql = format!("select {function} from {table} where id = {id}");
                 most(function, 0, &mut |contestant, _| contestant.run(&sql));
             }
+            retired.add(cluster);
         }
     }
     figures

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use common::ballast::Ballast;
 use common::cluster::{Cluster, wait_until};
 use common::session::Session;
-use common::{installation, session, store_files};
+use common::{Retired, installation, session, store_files};
 use report::{Report, Run};
 
 /// Payloads in one transaction, after which as many transactions are spent, as if each had stored one: a store has directories
@@ -60,17 +60,17 @@ fn main() {
             _ => panic!("no such argument: {argument}"),
         }
     }
-    let mut ballast = Ballast::new();
+    let (mut ballast, mut retired) = (Ballast::new(), Retired::default());
     let mut report = Report::new(arguments.size, arguments.rounds);
     report.machine = format!("{}{}", common::machine(), ballast.describe());
     for &payloads in &arguments.payloads {
-        measure_all(payloads, &arguments, &mut ballast, &mut report);
+        retired.add(measure_all(payloads, &arguments, &mut ballast, &mut report));
     }
     report.write(&arguments.to);
 }
 
-/// Everything about one number of payloads.
-fn measure_all(payloads: u64, arguments: &Arguments, ballast: &mut Ballast, report: &mut Report) {
+/// Everything about one number of payloads, on the cluster that is returned.
+fn measure_all(payloads: u64, arguments: &Arguments, ballast: &mut Ballast, report: &mut Report) -> Cluster {
     let cluster = Cluster::with_extension_and(&[
         "wal_level = replica",
         "max_wal_size = '8GB'",
@@ -148,6 +148,8 @@ fn measure_all(payloads: u64, arguments: &Arguments, ballast: &mut Ballast, repo
     let tables = ["pg_largeobject", "pg_largeobject_metadata"];
     let vacuum = || tables.iter().for_each(|table| db.run(&format!("vacuum {table}")));
     run(Run::VacuumObjects, "as many objects", seconds(vacuum));
+    drop(db);
+    cluster
 }
 
 /// Deletes these rows from both tables, and says how many each has lost.
