@@ -261,9 +261,11 @@ impl Fs for OsFs {
 
     fn syncfs(&self, handle: &OwnedFd) -> io::Result<()> {
         sys::syncfs(handle)?;
-        // A file system that has shut down or turned read-only lets a syncfs succeed, and one without a journal may flush the device's
-        // cache before it writes its metadata. An fsync does neither; that of the root has nothing else left to do.
+        // A file system without a journal may flush the device's cache before it writes its metadata. An fsync does not; that of the
+        // root has nothing else left to do.
         sys::fsync(handle)?;
+        // One that has shut down, or given up its journal, may let both succeed, but it begins no change any more. This one need not last.
+        retry_on_intr(|| sys::futimens(handle, &os_file::ACCESSED_NOW))?;
         if sys::fstatvfs(handle)?.f_flag.contains(sys::StatVfsMountFlags::RDONLY) {
             return Err(Errno::ROFS.into());
         }

@@ -99,6 +99,12 @@ pub(super) fn stat_in(dir: &OwnedFd, name: &OsStr) -> io::Result<Stat> {
     Ok(stat(&retry_on_intr(|| sys::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW))?))
 }
 
+/// A change of an inode that changes nothing that anybody asks for.
+pub(super) const ACCESSED_NOW: Timestamps = Timestamps {
+    last_access: Timespec { tv_sec: 0, tv_nsec: sys::UTIME_NOW },
+    last_modification: Timespec { tv_sec: 0, tv_nsec: sys::UTIME_OMIT },
+};
+
 /// Sets the time of an entry's last modification.
 pub(super) fn set_mtime_in(dir: &OwnedFd, name: &str, time: SystemTime) -> io::Result<()> {
     let times = modified(time)?;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::{Error, Result};
 use super::fs::{Fs, FsFile};
-use super::layout::{Shard, TRASH, parse_era_dir};
+use super::layout::{Shard, TRASH, parse_byte_dir, parse_era_dir};
 use super::list::directory;
 use super::pending::{Collected, Origin, Pending};
 use super::{OsFs, Store, parent, shown};
@@ -223,7 +223,8 @@ impl<F: Fs> Store<F> {
         let mut leaves = Vec::new();
         for era in eras {
             self.each(era, &mut |entry| {
-                leaves.extend(directory(&entry).map(|name| format!("{era}/{name}")));
+                let leaf = directory(&entry).filter(|name| parse_byte_dir(name).is_some());
+                leaves.extend(leaf.map(|name| format!("{era}/{name}")));
                 Ok(())
             })?;
         }

@@ -57,7 +57,7 @@ fn one_sync_of_an_era_is_good_for_all_leaves_that_it_has() {
     fill_every_leaf(&fs);
     let store = fs.store();
     let mut payloads = vec![commit(&store, 1, b"the era is not known to be durable")];
-    let mut syncs = |payloads: &mut Vec<_>| {
+    let syncs = |payloads: &mut Vec<_>| {
         let before = fs.count(Op::SyncDir);
         payloads.push(commit(&store, 1, b"the era is known"));
         fs.count(Op::SyncDir) - before

@@ -148,6 +148,34 @@ fn a_transaction_that_has_the_store_open_when_it_goes_away_loses_nothing() {
     proves(Promise::ErrorsLoseNothing, Found { cases, ..assert_back(&store, &kept) });
 }
 
+/// A file system that cannot write its journal any more shuts down. Reads go on, and so does what is in memory only; a commit that took
+/// that for durable would lose it with the next mount.
+#[test]
+fn a_file_system_that_shuts_down_before_the_commit_fails_it() {
+    let (store, kept) = store();
+    let db = &store.superuser;
+    let mut cases = 0;
+    // One by one, and all with one syncfs.
+    for rows in [2, 20] {
+        for end in ["commit", "prepare transaction 'p'"] {
+            cases += 1;
+            let first = 1000 * cases;
+            db.run(&format!(
+                "begin; insert into twins select n, payload(n), payload(n) from generate_series({first}, {}) n",
+                first + rows - 1
+            ));
+            store.volume().shut_down();
+            let ended = db.try_run(end);
+            let _ = db.try_run("rollback");
+            store.volume().unmount();
+            store.volume().mount();
+            let error = ended.expect_err("a commit took what cannot be written for durable");
+            assert_eq!(error.code(), Some(&SqlState::IO_ERROR), "{error:?}");
+        }
+    }
+    proves(Promise::ErrorsLoseNothing, Found { cases: cases as u64, ..assert_back(&store, &kept) });
+}
+
 /// The root is renamed: descriptors of it are as good as before, its name is not.
 #[test]
 fn a_root_that_is_renamed_away_and_back_loses_nothing() {
