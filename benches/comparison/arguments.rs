@@ -31,7 +31,7 @@ impl Arguments {
             sizes: [4 << 10, 64 << 10, 1 << 20, 16 << 20, 256 << 20].into(),
             rows: [1, 10, 100].into(),
             clients: [1, 4].into(),
-            rounds: 4,
+            rounds: 3,
             limit: 2 << 30,
             only: Vec::new(),
             to: "docs".into(),
