@@ -207,11 +207,12 @@ fn load(db: &Session, payloads: u64, size: u64) {
             let last = (first + BATCH - 1).min(payloads);
             db.run(&statement.replacen('$', &first.to_string(), 1).replacen('$', &last.to_string(), 1));
             if last < payloads && what == "files" {
+                // Each by itself: what is sent together is one transaction, which no procedure can end.
+                db.run("set synchronous_commit = off");
                 db.run(&format!(
-                    "set synchronous_commit = off;
-                     do $$ begin for i in 1 .. {BATCH} loop perform pg_current_xact_id(); commit; end loop; end $$;
-                     reset synchronous_commit"
+                    "do $$ begin for i in 1 .. {BATCH} loop perform pg_current_xact_id(); commit; end loop; end $$"
                 ));
+                db.run("reset synchronous_commit");
             }
             first = last + 1;
         }
