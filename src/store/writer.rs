@@ -95,6 +95,7 @@ pub const BUFFER: usize = 128 * 1024;
 /// 4 KiB, and 8.1 ms like this. Only who begins it is sure to hear that there are no blocks for it (delayed allocation of an ext4 that
 /// goes on in spite of errors).
 const WRITE_BACK: usize = 256 * 1024;
+
 /// What turns a payload into the bytes of its file.
 struct Encryption {
     key_id: u16,
