@@ -148,8 +148,8 @@ fn a_transaction_that_has_the_store_open_when_it_goes_away_loses_nothing() {
     proves(Promise::ErrorsLoseNothing, Found { cases, ..assert_back(&store, &kept) });
 }
 
-/// A file system that cannot write its journal any more shuts down. Reads go on, and so does what is in memory only; a commit that took
-/// that for durable would lose it with the next mount.
+/// A file system that cannot write its journal any more shuts down. What is in memory only never reaches the disk then: a commit that took it
+/// for durable would lose it with the next mount.
 #[test]
 fn a_file_system_that_shuts_down_before_the_commit_fails_it() {
     let (store, kept) = store();
