@@ -1,6 +1,6 @@
 //! The background vacuum gives way: nobody who wants a table or a database for himself waits for it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::background::{Background, Point, Watching, cluster, cluster_with, create_database};
 use crate::cluster::{Cluster, PATIENCE, wait_until};
@@ -96,12 +96,12 @@ fn who_waits_for_a_table_in_mid_scan_gets_it_soon() {
         other.run(&format!("begin; {statement}; rollback"));
         // deadlock_timeout, after which autovacuum is made to give way too, and some.
         let took = began.elapsed();
-        assert!(took < Duration::from_secs(5), "{statement} took {took:?}");
+        assert!(took < PATIENCE, "{statement} took {took:?}");
     }
     // The worker tries again for a while; when somebody comes each time, it is the next round's turn.
     let failures = "select count(*) from rbytea_vacuum_history where error like '%gave way%'";
     let giving_way = || other.one::<i64>(failures, &[]) > 0;
-    wait_until(Duration::from_secs(120), || {
+    wait_until(5 * PATIENCE, || {
         await_scan(&db);
         other.run("begin; lock table t in access exclusive mode; rollback");
         giving_way()

@@ -88,7 +88,7 @@ fn a_call_that_is_killed_keeps_its_batches_and_the_next_one_goes_on() {
     let stops: [(&str, &SqlState); 3] = [
         ("select pg_terminate_backend($1)", &SqlState::ADMIN_SHUTDOWN),
         ("select pg_cancel_backend($1)", &SqlState::QUERY_CANCELED),
-        ("", &SqlState::QUERY_CANCELED),
+        ("", &SqlState::LOCK_NOT_AVAILABLE),
     ];
     for (stop, wanted) in stops {
         let (cluster, db) = cluster_to_rotate(50);
@@ -96,7 +96,7 @@ fn a_call_that_is_killed_keeps_its_batches_and_the_next_one_goes_on() {
         lock.run("begin; select from t where n = 38 for update");
         let pid = call.pid();
         if stop.is_empty() {
-            call.run("set statement_timeout = 1000");
+            call.run("set lock_timeout = 100");
         }
         let running = call.start("call rbytea_reencrypt('t', 10)");
         if !stop.is_empty() {
