@@ -156,8 +156,12 @@ fn re_encryption_that_is_killed_goes_on_where_it_was() {
     {
         let (db, watcher, lock) = (cluster.session(), cluster.session(), cluster.session());
         let pid = db.pid();
-        // The last row that it comes to, so that it is not through before it is killed.
-        lock.run("begin; select from t order by ctid desc limit 1 for update");
+        // A row far from the end, so that it is not through even if the one that has the lock dies before it.
+        let to_do = i64::from(!encrypts);
+        lock.run(&format!(
+            "begin; select from t where ctid =
+             (select ctid from t where qss_mode(r) = {to_do} order by ctid offset 60 limit 1) for update"
+        ));
         let done = format!("select count(*) from t where qss_mode(r) = {}", i64::from(encrypts));
         let before: i64 = db.one(&done, &[]);
         db.run(&format!("set rbytea.qss_mode = {encrypts}"));
