@@ -65,15 +65,20 @@ pub fn file_system(dir: &Path) -> String {
     format!("{} ({})", mount[2], mount[3])
 }
 
-/// Settings of a server that are not PostgreSQL's own, but for where it listens and what it logs.
+/// Settings of a server that are not PostgreSQL's own, but for where it listens and what it logs; and what the environment,
+/// which server and client share, tells their allocator.
 pub fn settings(session: &session::Session) -> String {
-    session.text(
+    let environment =
+        std::env::vars().filter(|(name, _)| name == "GLIBC_TUNABLES" || name.starts_with("MALLOC_"));
+    let allocator: String = environment.map(|(name, value)| format!(", {name}={value}")).collect();
+    let settings = session.text(
         "select coalesce(string_agg(name || ' = ' || current_setting(name), ', ' order by name), 'none')
          from pg_settings
          where (source in ('configuration file', 'command line') and setting is distinct from boot_val
                 and name !~ '^(log_|lc_|unix_|port|listen_|hba|ident|data_dir|config|external_pid|rbytea.key_file)')
             or name in ('data_checksums', 'fsync', 'synchronous_commit')",
-    )
+    );
+    settings + &allocator
 }
 
 /// Processors, memory and kernel.

@@ -36,7 +36,7 @@ use report::{Cell, Figures, Report};
 const VOLUME: usize = 64 << 20;
 const MOST_COMMITS: usize = 200;
 /// Bytes that are read in one round, if that takes at most [`MOST_PASSES`] over what was written.
-const READ_VOLUME: usize = 16 << 20;
+const READ_VOLUME: usize = 128 << 20;
 const MOST_PASSES: usize = 20;
 /// Less is not timed with a checkpoint, which takes its time for nothing, too.
 const WORTH_A_CHECKPOINT: usize = 16 << 20;
