@@ -67,7 +67,7 @@ fn a_reload_changes_the_list_and_the_naptime() {
     cluster.set_conf("rbytea.vacuum_naptime = '1d'");
     cluster.set_conf("rbytea.databases_for_vacuuming = 'other, postgres'");
     cluster.reload();
-    wait_until(PATIENCE, || cluster.visits("postgres") == 1);
+    wait_until(PATIENCE, || db.one("select exists (select from rbytea_vacuum_history)", &[]));
     wait_until(PATIENCE, || db.worker().is_none());
     db.fill("t", 1..=2);
     db.run_and_tell("delete from t");

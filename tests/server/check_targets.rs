@@ -70,7 +70,7 @@ fn a_look_has_its_own_snapshot_whatever_the_transaction_sees() {
         finds(&reader, &expected);
         finds_with(&reader, "'p', true", &expected[..2]);
         // A lock that outlived the look would stand in the way.
-        db.run("set lock_timeout = '10s'; drop table p2; truncate p, t");
+        db.run("set lock_timeout = '120s'; drop table p2; truncate p, t");
         finds_nothing(&reader);
         reader.run("commit");
     }

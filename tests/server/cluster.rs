@@ -5,7 +5,7 @@
 //! started it.
 #![allow(dead_code, reason = "every user of this module takes the part it needs")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write;
@@ -24,7 +24,7 @@ use crate::session::{Notices, Session, connect, connect_with_notices};
 use crate::store_files::StoreFiles;
 
 /// How long anything that a server has to do may take before the test gives it up.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The superuser, and the database that exists from the start.
 pub const POSTGRES: &str = "postgres";
@@ -293,6 +293,18 @@ impl Cluster {
         let before: String = session.one("select pg_conf_load_time()::text", &[]);
         session.run("select pg_reload_conf()");
         wait_until(PATIENCE, || session.one::<String>("select pg_conf_load_time()::text", &[]) != before);
+        // The postmaster tells its youngest child first, and takes no connection before it has told all of them.
+        drop(self.session());
+    }
+
+    /// From now on nobody but sessions has a snapshot: autovacuum is off, and no failure of a vacuum is being written down.
+    pub fn calm(&self) {
+        self.set_conf("autovacuum = off");
+        self.reload();
+        let session = self.session();
+        let others = "select exists (select from pg_stat_activity
+                                      where backend_type in ('autovacuum worker', 'rbytea vacuum history'))";
+        wait_until(PATIENCE, || !session.one::<bool>(others, &[]));
     }
 
     /// SIGKILL for the postmaster and everything it started, as when the power fails; returns when all of them
@@ -300,6 +312,20 @@ impl Cluster {
     /// postmaster has ended.
     #[track_caller]
     pub fn kill9(&mut self) -> ExitStatus {
+        // At once: nobody goes on with what another one's death has made possible.
+        let mut stopped = HashSet::new();
+        wait_until(PATIENCE, || {
+            let new: Vec<Pid> = self.processes().into_iter().filter(|pid| stopped.insert(*pid)).collect();
+            for pid in &new {
+                let _ = kill_process(*pid, Signal::STOP);
+            }
+            new.is_empty()
+        });
+        self.kill9_in_turn()
+    }
+
+    /// The same one after another, as somebody would who kills the postmaster: its children notice that, or go on for a while.
+    pub fn kill9_in_turn(&mut self) -> ExitStatus {
         let mut server = self.server.take().expect("the server is not running");
         server.kill().unwrap();
         let status = server.wait().unwrap();

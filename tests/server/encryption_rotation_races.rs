@@ -113,7 +113,7 @@ fn a_foreign_key_check_does_not_hold_it_up() {
     let other = cluster.session();
     db.run("create table child (n int references t)");
     other.run("begin; insert into child values (3)");
-    db.run("set lock_timeout = '20s'; ");
+    db.run("set lock_timeout = '120s'; ");
     db.run("call rbytea_reencrypt('t', 4)");
     other.run("commit");
     assert_eq!(counts(&db), "1:0 2:10");
@@ -257,7 +257,7 @@ fn a_call_ends_also_while_others_write_in_the_other_mode() {
             });
         }
         wait_until(PATIENCE, || written.load(SeqCst) > 20);
-        db.run("set rbytea.qss_mode = off; set statement_timeout = '20s'");
+        db.run("set rbytea.qss_mode = off; set statement_timeout = '120s'");
         let outcome = db.try_run("call rbytea_reencrypt('t', 50)");
         drop(stopping);
         outcome.expect("the call went on as long as somebody wrote");

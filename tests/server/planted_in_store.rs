@@ -66,7 +66,7 @@ fn in_place_of_directories_and_of_owner() {
     for plant in ALL {
         bed.instead(&bed.store.root.join("OWNER"), plant, || {
             let fresh = bed.store.cluster.session();
-            fresh.run("set statement_timeout = '20s'");
+            fresh.run("set statement_timeout = '120s'");
             for sql in
                 ["insert into t values (3, 'third')", "select rvacuum()", "select rbytea_adopt_store()"]
             {

@@ -88,7 +88,7 @@ impl Bed {
         fs::write(outside.join("file"), BEHIND).unwrap();
         for session in store.sessions() {
             // Whatever hangs ends here.
-            session.run("set statement_timeout = '20s'");
+            session.run("set statement_timeout = '120s'");
         }
         let (oid, _) = StoreFiles::walk(&store.root).pop_first().unwrap();
         let database = store.root.join(oid.to_string());

@@ -70,6 +70,7 @@ fn sessions_that_copy_move_and_delete_while_the_vacuum_runs_lose_nothing() {
         reads.join().unwrap();
         assert!(ended.iter().all(Result::is_ok), "a session has met an error");
     });
+    cluster.calm();
     let files = db.rvacuum();
     assert!(files >= 0);
     for table in tables {

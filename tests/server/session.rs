@@ -152,7 +152,7 @@ impl Session {
 
     /// The same where an error is possible.
     pub fn try_run(&self, sql: &str) -> Result<(), Error> {
-        block_on(self.client.batch_execute(sql))
+        block_on(settled(&self.client, self.client.batch_execute(sql)))
     }
 
     /// Runs one statement; the number of rows it affected.
@@ -216,7 +216,7 @@ impl Session {
     /// The error that this statement with parameters must raise.
     #[track_caller]
     pub fn error_with(&self, sql: &str, params: Params<'_>) -> DbError {
-        match block_on(self.client.query(sql, params)) {
+        match block_on(settled(&self.client, self.client.query(sql, params))) {
             Ok(_) => panic!("no error from: {sql}"),
             Err(error) => error.as_db_error().unwrap_or_else(|| panic!("{error} from: {sql}")).clone(),
         }
@@ -255,7 +255,7 @@ impl Session {
     pub fn start(&self, sql: &str) -> Running {
         let client = Arc::clone(&self.client);
         let sql = sql.to_owned();
-        Running(runtime().spawn(async move { client.batch_execute(&sql).await }))
+        Running(runtime().spawn(async move { settled(&client, client.batch_execute(&sql)).await }))
     }
 
     /// Asks the server to cancel what this session runs. The server sends the signal twice (to the process, and to its
@@ -287,6 +287,17 @@ impl Running {
     pub fn finish(self) -> Result<(), Error> {
         block_on(self.0).unwrap()
     }
+}
+
+/// A result; an error only when the transaction has ended by it. The server tells of it before that, and somebody else who looks
+/// could still find the transaction's locks and its snapshot.
+async fn settled<T>(client: &Client, result: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let result = result.await;
+    if result.is_err() {
+        // The answer comes after the end of what was before; none comes if the session has ended.
+        let _ = client.batch_execute("").await;
+    }
+    result
 }
 
 /// Runs a future of a blocking session's client to its end.

@@ -64,7 +64,7 @@ pub fn judge(db: &Session, root: &Path, acknowledged: &BTreeSet<i32>, others: &[
 /// files only; once these are deleted it has room for more. What others still look at is deleted when they have looked.
 fn vacuum(db: &Session, root: &Path) {
     const FAILED: &str = "select count(*) from rbytea_vacuum_history where error is not null";
-    const DEADLINE: Duration = Duration::from_secs(10);
+    const DEADLINE: Duration = Duration::from_secs(60);
     let end = Instant::now() + DEADLINE;
     let mut failures = 0;
     loop {

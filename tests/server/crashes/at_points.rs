@@ -1,7 +1,7 @@
 //! SIGKILL at each named stop point of the vacuum, in the middle of its moves and of its deletions, and between the moves and
 //! the row of history that tells of them.
 
-use super::victims::hurry;
+use super::victims::{Process, hold, hurry};
 use super::ways::{WAYS, assert_sound, cluster, crash};
 use crate::background::{Point, Watching};
 use crate::cluster::{Cluster, PATIENCE, wait_until};
@@ -102,9 +102,10 @@ fn emptied(cluster: &Cluster) -> Session {
 fn in_the_middle(cluster: &Cluster, vacuum: &Session, trash: std::ops::Range<usize>) -> (i32, Running) {
     let pid = vacuum.pid();
     // Pages that are in memory cost nothing.
-    vacuum.run("set vacuum_cost_delay = 5; set vacuum_cost_limit = 1; set vacuum_cost_page_hit = 0");
+    vacuum.run("set vacuum_cost_delay = 50; set vacuum_cost_limit = 1; set vacuum_cost_page_hit = 0");
     let run = vacuum.start("select rvacuum_purge()");
     wait_until(PATIENCE, || trash.contains(&cluster.trash().len()));
+    hold(cluster, &Process::of(pid));
     (pid, run)
 }
 

@@ -44,7 +44,7 @@ fn a_crash_while_the_server_recovers_takes_nothing_more() {
     db.fill("t", 101..=110);
     db.run("prepare transaction 'p'");
     // Some time of recovery.
-    db.run("insert into numbers select generate_series(1, 400000)");
+    db.run("insert into numbers select generate_series(1, 1500000)");
     db.fill("t", 201..=210);
     db.run("select rvacuum()");
     db.run("begin");
@@ -67,7 +67,7 @@ fn a_crash_while_the_server_recovers_takes_nothing_more() {
     cluster.start();
 
     let db = connected(&cluster);
-    assert_eq!(db.one::<i64>("select count(*) from numbers", &[]), 400_000);
+    assert_eq!(db.one::<i64>("select count(*) from numbers", &[]), 1_500_000);
     assert_eq!(db.one::<i64>("select count(*) from unlogged", &[]), 0, "a crash empties it");
     db.assert_stored("t", 24);
     db.assert_stored("u", 25);

@@ -139,8 +139,11 @@ fn activity(backend: &Process) -> String {
 
 /// Starts the server and kills it again while it recovers, or has just done so. False if the postmaster ended otherwise.
 pub fn crash_in_recovery(cluster: &mut Cluster, rng: &mut StdRng) -> bool {
+    let mut log = Log::from_now(cluster);
     cluster.launch();
-    wait_until(PATIENCE, || child(cluster, "startup").is_some());
+    wait_until(PATIENCE, || {
+        child(cluster, "startup").is_some() || log.text().contains("ready to accept connections")
+    });
     thread::sleep(Duration::from_millis(rng.random_range(0..30)));
     kill_all(cluster)
 }

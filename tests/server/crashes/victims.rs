@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -78,9 +78,9 @@ pub fn hurry(cluster: &Cluster) {
     }
 }
 
-/// Kills the postmaster and all its children; whether the postmaster died by that.
+/// Kills the postmaster, and then all its children; whether the postmaster died by that.
 pub fn kill_all(cluster: &mut Cluster) -> bool {
-    cluster.kill9().signal() == Some(Signal::KILL.as_raw())
+    cluster.kill9_in_turn().signal() == Some(Signal::KILL.as_raw())
 }
 
 /// The server's log from some moment on.
@@ -109,10 +109,12 @@ impl Log {
         &self.text
     }
 
-    /// Whether the postmaster says, or soon will, that this child was killed.
+    /// Whether the postmaster says that this child was killed, which it does as soon as it knows.
     pub fn confirms(&mut self, victim: &Process) -> bool {
+        let known = || !Path::new(&format!("/proc/{}", victim.pid)).exists();
+        wait_until(PATIENCE, known);
         let line = format!("(PID {}) was terminated by signal 9", victim.pid);
-        self.has(&line, Duration::from_secs(1))
+        self.has(&line, Duration::from_secs(5))
     }
 
     /// Whether the log has this text before the time is up.

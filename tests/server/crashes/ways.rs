@@ -1,9 +1,11 @@
 //! For crashes at a chosen place: how to kill, and what has to be true afterwards.
 
+use std::os::unix::process::ExitStatusExt;
+
 use rustix::process::Signal;
 
 use super::judge::outlive_births;
-use super::victims::{Log, Process, kill_all, signal};
+use super::victims::{Log, Process, signal};
 use crate::cluster::{Cluster, PATIENCE, wait_until};
 use crate::session::Session;
 use crate::twin_tables::{Twins, assert_live_is, cluster_with};
@@ -48,7 +50,8 @@ pub fn crash(cluster: &mut Cluster, way: Way, pid: i32) -> Session {
             assert!(log.has("database system is ready to accept connections", PATIENCE));
         }
         Way::Everything => {
-            assert!(kill_all(cluster), "the postmaster had ended before");
+            let status = cluster.kill9();
+            assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "the postmaster had ended before");
             cluster.start();
         }
     }

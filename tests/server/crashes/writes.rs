@@ -6,9 +6,10 @@ use std::os::unix::fs::{chown, symlink};
 use std::path::PathBuf;
 
 use futures_util::SinkExt;
+use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::victims::{Process, hold};
+use super::victims::{Process, hold, signal};
 use super::ways::{WAYS, Way, assert_sound, cluster, crash};
 use crate::cluster::{Cluster, PATIENCE, wait_until};
 use crate::encryption::set_keys;
@@ -71,12 +72,20 @@ fn half_a_file_is_garbage() {
     for way in WAYS {
         let db = cluster.session();
         let pid = db.pid();
-        let running = db.start(&format!("insert into t select 4, null, repeat('x', {LEN})::bytea"));
         let grown =
             || cluster.live().iter().filter_map(|file| fs::metadata(file).ok()).map(|file| file.len()).max();
-        wait_until(PATIENCE, || grown() > Some(10_000));
-        // It writes no further while the others are killed.
-        hold(&cluster, &Process::of(pid));
+        let running = loop {
+            let running = db.start(&format!("insert into t select 4, null, repeat('x', {LEN})::bytea"));
+            wait_until(PATIENCE, || grown() > Some(10_000));
+            // It writes no further while the others are killed.
+            hold(&cluster, &Process::of(pid));
+            if grown() < Some(LEN) {
+                break running;
+            }
+            signal(&cluster, &Process::of(pid), Signal::CONT);
+            running.finish().unwrap();
+            db.run("delete from t where n = 4; select rvacuum_purge()");
+        };
         let db = crash(&mut cluster, way, pid);
         assert!(running.finish().is_err());
         let longest = cluster.live().iter().map(|file| fs::metadata(file).unwrap().len()).max().unwrap();

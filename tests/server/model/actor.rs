@@ -236,5 +236,5 @@ impl<'w> Actor<'w> {
 
 /// A statement that hangs is a bug, a lock that is not to be had is not.
 const SETTINGS: &str = "
-    set lock_timeout = '300ms'; set deadlock_timeout = '50ms'; set statement_timeout = '30s';
+    set lock_timeout = '300ms'; set deadlock_timeout = '50ms'; set statement_timeout = '120s';
     set client_min_messages = warning;";

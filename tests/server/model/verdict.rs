@@ -26,6 +26,7 @@ pub fn reach(cluster: &mut Cluster, world: &World) -> Result<(), String> {
     let pairs = pairs(&db);
     rows_equal_their_twins(&db, &pairs)?;
 
+    cluster.calm();
     db.run("vacuum");
     // ANALYZE has kept common values of arrays, of rows that may have gone.
     db.run("delete from pg_statistic where starelid in (select oid from pg_class where relnamespace = 'public'::regnamespace)");

@@ -40,7 +40,7 @@ const TABLES: &str = r"
     reset rbytea.external_threshold;
     insert into t values (12, decode(repeat('00ff', 1500), 'hex'), '\x00', 'long and stored');
     insert into pairs select id, q from t where id < 7;
-    set statement_timeout = '30s'";
+    set statement_timeout = '120s'";
 
 impl Generator {
     /// One of these with everything in braces put in; `depth` is how deep that may go.
