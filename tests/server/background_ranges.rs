@@ -220,11 +220,13 @@ fn what_the_purge_had_to_leave_goes_when_nobody_can_have_it_in_hand() {
     db.run("rollback");
     db.run_and_tell("delete from t where n = 1");
     await_rest(&cluster, &db);
-    reader.run("commit; begin; select pg_sleep(0)");
+    let second = cluster.session();
+    second.run("begin; select pg_sleep(0)");
+    reader.run("commit");
     wait_until(PATIENCE, || cluster.live().len() == 3);
     cluster.await_visit("postgres");
     assert_eq!(cluster.trash().len(), 3, "a transaction that is as old as the moves may have a reference");
-    reader.run("commit");
+    second.run("commit");
     wait_until(PATIENCE, || cluster.trash().is_empty());
     db.assert_stored("t", 3);
 }

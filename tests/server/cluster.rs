@@ -360,6 +360,17 @@ impl Cluster {
         Session::connect(&self.config(POSTGRES, POSTGRES))
     }
 
+    /// The same as soon as the server takes one.
+    #[track_caller]
+    pub fn connected(&self) -> Session {
+        let mut session = None;
+        wait_until(PATIENCE, || {
+            session = Session::try_connect(&self.config(POSTGRES, POSTGRES)).ok();
+            session.is_some()
+        });
+        session.unwrap()
+    }
+
     /// A blocking session of this role in the database `postgres`.
     #[track_caller]
     pub fn session_as(&self, user: &str) -> Session {

@@ -1,6 +1,7 @@
 //! More places that keep a file alive: values that are out of line, row types of every kind of relation, defaults that are
 //! in the catalog alone, statistics. See rvacuum_references.rs for the plain ones.
 
+use crate::background::Watching;
 use crate::cluster::{PATIENCE, Shutdown, wait_until};
 use crate::rvacuum_references::keeps;
 use crate::twin_tables::{Twins, assert_live_is, cluster_with_table, name};
@@ -46,7 +47,7 @@ fn out_of_line_values_that_vanish_during_the_mark_do_not_fail_it() {
     let toast: String =
         db.one("select reltoastrelid::regclass::text from pg_class where oid = 'arrays'::regclass", &[]);
     reader.run("begin isolation level repeatable read; select count(*) from arrays");
-    db.run("delete from arrays where n = 0");
+    db.run_and_tell("delete from arrays where n = 0");
 
     let pid = vacuum.pid();
     db.run("select pg_advisory_lock(29282, 2)");

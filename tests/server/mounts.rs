@@ -8,6 +8,7 @@ use std::path::Path;
 
 use tokio_postgres::error::SqlState;
 
+use crate::background::Watching;
 use crate::broken_store::{BrokenStore, INSERT, USERS};
 use crate::cluster::{PATIENCE, wait_until};
 use crate::evidence::{Found, Promise, proves};
@@ -113,9 +114,15 @@ fn the_background_vacuum_takes_no_mount_point_for_an_empty_store() {
     store.cluster.reload();
     wait_until(PATIENCE, || db.one("select exists (select from rbytea_vacuum_history)", &[]));
     let outcome = db.text("select distinct error is null from rbytea_vacuum_history");
+    // Nobody moves anything while it is looked at.
+    store.cluster.set_conf("rbytea.databases_for_vacuuming = ''");
+    store.cluster.reload();
+    wait_until(PATIENCE, || db.worker().is_none());
     store.volume().mount();
     assert_eq!(outcome, "f", "a visit that saw nothing counts as a good one");
     assert_eq!(payloads(&store.root), before);
+    store.cluster.set_conf("rbytea.databases_for_vacuuming = 'postgres'");
+    store.cluster.reload();
     // When the store is back the next visit does what the failed ones could not do.
     let referenced = kept.len() + 4;
     wait_until(PATIENCE, || payloads(&store.root) == referenced);

@@ -26,7 +26,7 @@ fn a_write_that_was_short_goes_on_when_there_is_room() {
     const PIECE: u64 = 256 << 10;
     let whole_pieces = store.volume().free().0 / PIECE;
     let rest = (whole_pieces + 2).to_string();
-    let rule = Rule { call: "write", when: &rest, action: "delay_enter=3000000", paths: &[] };
+    let rule = Rule { call: "write", when: &rest, action: "delay_enter=10000000", paths: &[] };
     let injection = Injection::into(db.pid(), rule, &output);
     let trace = std::thread::scope(|scope| {
         let inserting = scope.spawn(|| db.execute("insert into t values (7, $1)", &[&payload]));

@@ -75,6 +75,7 @@ fn everything_is_read_and_nothing_is_written() {
             reader.run(sql);
         }
     }
+    reader.run("select pg_stat_force_next_flush()");
     assert_eq!(
         reader.text("select temp_files > 0 from pg_stat_database where datname = 'postgres'"),
         "t",

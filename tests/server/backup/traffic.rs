@@ -86,7 +86,9 @@ impl Traffic {
             });
             let _end = Ending(&done);
             crate::cluster::wait_until(crate::cluster::PATIENCE, || busy.load(Ordering::Relaxed) == 3);
-            work()
+            let (moved, result) = (self.moved(), work());
+            crate::cluster::wait_until(crate::cluster::PATIENCE, || self.moved() > moved);
+            result
         })
     }
 

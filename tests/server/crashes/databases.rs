@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::ways::{WAYS, cluster, connected, crash};
+use super::ways::{WAYS, cluster, crash};
 use crate::cluster::{Cluster, PATIENCE, wait_until};
 use crate::databases_templates::files_of;
 use crate::evidence::{Promise, proves_by_assertions};
@@ -43,7 +43,7 @@ fn a_database_whose_files_are_half_linked_when_the_server_dies_never_was() {
     let (mut kills, mut half) = (0, 0);
     for way in WAYS {
         for _ in 0..3 {
-            let db = connected(&cluster);
+            let db = cluster.connected();
             let before = directories(&cluster);
             let pid = db.pid();
             let running = db.start("create database copy template source");
@@ -73,7 +73,7 @@ fn a_database_whose_files_are_half_linked_when_the_server_dies_never_was() {
         }
     }
     assert!(half > 0, "none of {kills} was killed while it linked");
-    let db = connected(&cluster);
+    let db = cluster.connected();
     db.run("create database copy template source");
     let copy = cluster.session_in("copy");
     copy.assert_stored("t", MANY.into());

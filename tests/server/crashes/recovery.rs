@@ -5,7 +5,7 @@ use std::time::Instant;
 use rustix::process::Signal;
 
 use super::victims::{Log, Process, child, hold, kill_all, signal};
-use super::ways::{assert_sound, cluster, connected};
+use super::ways::{assert_sound, cluster};
 use crate::cluster::{Cluster, PATIENCE};
 use crate::evidence::{Promise, proves_by_assertions};
 use crate::twin_tables::Twins;
@@ -66,7 +66,7 @@ fn a_crash_while_the_server_recovers_takes_nothing_more() {
     kill_all(&mut cluster);
     cluster.start();
 
-    let db = connected(&cluster);
+    let db = cluster.connected();
     assert_eq!(db.one::<i64>("select count(*) from numbers", &[]), 1_500_000);
     assert_eq!(db.one::<i64>("select count(*) from unlogged", &[]), 0, "a crash empties it");
     db.assert_stored("t", 24);

@@ -55,18 +55,7 @@ pub fn crash(cluster: &mut Cluster, way: Way, pid: i32) -> Session {
             cluster.start();
         }
     }
-    connected(cluster)
-}
-
-/// A session as soon as the server takes one.
-pub fn connected(cluster: &Cluster) -> Session {
-    let config = cluster.config(crate::cluster::POSTGRES, crate::cluster::POSTGRES);
-    let mut session = None;
-    wait_until(PATIENCE, || {
-        session = Session::try_connect(&config).ok();
-        session.is_some()
-    });
-    session.unwrap()
+    cluster.connected()
 }
 
 /// Every row of `t` and `u` reads back, and the vacuum leaves their files and no other.
