@@ -63,7 +63,7 @@ help:
 	@echo 'make upgrade-test   pg_upgrade from one installation to another (OLD=pg_config NEW=pg_config)'
 	@echo 'make evidence       docs/EVIDENCE.md: what the tests have shown of each guarantee, out of a run of all of them'
 	@echo 'make fuzz           50000 inputs for each fuzz target (FUZZ_RUNS=…, FUZZ="targets")'
-	@echo 'make soak           the vacuum against many sessions for ten minutes (SOAK_SECONDS=…), and 500 crashes (SOAK_CRASHES=…)'
+	@echo 'make soak           the vacuum against many sessions for ten minutes (SOAK_SECONDS=…), 500 crashes (SOAK_CRASHES=…), 10^6 new inputs'
 	@echo 'make bench          rbytea beside bytea, large objects and files, with charts;  make bench-store: the store without a server'
 	@echo 'make bench-vacuum   the vacuum beside vacuumlo, on 10,000 to 1,000,000 payloads'
 	@echo 'make bench-encryption  encrypted payloads beside plain ones, through the store alone'
@@ -173,10 +173,11 @@ fuzz:
 server-test: install-for-tests
 	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),4) $(client) -- $(TESTS)
 
-# The vacuum against many sessions for SOAK_SECONDS, and SOAK_CRASHES times SIGKILL under load.
+# The vacuum against many sessions for SOAK_SECONDS, SOAK_CRASHES times SIGKILL under load, and a million inputs that nobody has seen yet.
 .PHONY: soak
 soak: install-for-tests
-	RBYTEA_SOAK_SECONDS=$(or $(SOAK_SECONDS),600) RBYTEA_CRASHES=$(or $(SOAK_CRASHES),500) $(client) -- soak:: crashes::
+	RBYTEA_SOAK_SECONDS=$(or $(SOAK_SECONDS),600) RBYTEA_CRASHES=$(or $(SOAK_CRASHES),500) RBYTEA_GENERATED_INPUTS=1000000 \
+		RBYTEA_GENERATED_SEED=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ') $(client) -- soak:: crashes:: generated::
 
 # docs/EVIDENCE.md: promise, test, cases, and what was lost, dangling or leaked, out of a run of everything that CI runs. The environment
 # makes it longer: RBYTEA_CRASHES=500 times SIGKILL, RBYTEA_SOAK_SECONDS=600 of load, FUZZ_RUNS=10000000 inputs for each fuzz target.
