@@ -6,7 +6,7 @@
 //! hits all of them; figures are medians over the rounds.
 //!
 //! Arguments, each optional: `sizes=4K,1M`, `rows=1,100`, `clients=1`, `rounds=3`, `limit=2G` (most bytes of one commit
-//! of all clients; what is beyond is not run), `only=bytea,rbytea`, `to=DIRECTORY`.
+//! of all clients; what is beyond is not run), `only=bytea,rbytea`, `to=DIRECTORY`. Charts are drawn where at least two sizes were run.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark fails by panicking")]
 #![allow(missing_docs, reason = "a program")]
 
