@@ -1,14 +1,16 @@
 //! Workers: what ends one in the middle of its work costs nothing, and what it does can be seen.
 
+use std::time::Instant;
+
 use crate::background::{
     Background, Point, Watching, bare_cluster_with, cluster, cluster_with, create_database,
 };
-use crate::cluster::{PATIENCE, Shutdown, wait_until};
+use crate::cluster::{PATIENCE, SOON, Shutdown, wait_until};
 use crate::twin_tables::{Twins, assert_live_is, triggers};
 
-/// Settings with which the mark of a table of `MANY` rows takes minutes.
+/// Settings with which the mark of a table of `MANY` rows takes minutes: longer than PATIENCE.
 const SLOW: &[&str] = &["vacuum_cost_delay = '100ms'", "vacuum_cost_limit = 1"];
-const MANY: &str = "insert into t (n) select n from generate_series(1000, 200000) n;
+const MANY: &str = "insert into t (n) select n from generate_series(1000, 600000) n;
                     create view small as select * from t where n < 1000";
 const MARKING: &str =
     "select exists (select from rbytea_stat_progress_vacuum where phase = 'marking' and tuples > 0)";
@@ -88,8 +90,10 @@ fn a_fast_shutdown_does_not_wait_for_a_long_scan() {
     db.run_and_tell("delete from t where n = 1");
     wait_until(PATIENCE, || db.one(MARKING, &[]));
 
-    // Does not wait for longer than PATIENCE.
+    let began = Instant::now();
     cluster.stop(Shutdown::Fast);
+    let took = began.elapsed();
+    assert!(took < SOON, "a shutdown in mid-scan took {took:?}");
     cluster.set_conf("vacuum_cost_delay = 0");
     cluster.start();
     let db = cluster.session();
@@ -106,7 +110,10 @@ fn a_fast_shutdown_does_not_wait_for_a_worker_that_waits() {
     let waits = "select exists (select from pg_stat_activity where backend_type = 'rbytea vacuum worker'
                                    and query = 'rbytea vacuum: waiting for a lock on a table')";
     wait_until(PATIENCE, || db.one(waits, &[]));
+    let began = Instant::now();
     cluster.stop(Shutdown::Fast);
+    let took = began.elapsed();
+    assert!(took < SOON, "a shutdown took {took:?}");
     cluster.start();
     cluster.session().assert_stored("t", 2);
 }

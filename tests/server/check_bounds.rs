@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::error::SqlState;
 
 use crate::check::{check, finds_nothing};
-use crate::cluster::{Cluster, PATIENCE, wait_until};
+use crate::cluster::{Cluster, PATIENCE, SOON, wait_until};
 use crate::evidence::{Promise, proves_by_assertions};
 use crate::procfs::peak_memory;
 use crate::twin_tables::cluster_with;
@@ -98,6 +98,7 @@ fn a_check_can_be_cancelled_at_any_moment() {
                 cancelled += 1;
             }
         }
+        assert!(begin.elapsed() < limit + SOON, "{:?} after {limit:?}", begin.elapsed());
         assert_eq!(descriptors(db.pid(), &cluster), 0, "a cancelled check has left files open");
         if cancelled == 40 {
             break;

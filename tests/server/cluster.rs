@@ -26,6 +26,9 @@ use crate::store_files::StoreFiles;
 /// How long anything that a server has to do may take before the test gives it up.
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
+/// What is to happen at once takes less, however busy the machine is.
+pub const SOON: Duration = Duration::from_secs(20);
+
 /// The superuser, and the database that exists from the start.
 pub const POSTGRES: &str = "postgres";
 

@@ -85,21 +85,24 @@ fn a_retired_key_can_be_taken_out_of_the_file() {
 
 #[test]
 fn a_call_that_is_killed_keeps_its_batches_and_the_next_one_goes_on() {
-    let stops: [(&str, &SqlState); 3] = [
+    let stops: [(&str, &SqlState); 4] = [
         ("select pg_terminate_backend($1)", &SqlState::ADMIN_SHUTDOWN),
         ("select pg_cancel_backend($1)", &SqlState::QUERY_CANCELED),
-        ("", &SqlState::LOCK_NOT_AVAILABLE),
+        ("set lock_timeout = 100", &SqlState::LOCK_NOT_AVAILABLE),
+        // Time enough to come to the lock.
+        ("set statement_timeout = 5000", &SqlState::QUERY_CANCELED),
     ];
     for (stop, wanted) in stops {
         let (cluster, db) = cluster_to_rotate(50);
         let (lock, call) = (cluster.session(), cluster.session());
         lock.run("begin; select from t where n = 38 for update");
         let pid = call.pid();
-        if stop.is_empty() {
-            call.run("set lock_timeout = 100");
+        let by_itself = stop.starts_with("set");
+        if by_itself {
+            call.run(stop);
         }
         let running = call.start("call rbytea_reencrypt('t', 10)");
-        if !stop.is_empty() {
+        if !by_itself {
             wait_until(PATIENCE, || db.sees_waiting(pid));
             assert!(db.one::<bool>(stop, &[&pid]));
         }
