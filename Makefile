@@ -32,21 +32,25 @@ client := CARGO_TARGET_DIR=$(or $(CARGO_TARGET_DIR),target)/pg$(client_major) PG
 library := $(target)/release/librbytea.so
 stamp := $(target)/pg_version
 scripts := $(wildcard sql/rbytea--*.sql)
-sources := Cargo.toml Cargo.lock $(wildcard build.rs .cargo/config.toml) $(shell find src -name '*.rs')
+sources := Cargo.toml Cargo.lock crates/store/Cargo.toml .cargo/config.toml $(shell find src crates/store/src -name '*.rs')
 
 # The fuzz targets have a workspace of their own; what is passed to the compiler is what cargo-fuzz passes, less what
 # stable Rust does not know (the sanitizers).
 fuzz_dir := $(abspath $(or $(CARGO_TARGET_DIR),target))/fuzz
 fuzz_host = $(shell $(CARGO) -vV | sed -n 's/^host: //p')
-fuzz_targets := $(sort $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs))))
-fuzz_cargo = cd fuzz && CARGO_TARGET_DIR=$(fuzz_dir) RUSTFLAGS='$(fuzz_flags)' $(CARGO)
+fuzz := crates/store/fuzz
+fuzz_targets := $(sort $(basename $(notdir $(wildcard $(fuzz)/fuzz_targets/*.rs))))
+fuzz_cargo = cd $(fuzz) && CARGO_TARGET_DIR=$(fuzz_dir) RUSTFLAGS='$(fuzz_flags)' $(CARGO)
 fuzz_flags := --cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1 \
 	$(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
 
 deny := $(CARGO) deny --locked --config $(abspath deny.toml)
 
-# The tests that need no server: every test binary but `server`.
-core_tests := $(filter-out server,$(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)))
+# The store and its tests know no PostgreSQL: they build without pg_config, in a directory of their own.
+store := CARGO_TARGET_DIR=$(or $(CARGO_TARGET_DIR),target)/store $(CARGO)
+
+# The extension's own tests that need no server: every test binary but `server`.
+logic_tests := $(filter-out server,$(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)) $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)))
 regress_tests := $(basename $(notdir $(sort $(wildcard tests/regress/sql/*.sql))))
 
 .PHONY: all
@@ -59,7 +63,8 @@ help:
 	@echo 'make installcheck   run the regression tests against a running server (PGHOST, PGPORT, PGUSER)'
 	@echo 'make test           install what is missing, then run every check and test'
 	@echo 'make demo           install what is missing, then show the main job on real files (FILES="…")'
-	@echo 'make core-test      the tests that need no server;  make server-test: those that start one (TESTS=filter)'
+	@echo 'make core-test      the tests that need no server;  make store-test: those that need no PostgreSQL either'
+	@echo 'make server-test    the tests that start a server (TESTS=filter)'
 	@echo 'make upgrade-test   pg_upgrade from one installation to another (OLD=pg_config NEW=pg_config)'
 	@echo 'make evidence       docs/EVIDENCE.md: what the tests have shown of each guarantee, out of a run of all of them'
 	@echo 'make fuzz           50000 inputs for each fuzz target (FUZZ_RUNS=…, FUZZ="targets")'
@@ -146,10 +151,12 @@ test: deps
 check: fmt-check lint core-test fuzz server-test
 
 .PHONY: core-test
-core-test: $(stamp)
-ifneq ($(core_tests),)
-	$(cargo) test $(features) $(addprefix --test ,$(core_tests)) -- $(TESTS)
-endif
+core-test: store-test $(stamp)
+	$(cargo) test $(features) $(addprefix --test ,$(logic_tests)) -- $(TESTS)
+
+.PHONY: store-test
+store-test:
+	$(store) test --locked --package rbytea-store -- $(TESTS)
 
 # The committed inputs of each target, then new ones. What is new to the target stays in $(fuzz_dir)/corpus, an
 # input that it fails on in $(fuzz_dir)/<target>-crash-….
@@ -159,7 +166,7 @@ fuzz:
 	@for target in $(or $(FUZZ),$(fuzz_targets)); do \
 		mkdir -p $(fuzz_dir)/corpus/$$target && log=$(fuzz_dir)/$$target.log && \
 		$(fuzz_dir)/$(fuzz_host)/release/$$target -runs=$(or $(FUZZ_RUNS),50000) -max_len=300 -print_final_stats=1 \
-			-artifact_prefix=$(fuzz_dir)/$$target- $(fuzz_dir)/corpus/$$target fuzz/corpus/$$target >$$log 2>&1 || \
+			-artifact_prefix=$(fuzz_dir)/$$target- $(fuzz_dir)/corpus/$$target $(fuzz)/corpus/$$target >$$log 2>&1 || \
 			{ cat $$log; exit 1; }; \
 		inputs=$$(sed -n 's/^stat::number_of_executed_units: *//p' $$log) && echo "fuzz $$target: $$inputs inputs" && \
 		if [ -n "$$RBYTEA_EVIDENCE" ]; then \
@@ -211,24 +218,23 @@ installcheck: installation
 
 .PHONY: fmt
 fmt:
-	$(CARGO) fmt
-	$(CARGO) fmt --manifest-path fuzz/Cargo.toml
+	$(CARGO) fmt --all
+	$(CARGO) fmt --manifest-path $(fuzz)/Cargo.toml
 
 .PHONY: fmt-check
 fmt-check:
-	$(CARGO) fmt --check
-	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
+	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path $(fuzz)/Cargo.toml --check
 
-# Clippy with warnings denied, shellcheck and cargo-deny where they are installed, and the one-way imports: the store knows
-# no PostgreSQL.
+# Clippy with warnings denied; shellcheck and cargo-deny where they are installed.
 .PHONY: lint
 lint: $(stamp)
+	$(store) clippy --locked --package rbytea-store --package rbytea-memfs --package rbytea-evidence --all-targets -- -D warnings
 	$(cargo) clippy $(features) --all-targets -- -D warnings
 	$(fuzz_cargo) clippy --locked --release --bins --target $(fuzz_host) -- -D warnings
 	@if command -v shellcheck >/dev/null; then shellcheck bin/* scripts/*.sh .ci/run; fi
 	@if command -v cargo-deny >/dev/null; then $(deny) --offline check --hide-inclusion-graph bans licenses sources && \
-		$(deny) --manifest-path fuzz/Cargo.toml --offline check --hide-inclusion-graph bans licenses sources; fi
-	@! grep -rnE '\b(pgrx|pg_sys)::' src/store src/value.rs src/vacuum/plan.rs 2>/dev/null
+		$(deny) --manifest-path $(fuzz)/Cargo.toml --offline check --hide-inclusion-graph bans licenses sources; fi
 
 # Licences, sources and duplicates of what is linked, and the advisories of RustSec, whose database is fetched from GitHub.
 # Without a network, and with a database that was fetched before: make audit DENY_FLAGS=--offline
@@ -236,7 +242,7 @@ lint: $(stamp)
 audit:
 	@command -v cargo-deny >/dev/null || { echo "this takes cargo-deny: cargo install --locked cargo-deny" >&2; exit 1; }
 	$(deny) $(DENY_FLAGS) check
-	$(deny) --manifest-path fuzz/Cargo.toml $(DENY_FLAGS) check
+	$(deny) --manifest-path $(fuzz)/Cargo.toml $(DENY_FLAGS) check
 
 # --- demo, bench -------------------------------------------------------------------------------
 
@@ -260,8 +266,8 @@ run-bench: install-for-tests
 
 # The store without a server, function by function.
 .PHONY: bench-store
-bench-store: $(stamp)
-	$(cargo) bench $(features) --bench store
+bench-store:
+	$(store) bench --locked --package rbytea-store --bench store
 
 # rvacuum() and the background worker beside vacuumlo: docs/BENCHMARK-VACUUM.md and more. ARGUMENTS="payloads=10000 size=1024 rounds=1". On
 # disk, a quarter of an hour.
@@ -271,8 +277,8 @@ bench-vacuum: deps
 
 # What encryption costs the store: writes and reads of 4 KiB to 16 MiB. On the disk of the working directory.
 .PHONY: bench-encryption
-bench-encryption: $(stamp)
-	$(cargo) run --quiet --release $(features) --example encryption
+bench-encryption:
+	$(store) run --quiet --release --locked --package rbytea-store --example encryption
 
 .PHONY: clean
 clean:

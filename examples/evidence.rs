@@ -1,38 +1,35 @@
 //! Makes the table of docs/EVIDENCE.md: `evidence <directory> <version of PostgreSQL>`. The directory has what the tests have reported
-//! (tests/evidence) and, in files that end with `.log`, the output of the test runs: of modules that do not report by
+//! (crates/evidence) and, in files that end with `.log`, the output of the test runs: of modules that do not report by
 //! themselves, each test that has passed is a case. Ends with an error if something was lost or a test has failed, or if
 //! nothing is known of a promise.
 
-#[path = "../tests/evidence/mod.rs"]
-mod evidence;
-
-use evidence::{Found, Promise};
+use rbytea_evidence::{Found, Promise};
 use std::collections::BTreeMap;
 use std::{env, fs};
 
 /// Modules whose tests are cases of a promise, by binary and the beginning of the module's name.
 const MODULES: &[(Promise, &str, &[&str])] = &[
-    (Promise::Durable, "core", &["crash", "durability", "clone_crash", "dropped_crash", "pending"]),
+    (Promise::Durable, "store", &["crash", "durability", "clone_crash", "dropped_crash", "pending"]),
     (Promise::Durable, "server", &["transactions", "prepared_transactions"]),
     (Promise::Pure, "server", &["pure_values"]),
-    (Promise::Immutable, "core", &["payloads"]),
+    (Promise::Immutable, "store", &["payloads"]),
     (Promise::OnlyGarbage, "protocol", &[""]),
     (Promise::OnlyGarbage, "server", &["rvacuum", "purge", "races", "references_in_ddl", "model"]),
-    (Promise::TrashIsReadable, "core", &["trash", "races"]),
+    (Promise::TrashIsReadable, "store", &["trash", "races"]),
     (Promise::Collected, "server", &["background", "soak"]),
-    (Promise::ErrorsLoseNothing, "core", &["faults", "encrypted_failures", "listing", "known"]),
+    (Promise::ErrorsLoseNothing, "store", &["faults", "encrypted_failures", "listing", "known"]),
     (Promise::ErrorsLoseNothing, "server", &["store_errors", "file_errors", "full_disk", "interruptions"]),
-    (Promise::OneOwner, "core", &["owner"]),
+    (Promise::OneOwner, "store", &["owner"]),
     (Promise::OneOwner, "server", &["databases_owner"]),
-    (Promise::DamageIsNoticed, "core", &["encrypted_damage", "inspect"]),
+    (Promise::DamageIsNoticed, "store", &["encrypted_damage", "inspect"]),
     (Promise::DamageIsNoticed, "server", &["encryption_damage"]),
-    (Promise::BadInput, "core", &["layout", "planted", "key_file"]),
+    (Promise::BadInput, "store", &["layout", "planted", "key_file"]),
     (Promise::BadInput, "value", &["header"]),
     (Promise::BadInput, "server", &["forged_references", "rights"]),
     (Promise::LikeBytea, "server", &["like_bytea", "twins", "regress"]),
     (Promise::Backups, "server", &["clients::dump"]),
     (Promise::Replication, "server", &["logical_replication", "encryption_replication"]),
-    (Promise::Databases, "core", &["clone", "copy", "dropped", "databases"]),
+    (Promise::Databases, "store", &["clone", "copy", "dropped", "databases"]),
     (Promise::Databases, "server", &["databases_"]),
 ];
 

@@ -1,45 +1,19 @@
 //! `rbytea`: a PostgreSQL type that behaves like `bytea` while its payload lives in a file.
 //!
-//! The core ([`store`], [`value`]) is plain Rust and knows no PostgreSQL; the other modules are the SQL surface and the
-//! transaction's, the DDL's and the vacuum's side of it.
+//! The store and the bytes of a value are in the crate `rbytea_store`, which knows no PostgreSQL; this one is the SQL
+//! surface and the transaction's, the DDL's and the vacuum's side of it. Each folder may use those before it in the list
+//! below, and no other; tests/layout.rs checks that.
 
-pub mod secret;
-pub mod store;
-pub mod vacuum;
-pub mod value;
-
-mod attach;
-mod catalog;
 mod check;
-mod clone_database;
-mod columns;
-mod compat;
-mod datum;
-mod error;
-mod externalize;
-mod functions;
-mod held_cursors;
-mod horizon;
-mod inline_rows;
-mod io;
-mod keys;
-mod linux;
+mod ddl;
 mod mark;
-mod memory;
-mod operators;
-mod pace;
-mod progress;
-mod read;
+mod pg;
 mod reencrypt;
-mod rows;
-mod settings;
-mod shared;
-mod signals;
-mod stop;
-mod subtransaction;
-mod utility_hook;
-mod walk;
-mod xact;
+mod session;
+mod sql;
+pub mod vacuum;
+mod value;
+mod write;
 
 ::pgrx::pg_module_magic!(name, version);
 
@@ -52,13 +26,13 @@ pub extern "C-unwind" fn _PG_init() {
         // SAFETY: a backend has one thread.
         unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
     }
-    settings::init();
-    xact::init();
+    pg::settings::init();
+    session::transaction::init();
     // SAFETY: plain reads. pg_upgrade makes the databases of another cluster anew; their payloads are no business of ours.
     if unsafe { pgrx::pg_sys::process_shared_preload_libraries_in_progress && !pgrx::pg_sys::IsBinaryUpgrade }
     {
-        shared::init();
+        pg::shared::init();
         vacuum::init();
-        utility_hook::init();
+        ddl::utility_hook::init();
     }
 }

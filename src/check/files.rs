@@ -1,16 +1,17 @@
 //! The files of a check: what the store has that no row needs, or that it should not have.
 
-use super::{Findings, Problem};
-use crate::catalog::{self, Extension};
-use crate::horizon::RunSnapshot;
-use crate::pace::Pace;
-use crate::progress::{self, Phase};
-use crate::store::inspect::Report;
-use crate::store::{Error, FileStore, Flaw, OWNER, PayloadId};
-use crate::vacuum::plan::{MarkKey, Reference};
-use crate::{compat, error, mark, settings};
-use pgrx::pg_sys::panic::ErrorReport;
+use crate::check::{Findings, Problem};
+use crate::mark;
+use crate::mark::horizon::RunSnapshot;
+use crate::pg::catalog::{self, Extension};
+use crate::pg::error::{self, Report};
+use crate::pg::pace::Pace;
+use crate::pg::progress::{self, Phase};
+use crate::pg::{compat, settings};
 use pgrx::{PgLogLevel, PgSqlErrorCode, check_for_interrupts, pg_sys};
+use rbytea_store::inspect::Inspector;
+use rbytea_store::judgement::{MarkKey, Reference};
+use rbytea_store::{Error, FileStore, Flaw, OWNER, PayloadId};
 use std::iter::Peekable;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -22,7 +23,7 @@ pub fn check(
     snapshot: &RunSnapshot,
     pace: &mut Pace,
     findings: &mut Findings,
-) -> Result<(), ErrorReport> {
+) -> Result<(), Report> {
     // SAFETY: reads the server's state.
     let standby = unsafe { pg_sys::RecoveryInProgress() };
     let births = 0..snapshot.upper();
@@ -128,8 +129,8 @@ fn tell(message: &str, detail: &str) {
 /// Looks at a directory. One that cannot be read is a finding, and has nothing in it.
 fn look<T: Default>(
     findings: &mut Findings,
-    inspect: impl FnOnce(Report<'_>) -> Result<T, Error>,
-) -> Result<T, ErrorReport> {
+    inspect: impl FnOnce(Inspector<'_>) -> Result<T, Error>,
+) -> Result<T, Report> {
     let inspected = inspect(&mut |flaw, path| {
         check_for_interrupts!();
         let problem = match flaw {
@@ -152,7 +153,7 @@ fn look<T: Default>(
 }
 
 /// A standby knows no timeline of its own, and its data directory is not the owner's.
-fn owner(store: &FileStore, standby: bool, findings: &mut Findings) -> Result<(), ErrorReport> {
+fn owner(store: &FileStore, standby: bool, findings: &mut Findings) -> Result<(), Report> {
     match store.check_owner() {
         Err(Error::NotOwner { found, expected })
             if standby && found.system_identifier == expected.system_identifier => {}

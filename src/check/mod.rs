@@ -5,18 +5,17 @@ mod files;
 mod payloads;
 mod tables;
 
-use crate::catalog::{self, Extension};
-use crate::datum::RawResult;
-use crate::error;
-use crate::horizon::RunSnapshot;
-use crate::memory::TupleMemory;
-use crate::pace::Pace;
-use crate::progress::Progress;
-use crate::rows::Rows;
-use crate::store::Payload;
+use crate::mark::horizon::RunSnapshot;
+use crate::pg::catalog::Extension;
+use crate::pg::memory::TupleMemory;
+use crate::pg::pace::Pace;
+use crate::pg::progress::Progress;
+use crate::pg::rows::{RawResult, Rows};
+use crate::pg::{encoding, error};
 use payloads::Examiner;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{IntoDatum, PgSqlErrorCode, pg_extern, pg_sys};
+use rbytea_store::Payload;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -82,7 +81,8 @@ fn rbytea_check(
         return Err(error::report(
             PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
             "the argument \"digest\" cannot be null",
-        ));
+        )
+        .into());
     };
     let mut findings = Findings { rows, memory: TupleMemory::new(), values_are_valid: true };
     let mut pace = Pace::of_statement();
@@ -164,7 +164,7 @@ impl Findings {
 /// Whatever a foreign name consists of.
 fn on_one_line(path: &Path) -> String {
     let mut line = String::new();
-    for letter in catalog::readable(path.as_os_str().as_bytes()).chars() {
+    for letter in encoding::readable(path.as_os_str().as_bytes()).chars() {
         if letter.is_control() {
             line.push_str(&format!("\\x{:02x}", u32::from(letter)));
         } else {

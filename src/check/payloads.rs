@@ -1,13 +1,12 @@
 //! From a reference to its file: is it there, and is it what was stored?
 
-use super::Problem;
-use crate::keys;
-use crate::store::layout::database_dir;
-use crate::store::{EntryKind, Error, FileStore, OsFs, Payload, Reader};
-use crate::xact;
+use crate::check::Problem;
+use crate::pg::error::Report;
+use crate::session::{keys, transaction};
 use pgrx::check_for_interrupts;
 use pgrx::pg_sys;
-use pgrx::pg_sys::panic::ErrorReport;
+use rbytea_store::layout::database_dir;
+use rbytea_store::{EntryKind, Error, FileStore, OsFs, Payload, Reader};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
@@ -31,11 +30,11 @@ pub struct Examiner {
 
 impl Examiner {
     /// `digest`: read every payload; `rights`: look at the mode and owner of files too.
-    pub fn open(digest: bool, rights: bool) -> Result<Self, ErrorReport> {
+    pub fn open(digest: bool, rights: bool) -> Result<Self, Report> {
         // SAFETY: reads the server's state.
         let standby = unsafe { pg_sys::RecoveryInProgress() };
         let buffer = if digest { vec![0; CHUNK] } else { Vec::new() };
-        let store = xact::store_to_look_at()?;
+        let store = transaction::store_to_look_at()?;
         if let Some(store) = &store
             && let Err(absent @ Error::StoreMissing { .. }) = store.check_present()
         {

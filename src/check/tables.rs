@@ -1,23 +1,24 @@
 //! The rows of a check: every reference that a transaction sees, or will see if it commits, looked up in the store.
 
-use super::payloads::Examiner;
-use super::{Findings, Place, Problem};
-use crate::catalog::{self, Extension};
-use crate::columns::Closure;
-use crate::datum::{Peek, Rbytea};
-use crate::horizon::RunSnapshot;
-use crate::memory::TupleMemory;
-use crate::pace::Pace;
-use crate::store::Payload;
-use crate::subtransaction::{Caught, subtransaction};
-use crate::walk::{Types, Walker};
-use crate::{compat, error, mark, memory};
-use pgrx::pg_sys::panic::ErrorReport;
+use crate::check::payloads::Examiner;
+use crate::check::{Findings, Place, Problem};
+use crate::mark;
+use crate::mark::horizon::RunSnapshot;
+use crate::pg::catalog::{self, Extension};
+use crate::pg::compat;
+use crate::pg::error::{self, Report};
+use crate::pg::memory::{self, TupleMemory};
+use crate::pg::pace::Pace;
+use crate::pg::subtransaction::{Caught, subtransaction};
+use crate::value::columns::Closure;
+use crate::value::datum::{Peek, Rbytea};
+use crate::value::walk::{Types, Walker};
 use pgrx::{PgSqlErrorCode, check_for_interrupts, pg_sys, varatt_is_1b, varatt_is_1b_e, varatt_is_4b_u};
+use rbytea_store::Payload;
 use std::ptr::null_mut;
 
 /// The table, or its partitions and descendants, that have rows.
-pub fn tree(target: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>, ErrorReport> {
+pub fn tree(target: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>, Report> {
     let Some(name) = catalog::relation_name(target) else {
         return Err(error::report(
             PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
@@ -62,7 +63,7 @@ fn with_descendants(target: pg_sys::Oid) -> Vec<pg_sys::Oid> {
 }
 
 /// Every relation of the database that can hold a value.
-pub fn all(extension: &Extension) -> Result<Vec<pg_sys::Oid>, ErrorReport> {
+pub fn all(extension: &Extension) -> Result<Vec<pg_sys::Oid>, Report> {
     let mut found = mark::holding(extension.type_oid()?);
     found.sort_unstable_by_key(|relid| relid.to_u32());
     Ok(found)
@@ -76,7 +77,7 @@ pub fn check(
     examiner: &mut Examiner,
     pace: &mut Pace,
     findings: &mut Findings,
-) -> Result<(), ErrorReport> {
+) -> Result<(), Report> {
     let types = Closure::new(extension.type_oid()?);
     // SAFETY: the relation is closed again; an ERROR that passes through aborts the transaction, which closes it too. The
     // lock goes with it, as after a mark's look at a table: nobody waits for us twice, and we for nobody while we hold it.
@@ -104,7 +105,7 @@ unsafe fn scan(
     examiner: &mut Examiner,
     pace: &mut Pace,
     findings: &mut Findings,
-) -> Result<(), ErrorReport> {
+) -> Result<(), Report> {
     // SAFETY: the relation is open; its descriptor lives as long as it is.
     let columns: Vec<Column> = unsafe {
         let tupdesc = (*relation).rd_att;
@@ -139,7 +140,7 @@ unsafe fn scan(
                 continue;
             }
             let place = Place { table: (*relation).rd_id, ctid: (*slot).tts_tid };
-            memory.with(|| -> Result<(), ErrorReport> {
+            memory.with(|| -> Result<(), Report> {
                 for column in &columns {
                     let mut is_null = false;
                     let datum = pg_sys::slot_getattr(slot, column.number, &mut is_null);
@@ -188,7 +189,7 @@ unsafe fn take_apart(
     column: &Column,
     walker: &mut Walker<'_>,
     references: &mut Vec<Payload>,
-) -> Result<bool, ErrorReport> {
+) -> Result<bool, Report> {
     // SAFETY: as promised by the caller; what a subtransaction that failed has begun, its end has cleaned up.
     unsafe {
         if !column.itself {
@@ -226,7 +227,7 @@ unsafe fn is_plain(datum: pg_sys::Datum) -> bool {
 }
 
 /// What is an ERROR of the value, rather than of the check.
-fn is_valid(taken_apart: Result<(), Caught>) -> Result<bool, ErrorReport> {
+fn is_valid(taken_apart: Result<(), Caught>) -> Result<bool, Report> {
     use PgSqlErrorCode::*;
     match taken_apart {
         Ok(()) => Ok(true),

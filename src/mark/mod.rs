@@ -3,6 +3,8 @@
 //! at its start can have vanished before the scan came to it, so a reference that was copied during the scan has a
 //! source that was counted.
 
+pub mod horizon;
+pub mod preconditions;
 mod relations;
 mod scan;
 mod sort;
@@ -10,17 +12,16 @@ mod sort;
 pub use relations::{fingerprint, hidden, holding, made_of_rows_of};
 pub use sort::SortedReferences;
 
-use crate::catalog::Extension;
-use crate::error;
-use crate::horizon::{Horizons, RunSnapshot};
-use crate::pace::Pace;
-use crate::progress::{self, Phase};
-use crate::stop::{self, Point};
-use crate::store::Payload;
-use crate::subtransaction::{Caught, subtransaction};
-use crate::vacuum::plan::Reference;
-use pgrx::pg_sys::panic::ErrorReport;
+use crate::mark::horizon::{Horizons, RunSnapshot};
+use crate::pg::catalog::Extension;
+use crate::pg::error::{self, Report};
+use crate::pg::injection::{self, Point};
+use crate::pg::pace::Pace;
+use crate::pg::progress::{self, Phase};
+use crate::pg::subtransaction::{Caught, subtransaction};
 use pgrx::{PgSqlErrorCode, check_for_interrupts, pg_sys};
+use rbytea_store::Payload;
+use rbytea_store::judgement::Reference;
 use relations::Relations;
 use sort::Sort;
 use std::collections::BTreeMap;
@@ -52,7 +53,7 @@ pub fn mark(
     snapshot: &RunSnapshot,
     births: &Range<u64>,
     pace: &mut Pace,
-) -> Result<Mark, ErrorReport> {
+) -> Result<Mark, Report> {
     debug_assert!(births.end <= snapshot.upper());
     mark_what(extension, &What::Born(births.clone()), pace)
 }
@@ -62,7 +63,7 @@ pub fn keys(
     extension: &Extension,
     _snapshot: &RunSnapshot,
     pace: &mut Pace,
-) -> Result<BTreeMap<u64, u64>, ErrorReport> {
+) -> Result<BTreeMap<u64, u64>, Report> {
     let mut payloads = BTreeMap::new();
     let mut last = None;
     for reference in mark_what(extension, &What::Encrypted, pace)?.references {
@@ -83,17 +84,17 @@ enum What {
     Encrypted,
 }
 
-fn mark_what(extension: &Extension, what: &What, pace: &mut Pace) -> Result<Mark, ErrorReport> {
+fn mark_what(extension: &Extension, what: &What, pace: &mut Pace) -> Result<Mark, Report> {
     let type_oid = extension.type_oid()?;
     for _ in 0..ATTEMPTS {
         progress::phase(Phase::Locking);
         let (before, relations) = lock_under_standing_horizon(extension, type_oid, pace)?;
-        stop::at(Point::BeforeMark);
+        injection::at(Point::BeforeMark);
         progress::phase(Phase::Marking);
         progress::relations(relations.relids().len());
         let mut found = Found::new(what.clone());
         let scanned = scan_all(&relations, &mut found, pace);
-        stop::at(Point::BeforeSecondHorizon);
+        injection::at(Point::BeforeSecondHorizon);
         let valid = Horizons::now(extension)? == before;
         match scanned {
             Ok(()) if valid => return Ok(found.finish(&relations, before.full())),
@@ -122,7 +123,7 @@ fn scan_all(relations: &Relations, found: &mut Found, pace: &mut Pace) -> Result
         }
         relations.unlock(relid);
         if Some(&relid) == relids.iter().find(|&&relid| !relations::is_catalog(relid)) {
-            stop::at(Point::BetweenRelations);
+            injection::at(Point::BetweenRelations);
         }
     }
     Ok(())
@@ -148,7 +149,7 @@ fn lock_under_standing_horizon(
     extension: &Extension,
     type_oid: pg_sys::Oid,
     pace: &Pace,
-) -> Result<(Horizons, Relations), ErrorReport> {
+) -> Result<(Horizons, Relations), Report> {
     loop {
         let before = Horizons::now(extension)?;
         let relations = relations::lock_all(type_oid, pace)?;
@@ -172,7 +173,7 @@ impl Found {
         Self { what, sort: Sort::begin(), tuples: 0, held: 0 }
     }
 
-    fn reference(&mut self, payload: &Payload, deleted: bool) -> Result<(), ErrorReport> {
+    fn reference(&mut self, payload: &Payload, deleted: bool) -> Result<(), Report> {
         let reference = match &self.what {
             // Other births are not judged in this run.
             What::Born(births) => births.contains(&payload.id.birth).then(|| Reference::to(payload)),

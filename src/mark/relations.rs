@@ -2,10 +2,10 @@
 //! Reads the catalogs as the mark reads tables: every row that is not dead to everyone counts, so that tables and
 //! columns of transactions that have not ended are found too.
 
-use crate::pace::Pace;
-use crate::walk::Types;
-use crate::{catalog, error};
-use pgrx::pg_sys::panic::ErrorReport;
+use crate::pg::catalog;
+use crate::pg::error::{self, Report};
+use crate::pg::pace::Pace;
+use crate::value::walk::Types;
 use pgrx::{PgSqlErrorCode, Spi, pg_sys};
 use std::collections::HashSet;
 
@@ -108,7 +108,7 @@ impl Types for Relations {
 ///
 /// Waiting for one lock while holding the others could deadlock with DDL. So whenever a lock is not to be had at once,
 /// the others are given back before waiting, and everything starts again. A polite run does not wait at all.
-pub fn lock_all(rbytea: pg_sys::Oid, pace: &Pace) -> Result<Relations, ErrorReport> {
+pub fn lock_all(rbytea: pg_sys::Oid, pace: &Pace) -> Result<Relations, Report> {
     let mut locked: HashSet<pg_sys::Oid> = HashSet::new();
     loop {
         let Search { relations, types, .. } = search(rbytea);
@@ -162,7 +162,7 @@ fn unlock(relid: pg_sys::Oid) {
 
 /// What rows may have died in: changes whenever one of the relations that hold values may have lost a reference.
 /// Statistics come late, but they come.
-pub fn fingerprint(rbytea: pg_sys::Oid) -> Result<i64, ErrorReport> {
+pub fn fingerprint(rbytea: pg_sys::Oid) -> Result<i64, Report> {
     let Search { relations, nested, .. } = search(rbytea);
     let mut relids: Vec<_> =
         relations.into_iter().chain(CATALOGS.into_iter().skip(1).filter(|_| nested)).collect();
@@ -197,7 +197,7 @@ pub fn hidden(rbytea: pg_sys::Oid) -> Option<pg_sys::Oid> {
     search(rbytea).relations.into_iter().find(|&relid| matches!(storage(relid), Storage::Hidden))
 }
 
-fn busy(relid: pg_sys::Oid) -> ErrorReport {
+fn busy(relid: pg_sys::Oid) -> Report {
     error::report(
         PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE,
         format!("the vacuum could not lock table {}", name(relid)),

@@ -1,18 +1,18 @@
 //! The scan of one relation: every tuple that is not dead to everyone, and every reference in it.
 
-use super::Scan;
-use super::relations::is_catalog;
-use crate::memory::TupleMemory;
-use crate::walk::{Types, Walker};
-use crate::{catalog, compat, error, progress};
-use pgrx::pg_sys::panic::ErrorReport;
+use crate::mark::Scan;
+use crate::mark::relations::is_catalog;
+use crate::pg::error::{self, Report};
+use crate::pg::memory::TupleMemory;
+use crate::pg::{catalog, compat, progress};
+use crate::value::walk::{Types, Walker};
 use pgrx::{PgSqlErrorCode, check_for_interrupts, pg_sys};
 
 /// How many tuples go by between two reports of progress.
 const TUPLES_SHOWN: u64 = 1024;
 
 /// Scans a relation that is locked. One that is gone holds nothing; one that cannot be read ends the run (I10).
-pub fn relation(relid: pg_sys::Oid, context: &mut Scan<'_>) -> Result<(), ErrorReport> {
+pub fn relation(relid: pg_sys::Oid, context: &mut Scan<'_>) -> Result<(), Report> {
     // SAFETY: the relation is closed again.
     let relation = unsafe { pg_sys::try_relation_open(relid, pg_sys::AccessShareLock as i32) };
     if relation.is_null() {
@@ -27,7 +27,7 @@ pub fn relation(relid: pg_sys::Oid, context: &mut Scan<'_>) -> Result<(), ErrorR
 
 /// # Safety
 /// `relation` must be open and locked.
-unsafe fn scan(relation: pg_sys::Relation, context: &mut Scan<'_>) -> Result<(), ErrorReport> {
+unsafe fn scan(relation: pg_sys::Relation, context: &mut Scan<'_>) -> Result<(), Report> {
     let Scan { relations, found, pace } = context;
     // SAFETY: the relation is open; its descriptor lives as long as it is.
     let columns = unsafe {
@@ -71,7 +71,7 @@ unsafe fn scan(relation: pg_sys::Relation, context: &mut Scan<'_>) -> Result<(),
                 // Lookups in the catalogs never use an old snapshot.
                 continue;
             }
-            memory.with(|| -> Result<(), ErrorReport> {
+            memory.with(|| -> Result<(), Report> {
                 for &(column, type_oid) in &columns {
                     let mut is_null = false;
                     let datum = pg_sys::slot_getattr(slot, column, &mut is_null);
@@ -102,7 +102,7 @@ unsafe fn is_deleted(slot: *mut pg_sys::TupleTableSlot) -> bool {
     infomask & pg_sys::HEAP_XMAX_COMMITTED != 0 && infomask & pg_sys::HEAP_XMAX_LOCK_ONLY == 0
 }
 
-fn foreign_access_method(relid: pg_sys::Oid) -> ErrorReport {
+fn foreign_access_method(relid: pg_sys::Oid) -> Report {
     let name = catalog::relation_name(relid).unwrap_or_default();
     error::report(
         PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,

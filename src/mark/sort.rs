@@ -1,10 +1,10 @@
 //! The references that a mark has found, sorted in bounded memory however many there are: what fits stays in memory, the rest
 //! goes through PostgreSQL's own sort and its temporary files.
 
-use crate::vacuum::plan::{REFERENCE_LEN, Reference};
-use crate::{compat, memory};
+use crate::pg::error::Report;
+use crate::pg::{compat, memory};
 use pgrx::pg_sys;
-use pgrx::pg_sys::panic::ErrorReport;
+use rbytea_store::judgement::{REFERENCE_LEN, Reference};
 use std::ptr::null_mut;
 
 /// Most memory in kilobytes, whatever maintenance_work_mem says: more makes it hardly faster.
@@ -28,7 +28,7 @@ impl Sort {
     }
 
     /// Adds a reference.
-    pub fn put(&mut self, reference: Reference) -> Result<(), ErrorReport> {
+    pub fn put(&mut self, reference: Reference) -> Result<(), Report> {
         if self.buffer.len() >= self.room {
             self.make_room();
         }

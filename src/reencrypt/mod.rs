@@ -4,13 +4,15 @@
 
 mod pass;
 
-use crate::catalog::{self, Extension};
-use crate::progress::Reencryption;
-use crate::store::{KeyRing, Payload};
-use crate::{compat, error, keys, settings, xact};
+use crate::pg::catalog::{self, Extension};
+use crate::pg::error::{self, Report};
+use crate::pg::progress::Reencryption;
+use crate::pg::{compat, settings};
+use crate::session::{keys, read, transaction};
 use pass::{Position, columns, pass};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode, Spi, check_for_interrupts, pg_extern, pg_sys};
+use rbytea_store::{KeyRing, Payload};
 use std::rc::Rc;
 
 /// The procedure; its arguments are the table and the number of payloads in a batch.
@@ -24,7 +26,7 @@ fn rbytea_reencrypt(
     let extension = unsafe {
         pg_sys::PreventCommandDuringRecovery(c"rbytea_reencrypt()".as_ptr());
         if is_atomic(fcinfo) {
-            return Err(in_transaction());
+            return Err(in_transaction().into());
         }
         Extension::of_call(fcinfo)
     };
@@ -32,7 +34,8 @@ fn rbytea_reencrypt(
         return Err(error::report(
             PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
             "neither the table nor the size of a batch can be null",
-        ));
+        )
+        .into());
     };
     let batch = u64::try_from(batch).ok().filter(|batch| *batch > 0).ok_or_else(|| {
         error::report(
@@ -73,7 +76,7 @@ unsafe fn is_atomic(fcinfo: pg_sys::FunctionCallInfo) -> bool {
     }
 }
 
-fn in_transaction() -> ErrorReport {
+fn in_transaction() -> Report {
     error::report(
         PgSqlErrorCode::ERRCODE_INVALID_TRANSACTION_TERMINATION,
         "rbytea_reencrypt() cannot run inside of a transaction block",
@@ -83,7 +86,7 @@ fn in_transaction() -> ErrorReport {
 }
 
 /// The table, or the leaf partitions and descendants of it, that have rows.
-fn tables(relation: pg_sys::Oid, type_oid: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>, ErrorReport> {
+fn tables(relation: pg_sys::Oid, type_oid: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>, Report> {
     // SAFETY: lookups in the catalogs; a relation that is opened is closed again.
     unsafe {
         let kind = pg_sys::get_rel_relkind(relation) as u8;
@@ -139,7 +142,7 @@ fn tables(relation: pg_sys::Oid, type_oid: pg_sys::Oid) -> Result<Vec<pg_sys::Oi
 
 /// Generated columns may be about the file, and change with it. What checks keys of them are triggers and deferred
 /// constraints, which an update below SQL does not fire.
-fn refuse_dependent_keys(table: pg_sys::Oid) -> Result<(), ErrorReport> {
+fn refuse_dependent_keys(table: pg_sys::Oid) -> Result<(), Report> {
     let query = "SELECT c.oid FROM pg_catalog.pg_constraint c, pg_catalog.pg_attribute a
                   WHERE a.attrelid OPERATOR(pg_catalog.=) $1 AND a.attgenerated OPERATOR(pg_catalog.<>) ''
                     AND (c.contype OPERATOR(pg_catalog.=) 'f' OR c.condeferrable)
@@ -171,7 +174,7 @@ fn reencrypt(
     before: u64,
     batch: u64,
     progress: &Reencryption,
-) -> Result<bool, ErrorReport> {
+) -> Result<bool, Report> {
     let mut position = Position::default();
     let (mut any, mut in_this_pass) = (false, false);
     loop {
@@ -203,7 +206,7 @@ struct Target {
 
 impl Target {
     /// As new payloads are now.
-    fn current(before: u64) -> Result<Self, ErrorReport> {
+    fn current(before: u64) -> Result<Self, Report> {
         Ok(Self { ring: settings::qss_mode().then(keys::ring).transpose()?, before })
     }
 
@@ -211,8 +214,22 @@ impl Target {
         payload.id.birth >= self.before || payload.key_id == self.ring.as_ref().map(|ring| ring.newest().id())
     }
 
-    fn copy(&self, payload: &Payload) -> Result<Payload, ErrorReport> {
-        xact::copy_payload(payload, self.ring.as_ref().map(|ring| ring.newest()))
+    /// Writes the payload of a file once more. It is compared with its digest on the way.
+    fn copy(&self, payload: &Payload) -> Result<Payload, Report> {
+        let key = self.ring.as_ref().map(|ring| ring.newest());
+        transaction::store_payload(key, |store, writer| {
+            let reader = read::open(store, payload)?;
+            let mut verifier = reader.verifier();
+            read::stream(
+                payload.len,
+                |offset, chunk| Ok(reader.read_at(offset, chunk)?),
+                |chunk| {
+                    verifier.update(chunk);
+                    Ok(writer.write(chunk)?)
+                },
+            )?;
+            Ok(verifier.finish()?)
+        })
     }
 }
 
@@ -238,7 +255,7 @@ fn one_batch(
     batch: u64,
     position: &mut Position,
     progress: &Reencryption,
-) -> Result<Passed, ErrorReport> {
+) -> Result<Passed, Report> {
     // SAFETY: the relation is closed again below, or by the abort of the transaction. It stays locked to its end.
     unsafe {
         // Each batch is a transaction of its own, and begins as the session's settings say.

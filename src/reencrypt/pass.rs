@@ -1,19 +1,19 @@
 //! One batch of rbytea_reencrypt(): a piece of a table's scan, row by row. Below SQL like the update of rows after DDL: the
 //! payloads do not change, so no trigger, constraint or policy has a say.
 
-use super::{Passed, Target};
-use crate::columns::Closure;
-use crate::compat;
-use crate::datum::{Peek, Rbytea, RbyteaResult};
-use crate::externalize::Replaced;
-use crate::inline_rows::update::{Constraints, Writer};
-use crate::memory::TupleMemory;
-use crate::progress::Reencryption;
-use crate::store::{Payload, PayloadId};
-use crate::subtransaction::subtransaction;
-use crate::walk::Types;
-use pgrx::pg_sys::panic::ErrorReport;
+use crate::pg::compat;
+use crate::pg::error::Report;
+use crate::pg::memory::TupleMemory;
+use crate::pg::progress::Reencryption;
+use crate::pg::subtransaction::subtransaction;
+use crate::reencrypt::{Passed, Target};
+use crate::value::columns::Closure;
+use crate::value::datum::{Peek, Rbytea, RbyteaResult};
+use crate::value::walk::Types;
+use crate::write::row_trigger::Replaced;
+use crate::write::update::{Constraints, Writer};
 use pgrx::{PgSqlErrorCode, check_for_interrupts, pg_sys};
+use rbytea_store::{Payload, PayloadId};
 use std::num::NonZeroUsize;
 use std::ptr::null_mut;
 
@@ -54,7 +54,7 @@ pub unsafe fn pass(
     batch: u64,
     position: &mut Position,
     progress: &Reencryption,
-) -> Result<Passed, ErrorReport> {
+) -> Result<Passed, Report> {
     let mut memory = TupleMemory::new();
     let (mut replaced, mut missed, mut busy) = (0, false, false);
     // SAFETY: as promised by the caller. Scan, slots and snapshot live to the end of the block, or are released by the abort
@@ -74,7 +74,7 @@ pub unsafe fn pass(
             check_for_interrupts!();
             let at = (*found).tts_tid;
             let before = std::mem::replace(position, Position::at(&at));
-            replaced += memory.with(|| -> Result<u64, ErrorReport> {
+            replaced += memory.with(|| -> Result<u64, Report> {
                 if !concerns(found, columns, target)? {
                     return Ok(0);
                 }
@@ -142,7 +142,7 @@ unsafe fn lock(
     snapshot: pg_sys::Snapshot,
     slot: *mut pg_sys::TupleTableSlot,
     policy: pg_sys::LockWaitPolicy::Type,
-) -> Result<Locked, ErrorReport> {
+) -> Result<Locked, Report> {
     let mut attempt = |flags: u32| {
         let mut failure = pg_sys::TM_FailureData::default();
         // SAFETY: as promised by the caller.
@@ -196,7 +196,7 @@ unsafe fn outdated(
     slot: *mut pg_sys::TupleTableSlot,
     columns: &[NonZeroUsize],
     target: &Target,
-) -> Result<Vec<(NonZeroUsize, Payload)>, ErrorReport> {
+) -> Result<Vec<(NonZeroUsize, Payload)>, Report> {
     let mut found = Vec::new();
     for &column in columns {
         let mut is_null = false;
@@ -221,7 +221,7 @@ unsafe fn concerns(
     slot: *mut pg_sys::TupleTableSlot,
     columns: &[NonZeroUsize],
     target: &Target,
-) -> Result<bool, ErrorReport> {
+) -> Result<bool, Report> {
     // SAFETY: as promised by the caller.
     unsafe { Ok(!outdated(slot, columns, target)?.is_empty()) }
 }
@@ -234,7 +234,7 @@ unsafe fn rewritten(
     slot: *mut pg_sys::TupleTableSlot,
     columns: &[NonZeroUsize],
     target: &Target,
-) -> Result<(Replaced, u64), ErrorReport> {
+) -> Result<(Replaced, u64), Report> {
     let mut replaced = Replaced::default();
     // Two columns may refer to the same payload.
     let mut copies: Vec<(PayloadId, Payload)> = Vec::new();

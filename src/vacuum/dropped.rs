@@ -1,13 +1,13 @@
 //! What is no payload of this database: DROP DATABASE leaves directories to later sweeps of other databases, and a crash files
 //! that have not got their own names.
 
-use super::history::{self, Run};
-use crate::pace::Pace;
-use crate::store::FileStore;
-use crate::xact::{self, Access};
-use crate::{catalog, error};
-use pgrx::pg_sys::panic::ErrorReport;
+use crate::pg::catalog;
+use crate::pg::error::{self, Report};
+use crate::pg::pace::Pace;
+use crate::session::transaction::{self, Access};
+use crate::vacuum::history::{self, Run};
 use pgrx::{PgLogLevel, PgSqlErrorCode, check_for_interrupts, pg_sys};
+use rbytea_store::FileStore;
 use std::time::{Duration, SystemTime};
 
 /// How long somebody may take to write OWNER.
@@ -16,8 +16,8 @@ const OWNER_WRITTEN: Duration = Duration::from_secs(24 * 60 * 60);
 /// Puts the directories of databases that no transaction knows any more aside, and deletes those that have been there
 /// for the retention. No horizon matters: nobody can be connected to such a database, or have been when it was dropped.
 /// Removes leftovers: while the history is locked, nobody copies files into this database.
-pub fn collect(retention: Option<Duration>, pace: &mut Pace, run: &mut Run) -> Result<(), ErrorReport> {
-    xact::with_store(Access::Write, |store| {
+pub fn collect(retention: Option<Duration>, pace: &mut Pace, run: &mut Run) -> Result<(), Report> {
+    transaction::with_store(Access::Write, |store| {
         let long_ago = SystemTime::now().checked_sub(OWNER_WRITTEN).unwrap_or(SystemTime::UNIX_EPOCH);
         store.remove_leftovers(long_ago)?;
         for database in store.databases()? {
@@ -50,7 +50,7 @@ pub fn collect(retention: Option<Duration>, pace: &mut Pace, run: &mut Run) -> R
     })
 }
 
-fn trash(store: &FileStore, database: u32) -> Result<(), ErrorReport> {
+fn trash(store: &FileStore, database: u32) -> Result<(), Report> {
     let oid = pg_sys::Oid::from(database);
     if catalog::database_may_exist(oid) {
         return Ok(());

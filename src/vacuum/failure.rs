@@ -1,8 +1,8 @@
 //! The history of runs that failed in a statement: its transaction takes every row with it, so a background worker, which
 //! has one of its own, adds that row.
 
-use super::history::Run;
-use super::worker;
+use crate::vacuum::history::Run;
+use crate::vacuum::worker;
 use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder};
 use pgrx::{pg_guard, pg_sys};
 use std::fmt;

@@ -1,12 +1,11 @@
 //! The table rbytea_vacuum_history: what each run did, what the next one has to know, and the lock that keeps runs of one
 //! database apart.
 
-use super::act::Moved;
-use super::schedule::{Memory, Stamp, Whole};
-use crate::catalog::{self, Extension};
-use crate::error;
+use crate::pg::catalog::Extension;
+use crate::pg::encoding;
+use crate::pg::error::{self, Report};
+use crate::vacuum::schedule::{Memory, Stamp, Whole};
 use pgrx::datum::DatumWithOid;
-use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{Spi, pg_sys};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -93,19 +92,17 @@ impl Left {
     }
 }
 
-/// Takes the lock that allows one run at a time in this database, for the rest of the transaction. False if it is not to
-/// be had at once and the run does not wait.
-pub fn lock(extension: &Extension, wait: bool) -> Result<bool, ErrorReport> {
-    let history = extension.relation_oid(c"rbytea_vacuum_history")?;
-    let mode = pg_sys::ShareUpdateExclusiveLock as i32;
-    // SAFETY: locks an existing relation; SHARE UPDATE EXCLUSIVE conflicts with itself and with nothing that reads.
-    unsafe {
-        if wait {
-            pg_sys::LockRelationOid(history, mode);
-            return Ok(true);
-        }
-        Ok(pg_sys::ConditionalLockRelationOid(history, mode))
-    }
+/// What was moved.
+#[derive(Default, Clone, Copy)]
+pub struct Moved {
+    /// Files moved to TRASH.
+    pub trashed: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Files moved back.
+    pub restored: u64,
+    /// Their bytes.
+    pub restored_bytes: u64,
 }
 
 /// The clock.
@@ -131,7 +128,7 @@ pub fn time(stamp: Stamp) -> SystemTime {
 }
 
 /// What the runs before have left. Rows that were copied from a template tell about another database.
-pub fn recall(extension: &Extension) -> Result<Memory, ErrorReport> {
+pub fn recall(extension: &Extension) -> Result<Memory, Report> {
     let query = format!(
         "WITH every AS (SELECT * FROM @schema@.rbytea_vacuum_history WHERE database OPERATOR(pg_catalog.=) $1),
               own AS (SELECT * FROM every WHERE error IS NULL),
@@ -191,13 +188,13 @@ pub fn recall(extension: &Extension) -> Result<Memory, ErrorReport> {
 }
 
 /// Adds the row of a run that was begun at `run.started`, and removes the oldest rows.
-pub fn record(extension: &Extension, run: &Run) -> Result<(), ErrorReport> {
+pub fn record(extension: &Extension, run: &Run) -> Result<(), Report> {
     let left = run.left;
     let number = |value: u64| -> DatumWithOid<'_> { i64::try_from(value).unwrap_or(i64::MAX).into() };
     let optional = |value: Option<u64>| -> DatumWithOid<'_> { value.map(|value| value as i64).into() };
     let text = |value: Option<u64>| -> DatumWithOid<'_> { value.map(|value| value.to_string()).into() };
     // Rust's text is UTF-8, whatever the database's encoding is.
-    let error = run.error.as_deref().map(|error| catalog::readable(error.as_bytes()));
+    let error = run.error.as_deref().map(|error| encoding::readable(error.as_bytes()));
     // A run that failed before it moved anything leaves nothing that a purge could go by.
     let vouches = run.error.is_none() || run.moved_at.is_some();
     let transaction = if vouches { Some(new_transaction()?) } else { None };
@@ -285,7 +282,7 @@ pub fn my_database() -> DatumWithOid<'static> {
 }
 
 /// Runs a query that sees what has been committed until now, whatever the snapshot of the statement sees.
-pub fn with_latest_snapshot<T>(work: impl FnOnce() -> Result<T, pgrx::spi::Error>) -> Result<T, ErrorReport> {
+pub fn with_latest_snapshot<T>(work: impl FnOnce() -> Result<T, pgrx::spi::Error>) -> Result<T, Report> {
     // SAFETY: an ERROR that passes pops the snapshot with its transaction.
     unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
     let result = work();
@@ -295,7 +292,7 @@ pub fn with_latest_snapshot<T>(work: impl FnOnce() -> Result<T, pgrx::spi::Error
 }
 
 /// Assigned only now, after the moves: a snapshot that is younger than this transaction was taken after them.
-fn new_transaction() -> Result<u64, ErrorReport> {
+fn new_transaction() -> Result<u64, Report> {
     // SAFETY: we are inside of a transaction that may write.
     unsafe {
         if pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId {

@@ -1,8 +1,8 @@
 //! Who keeps garbage from being collected: the sessions, slots and prepared transactions that the horizon waits for.
 
-use crate::catalog::{Extension, readable};
-use crate::error;
-use pgrx::pg_sys::panic::ErrorReport;
+use crate::pg::catalog::Extension;
+use crate::pg::encoding::readable;
+use crate::pg::error::{self, Report};
 use pgrx::{PgLogLevel, PgSqlErrorCode, Spi};
 
 /// What could not be collected in this run.
@@ -14,7 +14,7 @@ pub struct Held {
 }
 
 /// Says in a NOTICE what is held back and by whom; nothing if nothing is held.
-pub fn notice(extension: &Extension, held: &Held) -> Result<(), ErrorReport> {
+pub fn notice(extension: &Extension, held: &Held) -> Result<(), Report> {
     if held.references == 0 && held.young == 0 {
         return Ok(());
     }

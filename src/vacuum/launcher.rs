@@ -2,10 +2,10 @@
 //! after another for the databases of `rbytea.databases_for_vacuuming`. Nothing that goes wrong with one database keeps it
 //! from the others.
 
-use crate::shared::{self, Outcome};
-use crate::{compat, error, settings};
+use crate::pg::error::{self, Report};
+use crate::pg::shared::{self, Outcome};
+use crate::pg::{compat, settings};
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
-use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_guard, pg_sys};
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
@@ -143,7 +143,7 @@ impl Launcher {
     }
 }
 
-fn message(name: &str, what: Said) -> Option<ErrorReport> {
+fn message(name: &str, what: Said) -> Option<Report> {
     let report = |detail: &str| {
         error::report(
             PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,

@@ -1,38 +1,38 @@
 //! The vacuum: mark, then move to TRASH what nothing refers to, then delete what has been there long enough. One run is one
 //! transaction of one database, of a statement that calls it or of a background worker.
 
-pub mod plan;
 pub mod schedule;
 
-mod act;
 mod dropped;
+mod executor;
 mod failure;
 mod history;
 mod holders;
 mod launcher;
 mod outlived;
+mod plan;
+mod plan_output;
 mod purge;
 mod run;
 mod sweep;
 mod worker;
 
-use crate::catalog::Extension;
-use crate::datum::RawResult;
-use crate::horizon::RunSnapshot;
-use crate::pace::Pace;
-use crate::progress::Progress;
-use crate::rows::Rows;
-use crate::subtransaction::subtransaction;
-use crate::xact::Access;
-use crate::{mark, xact};
-use act::Show;
+use crate::mark::horizon::RunSnapshot;
+use crate::mark::{self, preconditions};
+use crate::pg::catalog::Extension;
+use crate::pg::error::Report;
+use crate::pg::pace::Pace;
+use crate::pg::progress::Progress;
+use crate::pg::rows::{RawResult, Rows};
+use crate::pg::subtransaction::subtransaction;
+use crate::session::transaction::{self, Access};
 use history::Run;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{pg_extern, pg_sys};
+use plan_output::PlanOutput;
 use run::Request;
 
 pub use launcher::init;
-pub use run::refuse_if_unsafe;
 
 /// One run: moves payload files that no tuple refers to into TRASH, and back what a tuple does refer to; deletes what has
 /// been in TRASH for the retention. Returns the number of files moved to TRASH.
@@ -53,7 +53,7 @@ fn rvacuum_purge(fcinfo: pg_sys::FunctionCallInfo) -> Result<i64, ErrorReport> {
 
 /// # Safety
 /// `fcinfo` must be the call at hand of a function in the extension's schema.
-unsafe fn run_of_statement(fcinfo: pg_sys::FunctionCallInfo, request: Request) -> Result<Run, ErrorReport> {
+unsafe fn run_of_statement(fcinfo: pg_sys::FunctionCallInfo, request: Request) -> Result<Run, Report> {
     // SAFETY: the first two look at the server's and the transaction's state and raise an ERROR where writing is not
     // allowed; the rest is promised by the caller.
     let extension = unsafe {
@@ -65,7 +65,7 @@ unsafe fn run_of_statement(fcinfo: pg_sys::FunctionCallInfo, request: Request) -
         pg_sys::PreventCommandIfReadOnly(name.as_ptr());
         Extension::of_call(fcinfo)
     };
-    run::refuse_if_unsafe()?;
+    preconditions::refuse_if_unsafe()?;
     let mut run = Run::begun(request.origin());
     match subtransaction(|| run::run(&extension, request, &mut Pace::of_statement(), &mut run)) {
         Ok(_) => Ok(run),
@@ -80,7 +80,7 @@ unsafe fn run_of_statement(fcinfo: pg_sys::FunctionCallInfo, request: Request) -
 #[pg_extern]
 fn rbytea_purge_obstacle(fcinfo: pg_sys::FunctionCallInfo) -> Result<Option<String>, ErrorReport> {
     // SAFETY: fcinfo is the call at hand, of a function in the extension's schema.
-    purge::obstacle(&unsafe { Extension::of_call(fcinfo) })
+    Ok(purge::obstacle(&unsafe { Extension::of_call(fcinfo) })?)
 }
 
 /// The plan that rvacuum() would carry out now, a row per file. Moves nothing, so it needs no lock.
@@ -91,15 +91,15 @@ fn rvacuum_plan(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorRepo
         pg_sys::PreventCommandDuringRecovery(c"rvacuum_plan()".as_ptr());
         (Extension::of_call(fcinfo), Rows::begin(fcinfo))
     };
-    run::refuse_if_unsafe()?;
-    xact::with_store(Access::Write, |store| Ok(store.check_present()?))?;
+    preconditions::refuse_if_unsafe()?;
+    transaction::with_store(Access::Write, |store| Ok(store.check_present()?))?;
     let mut pace = Pace::of_statement();
     let snapshot = RunSnapshot::take();
     let births = 0..snapshot.upper();
     let _progress = Progress::begin();
     let (mark, swept) = sweep::listing(&births, &mut pace, |listings, pace| {
         let mut mark = mark::mark(&extension, &snapshot, &births, pace)?;
-        let swept = sweep::walk(&births, &mut mark.references, listings, &mut Show::new(result), pace)?;
+        let swept = sweep::walk(&births, &mut mark.references, listings, &mut PlanOutput::new(result), pace)?;
         Ok((mark, swept))
     })?;
     run::tell_of_lost(swept.lost);
@@ -107,16 +107,11 @@ fn rvacuum_plan(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorRepo
     Ok(RawResult(None))
 }
 
-/// Keeps the vacuum of this database away for the rest of the transaction.
-pub fn exclude(extension: &Extension) -> Result<(), ErrorReport> {
-    history::lock(extension, true).map(drop)
-}
-
 /// Makes this cluster the owner of the store; returns what OWNER said before.
 #[pg_extern]
 fn rbytea_adopt_store() -> Result<Option<String>, ErrorReport> {
     // SAFETY: looks at the server's state and raises an ERROR in recovery: a standby has no timeline to write down.
     unsafe { pg_sys::PreventCommandDuringRecovery(c"rbytea_adopt_store()".as_ptr()) };
-    let previous = xact::with_store(Access::Write, |store| Ok(store.adopt()?))?;
+    let previous = transaction::with_store(Access::Write, |store| Ok(store.adopt()?))?;
     Ok(previous.map(|owner| owner.to_string()))
 }

@@ -1,10 +1,10 @@
 //! Which runs everybody has outlived: what they moved to TRASH may be deleted (docs/PROTOCOL.md).
 
-use super::history::{micros, my_database, with_latest_snapshot};
-use super::schedule::Stamp;
-use crate::catalog::Extension;
+use crate::pg::catalog::Extension;
+use crate::pg::error::Report;
+use crate::vacuum::history::{micros, my_database, with_latest_snapshot};
+use crate::vacuum::schedule::Stamp;
 use pgrx::Spi;
-use pgrx::pg_sys::panic::ErrorReport;
 
 /// The runs of this database ($1) that everybody has outlived, given the removal horizon ($2).
 ///
@@ -30,7 +30,7 @@ const OLD_ENOUGH: &str = "
 
 /// The newest date in TRASH that is old enough for every horizon: whoever could still have a reference to such a file in
 /// hand, without its being in a table, has ended. None if there is none.
-pub fn purge_bound(extension: &Extension, horizon: u64) -> Result<Option<Stamp>, ErrorReport> {
+pub fn purge_bound(extension: &Extension, horizon: u64) -> Result<Option<Stamp>, Report> {
     let query = format!("SELECT {}", micros("pg_catalog.max(moved_at)", OLD_ENOUGH));
     let query = extension.query(&query)?;
     let horizon = horizon.to_string();

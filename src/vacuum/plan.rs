@@ -1,166 +1,81 @@
-//! The judgement of the sweep, as a pure function: what the mark found and what the store lists go in, what has to
-//! move comes out. Relies on both sides coming in the same order, so it needs memory for one directory only.
-#![forbid(unsafe_code)]
+//! What becomes of the files that the sweep has judged: a sink takes them, and the plan is the sink that remembers.
 
-use crate::store::{Payload, PayloadId, Shard};
-use std::ops::Range;
+use crate::pg::error::Report;
+use crate::pg::memory::{self, maintenance_work_mem};
+use crate::pg::pace::Pace;
+use crate::session::transaction::{self, Access};
+use crate::vacuum::executor::Executor;
+use rbytea_store::{FileStore, PayloadId};
 
-/// What the mark remembers of a reference: 48 bits of the birth (its era, the name of the top directory) and 80 bits of
-/// the uuid. Two payloads that agree in all of them would keep each other from being collected; none is ever lost.
-/// Keys sort in the order in which the store lists its directories.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MarkKey(pub [u8; 16]);
-
-impl MarkKey {
-    /// The key of a payload.
-    pub fn of(id: &PayloadId) -> Self {
-        let mut key = [0; 16];
-        key[..6].copy_from_slice(&(id.birth >> 16).to_be_bytes()[2..]);
-        key[6..].copy_from_slice(&id.uuid.as_bytes()[..10]);
-        Self(key)
-    }
-
-    /// The directory of the payload.
-    pub fn shard(&self) -> Shard {
-        let mut era = [0; 8];
-        era[2..].copy_from_slice(&self.0[..6]);
-        Shard { era: u64::from_be_bytes(era), byte: self.0[6] }
+/// What to do with a file that has to move.
+pub trait SweepSink {
+    /// LIVE → TRASH: no tuple refers to it.
+    fn trash(&mut self, store: &FileStore, id: &PayloadId) -> Result<(), Report>;
+    /// TRASH → LIVE: a tuple refers to it.
+    fn restore(&mut self, store: &FileStore, id: &PayloadId, len: u64) -> Result<(), Report>;
+    /// All files of an era (births with the same upper 48 bits) have been judged.
+    fn era_done(&mut self, _store: &FileStore, _era: u64) -> Result<(), Report> {
+        Ok(())
     }
 }
 
-/// A reference that the mark has found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Reference {
-    /// To which payload.
-    pub key: MarkKey,
-    /// Bytes of its file.
-    pub len: u64,
+/// What has to move, remembered until the whole store has been listed: a listing that fails must not find files moved
+/// already (I10).
+pub struct Plan {
+    trash: Vec<PayloadId>,
+    restore: Vec<(PayloadId, u64)>,
+    eras: Vec<u64>,
+    room: usize,
+    overflow: bool,
 }
 
-/// Bytes of an encoded reference.
-pub const REFERENCE_LEN: usize = 24;
-
-impl Reference {
-    /// To a payload.
-    pub fn to(payload: &Payload) -> Self {
-        Self { key: MarkKey::of(&payload.id), len: payload.len_full() }
+impl Plan {
+    /// Remembers what fits a quarter of maintenance_work_mem; the listing has another one, and the mark has half.
+    pub fn within_memory() -> Self {
+        let room = maintenance_work_mem() / 4 / (2 * size_of::<(PayloadId, u64)>());
+        let room = room.clamp(1 << 10, 1 << 18);
+        Self { trash: Vec::new(), restore: Vec::new(), eras: Vec::new(), room, overflow: false }
     }
 
-    /// Key, then length, big-endian: the bytes sort as the reference does.
-    pub fn encode(&self) -> [u8; REFERENCE_LEN] {
-        let mut bytes = [0; REFERENCE_LEN];
-        bytes[..16].copy_from_slice(&self.key.0);
-        bytes[16..].copy_from_slice(&self.len.to_be_bytes());
-        bytes
-    }
-
-    /// The inverse of [`encode`](Self::encode).
-    pub fn decode(bytes: &[u8; REFERENCE_LEN]) -> Self {
-        let (mut key, mut len) = ([0; 16], [0; 8]);
-        key.copy_from_slice(&bytes[..16]);
-        len.copy_from_slice(&bytes[16..]);
-        Self { key: MarkKey(key), len: u64::from_be_bytes(len) }
-    }
-}
-
-/// What the mark says about one directory.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
-    /// Files that no tuple refers to and that nobody can refer to any more.
-    pub garbage: Vec<PayloadId>,
-    /// Files of transactions that had not ended when the mark began: nothing can be said about them.
-    pub young: u64,
-    /// Files of earlier transactions than this run judges.
-    pub old: u64,
-    /// Bytes of the files that are marked.
-    pub bytes: u64,
-    /// Marked payloads that are not in LIVE, in this directory or before it: in TRASH, or lost.
-    pub missing: Vec<MarkKey>,
-}
-
-/// The references of a whole mark in ascending order, duplicates allowed, handed out directory by directory.
-pub struct Marks<I: Iterator<Item = Reference>> {
-    references: I,
-    /// The smallest reference that has not been handed out.
-    next: Option<Reference>,
-    /// The reference that was handed out last, and whether a file had its key.
-    current: Option<(Reference, bool)>,
-}
-
-impl<I: Iterator<Item = Reference>> Marks<I> {
-    /// `references` must be ascending, and all of births that the run judges.
-    pub fn new(mut references: I) -> Self {
-        let next = references.next();
-        Self { references, next, current: None }
-    }
-
-    /// Judges the files of one directory that were born in the range. Directories must come in ascending order, and
-    /// `listing` sorted by uuid.
-    pub fn judge(&mut self, listing: &[PayloadId], births: &Range<u64>) -> Verdict {
-        let mut verdict = Verdict::default();
-        for id in listing {
-            let marked = self.find(MarkKey::of(id), &mut verdict.missing);
-            match marked {
-                _ if id.birth >= births.end => verdict.young += 1,
-                _ if id.birth < births.start => verdict.old += 1,
-                Some(len) => verdict.bytes += len,
-                None => verdict.garbage.push(*id),
+    /// Carries the plan out. False if there was more to do than it can remember: then nothing has been done, but the
+    /// whole store has been listed once without an error, and the sweep can be made again with moves at once.
+    pub fn execute(self, executor: &mut Executor, pace: &mut Pace) -> Result<bool, Report> {
+        if self.overflow {
+            return Ok(false);
+        }
+        transaction::with_store(Access::Write, |store| {
+            for id in &self.trash {
+                pace.file()?;
+                executor.trash(store, id)?;
             }
-        }
-        verdict
-    }
-
-    /// After the last directory: the marked payloads that no directory had.
-    pub fn missing_at_end(mut self) -> Vec<MarkKey> {
-        let mut missing = Vec::new();
-        while self.advance(&mut missing) {}
-        missing
-    }
-
-    /// The length that goes with `key` if it is marked. Keys that are passed over without a file having had them are
-    /// missing.
-    fn find(&mut self, key: MarkKey, missing: &mut Vec<MarkKey>) -> Option<u64> {
-        while self.next.is_some_and(|next| next.key <= key) {
-            self.advance(missing);
-        }
-        match &mut self.current {
-            // Stays current: another file may share the key.
-            Some((current, found)) if current.key == key => {
-                *found = true;
-                Some(current.len)
+            for (id, len) in &self.restore {
+                pace.file()?;
+                executor.restore(store, id, *len)?;
             }
-            _ => None,
-        }
+            self.eras.iter().try_for_each(|&era| executor.era_done(store, era))
+        })?;
+        Ok(true)
     }
 
-    /// Makes the next key current, skipping duplicates; false when there is none.
-    fn advance(&mut self, missing: &mut Vec<MarkKey>) -> bool {
-        if let Some((current, _)) = self.current
-            && self.next.is_some_and(|next| next.key == current.key)
-        {
-            self.next = self.references.next();
-            return true;
+    fn remember<T>(list: &mut Vec<T>, room: usize, overflow: &mut bool, item: T) -> Result<(), Report> {
+        if list.len() < room {
+            return memory::push(list, item);
         }
-        if let Some((current, false)) = self.current {
-            missing.push(current.key);
-        }
-        self.current = self.next.map(|next| (next, false));
-        self.next = self.references.next();
-        self.current.is_some()
+        *overflow = true;
+        Ok(())
     }
 }
 
-/// Those of the candidates that no reference names. Whatever agrees with a reference in what its key remembers stays.
-pub fn unreferenced(
-    mut candidates: Vec<PayloadId>,
-    references: impl Iterator<Item = Reference>,
-) -> Vec<PayloadId> {
-    candidates.sort_unstable_by_key(MarkKey::of);
-    let mut references = references.peekable();
-    candidates.retain(|id| {
-        let key = MarkKey::of(id);
-        while references.next_if(|reference| reference.key < key).is_some() {}
-        references.peek().is_none_or(|reference| reference.key != key)
-    });
-    candidates
+impl SweepSink for Plan {
+    fn trash(&mut self, _store: &FileStore, id: &PayloadId) -> Result<(), Report> {
+        Self::remember(&mut self.trash, self.room, &mut self.overflow, *id)
+    }
+
+    fn restore(&mut self, _store: &FileStore, id: &PayloadId, len: u64) -> Result<(), Report> {
+        Self::remember(&mut self.restore, self.room, &mut self.overflow, (*id, len))
+    }
+
+    fn era_done(&mut self, _store: &FileStore, era: u64) -> Result<(), Report> {
+        Self::remember(&mut self.eras, self.room, &mut self.overflow, era)
+    }
 }

@@ -1,19 +1,20 @@
 //! The purge: the only delete (I8). A file in TRASH goes when this mark, which began after it was trashed, did not find it,
 //! when it has been there for the retention, and when nobody can have a reference to it in hand any more.
 
-use super::history::{self, Left};
-use super::outlived;
-use super::plan;
-use super::schedule::{Memory, Stamp};
-use crate::catalog::{self, Extension};
 use crate::mark::{self, SortedReferences};
-use crate::pace::Pace;
-use crate::stop::{self, Point};
-use crate::store::{FileStore, Moves, PayloadId};
-use crate::xact::{self, Access};
-use crate::{held_cursors, memory, progress};
+use crate::pg::catalog::{self, Extension};
+use crate::pg::error::Report;
+use crate::pg::injection::{self, Point};
+use crate::pg::pace::Pace;
+use crate::pg::{memory, progress};
+use crate::session::held_cursors;
+use crate::session::transaction::{self, Access};
+use crate::vacuum::history::{self, Left};
+use crate::vacuum::outlived;
+use crate::vacuum::schedule::{Memory, Stamp};
 use pgrx::check_for_interrupts;
-use pgrx::pg_sys::panic::ErrorReport;
+use rbytea_store::judgement::unreferenced;
+use rbytea_store::{FileStore, Moves, PayloadId};
 use std::time::Duration;
 
 /// Files that are compared with the mark at once, 24 bytes each.
@@ -35,7 +36,7 @@ pub fn bound(
     extension: &Extension,
     horizon: u64,
     retention: Option<Duration>,
-) -> Result<Option<Stamp>, ErrorReport> {
+) -> Result<Option<Stamp>, Report> {
     let Some(retention) = retention else { return Ok(None) };
     if obstacle(extension)?.is_some() {
         return Ok(None);
@@ -45,7 +46,7 @@ pub fn bound(
 }
 
 /// What may hold references that no mark can see, and so keeps everything in TRASH.
-pub fn obstacle(extension: &Extension) -> Result<Option<String>, ErrorReport> {
+pub fn obstacle(extension: &Extension) -> Result<Option<String>, Report> {
     if held_cursors::are_there() {
         return Ok(Some("A session has a cursor WITH HOLD that may hold values.".to_string()));
     }
@@ -57,14 +58,14 @@ pub fn obstacle(extension: &Extension) -> Result<Option<String>, ErrorReport> {
 
 /// What is in TRASH, if nothing there can go by what the history remembers, and there are as many files: then it is not worth
 /// a look at each of them, which may have to be read from the disk.
-pub fn as_remembered(bound: Option<Stamp>, memory: &Memory) -> Result<Option<Left>, ErrorReport> {
+pub fn as_remembered(bound: Option<Stamp>, memory: &Memory) -> Result<Option<Left>, Report> {
     let oldest_trash = memory.oldest_trash();
     let Some((trash_files, trash_bytes)) = memory.trash else { return Ok(None) };
     let due = oldest_trash.zip(bound).is_some_and(|(oldest, bound)| oldest <= bound);
     if due || oldest_trash.is_some() != (trash_files > 0) {
         return Ok(None);
     }
-    let files = xact::with_store(Access::Write, |store| Ok(store.count_trash()?))?;
+    let files = transaction::with_store(Access::Write, |store| Ok(store.count_trash()?))?;
     Ok((files == trash_files).then_some(Left { trash_files, trash_bytes, oldest_trash, live_bytes: 0 }))
 }
 
@@ -74,16 +75,16 @@ pub fn purge(
     upper: u64,
     references: &mut SortedReferences,
     pace: &mut Pace,
-) -> Result<Purge, ErrorReport> {
-    xact::with_store(Access::Write, |store| {
+) -> Result<Purge, Report> {
+    transaction::with_store(Access::Write, |store| {
         let mut done = Purge { files: 0, bytes: 0, left: Left::default() };
         loop {
             let Listed { candidates, all, others } = list(store, bound, upper)?;
             let complete = candidates.len() < AT_ONCE;
             let chosen = candidates.len();
             references.rewind();
-            let garbage = plan::unreferenced(candidates, &mut *references);
-            stop::at(Point::BeforePurge);
+            let garbage = unreferenced(candidates, &mut *references);
+            injection::at(Point::BeforePurge);
             let (files, bytes) = delete(store, &garbage, pace)?;
             done.files += files;
             done.bytes += bytes;
@@ -111,7 +112,7 @@ struct Listed {
     others: Option<Stamp>,
 }
 
-fn list(store: &FileStore, bound: Option<Stamp>, upper: u64) -> Result<Listed, ErrorReport> {
+fn list(store: &FileStore, bound: Option<Stamp>, upper: u64) -> Result<Listed, Report> {
     let earlier = |oldest: Option<Stamp>, date| Some(oldest.map_or(date, |oldest: Stamp| oldest.min(date)));
     let mut listed = Listed { candidates: room()?, all: Left::default(), others: None };
     store.list_trash(&mut |id, entry| {
@@ -133,13 +134,13 @@ fn list(store: &FileStore, bound: Option<Stamp>, upper: u64) -> Result<Listed, E
 }
 
 /// For the candidates.
-fn room() -> Result<Vec<PayloadId>, ErrorReport> {
+fn room() -> Result<Vec<PayloadId>, Report> {
     let mut candidates = Vec::new();
     candidates.try_reserve_exact(AT_ONCE).map_err(|_| memory::out_of_memory())?;
     Ok(candidates)
 }
 
-fn delete(store: &FileStore, garbage: &[PayloadId], pace: &mut Pace) -> Result<(u64, u64), ErrorReport> {
+fn delete(store: &FileStore, garbage: &[PayloadId], pace: &mut Pace) -> Result<(u64, u64), Report> {
     let mut moves = Moves::new();
     let (mut files, mut bytes) = (0, 0);
     for id in garbage {

@@ -1,23 +1,23 @@
 //! One run: mark, sweep, purge, one row of history. Any error ends it with nothing moved (I10), but for an error of the
 //! moves themselves; what has been moved then is garbage all the same.
 
-use super::act::{Carry, Plan};
-use super::dropped;
-use super::history::{self, Left, Run};
-use super::holders::{self, Held};
-use super::purge::{self, Purge};
-use super::schedule::{self, Memory, Now, Scope, Stamp};
-use super::sweep;
-use crate::catalog::Extension;
-use crate::horizon::{Horizons, RunSnapshot};
-use crate::mark::{self, Mark};
-use crate::pace::Pace;
-use crate::progress::{self, Phase, Progress};
-use crate::stop::{self, Point};
-use crate::subtransaction::catch;
-use crate::xact::{self, Access};
-use crate::{compat, error, settings};
-use pgrx::pg_sys::panic::ErrorReport;
+use crate::mark::horizon::{Horizons, RunSnapshot};
+use crate::mark::{self, Mark, preconditions};
+use crate::pg::catalog::Extension;
+use crate::pg::error::{self, Report};
+use crate::pg::injection::{self, Point};
+use crate::pg::pace::Pace;
+use crate::pg::progress::{self, Phase, Progress};
+use crate::pg::settings;
+use crate::pg::subtransaction::catch;
+use crate::session::transaction::{self, Access};
+use crate::vacuum::executor::Executor;
+use crate::vacuum::history::{self, Left, Run};
+use crate::vacuum::holders::{self, Held};
+use crate::vacuum::plan::Plan;
+use crate::vacuum::purge::{self, Purge};
+use crate::vacuum::schedule::{self, Memory, Now, Scope, Stamp};
+use crate::vacuum::{dropped, sweep};
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
 use std::ops::Range;
 use std::time::Duration;
@@ -56,20 +56,15 @@ pub enum Ended {
 }
 
 /// Runs what is requested and fills `run`, also if it fails.
-pub fn run(
-    extension: &Extension,
-    request: Request,
-    pace: &mut Pace,
-    run: &mut Run,
-) -> Result<Ended, ErrorReport> {
-    xact::with_store(Access::Write, |store| {
+pub fn run(extension: &Extension, request: Request, pace: &mut Pace, run: &mut Run) -> Result<Ended, Report> {
+    transaction::with_store(Access::Write, |store| {
         store.check_owner()?;
         // If there is no room any more, whatever has to be moved will say so.
         let _ = store.make_trash();
         Ok(())
     })?;
-    refuse_if_unsafe()?;
-    if !history::lock(extension, !pace.is_polite())? {
+    preconditions::refuse_if_unsafe()?;
+    if !preconditions::lock_history(extension, !pace.is_polite())? {
         return Ok(Ended::LockedOut);
     }
     let memory = history::recall(extension)?;
@@ -101,7 +96,7 @@ pub fn run(
 }
 
 /// What the schedule has to know.
-fn now(extension: &Extension, upper: u64, activity: i64) -> Result<Now, ErrorReport> {
+fn now(extension: &Extension, upper: u64, activity: i64) -> Result<Now, Report> {
     let horizon = Horizons::now(extension)?.full();
     Ok(Now {
         time: history::now(),
@@ -121,7 +116,7 @@ fn judge(
     scope: Scope,
     pace: &mut Pace,
     run: &mut Run,
-) -> Result<(), ErrorReport> {
+) -> Result<(), Report> {
     let births = run.lower.unwrap_or(0)..snapshot.upper();
     // Before the mark: whoever has an old reference in hand now may put it where the mark has been already.
     let deletable = if scope == Scope::Whole { deletable(extension, request)? } else { None };
@@ -156,14 +151,14 @@ fn judge(
         run.left = Some(Left { live_bytes: swept.bytes, ..purged.left });
     }
     progress::phase(Phase::Moving);
-    stop::at(Point::BeforeMoves);
-    let mut carry = Carry::new(history::time(date));
+    injection::at(Point::BeforeMoves);
+    let mut executor = Executor::new(history::time(date));
     // A cancel must not skip what follows; the surrounding (sub)transaction is rolled back after it.
     let carried =
-        catch(|| carry_out(plan, &mut carry, &births, &mut mark, pace)).map_err(|caught| caught.report);
-    let moved = carry.moved();
+        catch(|| execute(plan, &mut executor, &births, &mut mark, pace)).map_err(|caught| caught.report);
+    let moved = executor.moved();
     (run.trashed, run.restored, run.bytes) = (moved.trashed, moved.restored, moved.bytes);
-    let synced = carry.finish();
+    let synced = executor.finish();
     // Also if something went wrong on the way: what has been moved can be deleted by a later run as if nothing had.
     // Otherwise a full disk would stay full.
     run.moved_at = synced.is_ok().then_some(date);
@@ -186,7 +181,7 @@ fn retention(request: Request) -> Option<Duration> {
 }
 
 /// Files in TRASH with this date, or an older one, may be deleted if a mark that begins now does not find them.
-fn deletable(extension: &Extension, request: Request) -> Result<Option<Stamp>, ErrorReport> {
+fn deletable(extension: &Extension, request: Request) -> Result<Option<Stamp>, Report> {
     if request == Request::PurgeNow
         && let Some(obstacle) = purge::obstacle(extension)?
     {
@@ -216,55 +211,18 @@ fn tell_of_clock(date: Stamp) {
 }
 
 /// Carries the plan out, or sweeps again with moves at once if it was too long to be remembered.
-fn carry_out(
+fn execute(
     plan: Plan,
-    carry: &mut Carry,
+    executor: &mut Executor,
     births: &Range<u64>,
     mark: &mut Mark,
     pace: &mut Pace,
-) -> Result<(), ErrorReport> {
-    if !plan.carry_out(carry, pace)? {
+) -> Result<(), Report> {
+    if !plan.execute(executor, pace)? {
         mark.references.rewind();
         sweep::listing(births, pace, |listings, pace| {
-            sweep::walk(births, &mut mark.references, listings, carry, pace)
+            sweep::walk(births, &mut mark.references, listings, executor, pace)
         })?;
-    }
-    Ok(())
-}
-
-/// Refuses to mark where tuples may vanish, or come back, behind the mark's back.
-pub fn refuse_if_unsafe() -> Result<(), ErrorReport> {
-    if compat::snapshots_expire() {
-        return Err(error::report(
-            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            "the vacuum cannot run while old_snapshot_threshold is set",
-        )
-        .set_detail("The server may remove rows that a snapshot still sees, and with them the last reference to a file.")
-        .set_hint("Set old_snapshot_threshold to -1 and restart the server."));
-    }
-    for name in [c"zero_damaged_pages", c"ignore_checksum_failure"] {
-        if settings::is_on(name) {
-            let name = name.to_string_lossy();
-            return Err(error::report(
-                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                format!("the vacuum cannot run while {name} is on"),
-            )
-            .set_detail(
-                "A damaged page would look as if its rows, and the references in them, did not exist.",
-            )
-            .set_hint(format!("Set {name} to off once the damaged tables have been repaired.")));
-        }
-    }
-    // SAFETY: reads the transaction's state.
-    if unsafe { pg_sys::GetTopTransactionIdIfAny() } != pg_sys::InvalidTransactionId {
-        return Err(error::report(
-            PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
-            "the vacuum cannot run in a transaction that has already written",
-        )
-        .set_detail(
-            "A table that this transaction has truncated, dropped or rewritten comes back if it rolls back.",
-        )
-        .set_hint("Commit first."));
     }
     Ok(())
 }

@@ -1,17 +1,18 @@
 //! The walk over the store that turns marks into moves: directory by directory, judged by plan.rs, carried out (or
-//! only shown) by an [`Act`]. Any error ends the run (I10).
+//! only shown) by an [`SweepSink`]. Any error ends the run (I10).
 
-use super::act::Act;
-use super::history::Run;
-use super::plan::{MarkKey, Marks};
 use crate::mark::SortedReferences;
-use crate::pace::Pace;
-use crate::progress::{self, Phase};
-use crate::store::{Ahead, FileStore, Listings, OsFs, PayloadId};
-use crate::xact::{self, Access};
-use crate::{memory, signals};
-use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{check_for_interrupts, pg_sys};
+use crate::pg::error::Report;
+use crate::pg::memory::{self, maintenance_work_mem};
+use crate::pg::pace::Pace;
+use crate::pg::progress::{self, Phase};
+use crate::pg::signals;
+use crate::session::transaction::{self, Access};
+use crate::vacuum::history::Run;
+use crate::vacuum::plan::SweepSink;
+use pgrx::check_for_interrupts;
+use rbytea_store::judgement::{MarkKey, Marks};
+use rbytea_store::{Ahead, FileStore, Listings, OsFs, PayloadId};
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 use std::thread::available_parallelism;
@@ -35,9 +36,9 @@ pub struct Sweep {
 }
 
 /// Whether a file was born in the range. Counts the directories and files that it sees.
-pub fn any_born(births: &Range<u64>, run: &mut Run, pace: &mut Pace) -> Result<bool, ErrorReport> {
+pub fn any_born(births: &Range<u64>, run: &mut Run, pace: &mut Pace) -> Result<bool, Report> {
     let Some(last) = births.end.checked_sub(1).filter(|last| births.start <= *last) else { return Ok(false) };
-    xact::with_store(Access::Write, |store| {
+    transaction::with_store(Access::Write, |store| {
         for shard in store.shards(births.start..=last)? {
             pace.file()?;
             run.directories += 1;
@@ -55,14 +56,14 @@ pub fn any_born(births: &Range<u64>, run: &mut Run, pace: &mut Pace) -> Result<b
 pub fn listing<T>(
     births: &Range<u64>,
     pace: &mut Pace,
-    work: impl FnOnce(&mut Listings<'_, OsFs>, &mut Pace) -> Result<T, ErrorReport>,
-) -> Result<T, ErrorReport> {
+    work: impl FnOnce(&mut Listings<'_, OsFs>, &mut Pace) -> Result<T, Report>,
+) -> Result<T, Report> {
     // A whole sweep looks at what is younger as well, to say that it is there.
     let last = if births.start == 0 { u64::MAX } else { births.end.saturating_sub(1) };
     let threads = if pace.may_hurry() { threads() } else { 0 };
     let room = maintenance_work_mem() / 4 / size_of::<PayloadId>();
     let ahead = Ahead { threads, room, start: &signals::blocked };
-    xact::store_apart()?.list_ahead(births.start..=last, &ahead, |listings| work(listings, pace))?
+    transaction::store_apart()?.list_ahead(births.start..=last, &ahead, |listings| work(listings, pace))?
 }
 
 /// As many as there is something else to do meanwhile: the mark.
@@ -71,22 +72,16 @@ fn threads() -> usize {
     available_parallelism().map_or(1, |cores| (cores.get() - 1).clamp(1, MOST))
 }
 
-/// In bytes.
-pub fn maintenance_work_mem() -> usize {
-    // SAFETY: a plain read of a setting, in kilobytes.
-    unsafe { pg_sys::maintenance_work_mem }.unsigned_abs() as usize * 1024
-}
-
 /// Judges every file that is listed. `references` must be all of those to payloads that were born in the range.
 pub fn walk(
     births: &Range<u64>,
     references: &mut SortedReferences,
     listings: &mut Listings<'_, OsFs>,
-    act: &mut dyn Act,
+    sink: &mut dyn SweepSink,
     pace: &mut Pace,
-) -> Result<Sweep, ErrorReport> {
+) -> Result<Sweep, Report> {
     progress::phase(Phase::Sweeping);
-    xact::with_store(Access::Write, |store| {
+    transaction::with_store(Access::Write, |store| {
         let mut marks = Marks::new(references);
         let mut missing = HashSet::new();
         let mut sweep = Sweep::default();
@@ -95,7 +90,7 @@ pub fn walk(
             pace.file()?;
             let (shard, listing) = listed?;
             if let Some(done) = era.replace(shard.era).filter(|&era| era != shard.era) {
-                finish_era(store, done, births.end, act)?;
+                finish_era(store, done, births.end, sink)?;
             }
             let verdict = marks.judge(&listing.payloads, births);
             sweep.directories += 1;
@@ -105,26 +100,30 @@ pub fn walk(
             progress::listed(sweep.directories, sweep.files);
             for id in &verdict.garbage {
                 check_for_interrupts!();
-                act.trash(store, id)?;
+                sink.trash(store, id)?;
             }
             missing.try_reserve(verdict.missing.len()).map_err(|_| memory::out_of_memory())?;
             missing.extend(verdict.missing);
             if missing.len() >= MISSING_AT_ONCE {
-                sweep.lost += restore(store, std::mem::take(&mut missing), act)?;
+                sweep.lost += restore(store, std::mem::take(&mut missing), sink)?;
             }
         }
         if let Some(done) = era {
-            finish_era(store, done, births.end, act)?;
+            finish_era(store, done, births.end, sink)?;
         }
         missing.extend(marks.missing_at_end());
-        sweep.lost += restore(store, missing, act)?;
+        sweep.lost += restore(store, missing, sink)?;
         Ok(sweep)
     })
 }
 
 /// Brings back the marked payloads that are in TRASH, looking through it only if some are missing from LIVE. Returns the
 /// number of those that are in neither.
-fn restore(store: &FileStore, mut missing: HashSet<MarkKey>, act: &mut dyn Act) -> Result<u64, ErrorReport> {
+fn restore(
+    store: &FileStore,
+    mut missing: HashSet<MarkKey>,
+    sink: &mut dyn SweepSink,
+) -> Result<u64, Report> {
     if missing.is_empty() {
         return Ok(0);
     }
@@ -140,7 +139,7 @@ fn restore(store: &FileStore, mut missing: HashSet<MarkKey>, act: &mut dyn Act) 
     for (id, len) in found {
         check_for_interrupts!();
         missing.remove(&MarkKey::of(&id));
-        act.restore(store, &id, len)?;
+        sink.restore(store, &id, len)?;
     }
     // Somebody may have brought a file back after its directory was judged and before TRASH was read.
     for shard in missing.iter().map(MarkKey::shard).collect::<BTreeSet<_>>() {
@@ -153,6 +152,6 @@ fn restore(store: &FileStore, mut missing: HashSet<MarkKey>, act: &mut dyn Act) 
 }
 
 /// Only an era that no running transaction can write to is done for good.
-fn finish_era(store: &FileStore, era: u64, upper: u64, act: &mut dyn Act) -> Result<(), ErrorReport> {
-    if era < upper >> 16 { act.era_done(store, era) } else { Ok(()) }
+fn finish_era(store: &FileStore, era: u64, upper: u64, sink: &mut dyn SweepSink) -> Result<(), Report> {
+    if era < upper >> 16 { sink.era_done(store, era) } else { Ok(()) }
 }

@@ -1,16 +1,19 @@
 //! The worker: one visit to one database. It puts missing row triggers back, runs what is due, and ends. It waits for no
 //! lock for long, and leaves when somebody wants the database for itself.
 
-use super::history::{self, Run};
-use super::run::{self, Ended, Request};
-use crate::catalog::{self, Extension};
-use crate::pace::{self, Pace};
-use crate::shared::{self, Outcome};
-use crate::subtransaction::{Caught, catch};
-use crate::xact::{self, Access};
-use crate::{attach, compat, error, progress, settings, store};
-use pgrx::pg_sys::panic::ErrorReport;
+use crate::ddl::attach;
+use crate::mark::preconditions;
+use crate::pg::catalog::{self, Extension};
+use crate::pg::error::{self, Report};
+use crate::pg::pace::{self, Pace};
+use crate::pg::shared::{self, Outcome};
+use crate::pg::subtransaction::{Caught, catch};
+use crate::pg::{compat, progress, settings};
+use crate::session::transaction::{self, Access};
+use crate::vacuum::history::{self, Run};
+use crate::vacuum::run::{self, Ended, Request};
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_guard, pg_sys};
+use rbytea_store as store;
 use std::ffi::{CStr, CString};
 use std::time::{Duration, Instant};
 
@@ -88,7 +91,7 @@ fn set(name: &CStr, value: &CStr) {
 }
 
 /// Runs `work` in a transaction of its own; an ERROR rolls it back.
-fn transaction<T>(work: impl FnOnce() -> Result<T, ErrorReport>) -> Result<T, Caught> {
+fn transaction<T>(work: impl FnOnce() -> Result<T, Report>) -> Result<T, Caught> {
     let result = catch(|| {
         // SAFETY: the worker is in no transaction.
         unsafe {
@@ -143,7 +146,7 @@ fn visit() {
                 shared::set_outcome(Outcome::NoExtension);
                 return Ok(Ended::Idle);
             };
-            if !xact::with_store(Access::Write, |store| owned(store.check_owner()))? {
+            if !transaction::with_store(Access::Write, |store| owned(store.check_owner()))? {
                 shared::set_outcome(Outcome::NotOwner);
                 return Ok(Ended::Idle);
             }
@@ -171,7 +174,7 @@ fn visit() {
 }
 
 /// A store of somebody else is nothing that goes wrong in a run; the launcher says so, once.
-fn owned(checked: store::Result<()>) -> Result<bool, ErrorReport> {
+fn owned(checked: store::Result<()>) -> Result<bool, Report> {
     match checked {
         Ok(()) => Ok(true),
         Err(store::Error::NotOwner { .. }) => Ok(false),
@@ -190,14 +193,14 @@ fn pause() {
     pgrx::check_for_interrupts!();
 }
 
-fn failed(run: Run, report: ErrorReport) {
+fn failed(run: Run, report: Report) {
     let error = Some(describe(&report));
     error::tell(report, PgLogLevel::LOG);
     record_failure(Run { error, ..run });
 }
 
 /// An error as the history shows it.
-pub fn describe(report: &ErrorReport) -> String {
+pub fn describe(report: &Report) -> String {
     let detail = report.detail().map(|detail| format!("; {detail}")).unwrap_or_default();
     format!("{}{detail}", report.message())
 }
@@ -207,7 +210,7 @@ pub fn record_failure(mut run: Run) {
     let recorded = transaction(|| {
         let Some(extension) = Extension::installed()? else { return Ok(()) };
         // Its transaction must not be older than moves that another run is making; the row of that run will do for both.
-        if run.moved_at.is_some() && !history::lock(&extension, false)? {
+        if run.moved_at.is_some() && !preconditions::lock_history(&extension, false)? {
             run.moved_at = None;
         }
         history::record(&extension, &run)

@@ -7,7 +7,7 @@
 //!
 //! What SIGKILL shows: that what a process had in its memory alone is not needed, whenever it dies, and that recovery and the
 //! store agree. What it cannot show: that fsync was called, since the kernel keeps what was written. That is shown by
-//! tests/core, which replays every order of syncs against a file system that forgets.
+//! crates/store/tests, which replays every order of syncs against a file system that forgets.
 //!
 //! RBYTEA_CRASHES is the number of kills in all (60 by default; `make soak`), RBYTEA_CRASHES_SEED repeats the choices as far as
 //! concurrency allows; RBYTEA_ON_DISK puts the clusters on a disk, where an fsync takes its time.

@@ -2,8 +2,7 @@
 //! The extension has to be installed (`make server-test` does that); PG_CONFIG names the installation.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-#[path = "../evidence/mod.rs"]
-mod evidence;
+use rbytea_evidence as evidence;
 
 mod background;
 mod broken_store;

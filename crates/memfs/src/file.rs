@@ -1,0 +1,91 @@
+//! Open files of the file system in memory.
+
+use super::*;
+use rbytea_store::FsFile;
+use rbytea_store::fs::Stat;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// An open file.
+pub struct MemFile {
+    pub(super) fs: MemFs,
+    pub(super) id: u64,
+    /// Of its write-back errors, those that this descriptor has been told of.
+    pub(super) seen: AtomicU64,
+    /// As it was opened.
+    pub(super) path: String,
+}
+
+impl MemFile {
+    fn with<T>(&self, op: Op, work: impl FnOnce(&mut Disk) -> T) -> io::Result<T> {
+        self.fs.run(op, || self.path.clone(), |disk| Ok(work(disk)))
+    }
+
+    fn bytes<'a>(&self, disk: &'a mut Disk) -> &'a mut Vec<u8> {
+        match &mut disk.node(self.id).what {
+            What::File { now, .. } => now,
+            _ => unreachable!("only files are opened"),
+        }
+    }
+}
+
+impl FsFile for MemFile {
+    fn write_all(&mut self, data: &[u8]) -> io::Result<()> {
+        let written = self.with(Op::Write, |disk| {
+            let most = disk.space.unwrap_or(usize::MAX).min(disk.cut.take().unwrap_or(usize::MAX));
+            let fits = most.min(data.len());
+            self.bytes(disk).extend_from_slice(&data[..fits]);
+            if fits > 0 {
+                disk.node(self.id).mtime = SystemTime::now();
+            }
+            if let Some(space) = &mut disk.space {
+                *space -= fits;
+            }
+            fits
+        })?;
+        if written < data.len() { Err(os(ENOSPC)) } else { Ok(()) }
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.with(Op::Read, |disk| match &disk.nodes[self.id as usize].what {
+            What::File { now, .. } => {
+                let rest = now.get(offset as usize..).unwrap_or_default();
+                let read = rest.len().min(buf.len());
+                buf[..read].copy_from_slice(&rest[..read]);
+                read
+            }
+            _ => unreachable!("only files are opened"),
+        })
+    }
+
+    fn stat(&self) -> io::Result<Stat> {
+        self.with(Op::Stat, |disk| self.fs.rounded(disk.stat(self.id)))
+    }
+
+    fn truncate(&self) -> io::Result<()> {
+        self.with(Op::Truncate, |disk| {
+            self.bytes(disk).clear();
+            disk.node(self.id).mtime = SystemTime::now();
+        })
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let synced = self.with(Op::SyncData, |disk| disk.make_durable(self.id));
+        let mut disk = self.fs.disk();
+        if synced.is_err() && disk.pending().files.iter().any(|(id, ..)| *id == self.id) {
+            disk.lose(self.id);
+        }
+        let errors = disk.nodes[self.id as usize].errors;
+        let told = self.seen.swap(errors, Ordering::SeqCst);
+        synced?;
+        if told == errors { Ok(()) } else { Err(os(EIO)) }
+    }
+
+    fn start_writeback(&self, _: Range<u64>) -> io::Result<()> {
+        self.with(Op::StartWriteback, |_| ())
+    }
+
+    fn set_mtime(&self, time: SystemTime) -> io::Result<()> {
+        self.with(Op::SetMtime, |disk| disk.node(self.id).mtime = time)
+    }
+}

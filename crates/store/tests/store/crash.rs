@@ -1,0 +1,190 @@
+//! What a crash leaves (I1): everything that was synced, wherever its directories came from.
+
+use crate::support::{Bed, THEM, US, commit, config, list, read, write};
+use crate::trash::trash;
+use rbytea_memfs::{MemFs, Op};
+use rbytea_store::{Config, Fs, Kind, Moves, Payload, Pending, Restored, SYNCFS_FROM, Store};
+
+/// Both ways to sync: with syncfs, and without.
+pub fn both() -> [MemFs; 2] {
+    [MemFs::new(), MemFs::new().without_syncfs()]
+}
+
+pub fn survives(fs: &MemFs, payloads: &[Payload], bytes: &[u8]) {
+    let store = fs.after_crash().store();
+    for payload in payloads {
+        let read = read(&store, payload).unwrap_or_else(|e| panic!("a committed payload is lost: {e}"));
+        assert_eq!(read, bytes);
+    }
+}
+
+#[test]
+fn every_synced_payload_survives_however_many_there_are() {
+    for fs in both() {
+        for files in [1, 2, SYNCFS_FROM - 1, SYNCFS_FROM, SYNCFS_FROM + 1, 16, 17, 40, 300] {
+            let store = fs.store();
+            let mut pending = Pending::new();
+            let payloads: Vec<_> =
+                (0..files).map(|_| write(&store, files << 16, b"committed", &mut pending).unwrap()).collect();
+            store.sync(&mut pending, &mut || ()).unwrap();
+            survives(&fs, &payloads, b"committed");
+        }
+    }
+}
+
+#[test]
+fn without_a_sync_nothing_is_left() {
+    for fs in both() {
+        let store = fs.store();
+        let payload = write(&store, 1, b"uncommitted", &mut Pending::new()).unwrap();
+        let after = fs.after_crash().store();
+        assert_eq!(after.open_payload(&payload).unwrap_err().kind(), Kind::NotFound);
+        assert_eq!(
+            list(&after).unwrap(),
+            [],
+            "the test's disk must forget, or the other tests prove nothing"
+        );
+    }
+}
+
+#[test]
+fn a_directory_that_an_uncommitted_transaction_made_is_synced_too() {
+    for fs in both() {
+        let (theirs, ours) = (fs.store(), fs.store());
+        // 2000 files meet each of the 256 leaf directories
+        let mut uncommitted = Pending::new();
+        for _ in 0..2000 {
+            write(&theirs, 1, b"", &mut uncommitted).unwrap();
+        }
+        let made = fs.count(Op::Mkdir);
+        let payload = commit(&ours, 2, b"committed");
+        assert_eq!(fs.count(Op::Mkdir), made, "the directory existed already");
+        survives(&fs, &[payload], b"committed");
+    }
+}
+
+#[test]
+fn the_second_payload_in_a_directory_survives_too() {
+    for fs in both() {
+        let store = fs.store();
+        let payloads: Vec<_> = (0..600).map(|_| commit(&store, 1, b"committed")).collect();
+        survives(&fs, &payloads, b"committed");
+    }
+}
+
+#[test]
+fn a_directory_that_was_removed_is_synced_anew() {
+    for fs in both() {
+        let store = fs.store();
+        let payload = commit(&store, 1, b"committed");
+        trash(&store, &payload);
+        store.remove_empty_dirs(0).unwrap();
+        assert_eq!(store.restore(&payload.id).unwrap(), Restored::Restored);
+        survives(&fs, &[payload], b"committed");
+        let after = fs.after_crash().store();
+        assert!(after.is_live(&payload.id).unwrap(), "a restore is durable on return");
+        after.list_trash(&mut |id, _| panic!("{id:?} has two names")).unwrap();
+        let more: Vec<_> = (0..300).map(|_| commit(&store, 1, b"committed")).collect();
+        survives(&fs, &more, b"committed");
+    }
+}
+
+#[test]
+fn a_directory_that_somebody_removed_and_we_made_again_is_synced_anew() {
+    for fs in both() {
+        let (backend, vacuum) = (fs.store(), fs.store());
+        // meets every leaf directory, so that all of them are known to be durable
+        let garbage: Vec<_> = (0..2000).map(|_| commit(&backend, 1, b"garbage")).collect();
+        garbage
+            .iter()
+            .for_each(|payload| drop(vacuum.trash(&payload.id, std::time::UNIX_EPOCH, &mut Moves::new())));
+        vacuum.remove_empty_dirs(0).unwrap();
+        let payload = commit(&backend, 2, b"committed");
+        survives(&fs, &[payload], b"committed");
+    }
+}
+
+#[test]
+fn a_restore_does_not_trust_what_it_remembers_of_directories() {
+    let fs = MemFs::new();
+    let (backend, vacuum) = (fs.store(), fs.store());
+    let payload = commit(&backend, 1, b"committed");
+    trash(&vacuum, &payload);
+    vacuum.remove_empty_dirs(0).unwrap();
+    // another transaction makes the directories again, and has not committed
+    let leaf = format!("{}/{}", crate::support::DATABASE, payload.id.shard().path());
+    fs.mkdir(leaf.rsplit_once('/').unwrap().0).unwrap();
+    fs.mkdir(&leaf).unwrap();
+    assert_eq!(backend.restore(&payload.id).unwrap(), Restored::Restored);
+    survives(&fs, &[payload], b"committed");
+}
+
+#[test]
+fn a_crash_before_the_moves_are_synced_loses_nothing() {
+    let fs = MemFs::new();
+    let store = fs.store();
+    let payload = commit(&store, 1, b"committed");
+    let mut moves = Moves::new();
+    store.trash(&payload.id, std::time::SystemTime::now(), &mut moves).unwrap();
+    survives(&fs, &[payload], b"committed");
+    store.sync_moves(moves).unwrap();
+    survives(&fs, &[payload], b"committed");
+    assert!(!fs.after_crash().store().is_live(&payload.id).unwrap(), "a synced move stays moved");
+}
+
+#[test]
+fn a_move_that_fails_to_sync_half_way_loses_nothing() {
+    for failing in 1..=5 {
+        let fs = MemFs::new();
+        let store = fs.store();
+        let payload = commit(&store, 1, b"committed");
+        let mut moves = Moves::new();
+        store.trash(&payload.id, std::time::SystemTime::now(), &mut moves).unwrap();
+        fs.fail(Op::SyncDir, failing, rbytea_memfs::EIO);
+        let _ = store.sync_moves(moves);
+        survives(&fs, &[payload], b"committed");
+        fs.fail(Op::SyncDir, failing, rbytea_memfs::EIO);
+        let _ = store.restore(&payload.id);
+        survives(&fs, &[payload], b"committed");
+    }
+}
+
+#[test]
+fn the_owner_survives() {
+    let fs = MemFs::new();
+    commit(&fs.store(), 1, b"x");
+    assert_eq!(fs.after_crash().store().owner().unwrap(), Some(US));
+    // the first owner or the second, never none and never a torn file
+    fs.store_of(THEM).adopt().unwrap();
+    assert_eq!(fs.after_crash().store().owner().unwrap(), Some(THEM));
+}
+
+#[test]
+fn a_synced_payload_survives_a_crash_after_any_later_uncommitted_write() {
+    let fs = MemFs::new();
+    let store = fs.store();
+    let payload = commit(&store, 1, b"committed");
+    let mut pending = Pending::new();
+    for _ in 0..30 {
+        write(&store, 2, b"uncommitted", &mut pending).unwrap();
+        survives(&fs, &[payload], b"committed");
+    }
+}
+
+#[test]
+fn fsync_off_makes_no_fsync_and_promises_nothing() {
+    for fs in both() {
+        let store = Store::with_fs(fs.clone(), Config { fsync: false, ..config(fs.root()) }).unwrap();
+        let mut pending = Pending::new();
+        for _ in 0..20 {
+            write(&store, 1, b"x", &mut pending).unwrap();
+        }
+        assert_eq!(pending.open_files(), 0);
+        store.sync(&mut pending, &mut || ()).unwrap();
+        let payload = commit(&store, 1, b"x");
+        trash(&store, &payload);
+        store.restore(&payload.id).unwrap();
+        store.adopt().unwrap();
+        assert_eq!(fs.syncs() + fs.count(Op::OpenSyncHandle), 0);
+    }
+}

@@ -1,0 +1,88 @@
+//! What a process remembers of a store between transactions.
+
+use crate::support::{Bed, DATABASE, commit, config, read, write};
+use rbytea_memfs::{MemFs, Op};
+use rbytea_store::{Config, Fs, Pending, Store};
+
+#[test]
+fn reopening_does_not_sync_known_directories_again() {
+    let fs = MemFs::new().without_syncfs();
+    let store = fs.store();
+    let mut pending = Pending::new();
+    for _ in 0..3000 {
+        write(&store, 1, b"every leaf directory gets a file", &mut pending).unwrap();
+    }
+    store.sync(&mut pending, &mut || ()).unwrap();
+    let knowledge = store.into_knowledge();
+
+    let store = fs.store().knowing(knowledge);
+    let (dirs, roots) = (fs.count(Op::SyncDir), fs.count(Op::SyncRoot));
+    let payload = commit(&store, 2, b"in a known directory");
+    assert_eq!((fs.count(Op::SyncDir) - dirs, fs.count(Op::SyncRoot) - roots), (1, 0));
+    assert_eq!(
+        read(&fs.after_crash().store(), &payload).unwrap(),
+        b"in a known directory",
+        "a committed payload is lost"
+    );
+}
+
+#[test]
+fn knowledge_of_another_database_is_dropped() {
+    let fs = MemFs::new().without_syncfs();
+    let here = fs.store();
+    commit(&here, 1, b"makes the directories of this database durable");
+    let other = Config { database: DATABASE + 1, ..config(fs.root()) };
+    let there = Store::with_fs(fs.fs(), other.clone()).unwrap().knowing(here.into_knowledge());
+    let payload = commit(&there, 1, b"needs directories of its own");
+    let there = Store::with_fs(fs.after_crash(), other).unwrap();
+    assert_eq!(
+        read(&there, &payload).unwrap(),
+        b"needs directories of its own",
+        "a committed payload is lost"
+    );
+}
+
+/// Writes so many payloads, in every leaf directory some, and syncs nothing.
+fn fill_every_leaf(fs: &MemFs) {
+    let mut pending = Pending::new();
+    for _ in 0..3000 {
+        write(&fs.store(), 1, b"not committed", &mut pending).unwrap();
+    }
+    pending.forget();
+}
+
+#[test]
+fn one_sync_of_an_era_is_good_for_all_leaves_that_it_has() {
+    let fs = MemFs::new().without_syncfs();
+    fill_every_leaf(&fs);
+    let store = fs.store();
+    let mut payloads = vec![commit(&store, 1, b"the era is not known to be durable")];
+    let syncs = |payloads: &mut Vec<_>| {
+        let before = fs.count(Op::SyncDir);
+        payloads.push(commit(&store, 1, b"the era is known"));
+        fs.count(Op::SyncDir) - before
+    };
+    // One in 256 hits the leaf of the first one.
+    assert!((0..20).any(|_| syncs(&mut payloads) == 2), "a leaf and its era");
+    for _ in 0..50 {
+        assert_eq!(syncs(&mut payloads), 1, "its own leaf, which is known with the others");
+    }
+    let store = fs.after_crash().store();
+    for payload in &payloads {
+        read(&store, payload).expect("a committed payload is lost");
+    }
+}
+
+#[test]
+fn a_leaf_that_is_younger_than_the_sync_of_its_era_is_not_taken_for_durable() {
+    let fs = MemFs::new().without_syncfs();
+    let store = fs.store();
+    let mut known: Vec<_> = (0..10).map(|_| commit(&store, 1, b"the era is listed")).collect();
+    // Made after the last listing, by somebody who does not commit.
+    fill_every_leaf(&fs);
+    known.push(commit(&store, 1, b"in a leaf of somebody else's"));
+    let after = fs.after_crash().store();
+    for payload in &known {
+        read(&after, payload).expect("a committed payload is lost");
+    }
+}

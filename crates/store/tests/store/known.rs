@@ -1,0 +1,220 @@
+//! A store that is not there: this cluster has written to its root, and now the root is another directory.
+
+use crate::support::{COPY, THEM, US, commit, config, names, open, read};
+use rbytea_memfs::{EIO, MemFs, Op};
+use rbytea_store::{Config, Error, FileStore, Fs, Kind, Known, Store};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use tempfile::TempDir;
+
+/// A data directory, and a root that may be a mount point.
+struct Cluster {
+    dir: TempDir,
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("root")).unwrap();
+        Self { dir }
+    }
+
+    fn root(&self) -> PathBuf {
+        self.dir.path().join("root")
+    }
+
+    fn file(&self) -> PathBuf {
+        self.dir.path().join("rbytea.stores")
+    }
+
+    fn known(&self, root: &Path) -> Option<Known> {
+        Some(Known { file: self.file(), root: root.into() })
+    }
+
+    fn store(&self) -> FileStore {
+        open(Config { known: self.known(&self.root()), ..config(&self.root()) }).unwrap()
+    }
+
+    /// Puts an empty directory in the place of the root.
+    fn unmount(&self) {
+        fs::rename(self.root(), self.dir.path().join("mounted")).unwrap();
+        fs::create_dir(self.root()).unwrap();
+    }
+
+    fn mount(&self) {
+        fs::remove_dir_all(self.root()).unwrap();
+        fs::rename(self.dir.path().join("mounted"), self.root()).unwrap();
+    }
+}
+
+#[track_caller]
+fn is_missing<T: std::fmt::Debug>(result: Result<T, Error>, cluster: &Cluster) {
+    let error = result.unwrap_err();
+    assert!(matches!(&error, Error::StoreMissing { path } if *path == cluster.root()), "{error:?}");
+    assert_eq!(error.kind(), Kind::Config);
+    assert!(error.hint().unwrap().contains("mounted"));
+}
+
+#[test]
+fn nothing_is_written_where_a_store_was_and_is_not() {
+    let cluster = Cluster::new();
+    let payload = commit(&cluster.store(), 1, b"before");
+    cluster.unmount();
+    for _ in 0..2 {
+        is_missing(cluster.store().create(2).map(drop), &cluster);
+        is_missing(cluster.store().clone_database(5, &mut || ()).map(|cloned| cloned.present), &cluster);
+        is_missing(cluster.store().check_owner(), &cluster);
+        is_missing(cluster.store().check_present(), &cluster);
+    }
+    assert_eq!(names(cluster.store().fs(), ""), [""; 0], "what was written here would be gone later");
+    cluster.mount();
+    cluster.store().check_owner().unwrap();
+    assert_eq!(read(&cluster.store(), &payload).unwrap(), b"before");
+    commit(&cluster.store(), 2, b"after");
+}
+
+#[test]
+fn a_process_that_has_written_before_notices_as_well() {
+    let cluster = Cluster::new();
+    let store = cluster.store();
+    commit(&store, 1, b"before");
+    let knowledge = store.into_knowledge();
+    cluster.unmount();
+    is_missing(cluster.store().knowing(knowledge).create(2).map(drop), &cluster);
+}
+
+#[test]
+fn whoever_adopts_begins_anew() {
+    let cluster = Cluster::new();
+    commit(&cluster.store(), 1, b"left behind");
+    cluster.unmount();
+    assert_eq!(cluster.store().adopt().unwrap(), None);
+    let payload = commit(&cluster.store(), 2, b"after");
+    assert_eq!(read(&cluster.store(), &payload).unwrap(), b"after");
+    assert_eq!(cluster.store().owner().unwrap(), Some(US));
+}
+
+#[test]
+fn another_root_is_another_store() {
+    let cluster = Cluster::new();
+    commit(&cluster.store(), 1, b"here");
+    let elsewhere = cluster.dir.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let moved = || open(Config { known: cluster.known(&elsewhere), ..config(&elsewhere) }).unwrap();
+    commit(&moved(), 1, b"there");
+    fs::remove_file(elsewhere.join("OWNER")).unwrap();
+    assert!(matches!(moved().create(2), Err(Error::StoreMissing { path }) if path == elsewhere));
+    commit(&cluster.store(), 2, b"both are remembered");
+    fs::remove_file(cluster.root().join("OWNER")).unwrap();
+    is_missing(cluster.store().create(3).map(drop), &cluster);
+}
+
+#[test]
+fn whoever_may_write_to_a_store_that_is_there_already_remembers_it_too() {
+    let cluster = Cluster::new();
+    commit(&open(config(&cluster.root())).unwrap(), 1, b"of another data directory");
+    let store = |owner| {
+        let known = cluster.known(&cluster.root());
+        open(Config { known, owner, ..config(&cluster.root()) }).unwrap()
+    };
+    assert!(store(THEM).create(1).is_err());
+    assert!(!cluster.file().exists(), "another cluster has written nothing");
+    commit(&store(COPY), 1, b"x");
+    cluster.unmount();
+    is_missing(cluster.store().create(2).map(drop), &cluster);
+}
+
+#[test]
+fn looking_remembers_nothing() {
+    let cluster = Cluster::new();
+    let store = cluster.store();
+    store.check_owner().unwrap();
+    store.check_present().unwrap();
+    assert!(!cluster.file().exists());
+}
+
+#[test]
+fn the_list_is_private_and_written_whole() {
+    let cluster = Cluster::new();
+    for _ in 0..2 {
+        commit(&cluster.store(), 1, b"x");
+        let json: Vec<PathBuf> = serde_json::from_slice(&fs::read(cluster.file()).unwrap()).unwrap();
+        assert_eq!(json, [cluster.root()]);
+    }
+    assert_eq!(fs::metadata(cluster.file()).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::read_dir(cluster.dir.path()).unwrap().count(), 2, "the list and the root");
+}
+
+#[test]
+fn a_damaged_list_is_an_error_for_whom_it_matters() {
+    let cluster = Cluster::new();
+    let payload = commit(&cluster.store(), 1, b"x");
+    fs::write(cluster.file(), b"[\"").unwrap();
+    assert_eq!(read(&cluster.store(), &payload).unwrap(), b"x");
+    cluster.unmount();
+    let error = cluster.store().create(2).map(drop).unwrap_err();
+    assert!(matches!(error, Error::KnownCorrupt { .. }), "{error:?}");
+    assert_eq!(error.kind(), Kind::Corrupted);
+    cluster.mount();
+    commit(&cluster.store(), 2, b"the list is written anew");
+    cluster.unmount();
+    is_missing(cluster.store().create(3).map(drop), &cluster);
+}
+
+/// Between the two looks of a first writer, another one was first.
+#[test]
+fn a_store_that_somebody_has_made_meanwhile_is_there() {
+    let cluster = Cluster::new();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        commit(&cluster.store(), 1, b"x");
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..200 {
+            cluster.store().check_present().unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+    });
+}
+
+#[test]
+fn what_is_remembered_is_durable_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let fs = MemFs::new();
+    let known = Known { file: dir.path().join("rbytea.stores"), root: "root".into() };
+    let store = |fs: &MemFs| {
+        let config = Config { known: Some(known.clone()), ..config(Fs::root(fs)) };
+        Store::with_fs(fs.clone(), config).unwrap()
+    };
+    // Another process has renamed OWNER, and has not synced it.
+    fs.fail(Op::SyncDir, 1, EIO);
+    store(&fs).create(1).map(drop).unwrap_err();
+    assert!(!known.contains().unwrap());
+    fs.heal();
+    store(&fs).create(1).map(drop).unwrap();
+    assert!(known.contains().unwrap());
+    store(&fs.after_crash()).create(2).map(drop).unwrap();
+}
+
+#[test]
+fn roots_that_are_no_text_are_told_apart() {
+    use std::os::unix::ffi::OsStrExt;
+    let cluster = Cluster::new();
+    let roots = [&b"caf\xe9"[..], b"caf\xe8", b"caf\\xE9"]
+        .map(|name| PathBuf::from(std::ffi::OsStr::from_bytes(name)));
+    for (index, root) in roots.iter().enumerate() {
+        let known = cluster.known(root).unwrap();
+        assert!(!known.contains().unwrap(), "{index}");
+        known.remember(true).unwrap();
+        assert!(known.contains().unwrap());
+    }
+}

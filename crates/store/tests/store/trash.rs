@@ -1,0 +1,204 @@
+//! LIVE and TRASH: what is moved stays readable (I7), what is deleted was in TRASH (I8).
+
+use crate::support::{Bed, DATABASE, OsBed, commit, live, on_every_file_system, read};
+use rbytea_store::{Fs, Kind, Moves, Payload, PayloadId, Restored, Store, Trashed};
+use std::time::{Duration, SystemTime};
+
+on_every_file_system! {
+    a_payload_in_trash_still_reads
+    an_open_reader_outlives_trash_and_purge
+    a_restored_payload_is_live_again
+    restoring_what_is_live_changes_nothing
+    restoring_what_is_nowhere_says_so
+    trash_remembers_when_it_was_filled
+    a_date_in_trash_never_becomes_earlier
+    trashing_twice_finds_it_gone
+    of_a_name_in_both_places_the_live_file_is_kept
+    purge_deletes_only_in_trash
+    empty_directories_go_and_full_ones_stay
+    a_directory_that_vanished_is_made_again
+}
+
+/// Later than any file was written.
+fn day() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::new(4_000_000_000, 123_456_789)
+}
+
+pub fn trash<F: Fs>(store: &Store<F>, payload: &Payload) -> Trashed {
+    let mut moves = Moves::new();
+    let trashed = store.trash(&payload.id, day(), &mut moves).unwrap();
+    store.sync_moves(moves).unwrap();
+    trashed
+}
+
+fn a_payload_in_trash_still_reads<B: Bed>(bed: &B) {
+    let store = bed.store();
+    let payload = commit(&store, 1, b"still here");
+    assert_eq!(trash(&store, &payload), Trashed::Moved { len: 10 });
+    assert!(!store.is_live(&payload.id).unwrap());
+    assert_eq!(read(&store, &payload).unwrap(), b"still here");
+    let reader = store.open_payload(&payload).unwrap();
+    assert!(reader.in_trash());
+    assert_eq!(reader.path(), store.trash_path(&payload.id));
+}
+
+#[test]
+fn a_payload_that_comes_back_between_two_looks_is_found() {
+    let fs = rbytea_memfs::MemFs::new();
+    let store = fs.store();
+    let payload = commit(&store, 1, b"x");
+    // as if it had been in TRASH at the first look, and been restored before the second
+    fs.fail(rbytea_memfs::Op::Open, 1, rbytea_memfs::ENOENT);
+    assert_eq!(read(&store, &payload).unwrap(), b"x");
+}
+
+#[test]
+fn a_restore_never_replaces_what_became_live_meanwhile() {
+    let fs = rbytea_memfs::MemFs::new();
+    let store = fs.store();
+    let payload = commit(&store, 1, b"live!");
+    fs.plant(&format!("{DATABASE}/{}", payload.id.trash_path()), b"other");
+    // the first look misses it
+    fs.fail(rbytea_memfs::Op::Stat, 1, rbytea_memfs::ENOENT);
+    assert_eq!(store.restore(&payload.id).unwrap(), Restored::WasLive);
+    assert_eq!(read(&store, &payload).unwrap(), b"live!");
+}
+
+fn an_open_reader_outlives_trash_and_purge<B: Bed>(bed: &B) {
+    let store = bed.store();
+    let payload = commit(&store, 1, b"12345");
+    let reader = store.open_payload(&payload).unwrap();
+    trash(&store, &payload);
+    store.purge(&payload.id, &mut Moves::new()).unwrap();
+    let mut buf = [0; 5];
+    reader.read_at(0, &mut buf).unwrap();
+    assert_eq!(&buf, b"12345");
+}
+
+fn a_restored_payload_is_live_again<B: Bed>(bed: &B) {
+    let store = bed.store();
+    let payload = commit(&store, 1, b"back");
+    trash(&store, &payload);
+    assert_eq!(store.restore(&payload.id).unwrap(), Restored::Restored);
+    assert!(store.is_live(&payload.id).unwrap());
+    assert!(!store.open_payload(&payload).unwrap().in_trash());
+    assert_eq!(read(&store, &payload).unwrap(), b"back");
+}
+
+fn restoring_what_is_live_changes_nothing<B: Bed>(bed: &B) {
+    let store = bed.store();
+    let payload = commit(&store, 1, b"here");
+    assert_eq!(store.restore(&payload.id).unwrap(), Restored::WasLive);
+    assert_eq!(read(&store, &payload).unwrap(), b"here");
+}
+
+fn restoring_what_is_nowhere_says_so<B: Bed>(bed: &B) {
+    let store = bed.store();
+    let id = PayloadId { birth: 1, uuid: uuid::Uuid::from_u128(1) };
+    assert_eq!(store.restore(&id).unwrap(), Restored::Missing);
+    commit(&store, 1, b"another");
+    assert_eq!(store.restore(&id).unwrap(), Restored::Missing);
+}
+
+fn trash_remembers_when_it_was_filled<B: Bed>(bed: &B) {
+    let store = bed.store();
+    let payload = commit(&store, 1, b"12345");
+    trash(&store, &payload);
+    assert_eq!(trashed_at(&store), [(payload.id, 5, day())]);
+}
+
+fn trashed_at<F: Fs>(store: &Store<F>) -> Vec<(PayloadId, u64, SystemTime)> {
+    let mut seen = Vec::new();
+    let foreign = store.list_trash(&mut |id, entry| {
+        seen.push((id, entry.len, entry.trashed_at));
+        Ok(())
+    });
+    assert_eq!(foreign.unwrap(), 0);
+    seen
+}
+
+fn a_date_in_trash_never_becomes_earlier<B: Bed>(bed: &B) {
+    let store = bed.store();
+    let payload = commit(&store, 1, b"12345");
+    let hour = Duration::from_secs(3600);
+    for (now, expected) in
+        [(day(), day()), (day() - hour, day()), (SystemTime::UNIX_EPOCH, day()), (day() + hour, day() + hour)]
+    {
+        store.trash(&payload.id, now, &mut Moves::new()).unwrap();
+        assert_eq!(trashed_at(&store), [(payload.id, 5, expected)]);
+        store.restore(&payload.id).unwrap();
+    }
+}
+
+fn trashing_twice_finds_it_gone<B: Bed>(bed: &B) {
+    let store = bed.store();
+    let payload = commit(&store, 1, b"12345");
+    trash(&store, &payload);
+    assert_eq!(trash(&store, &payload), Trashed::Gone);
+    assert_eq!(read(&store, &payload).unwrap(), b"12345");
+}
+
+/// As in a copy of the store that was made while the file was moved.
+fn of_a_name_in_both_places_the_live_file_is_kept<B: Bed>(bed: &B) {
+    let store = bed.store();
+    let payload = commit(&store, 1, b"live!");
+    bed.plant(&format!("{DATABASE}/{}", payload.id.trash_path()), b"other");
+    assert_eq!(store.restore(&payload.id).unwrap(), Restored::WasLive);
+    assert_eq!(read(&store, &payload).unwrap(), b"live!");
+    assert_eq!(trash(&store, &payload), Trashed::Moved { len: 5 });
+    assert!(!store.is_live(&payload.id).unwrap(), "it would be garbage for ever");
+    assert_eq!(read(&store, &payload).unwrap(), b"live!", "from TRASH");
+}
+
+/// As after a restore with hard links: both names are one file, which rename() leaves alone.
+#[test]
+fn two_names_of_one_file_become_one() {
+    let bed = OsBed::new();
+    let store = bed.store();
+    let payload = commit(&store, 1, b"12345");
+    std::fs::create_dir_all(bed.dir.path().join(format!("{DATABASE}/TRASH"))).unwrap();
+    let (live, trashed) = (store.live_path(&payload.id), store.trash_path(&payload.id));
+    std::fs::hard_link(bed.dir.path().join(live), bed.dir.path().join(trashed)).unwrap();
+    assert_eq!(trash(&store, &payload), Trashed::Moved { len: 5 });
+    assert!(!store.is_live(&payload.id).unwrap());
+    assert_eq!(read(&store, &payload).unwrap(), b"12345");
+}
+
+fn purge_deletes_only_in_trash<B: Bed>(bed: &B) {
+    let store = bed.store();
+    let payload = commit(&store, 1, b"12345");
+    let mut moves = Moves::new();
+    assert_eq!(store.purge(&payload.id, &mut moves).unwrap(), None);
+    assert_eq!(read(&store, &payload).unwrap(), b"12345", "a LIVE file is never deleted (I8)");
+    trash(&store, &payload);
+    assert_eq!(store.purge(&payload.id, &mut moves).unwrap(), Some(5));
+    store.sync_moves(moves).unwrap();
+    assert_eq!(store.open_payload(&payload).unwrap_err().kind(), Kind::NotFound);
+}
+
+fn empty_directories_go_and_full_ones_stay<B: Bed>(bed: &B) {
+    let store = bed.store();
+    let (gone, kept) = (commit(&store, 1, b"gone"), commit(&store, 0x2_0000, b"kept"));
+    trash(&store, &gone);
+    for era in [0, 1, 2] {
+        store.remove_empty_dirs(era).unwrap();
+    }
+    let shards: Vec<_> = store.shards(0..=u64::MAX).unwrap().map(|shard| shard.unwrap()).collect();
+    assert_eq!(shards, [kept.id.shard()]);
+    assert!(bed.fs().stat(&format!("{DATABASE}/000000000000")).is_err(), "the era's directory goes too");
+    assert_eq!(read(&store, &kept).unwrap(), b"kept");
+    assert_eq!(read(&store, &gone).unwrap(), b"gone");
+}
+
+fn a_directory_that_vanished_is_made_again<B: Bed>(bed: &B) {
+    let store = bed.store();
+    let payload = commit(&store, 1, b"12345");
+    trash(&store, &payload);
+    store.remove_empty_dirs(0).unwrap();
+    assert_eq!(store.restore(&payload.id).unwrap(), Restored::Restored);
+    assert!(bed.fs().stat(&live(&store, &payload)).is_ok());
+    trash(&store, &payload);
+    store.remove_empty_dirs(0).unwrap();
+    let next = commit(&store, 2, b"next");
+    assert_eq!(read(&store, &next).unwrap(), b"next");
+}

@@ -1,0 +1,18 @@
+//! PostgreSQL as the rest of the extension needs it: settings, the system catalogs, errors, memory, scans, shared memory,
+//! and what differs between major versions. Uses `rbytea_store` for its errors alone, and nothing else of the extension;
+//! every other folder may use it.
+
+mod advice;
+pub mod catalog;
+pub mod compat;
+pub mod encoding;
+pub mod error;
+pub mod injection;
+pub mod memory;
+pub mod pace;
+pub mod progress;
+pub mod rows;
+pub mod settings;
+pub mod shared;
+pub mod signals;
+pub mod subtransaction;

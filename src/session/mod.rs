@@ -1,0 +1,8 @@
+//! What a backend holds while a transaction runs: the open store and the uploads that the commit makes durable (I1), the
+//! keys, the cursors WITH HOLD; and reading a payload through them. Uses `pg` and `value`; every later folder reads and
+//! writes payloads through this one.
+
+pub mod held_cursors;
+pub mod keys;
+pub mod read;
+pub mod transaction;

@@ -1,0 +1,161 @@
+//! From a value to its payload: whole, in part, or through a hash in constant memory.
+
+use crate::pg::error::Report;
+use crate::pg::{catalog, settings};
+use crate::session::keys;
+use crate::session::transaction::{self, Access};
+use crate::value::datum::{ByteaResult, Peek, Rbytea};
+use pgrx::check_for_interrupts;
+use rbytea_store as store;
+use rbytea_store::{FileStore, OsFs, Payload, Reader, Verifier, value};
+
+/// Opens a payload.
+pub fn open(store: &FileStore, payload: &Payload) -> Result<Reader<OsFs>, Report> {
+    let reader = open_file(store, payload)?;
+    match payload.key_id {
+        None => Ok(reader),
+        Some(id) => Ok(reader.decrypting(&*keys::ring_with(id)?)?),
+    }
+}
+
+/// Opens a payload's file, to read it as it is on disk. An error that tells of a missing one says whether another database
+/// has it.
+pub fn open_file(store: &FileStore, payload: &Payload) -> Result<Reader<OsFs>, Report> {
+    store.open_payload(payload).map_err(|error| {
+        let missing = matches!(error, store::Error::NotFound { .. });
+        // Nothing is there if the store is not.
+        if missing && let Err(absent @ store::Error::StoreMissing { .. }) = store.check_present() {
+            return absent.into();
+        }
+        let elsewhere = if missing { store.elsewhere(&payload.id).ok().flatten() } else { None };
+        let report = Report::from(error);
+        match elsewhere {
+            Some(database) => report.set_hint(clone_hint(database)),
+            None => report,
+        }
+    })
+}
+
+/// The payload as bytea. The digest is checked if rbytea.verify_digest is on.
+pub fn whole(value: &Rbytea) -> Result<ByteaResult, Report> {
+    let payload = match value.peek()? {
+        Peek::Inline(len) => return inline_range(value, 0, len),
+        Peek::External(payload) => payload,
+    };
+    transaction::with_store(Access::Read, |store| {
+        let reader = open(store, &payload)?;
+        let mut verifier = settings::verify_digest().then(|| reader.verifier());
+        let bytea = ByteaResult::fill(payload.len, |offset, piece| {
+            check_for_interrupts!();
+            reader.read_at(offset, piece)?;
+            if let Some(verifier) = &mut verifier {
+                verifier.update(piece);
+            }
+            Ok(())
+        })?;
+        verifier.map_or(Ok(()), Verifier::finish)?;
+        Ok(bytea)
+    })
+}
+
+/// Bytes `start`, `length` of the payload as bytea's substring counts them; nothing else is read.
+pub fn substring(value: &Rbytea, start: i32, length: Option<i32>) -> Result<ByteaResult, Report> {
+    match value.peek()? {
+        Peek::Inline(total) => {
+            let (offset, len) = value::substring_range(start, length, total)?;
+            inline_range(value, offset, len)
+        }
+        Peek::External(payload) => {
+            let (offset, len) = value::substring_range(start, length, payload.len)?;
+            if len == 0 {
+                return ByteaResult::copy_of(&[]);
+            }
+            transaction::with_store(Access::Read, |store| {
+                let reader = open(store, &payload)?;
+                ByteaResult::fill(len, |at, piece| {
+                    check_for_interrupts!();
+                    Ok(reader.read_at(offset + at, piece)?)
+                })
+            })
+        }
+    }
+}
+
+fn inline_range(value: &Rbytea, offset: u64, len: u64) -> Result<ByteaResult, Report> {
+    ByteaResult::copy_of(value.inline_slice(offset, len)?.bytes())
+}
+
+/// Feeds the payload to `update` piece by piece. An external payload is read in constant memory and always compared
+/// with the digest in the row.
+pub fn for_each_chunk(value: &Rbytea, mut update: impl FnMut(&[u8])) -> Result<(), Report> {
+    match value.peek()? {
+        Peek::Inline(_) => {
+            update(value.detoast().payload()?);
+            Ok(())
+        }
+        Peek::External(payload) => transaction::with_store(Access::Read, |store| {
+            let reader = open(store, &payload)?;
+            let mut verifier = reader.verifier();
+            stream(
+                payload.len,
+                |offset, chunk| Ok(reader.read_at(offset, chunk)?),
+                |chunk| {
+                    verifier.update(chunk);
+                    update(chunk);
+                    Ok(())
+                },
+            )?;
+            Ok(verifier.finish()?)
+        }),
+    }
+}
+
+/// Feeds the bytes of the stored file to `update`, as they are on disk.
+pub fn for_each_stored_chunk(payload: &Payload, mut update: impl FnMut(&[u8])) -> Result<(), Report> {
+    transaction::with_store(Access::Read, |store| {
+        let reader = open_file(store, payload)?;
+        let read = |offset, chunk: &mut [u8]| Ok(reader.read_stored_at(offset, chunk)?);
+        stream(reader.stored_len(), read, |chunk| {
+            update(chunk);
+            Ok(())
+        })
+    })
+}
+
+/// Reads `len` bytes piece by piece in constant memory.
+pub fn stream(
+    len: u64,
+    read: impl Fn(u64, &mut [u8]) -> Result<(), Report>,
+    mut update: impl FnMut(&[u8]) -> Result<(), Report>,
+) -> Result<(), Report> {
+    let mut buffer = vec![0; STREAM_BUFFER.min(usize::try_from(len).unwrap_or(STREAM_BUFFER))];
+    let mut offset = 0;
+    while offset < len {
+        check_for_interrupts!();
+        let want = (len - offset).min(buffer.len() as u64);
+        let chunk = &mut buffer[..want as usize];
+        read(offset, chunk)?;
+        update(chunk)?;
+        offset += want;
+    }
+    Ok(())
+}
+
+/// Memory that md5sum and its siblings take, whatever the payload's size.
+const STREAM_BUFFER: usize = 256 * 1024;
+
+/// What to do about a payload that another database of this cluster has.
+fn clone_hint(owner: u32) -> String {
+    match catalog::name_of_database(owner.into()) {
+        Some(name) => {
+            // A literal that can be pasted, whatever is in the name.
+            let literal = name.replace('\'', "''").replace('\\', "\\\\");
+            let escape = if name.contains('\\') { "E" } else { "" };
+            format!(
+                "The payload is in the store of database \"{name}\", which this one seems to be made from: call \
+                 rbytea_clone_from({escape}'{literal}')."
+            )
+        }
+        None => "The payload is in the store of a database that has been dropped.".to_string(),
+    }
+}

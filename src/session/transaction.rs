@@ -1,0 +1,290 @@
+//! The transaction's side of the store: opens it once per transaction and makes I1 true. Relies on the state machine
+//! in store::pending; promises that only PRE_COMMIT and PRE_PREPARE can raise.
+
+use crate::pg::error::{self, Report};
+use crate::pg::settings;
+use crate::session::{held_cursors, keys};
+use pgrx::{check_for_interrupts, pg_guard, pg_sys};
+use rbytea_store as store;
+use rbytea_store::{
+    Config, DataDirectory, FileStore, Key, Knowledge, Known, OsFs, OwnerId, Payload, Pending, PendingState,
+    Writer,
+};
+use std::cell::Cell;
+use std::ffi::{CStr, OsStr, c_void};
+use std::ops::{Deref, DerefMut};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::SystemTime;
+
+/// What this backend knows of the store in the current transaction.
+struct Session {
+    /// Opened when first needed and closed at the end of the transaction, so that no idle backend keeps a file system
+    /// from being unmounted or misses a change of the setting.
+    store: Option<FileStore>,
+    /// What outlives the store's closing: directories that are known to be durable.
+    knowledge: Option<Knowledge>,
+    /// The files that the current transaction has written, and those that its procedure has written and rolled back.
+    pending: Pending<OsFs>,
+}
+
+impl Session {
+    const fn new() -> Self {
+        Self { store: None, knowledge: None, pending: Pending::new() }
+    }
+}
+
+thread_local! {
+    /// Empty while it is in use.
+    static SESSION: Cell<Option<Session>> = const { Cell::new(Some(Session::new())) };
+}
+
+/// Registers the callbacks, once per process. (pgrx's own per-transaction closures survive PREPARE TRANSACTION and
+/// would fire in a later transaction.)
+pub fn init() {
+    // SAFETY: called from _PG_init; the callback lives as long as the library, which is never unloaded.
+    unsafe { pg_sys::RegisterXactCallback(Some(xact_callback), std::ptr::null_mut()) };
+}
+
+/// Whether a store that is in the data directory and does not exist yet is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// No: nothing is written for the sake of looking.
+    Read,
+    /// Yes.
+    Write,
+}
+
+/// Runs `work` with the store of the current database.
+pub fn with_store<T>(
+    access: Access,
+    work: impl FnOnce(&FileStore) -> Result<T, Report>,
+) -> Result<T, Report> {
+    with_session(|session| {
+        let store = open(&mut session.store, &mut session.knowledge, access)?;
+        work(store)
+    })
+}
+
+/// The store of the current database once more: for work during which a transaction, or a part of it, may end.
+pub fn store_apart() -> Result<FileStore, store::Error> {
+    FileStore::open(config(Access::Write)?)
+}
+
+/// The store of the current database for a look that makes nothing; None while nobody has needed it.
+pub fn store_to_look_at() -> Result<Option<FileStore>, store::Error> {
+    match FileStore::open(config(Access::Read)?) {
+        Err(error) if nobody_needed(&error)? => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
+/// Whether a store could not be opened because nobody has needed it yet: it is in the data directory, is not there, and this cluster has
+/// not written to it.
+pub fn nobody_needed(error: &store::Error) -> Result<bool, store::Error> {
+    let missing = matches!(error, store::Error::RootMissing { .. })
+        && settings::filesystem_storage_path().is_relative();
+    match config(Access::Read)?.known {
+        Some(known) if missing => Ok(!known.contains()?),
+        _ => Ok(missing),
+    }
+}
+
+/// The store of another database, which need not exist for anybody else yet.
+pub fn store_of(database: pg_sys::Oid) -> Result<FileStore, store::Error> {
+    let config = config(Access::Read)?;
+    FileStore::open(Config { database: database.to_u32(), ..config })
+}
+
+/// Writes a payload that belongs to the current transaction (I3: the callers are the trigger, rbytea_store and
+/// re-encryption). It is encrypted with `key` or not; `fill` writes its bytes.
+pub fn store_payload(
+    key: Option<&Key>,
+    fill: impl FnOnce(&FileStore, &mut Writer<'_, OsFs>) -> Result<(), Report>,
+) -> Result<Payload, Report> {
+    // SAFETY: we are inside of a transaction; this assigns its id, which PostgreSQL refuses in a parallel worker.
+    let birth = unsafe { pg_sys::GetTopFullTransactionId() }.value;
+    with_session(|session| {
+        let store = open(&mut session.store, &mut session.knowledge, Access::Write)?;
+        let mut writer = match key {
+            Some(key) => store.create_encrypted(birth, key)?,
+            None => store.create(birth)?,
+        };
+        fill(store, &mut writer)?;
+        Ok(writer.finish(&mut session.pending)?)
+    })
+}
+
+/// Writes a payload that is in memory, encrypted if rbytea.qss_mode is on.
+pub fn store_bytes(payload: &[u8]) -> Result<Payload, Report> {
+    let ring = settings::qss_mode().then(keys::ring).transpose()?;
+    store_payload(ring.as_ref().map(|ring| ring.newest()), |_, writer| {
+        for chunk in payload.chunks(CHUNK) {
+            check_for_interrupts!();
+            writer.write(chunk)?;
+        }
+        Ok(())
+    })
+}
+
+/// Whether the transaction is known not to have committed. False also when it is too old to tell.
+pub fn did_not_commit(transaction: u64) -> bool {
+    // SAFETY: pg_xact_status takes an xid8, which is passed by value, and returns text or NULL. It raises an ERROR for
+    // a transaction of the future, which no header of this cluster names.
+    let status = unsafe {
+        pgrx::direct_function_call_as_datum(pg_sys::pg_xact_status, &[Some(pg_sys::Datum::from(transaction))])
+            .map(|text| pgrx::text_to_rust_str_unchecked(text.cast_mut_ptr()))
+    };
+    matches!(status, Some("aborted" | "in progress"))
+}
+
+/// The file in the data directory that names the stores this cluster has written to.
+const KNOWN_STORES: &str = "rbytea.stores";
+
+/// Bytes handled between two looks at pending interrupts.
+const CHUNK: usize = 1 << 20;
+
+fn with_session<T>(work: impl FnOnce(&mut Session) -> Result<T, Report>) -> Result<T, Report> {
+    match SESSION.take() {
+        Some(session) => work(&mut Borrowed(session)),
+        None => Err(error::internal("the payload store was entered twice")),
+    }
+}
+
+/// The session in use; goes back when it is dropped, also by a panic.
+struct Borrowed(Session);
+
+impl Deref for Borrowed {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.0
+    }
+}
+
+impl DerefMut for Borrowed {
+    fn deref_mut(&mut self) -> &mut Session {
+        &mut self.0
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        SESSION.set(Some(std::mem::replace(&mut self.0, Session::new())));
+    }
+}
+
+fn open<'a>(
+    store: &'a mut Option<FileStore>,
+    knowledge: &mut Option<Knowledge>,
+    access: Access,
+) -> Result<&'a FileStore, Report> {
+    if store.is_none() {
+        *store = Some(FileStore::open_knowing(config(access)?, knowledge.take().unwrap_or_default())?);
+    }
+    store.as_ref().ok_or_else(|| error::internal("the payload store did not open"))
+}
+
+/// The store of the current database as the settings describe it.
+fn config(access: Access) -> Result<Config, store::Error> {
+    let path = settings::filesystem_storage_path();
+    // SAFETY: DataDir is set before any backend starts and never changes.
+    let directory = Path::new(OsStr::from_bytes(unsafe { CStr::from_ptr(pg_sys::DataDir) }.to_bytes()));
+    let data_directory = data_directory(directory)?;
+    // SAFETY: plain reads of variables and of shared memory that every backend is attached to. In recovery there is
+    // no insertion timeline; nothing is moved there, so the owner's timeline does not matter.
+    let (standby, database, fsync, owner) = unsafe {
+        let standby = pg_sys::RecoveryInProgress();
+        let timeline = if standby { 0 } else { pg_sys::GetWALInsertionTimeLine() };
+        let owner = OwnerId { system_identifier: pg_sys::GetSystemIdentifier(), timeline, data_directory };
+        (standby, pg_sys::MyDatabaseId.to_u32(), pg_sys::enableFsync, owner)
+    };
+    // An absolute path may be a mount point: creating it would hide that nothing is mounted there.
+    let create_root = access == Access::Write && path.is_relative() && !standby;
+    let known = Known { file: directory.join(KNOWN_STORES), root: path.clone() };
+    Ok(Config { create_root, root: directory.join(path), database, fsync, owner, known: Some(known) })
+}
+
+/// What tells this data directory from its copies: PG_VERSION is written by initdb and by whatever makes a copy. A process has one data
+/// directory all its life.
+fn data_directory(directory: &Path) -> Result<DataDirectory, store::Error> {
+    static KNOWN: OnceLock<DataDirectory> = OnceLock::new();
+    const PG_VERSION: &str = "PG_VERSION";
+    if let Some(known) = KNOWN.get() {
+        return Ok(*known);
+    }
+    let metadata = std::fs::metadata(directory.join(PG_VERSION)).map_err(|source| store::Error::Io {
+        op: "stat file",
+        path: PG_VERSION.into(),
+        source,
+    })?;
+    // Not every file system knows when a file was created.
+    let created = metadata.created().ok().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+    let created = created.and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or(0);
+    Ok(*KNOWN.get_or_init(|| DataDirectory { inode: metadata.ino(), created }))
+}
+
+#[pg_guard]
+extern "C-unwind" fn xact_callback(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
+    use pg_sys::XactEvent::{XACT_EVENT_PRE_COMMIT, XACT_EVENT_PRE_PREPARE};
+    match event {
+        XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE => {
+            held_cursors::before_commit();
+            if let Err(report) = sync() {
+                error::raise(report);
+            }
+        }
+        pg_sys::XactEvent::XACT_EVENT_PARALLEL_PRE_COMMIT => {}
+        // COMMIT, ABORT, PREPARE and their parallel twins: forget, and never raise.
+        pg_sys::XactEvent::XACT_EVENT_ABORT => {
+            held_cursors::after_abort();
+            if in_procedure() { close() } else { forget() }
+        }
+        _ => forget(),
+    }
+}
+
+/// I1: everything that the transaction wrote is durable before its commit record.
+fn sync() -> Result<(), Report> {
+    with_session(|session| {
+        if matches!(session.pending.state(), PendingState::Empty | PendingState::Synced) {
+            return Ok(());
+        }
+        let store = open(&mut session.store, &mut session.knowledge, Access::Write)?;
+        Ok(store.sync(&mut session.pending, &mut || {
+            check_for_interrupts!();
+        })?)
+    })
+}
+
+/// Whether a procedure is ending the transaction and will go on in the next one. Its variables may hold payloads of a
+/// transaction that it rolls back and store them later, anywhere; so those stay pending and are made durable with the
+/// next commit (I1).
+fn in_procedure() -> bool {
+    // SAFETY: plain reads. A portal is active while it runs; errors that reach the top have reset it before the abort.
+    // A background worker may call a procedure without a portal, and ends with the first error that reaches its top.
+    unsafe {
+        !pg_sys::ActivePortal.is_null()
+            || (!pg_sys::MyBgworkerEntry.is_null() && pg_sys::SPI_inside_nonatomic_context())
+    }
+}
+
+/// Nothing is unlinked (I5): a variable may outlive a subtransaction and still be stored.
+fn forget() {
+    let mut session = SESSION.take().unwrap_or(Session::new());
+    session.pending.forget();
+    SESSION.set(Some(session));
+    close();
+}
+
+/// The store is closed between transactions. A session that an error has left without putting it back (a longjmp runs no
+/// destructors) is replaced.
+fn close() {
+    let mut session = SESSION.take().unwrap_or(Session::new());
+    if let Some(store) = session.store.take() {
+        session.knowledge = Some(store.into_knowledge());
+    }
+    SESSION.set(Some(session));
+}

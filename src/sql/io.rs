@@ -1,0 +1,89 @@
+//! Input, output and casts. All of them are pure (I2): they create no file and need no transaction id, and what they
+//! take is payload, whatever its bytes look like.
+
+use crate::pg::error::internal;
+use crate::pg::rows::RawResult;
+use crate::session::read;
+use crate::value::datum::{ByteaResult, Rbytea, RbyteaResult};
+use pgrx::callconv::FcInfo;
+use pgrx::datum::Internal;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{pg_extern, pg_sys};
+
+/// Text to value, in every format that bytea accepts: bytea's own input function reads it.
+#[pg_extern]
+fn rbytea_in(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorReport> {
+    // SAFETY: fcinfo is the call at hand with one cstring argument; byteain takes the same. The copy carries the
+    // context node, through which byteain reports a soft error (PostgreSQL 16 and later) and then returns nothing.
+    let bytea = unsafe {
+        let mut call: FunctionCall = std::mem::zeroed();
+        call.base.context = (*fcinfo).context;
+        call.base.nargs = 1;
+        let argument = FcInfo::from_ptr(fcinfo).raw_args()[0];
+        *call.base.args.as_mut_ptr() = argument;
+        pg_sys::byteain(&mut call.base)
+    };
+    if bytea.is_null() {
+        return Ok(RawResult(None));
+    }
+    // SAFETY: byteain returned a plain bytea in the current memory context.
+    let payload = unsafe { pgrx::varlena_to_byte_slice(bytea.cast_mut_ptr()) };
+    let value = RbyteaResult::inline(payload)?;
+    // SAFETY: the bytea is ours and nobody refers to it any more.
+    unsafe { pg_sys::pfree(bytea.cast_mut_ptr()) };
+    Ok(RawResult(Some(value.into_datum())))
+}
+
+/// A call frame for one argument: FunctionCallInfoBaseData ends in a flexible array.
+#[repr(C)]
+struct FunctionCall {
+    base: pg_sys::FunctionCallInfoBaseData,
+    argument: pg_sys::NullableDatum,
+}
+
+/// Value to text in the format that bytea_output names.
+#[pg_extern]
+fn rbytea_out(value: Rbytea) -> Result<RawResult, ErrorReport> {
+    let bytea = read::whole(&value)?.into_datum();
+    // SAFETY: byteaout takes one bytea, is not interested in anything else of its call and returns a fresh cstring.
+    let text = unsafe { pgrx::direct_function_call_as_datum(pg_sys::byteaout, &[Some(bytea)]) };
+    // SAFETY: the bytea is ours and nobody refers to it any more.
+    unsafe { pg_sys::pfree(bytea.cast_mut_ptr()) };
+    Ok(RawResult(text))
+}
+
+/// Binary to value: the message is the payload, as for bytea.
+#[pg_extern]
+fn rbytea_recv(mut message: Internal) -> Result<RbyteaResult, ErrorReport> {
+    // SAFETY: a receive function is called with a StringInfo (declared STRICT, so it is there).
+    let message = unsafe { message.get_mut::<pg_sys::StringInfoData>() };
+    let Some(message) = message else {
+        return Err(internal("rbytea_recv was called without a message").into());
+    };
+    // SAFETY: data holds len bytes, of which cursor are consumed.
+    let payload = unsafe {
+        let data = std::slice::from_raw_parts(message.data.cast::<u8>(), message.len as usize);
+        &data[message.cursor as usize..]
+    };
+    let value = RbyteaResult::inline(payload)?;
+    message.cursor = message.len;
+    Ok(value)
+}
+
+/// Value to binary: the payload.
+#[pg_extern]
+fn rbytea_send(value: Rbytea) -> Result<ByteaResult, ErrorReport> {
+    Ok(read::whole(&value)?)
+}
+
+/// The cast from bytea.
+#[pg_extern]
+fn rbytea_from_bytea(payload: &[u8]) -> Result<RbyteaResult, ErrorReport> {
+    Ok(RbyteaResult::inline(payload)?)
+}
+
+/// The cast to bytea.
+#[pg_extern]
+fn rbytea_to_bytea(value: Rbytea) -> Result<ByteaResult, ErrorReport> {
+    Ok(read::whole(&value)?)
+}

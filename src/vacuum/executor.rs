@@ -1,0 +1,59 @@
+//! Carries the plan out: the sink that moves files between LIVE and TRASH.
+
+use crate::pg::error::{self, Report};
+use crate::pg::progress;
+use crate::session::transaction::{self, Access};
+use crate::vacuum::history::Moved;
+use crate::vacuum::plan::SweepSink;
+use pgrx::{PgLogLevel, PgSqlErrorCode};
+use rbytea_store::{FileStore, Moves, PayloadId, Restored, Trashed};
+use std::time::SystemTime;
+
+/// Moves each file that it is given.
+pub struct Executor {
+    now: SystemTime,
+    moves: Moves,
+    moved: Moved,
+}
+
+impl Executor {
+    /// Nothing moved yet. `now` is the date that files in TRASH get.
+    pub fn new(now: SystemTime) -> Self {
+        Self { now, moves: Moves::new(), moved: Moved::default() }
+    }
+
+    /// What has been moved so far.
+    pub fn moved(&self) -> Moved {
+        self.moved
+    }
+
+    /// Makes the moves durable.
+    pub fn finish(self) -> Result<(), Report> {
+        transaction::with_store(Access::Write, |store| Ok(store.sync_moves(self.moves)?))
+    }
+}
+
+impl SweepSink for Executor {
+    fn trash(&mut self, store: &FileStore, id: &PayloadId) -> Result<(), Report> {
+        if let Trashed::Moved { len } = store.trash(id, self.now, &mut self.moves)? {
+            self.moved.trashed += 1;
+            self.moved.bytes += len;
+            progress::moved(self.moved.trashed);
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self, store: &FileStore, id: &PayloadId, len: u64) -> Result<(), Report> {
+        if store.restore(id)? == Restored::Restored {
+            self.moved.restored += 1;
+            self.moved.restored_bytes += len;
+            let message = format!("payload {} was in TRASH although a row refers to it; it is back", id.uuid);
+            error::tell(error::report(PgSqlErrorCode::ERRCODE_WARNING, message), PgLogLevel::WARNING);
+        }
+        Ok(())
+    }
+
+    fn era_done(&mut self, store: &FileStore, era: u64) -> Result<(), Report> {
+        Ok(store.remove_empty_dirs(era)?)
+    }
+}

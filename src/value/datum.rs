@@ -1,0 +1,262 @@
+//! A datum of type rbytea and what becomes of it: arguments are looked at before they are detoasted, results are
+//! written into palloc memory once. Relies on value.rs for the layout.
+
+use crate::pg::error::{self, Report};
+use rbytea_store::Payload;
+use rbytea_store::value::{self, EXTERNAL_LEN, MAX_BYTEA, MAX_INLINE, Value};
+use std::mem::MaybeUninit;
+
+use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
+use pgrx::datum::Datum;
+use pgrx::pgrx_sql_entity_graph::impl_sql_translatable;
+use pgrx::{
+    FromDatum, pg_sys, set_varsize_4b, varatt_is_1b, varatt_is_1b_e, varatt_is_4b_u, vardata_any,
+    varsize_any_exhdr,
+};
+
+/// An argument of type rbytea, not yet detoasted.
+#[derive(Clone, Copy)]
+pub struct Rbytea {
+    datum: *mut pg_sys::varlena,
+}
+
+/// What the first bytes of a datum say.
+#[derive(Clone, Copy)]
+pub enum Peek {
+    /// The payload is in the datum and has this many bytes.
+    Inline(u64),
+    /// The payload is in the store.
+    External(Payload),
+}
+
+/// Detoasted bytes; a copy that detoasting made is freed when this is dropped.
+pub struct Detoasted {
+    detoasted: *mut pg_sys::varlena,
+    original: *mut pg_sys::varlena,
+}
+
+impl Detoasted {
+    /// The bytes after the varlena header.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: detoasted is a varlena in plain or short form that lives as long as self.
+        unsafe {
+            std::slice::from_raw_parts(vardata_any(self.detoasted).cast(), varsize_any_exhdr(self.detoasted))
+        }
+    }
+
+    /// The payload of an inline value.
+    pub fn payload(&self) -> Result<&[u8], Report> {
+        match value::decode(self.bytes())? {
+            Value::Inline(payload) => Ok(payload),
+            Value::External(_) => Err(error::internal("an inline value was expected")),
+        }
+    }
+}
+
+impl Drop for Detoasted {
+    fn drop(&mut self) {
+        if self.detoasted != self.original {
+            // SAFETY: detoasting made this copy by palloc for us alone.
+            unsafe { pg_sys::pfree(self.detoasted.cast()) }
+        }
+    }
+}
+
+impl Rbytea {
+    /// Wraps a non-null datum of type rbytea.
+    ///
+    /// # Safety
+    /// `datum` must be a non-null datum of type rbytea (or of a domain over it) that outlives the result.
+    pub unsafe fn from_raw(datum: pg_sys::Datum) -> Self {
+        Self { datum: datum.cast_mut_ptr() }
+    }
+
+    /// The datum as it was passed.
+    pub fn as_datum(&self) -> pg_sys::Datum {
+        self.datum.into()
+    }
+
+    /// The value's bytes, if they lie in the datum as they are.
+    fn plain(&self) -> Option<&[u8]> {
+        // SAFETY: self.datum is a varlena of any form; the bytes of a plain one live as long as it.
+        unsafe {
+            let plain = varatt_is_4b_u(self.datum) || varatt_is_1b(self.datum) && !varatt_is_1b_e(self.datum);
+            plain.then(|| {
+                std::slice::from_raw_parts(vardata_any(self.datum).cast(), varsize_any_exhdr(self.datum))
+            })
+        }
+    }
+
+    /// Bytes of the detoasted value, without detoasting it.
+    pub fn raw_len(&self) -> usize {
+        if let Some(bytes) = self.plain() {
+            return bytes.len();
+        }
+        // SAFETY: self.datum is a varlena of any form, and the function takes every form.
+        unsafe { pg_sys::toast_raw_datum_size(self.as_datum()) - pg_sys::VARHDRSZ }
+    }
+
+    /// The header, at the price of at most 69 detoasted bytes.
+    pub fn peek(&self) -> Result<Peek, Report> {
+        match self.plain() {
+            Some(bytes) => self.peek_at(bytes),
+            None => self.peek_at(self.slice_raw(0, EXTERNAL_LEN + 1)?.bytes()),
+        }
+    }
+
+    fn peek_at(&self, head: &[u8]) -> Result<Peek, Report> {
+        match head.first() {
+            // The version byte of a long inline value is enough; decode() would want all of it.
+            Some(&value::INLINE) => Ok(Peek::Inline(self.raw_len() as u64 - 1)),
+            _ => match value::decode(head)? {
+                Value::External(payload) => Ok(Peek::External(payload)),
+                Value::Inline(payload) => Ok(Peek::Inline(payload.len() as u64)),
+            },
+        }
+    }
+
+    /// All of the value.
+    pub fn detoast(&self) -> Detoasted {
+        // SAFETY: self.datum is a varlena of any form.
+        let detoasted = unsafe { pg_sys::pg_detoast_datum_packed(self.datum) };
+        Detoasted { detoasted, original: self.datum }
+    }
+
+    /// Bytes of an inline payload, without loading the others.
+    pub fn inline_slice(&self, offset: u64, len: u64) -> Result<Detoasted, Report> {
+        let (offset, len) = (usize::try_from(offset), usize::try_from(len));
+        match (offset, len) {
+            (Ok(offset), Ok(len)) => self.slice_raw(offset + 1, len),
+            _ => Err(error::internal("a range of an inline value does not fit its datum")),
+        }
+    }
+
+    fn slice_raw(&self, offset: usize, len: usize) -> Result<Detoasted, Report> {
+        let (Ok(offset), Ok(len)) = (i32::try_from(offset), i32::try_from(len)) else {
+            return Err(error::internal("a range of a datum is longer than any datum"));
+        };
+        // SAFETY: self.datum is a varlena of any form; a slice is always a fresh copy, cut at the end of the value.
+        let slice = unsafe { pg_sys::pg_detoast_datum_slice(self.datum, offset, len) };
+        Ok(Detoasted { detoasted: slice, original: std::ptr::null_mut() })
+    }
+}
+
+impl FromDatum for Rbytea {
+    unsafe fn from_polymorphic_datum(
+        datum: pg_sys::Datum,
+        is_null: bool,
+        _typoid: pg_sys::Oid,
+    ) -> Option<Self> {
+        // SAFETY: the caller promises a datum of this type.
+        (!is_null).then(|| unsafe { Self::from_raw(datum) })
+    }
+}
+
+// SAFETY: the SQL declares an rbytea wherever Rust takes one, and every such function is STRICT.
+unsafe impl<'fcx> ArgAbi<'fcx> for Rbytea {
+    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+        // SAFETY: as promised by our caller; STRICT functions see no NULL.
+        unsafe { arg.unbox_arg_using_from_datum().unwrap_or(Self { datum: std::ptr::null_mut() }) }
+    }
+}
+
+impl_sql_translatable!(Rbytea, "rbytea");
+
+/// A varlena in palloc memory that is about to be returned.
+struct Built(*mut pg_sys::varlena);
+
+/// Allocates a varlena of `len` bytes after the header, which are not initialised. It lives in the current memory context, longer than
+/// the function that fills it.
+fn build(len: u64, max: u64) -> Result<(Built, &'static mut [MaybeUninit<u8>]), Report> {
+    if len > max {
+        return Err(error::too_large(len));
+    }
+    let len = len as usize;
+    // SAFETY: the allocation has room for the header and len bytes.
+    unsafe {
+        let varlena: *mut pg_sys::varlena = pg_sys::palloc(pg_sys::VARHDRSZ + len).cast();
+        set_varsize_4b(varlena, (pg_sys::VARHDRSZ + len) as i32);
+        let data = varlena.cast::<u8>().add(pg_sys::VARHDRSZ).cast();
+        Ok((Built(varlena), std::slice::from_raw_parts_mut(data, len)))
+    }
+}
+
+/// A result of type rbytea.
+pub struct RbyteaResult(Built);
+
+impl RbyteaResult {
+    /// An inline value with a copy of this payload.
+    pub fn inline(payload: &[u8]) -> Result<Self, Report> {
+        let (built, data) = build(payload.len() as u64 + 1, MAX_INLINE + 1)?;
+        data[0].write(value::INLINE);
+        data[1..].write_copy_of_slice(payload);
+        Ok(Self(built))
+    }
+
+    /// A reference to a stored payload.
+    pub fn external(payload: &Payload) -> Result<Self, Report> {
+        let (built, data) = build(EXTERNAL_LEN as u64, MAX_INLINE)?;
+        data.write_copy_of_slice(&value::encode_external(payload));
+        Ok(Self(built))
+    }
+
+    /// The datum, in the current memory context.
+    pub fn into_datum(self) -> pg_sys::Datum {
+        self.0.0.into()
+    }
+}
+
+impl_sql_translatable!(RbyteaResult, "rbytea");
+
+/// A result of type bytea.
+pub struct ByteaResult(Built);
+
+/// Bytes of a result that are made at once: few enough for the processor's cache, where what comes next, the digest for instance, finds
+/// them.
+const PIECE: usize = 256 * 1024;
+
+impl ByteaResult {
+    /// A bytea with a copy of these bytes.
+    pub fn copy_of(bytes: &[u8]) -> Result<Self, Report> {
+        let (built, data) = build(bytes.len() as u64, MAX_BYTEA)?;
+        data.write_copy_of_slice(bytes);
+        Ok(Self(built))
+    }
+
+    /// A bytea of `len` bytes that `fill` writes piece by piece, from the first to the last; it is told where a piece begins.
+    pub fn fill(
+        len: u64,
+        mut fill: impl FnMut(u64, &mut [u8]) -> Result<(), Report>,
+    ) -> Result<Self, Report> {
+        let (built, data) = build(len, MAX_BYTEA)?;
+        let mut offset = 0;
+        for piece in data.chunks_mut(PIECE) {
+            piece.fill(MaybeUninit::new(0));
+            // SAFETY: it was initialised in the line before.
+            fill(offset, unsafe { piece.assume_init_mut() })?;
+            offset += piece.len() as u64;
+        }
+        Ok(Self(built))
+    }
+
+    /// The datum, in the current memory context.
+    pub fn into_datum(self) -> pg_sys::Datum {
+        self.0.0.into()
+    }
+}
+
+impl_sql_translatable!(ByteaResult, "bytea");
+
+macro_rules! return_as_datum {
+    ($($ty:ty),*) => {$(
+        // SAFETY: the datum is of the type that the SQL declares and lives in the caller's memory context.
+        unsafe impl BoxRet for $ty {
+            unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
+                // SAFETY: as above.
+                unsafe { fcinfo.return_raw_datum(self.into_datum()) }
+            }
+        }
+    )*};
+}
+
+return_as_datum!(RbyteaResult, ByteaResult);

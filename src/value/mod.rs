@@ -1,0 +1,6 @@
+//! A value between PostgreSQL's memory and `rbytea_store::value`: its datum, the columns that can hold one, and the walk
+//! through arrays, composites and ranges to the values inside. Uses `pg`; opens no store.
+
+pub mod columns;
+pub mod datum;
+pub mod walk;
