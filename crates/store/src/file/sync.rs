@@ -3,16 +3,15 @@
 //! transaction may have made it and not have synced it.
 
 use std::collections::{BTreeSet, HashSet};
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::error::{Error, Result};
-use super::fs::{Fs, FsFile};
-use super::layout::{Shard, TRASH, parse_byte_dir, parse_era_dir};
+use super::fs::Fs;
+use super::layout::{parse_byte_dir, parse_era_dir};
 use super::list::directory;
-use super::pending::{Collected, Origin, Pending};
-use super::{OsFs, Store, parent, shown};
+use super::upload::{FileBatch, Origin};
+use super::{FileStore, parent, shown};
+use crate::error::{Error, Result};
 
 /// From this many files on, one syncfs takes the place of an fdatasync for each file and an fsync for each
 /// directory.
@@ -39,7 +38,7 @@ pub const SYNCFS_FROM: u64 = 8;
 const MAX_DURABLE_DIRS: usize = 4096;
 
 /// A descriptor of the file system, opened before the files that it answers for were written.
-pub(super) struct SyncPoint<F: Fs> {
+pub(super) struct SyncfsHandle<F: Fs> {
     /// Position in the order of opening. Not per store: a transaction may see its store opened anew.
     pub(super) opened: u64,
     handle: F::SyncHandle,
@@ -62,7 +61,7 @@ impl DurableDirs {
         self.dirs.remove(dir);
     }
 
-    fn learn(&mut self, dirs: impl IntoIterator<Item = String>) {
+    pub(super) fn learn(&mut self, dirs: impl IntoIterator<Item = String>) {
         for dir in dirs {
             if self.dirs.len() >= MAX_DURABLE_DIRS {
                 self.dirs.clear();
@@ -72,115 +71,36 @@ impl DurableDirs {
     }
 }
 
-/// Moves between LIVE and TRASH of one store that are not durable yet.
-#[must_use = "moves are not durable before sync_moves"]
-pub struct Moves<F: Fs = OsFs> {
-    pub(super) trash: bool,
-    pub(super) shards: BTreeSet<Shard>,
-    /// The leaf directory that the last file came from; files come leaf by leaf.
-    pub(super) from: Option<(Shard, F::Dir)>,
-    /// TRASH.
-    pub(super) to: Option<F::Dir>,
-}
-
-impl<F: Fs> Moves<F> {
-    /// No moves.
-    pub fn new() -> Self {
-        Self { trash: false, shards: BTreeSet::new(), from: None, to: None }
-    }
-}
-
-impl<F: Fs> Default for Moves<F> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<F: Fs> fmt::Debug for Moves<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Moves").field("shards", &self.shards.len()).finish_non_exhaustive()
-    }
-}
-
 /// Whether what the store remembers as durable spares an fsync.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Known {
+pub(super) enum Cached {
     Trust,
     Ignore,
 }
 
-impl<F: Fs> Store<F> {
-    /// Makes every file of `pending` durable, with its directory and all directories above (I1).
-    ///
-    /// `interrupts` is called between system calls and may unwind; the transaction then counts as failed.
-    ///
-    /// # Errors
-    /// `Sync` or `Io`, and `Sync` again for every later call until `forget`: nothing is fsynced a second time.
-    /// `Unsupported` when `pending` holds another store's files.
-    pub fn sync(&self, pending: &mut Pending<F>, interrupts: &mut dyn FnMut()) -> Result<()> {
-        let Some(collected) = pending.begin_sync(self.origin(), shown(""))? else {
-            return Ok(());
-        };
-        let result = if self.config.fsync { self.sync_collected(collected, interrupts) } else { Ok(()) };
-        match &result {
-            Ok(()) => pending.synced(),
-            Err(error) => pending.fail(error),
-        }
-        result
-    }
-
-    fn sync_collected(&self, collected: Collected<F>, interrupts: &mut dyn FnMut()) -> Result<()> {
-        let leaves = collected.shards.iter().map(|shard| self.in_database(&shard.path()));
-        if let Some(point) = collected.syncfs() {
+impl<F: Fs> FileStore<F> {
+    /// Makes every file of a batch durable, with its directory and all directories above (I1).
+    pub(super) fn sync_files(&self, files: &FileBatch<F>, interrupts: &mut dyn FnMut()) -> Result<()> {
+        let leaves = files.shards.iter().map(|shard| self.in_database(&shard.path()));
+        if let Some(handle) = files.syncfs() {
             interrupts();
-            self.fs.syncfs(&point.handle).map_err(|e| Error::sync(shown(""), e))?;
+            self.fs.syncfs(&handle.handle).map_err(|e| Error::sync(shown(""), e))?;
             let dirs: BTreeSet<String> = leaves.flat_map(|leaf| chain(&leaf)).collect();
             self.durable().learn(dirs);
             return Ok(());
         }
-        for written in &collected.open {
+        for written in &files.open {
             interrupts();
-            written.file.sync_data().map_err(|e| Error::sync(self.live_path(&written.id), e))?;
+            written.sync_data()?;
         }
-        self.sync_dirs(leaves, Known::Trust, interrupts)
-    }
-
-    /// Makes the moves durable: TRASH, and each directory that lost a file, once; from some number of directories on by
-    /// one syncfs.
-    ///
-    /// # Errors
-    /// `Sync`.
-    pub fn sync_moves(&self, moves: Moves<F>) -> Result<()> {
-        if !self.config.fsync {
-            return Ok(());
-        }
-        if moves.shards.len() as u64 >= SYNCFS_FROM
-            && let Some(handle) = self.fs.open_sync_handle().map_err(self.io("open directory", ""))?
-        {
-            self.fs.syncfs(&handle).map_err(|e| Error::sync(shown(""), e))?;
-            self.durable().learn(chain(&self.in_database(TRASH)));
-            return Ok(());
-        }
-        // TRASH first: a file may have two names after a crash, but never none.
-        let trash = moves.trash.then(|| self.in_database(TRASH));
-        self.sync_dirs(trash, Known::Trust, &mut || ())?;
-        for shard in moves.shards {
-            let leaf = self.in_database(&shard.path());
-            match self.fs.sync_dir(&leaf) {
-                Ok(()) => {}
-                // emptied and removed meanwhile
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-                Err(e) => return Err(Error::sync(shown(&leaf), e)),
-            }
-        }
-        Ok(())
+        self.sync_dirs(leaves, Cached::Trust, interrupts)
     }
 
     /// fsyncs each of `dirs`, and above it every directory whose child is not known to be durable, once.
     pub(super) fn sync_dirs(
         &self,
         dirs: impl IntoIterator<Item = String>,
-        known: Known,
+        cached: Cached,
         interrupts: &mut dyn FnMut(),
     ) -> Result<()> {
         let mut targets = BTreeSet::new();
@@ -190,14 +110,14 @@ impl<F: Fs> Store<F> {
             for dir in dirs {
                 let new = chain(&dir)
                     .into_iter()
-                    .take_while(|dir| known == Known::Ignore || !durable.dirs.contains(dir));
+                    .take_while(|dir| cached == Cached::Ignore || !durable.dirs.contains(dir));
                 entries.extend(new);
                 targets.insert(dir);
             }
         }
         targets.extend(entries.iter().filter(|dir| !dir.is_empty()).map(|dir| parent(dir).to_owned()));
         // Before their era's fsync, which is good for all of them.
-        let leaves = if known == Known::Trust { self.leaves_beside(&entries)? } else { Vec::new() };
+        let leaves = if cached == Cached::Trust { self.leaves_beside(&entries)? } else { Vec::new() };
         // Descending, so that a directory comes before its parent.
         for dir in targets.iter().rev() {
             interrupts();
@@ -231,21 +151,21 @@ impl<F: Fs> Store<F> {
         Ok(leaves)
     }
 
-    /// The sync point that all files of a transaction share. A new transaction gets a new one: it must not
+    /// The syncfs handle that all files of a transaction share. A new transaction gets a new one: it must not
     /// fail for what another one was told already.
-    pub(super) fn current_sync_point(&self) -> Result<Option<Arc<SyncPoint<F>>>> {
+    pub(super) fn current_syncfs_handle(&self) -> Result<Option<Arc<SyncfsHandle<F>>>> {
         if !self.config.fsync {
             return Ok(None);
         }
-        let mut last = lock(&self.sync_point);
-        if let Some(point) = last.upgrade() {
-            return Ok(Some(point));
+        let mut last = lock(&self.syncfs);
+        if let Some(handle) = last.upgrade() {
+            return Ok(Some(handle));
         }
         let handle = self.fs.open_sync_handle().map_err(self.io("open directory", ""))?;
         let Some(handle) = handle else { return Ok(None) };
-        let point = Arc::new(SyncPoint { opened: OPENED.fetch_add(1, Ordering::Relaxed), handle });
-        *last = Arc::downgrade(&point);
-        Ok(Some(point))
+        let opened = Arc::new(SyncfsHandle { opened: OPENED.fetch_add(1, Ordering::Relaxed), handle });
+        *last = Arc::downgrade(&opened);
+        Ok(Some(opened))
     }
 
     pub(super) fn origin(&self) -> Origin {
@@ -263,7 +183,7 @@ fn is_era(path: &str) -> bool {
 }
 
 /// A path and every directory above it, down to the root's empty path.
-fn chain(dir: &str) -> Vec<String> {
+pub(super) fn chain(dir: &str) -> Vec<String> {
     let mut chain = vec![dir.to_owned()];
     let mut at = dir;
     while !at.is_empty() {

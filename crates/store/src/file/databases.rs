@@ -1,17 +1,18 @@
 //! The databases that share one root, as their directories say.
 
-use super::error::Result;
 use super::fs::{EntryKind, Fs};
-use super::layout::{PayloadId, database_dir, parse_database_dir};
+use super::layout::{database_dir, parse_database_dir};
 use super::list::directory;
-use super::{Store, found};
+use super::{FileStore, found};
+use crate::error::Result;
+use crate::payload::PayloadId;
 
-impl<F: Fs> Store<F> {
+impl<F: Fs> FileStore<F> {
     /// OIDs of the databases that have a directory in the root, ascending.
     ///
     /// # Errors
     /// `Io`; the listing is void then (I10).
-    pub fn databases(&self) -> Result<Vec<u32>> {
+    pub(super) fn databases(&self) -> Result<Vec<u32>> {
         let mut databases = Vec::new();
         self.each("", &mut |entry| {
             databases.extend(directory(&entry).and_then(parse_database_dir));
@@ -26,7 +27,7 @@ impl<F: Fs> Store<F> {
     ///
     /// # Errors
     /// `Io`.
-    pub fn elsewhere(&self, id: &PayloadId) -> Result<Option<u32>> {
+    pub(super) fn elsewhere(&self, id: &PayloadId) -> Result<Option<u32>> {
         for oid in self.databases()? {
             if oid == self.config.database {
                 continue;

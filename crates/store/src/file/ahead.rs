@@ -8,33 +8,21 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use super::Store;
-use super::error::Result;
+use super::FileStore;
 use super::fs::Fs;
-use super::layout::Shard;
-use super::list::{Listed, Shards};
-
-/// How far to run ahead.
-pub struct Ahead<'a> {
-    /// Threads besides the caller's own; 0 for none.
-    pub threads: usize,
-    /// Payloads that may be in memory before the caller asks for them, 24 bytes each.
-    pub room: usize,
-    /// Calls its argument once, which starts the threads: they inherit what is the caller's then, such as blocked signals.
-    pub start: &'a dyn Fn(&mut dyn FnMut()),
-}
+use super::list::Shards;
+use crate::backend::{Ahead, Listed};
+use crate::error::Result;
+use crate::payload::Shard;
 
 /// Leaf directories in ascending order, with what is in them. An error is the last item.
 pub struct Listings<'a, F: Fs> {
-    store: &'a Store<F>,
+    store: &'a FileStore<F>,
     queue: &'a Queue<'a, F>,
     next: usize,
 }
 
-impl<F: Fs> Store<F>
-where
-    Self: Sync,
-{
+impl<F: Fs> FileStore<F> {
     /// Lists the leaf directories of all eras that overlap `births` (see [`shards`](Self::shards)) while `work` runs.
     ///
     /// # Errors
@@ -120,7 +108,7 @@ struct Queue<'a, F: Fs> {
 
 struct State<'a, F: Fs> {
     shards: Shards<'a, F>,
-    /// Directories that somebody lists or has listed: the index of the next one.
+    /// Directories that a thread lists or has listed: the index of the next one.
     claimed: usize,
     /// What `done` takes, in payloads.
     buffered: usize,
@@ -151,7 +139,7 @@ impl<'a, F: Fs> Queue<'a, F> {
     }
 
     /// What a thread does.
-    fn run(&self, store: &Store<F>) {
+    fn run(&self, store: &FileStore<F>) {
         let mut state = self.lock();
         while !state.over {
             if state.buffered >= self.most {
@@ -161,14 +149,14 @@ impl<'a, F: Fs> Queue<'a, F> {
                 state = self.list(store, index, claim);
             }
         }
-        // Somebody may wait for more than there is.
+        // The caller may wait for more than there is.
         self.listed.notify_all();
     }
 
     /// Lists what was claimed.
-    fn list(&self, store: &Store<F>, index: usize, claim: Result<Shard>) -> MutexGuard<'_, State<'a, F>> {
+    fn list(&self, store: &FileStore<F>, index: usize, claim: Result<Shard>) -> MutexGuard<'_, State<'a, F>> {
         let listed = claim.and_then(|shard| {
-            // Whoever waits for this directory must not wait for ever.
+            // The caller, who waits for this directory, must not wait for ever.
             let listing =
                 catch_unwind(AssertUnwindSafe(|| store.list_shard(shard))).unwrap_or_else(|_| {
                     Err(store.io("read directory", &shard.path())(io::Error::other("the thread panicked")))
@@ -190,7 +178,7 @@ fn cost(listed: &Result<Listed>) -> usize {
     DIRECTORY + listed.as_ref().map_or(0, |(_, listing)| listing.payloads.len())
 }
 
-/// Tells the threads that nobody wants more.
+/// Tells the threads that the caller wants no more.
 struct End<'a, 'b, F: Fs>(&'a Queue<'b, F>);
 
 impl<F: Fs> Drop for End<'_, '_, F> {

@@ -8,8 +8,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::error::{Error, Result};
 use super::layout::copy_name;
+use crate::error::{Error, Result};
 
 /// What a directory entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,16 +58,22 @@ impl Stat {
 ///
 /// Every path is relative to the root, its components separated by '/'; the empty path is the root.
 /// Errors are the operating system's own, so that `ErrorKind` and errno are meaningful.
-pub trait Fs {
+pub trait Fs: Send + Sync + Sized + 'static {
     /// An open file.
-    type File: FsFile;
+    type File: FsFile + 'static;
     /// What [`syncfs`](Self::syncfs) works through.
-    type SyncHandle;
+    type SyncHandle: Send + Sync + 'static;
     /// An open directory. Its entries are named without looking up its path again.
-    type Dir;
+    type Dir: 'static;
 
     /// The root, for messages.
     fn root(&self) -> &Path;
+    /// The same, rooted in another directory that exists and that the effective user owns: the data directory, which has the
+    /// list of the roots that a cluster has written to.
+    ///
+    /// # Errors
+    /// As for opening the root.
+    fn rooted_in(&self, directory: &Path) -> Result<Self>;
     /// Device and inode of the root.
     fn identity(&self) -> (u64, u64);
     /// Creates a directory, mode 0700.
@@ -148,20 +154,22 @@ pub(super) enum Replace {
     No,
 }
 
-/// Writes a small file in the root so that it is seen whole or not at all, durable on return.
+/// Writes a small file in the root so that it is seen whole or not at all, durable on return. `shown` is what errors call the
+/// root.
 ///
 /// Returns false if the name existed and was to be kept.
 pub(super) fn publish<F: Fs>(
     fs: &F,
+    shown: &Path,
     name: &str,
     bytes: &[u8],
     replace: Replace,
     fsync: bool,
 ) -> Result<bool> {
     let temporary = format!("{name}.{}", copy_name(uuid::Uuid::new_v4()));
-    let result = publish_as(fs, &temporary, name, bytes, replace, fsync);
+    let result = publish_as(fs, shown, &temporary, name, bytes, replace, fsync);
     if !matches!(result, Ok(true)) {
-        // The name is ours alone, and the first error is the one that matters.
+        // The name is this call's alone, and the first error is the one that matters.
         let _ = fs.unlink(&temporary);
     }
     result
@@ -169,13 +177,14 @@ pub(super) fn publish<F: Fs>(
 
 fn publish_as<F: Fs>(
     fs: &F,
+    shown: &Path,
     tmp: &str,
     name: &str,
     bytes: &[u8],
     replace: Replace,
     fsync: bool,
 ) -> Result<bool> {
-    let at = |path: &str| fs.root().join(path);
+    let at = |path: &str| shown.join(path);
     let mut file = fs.create_new(tmp).map_err(|e| Error::io("create file", at(tmp), e))?;
     file.write_all(bytes).map_err(|e| Error::io("write file", at(tmp), e))?;
     if fsync {
@@ -191,7 +200,20 @@ fn publish_as<F: Fs>(
         Err(e) => return Err(Error::io("rename file to", at(name), e)),
     }
     if fsync {
-        fs.sync_dir("").map_err(|e| Error::sync(fs.root(), e))?;
+        fs.sync_dir("").map_err(|e| Error::sync(at(""), e))?;
     }
     Ok(true)
+}
+
+/// The bytes of a small file; one more than `max` of them at least if it has more.
+pub(super) fn read_small(file: &impl FsFile, max: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut buf = [0; 4096];
+    loop {
+        let read = file.read_at(bytes.len() as u64, &mut buf)?;
+        bytes.extend_from_slice(buf.get(..read).unwrap_or_default());
+        if read == 0 || bytes.len() as u64 > max {
+            return Ok(bytes);
+        }
+    }
 }

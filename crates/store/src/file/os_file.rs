@@ -9,9 +9,9 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime};
 
-use super::error::Result;
 use super::fs::{Entry, EntryKind, FsFile, Stat, Visit};
-use crate::linux;
+use super::linux;
+use crate::error::Result;
 
 /// An open regular file.
 #[derive(Debug)]

@@ -9,9 +9,9 @@ use uuid::Uuid;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::cipher::Kuznyechik;
-use super::error::{Error, Result};
 use super::key_file::{self, Entries};
-use crate::secret::Secret;
+use super::secret::Secret;
+use crate::error::{Error, Result};
 
 /// Bytes of a key, the master's and the derived ones'.
 pub const KEY_BYTES: usize = 32;

@@ -3,22 +3,15 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::error::{Error, Result};
 use super::fs::{Entry, EntryKind, Fs};
 use super::layout::{
-    FIRST_DROPPED, Shard, TRASH, database_dir, dropped_dir, era_dir, parse_copy_name, parse_dropped_dir,
+    FIRST_DROPPED, TRASH, database_dir, dropped_dir, era_dir, parse_copy_name, parse_dropped_dir,
 };
 use super::list::{directory, payload};
-use super::{ATTEMPTS, Store, found, shown};
-
-/// The directory of a dropped database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DroppedDatabase {
-    /// OID that the database had. Another one may have it now.
-    pub oid: u32,
-    /// When it was trashed, in whole seconds.
-    pub trashed_at: SystemTime,
-}
+use super::{ATTEMPTS, FileStore, found, shown};
+use crate::backend::{DroppedDatabase, Purged};
+use crate::error::{Error, Result};
+use crate::payload::Shard;
 
 impl DroppedDatabase {
     /// Path below the root.
@@ -27,25 +20,14 @@ impl DroppedDatabase {
     }
 }
 
-/// What `purge_database` did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Purged {
-    /// Files removed.
-    pub files: u64,
-    /// Bytes in them. Of a file that other databases have as well, the space comes back with its last name.
-    pub bytes: u64,
-    /// Whether the database's directory is gone. It stays while it has names in it that the store did not give.
-    pub complete: bool,
-}
-
-impl<F: Fs> Store<F> {
+impl<F: Fs> FileStore<F> {
     /// Gives the directory of a database that was dropped the name of a dropped one, durably. False when there was none.
     ///
     /// That the database is gone is for the caller to know (I6), as is who owns the store (I9).
     ///
     /// # Errors
     /// `Io`, `Sync`. After the latter the directory has its new name and may have the old one after a crash.
-    pub fn trash_database(&self, oid: u32, now: SystemTime) -> Result<bool> {
+    pub(super) fn trash_database(&self, oid: u32, now: SystemTime) -> Result<bool> {
         use std::io::ErrorKind::{AlreadyExists, NotFound};
         let directory = database_dir(oid);
         let mut trashed_at = seconds(now);
@@ -75,7 +57,7 @@ impl<F: Fs> Store<F> {
     ///
     /// # Errors
     /// `Io`; the listing is void then (I10).
-    pub fn dropped_databases(&self) -> Result<Vec<DroppedDatabase>> {
+    pub(super) fn dropped_databases(&self) -> Result<Vec<DroppedDatabase>> {
         let mut dropped = Vec::new();
         self.each("", &mut |entry| {
             if let Some((oid, trashed_at)) = directory(&entry).and_then(parse_dropped_dir) {
@@ -95,7 +77,11 @@ impl<F: Fs> Store<F> {
     ///
     /// # Errors
     /// `Io`, `Sync`.
-    pub fn purge_database(&self, dropped: &DroppedDatabase, interrupts: &mut dyn FnMut()) -> Result<Purged> {
+    pub(super) fn purge_database(
+        &self,
+        dropped: &DroppedDatabase,
+        interrupts: &mut dyn FnMut(),
+    ) -> Result<Purged> {
         let database = dropped.path();
         let mut purged = Purged::default();
         let trash = format!("{database}/{TRASH}");
@@ -133,7 +119,7 @@ impl<F: Fs> Store<F> {
                 interrupts();
                 if let Some(name) = ours(&entry, shard) {
                     let path = format!("{dir}/{name}");
-                    // None when somebody else was faster
+                    // None when another call has removed it meanwhile
                     if let Some(len) = self.file_len(&path)?
                         && found(self.fs.unlink(&path)).map_err(self.io("remove file", &path))?.is_some()
                     {

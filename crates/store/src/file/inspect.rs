@@ -1,63 +1,30 @@
 //! Looking for what is wrong in a store: names and kinds that it did not give, rights that it did not give, and where
 //! the file of a payload is. Moves nothing and opens no payload; constant memory but for one leaf directory.
 
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::error::Result;
-use super::fs::{Entry, EntryKind, Fs, Stat};
+use super::fs::{Entry, EntryKind, Fs};
 use super::layout::{
-    OWNER, PayloadId, Shard, TRASH, era_dir, parse_byte_dir, parse_copy_name, parse_database_dir,
-    parse_dropped_dir, parse_era_dir, parse_new_owner_name,
+    OWNER, TRASH, era_dir, parse_byte_dir, parse_copy_name, parse_database_dir, parse_dropped_dir,
+    parse_era_dir, parse_new_owner_name,
 };
-use super::list::{Listing, directory, payload};
-use super::{Store, found, shown};
-
-/// What is wrong with an entry of a directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flaw {
-    /// The store gives nothing of this kind this name here, and never touches it.
-    ForeignName,
-    /// Not the mode or not the owner that the store gives.
-    WrongRights,
-    /// It cannot even be looked at.
-    Unreadable,
-}
+use super::list::{directory, payload};
+use super::{FileStore, found, shown};
+use crate::backend::{Flaw, Inspection, Listing};
+use crate::error::{Error, Result};
+use crate::payload::Shard;
 
 /// Takes each entry: what is wrong with it, if anything, and its path below the root.
-pub type Inspector<'a> = &'a mut dyn FnMut(Option<Flaw>, PathBuf) -> Result<()>;
+pub type Look<'a> = &'a mut dyn FnMut(Option<Flaw>, PathBuf) -> Result<()>;
 
-/// Where the file of a payload is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Located {
-    /// Below the root.
-    pub path: PathBuf,
-    /// In TRASH rather than LIVE.
-    pub in_trash: bool,
-    /// What is there: not always a file.
-    pub stat: Stat,
-}
-
-impl<F: Fs> Store<F> {
-    /// Looks for a payload's file as [`open_payload`](Self::open_payload) does (I7).
-    ///
-    /// # Errors
-    /// `Io`.
-    pub fn locate(&self, id: &PayloadId) -> Result<Option<Located>> {
-        for in_trash in [false, true, false] {
-            let path = if in_trash { self.trashed(id) } else { self.live(id) };
-            if let Some(stat) = found(self.fs.stat(&path)).map_err(self.io("stat file", &path))? {
-                return Ok(Some(Located { path: shown(&path), in_trash, stat }));
-            }
-        }
-        Ok(None)
-    }
-
+impl<F: Fs> FileStore<F> {
     /// Looks at the root and at what is in it. Others may be able to read the root itself, but must not be able to write.
     ///
     /// # Errors
     /// `Io`, or what `report` returns.
-    pub fn inspect_root(&self, report: Inspector<'_>) -> Result<()> {
+    pub fn inspect_root(&self, report: Look<'_>) -> Result<()> {
         let root = self.fs.stat("").map_err(self.io("stat directory", ""))?;
         if !root.owned || root.mode & 0o022 != 0 {
             report(Some(Flaw::WrongRights), shown(""))?;
@@ -65,7 +32,7 @@ impl<F: Fs> Store<F> {
         let is_database =
             |name: &str| parse_database_dir(name).is_some() || parse_dropped_dir(name).is_some();
         // The file system's own, where the root is a mount point.
-        let report: Inspector<'_> =
+        let report: Look<'_> =
             &mut |flaw, path| if path == Path::new("lost+found") { Ok(()) } else { report(flaw, path) };
         self.inspect("", report, &mut |entry| match entry.kind {
             EntryKind::File => entry.name == OWNER || parse_new_owner_name(entry.name.as_bytes()).is_some(),
@@ -78,7 +45,7 @@ impl<F: Fs> Store<F> {
     ///
     /// # Errors
     /// `Io`, or what `report` returns.
-    pub fn inspect_database(&self, report: Inspector<'_>) -> Result<Vec<u64>> {
+    pub fn inspect_database(&self, report: Look<'_>) -> Result<Vec<u64>> {
         let mut eras = Vec::new();
         self.inspect(&self.database, report, &mut |entry| {
             let name = directory(entry);
@@ -94,7 +61,7 @@ impl<F: Fs> Store<F> {
     ///
     /// # Errors
     /// `Io`, or what `report` returns.
-    pub fn inspect_trash(&self, report: Inspector<'_>) -> Result<()> {
+    pub fn inspect_trash(&self, report: Look<'_>) -> Result<()> {
         self.inspect(&self.in_database(TRASH), report, &mut |entry| {
             payload(entry).is_some()
                 || entry.kind == EntryKind::File && parse_copy_name(entry.name.as_bytes()).is_some()
@@ -105,7 +72,7 @@ impl<F: Fs> Store<F> {
     ///
     /// # Errors
     /// `Io`, or what `report` returns.
-    pub fn inspect_era(&self, era: u64, report: Inspector<'_>) -> Result<Vec<Shard>> {
+    pub fn inspect_era(&self, era: u64, report: Look<'_>) -> Result<Vec<Shard>> {
         let mut shards = Vec::new();
         self.inspect(&self.in_database(&era_dir(era)), report, &mut |entry| {
             let byte = directory(entry).and_then(parse_byte_dir);
@@ -120,7 +87,7 @@ impl<F: Fs> Store<F> {
     ///
     /// # Errors
     /// `Io`, or what `report` returns.
-    pub fn inspect_shard(&self, shard: Shard, report: Inspector<'_>) -> Result<Listing> {
+    pub fn inspect_shard(&self, shard: Shard, report: Look<'_>) -> Result<Listing> {
         let path = self.in_database(&shard.path());
         self.inspect(&path, report, &mut |entry| payload(entry).is_some_and(|id| id.shard() == shard))?;
         self.list_shard(shard)
@@ -130,7 +97,7 @@ impl<F: Fs> Store<F> {
     fn inspect(
         &self,
         dir: &str,
-        report: Inspector<'_>,
+        report: Look<'_>,
         belongs: &mut dyn FnMut(&Entry<'_>) -> bool,
     ) -> Result<()> {
         let read = self.fs.read_dir(dir, &mut |opened, entry| {
@@ -145,5 +112,52 @@ impl<F: Fs> Store<F> {
             report(flaw, Path::new(dir).join(entry.name))
         });
         found(read).map_err(self.io("read directory", dir))?.unwrap_or(Ok(()))
+    }
+
+    /// All of it: the root, TRASH, and LIVE shard by shard.
+    pub(super) fn inspect_all(&self, inspection: &mut dyn Inspection) -> Result<()> {
+        let mut through = Through { inspection, ended: false };
+        through.dir(|look| self.inspect_root(look))?;
+        through.dir(|look| self.inspect_trash(look))?;
+        for era in through.dir(|look| self.inspect_database(look))? {
+            for shard in through.dir(|look| self.inspect_era(era, look))? {
+                let listing = through.dir(|look| self.inspect_shard(shard, look))?;
+                if !through.ended {
+                    through.ended = through.inspection.shard(shard, &listing).is_break();
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The way of an inspection through the store.
+struct Through<'a> {
+    inspection: &'a mut dyn Inspection,
+    ended: bool,
+}
+
+impl Through<'_> {
+    /// Looks at a directory. One that cannot be read is reported, and has nothing in it.
+    fn dir<T: Default>(&mut self, inspect: impl FnOnce(Look<'_>) -> Result<T>) -> Result<T> {
+        if self.ended {
+            return Ok(T::default());
+        }
+        let (inspection, ended) = (&mut *self.inspection, &mut self.ended);
+        let inspected = inspect(&mut |flaw, path| match inspection.entry(flaw, &path) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => {
+                *ended = true;
+                Err(Error::Unsupported { what: "going on" })
+            }
+        });
+        match inspected {
+            Err(_) if self.ended => Ok(T::default()),
+            Err(Error::Io { path, .. }) => {
+                self.ended = self.inspection.entry(Some(Flaw::Unreadable), &path).is_break();
+                Ok(T::default())
+            }
+            inspected => inspected,
+        }
     }
 }

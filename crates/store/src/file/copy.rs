@@ -5,10 +5,10 @@ use rustix::io::Errno;
 use std::io;
 use uuid::Uuid;
 
-use super::error::{Error, Result};
 use super::fs::{Fs, FsFile};
 use super::layout::{TRASH, copy_name};
-use super::{Store, found, shown};
+use super::{FileStore, found, shown};
+use crate::error::{Error, Result};
 
 /// Most bytes copied between two looks at interrupts.
 const CHUNK: u64 = 1 << 18;
@@ -22,7 +22,7 @@ pub(super) enum Copied {
     Missing,
 }
 
-impl<F: Fs> Store<F> {
+impl<F: Fs> FileStore<F> {
     /// Copies a payload's file, with its date. The new entry is not durable yet, the bytes are.
     pub(super) fn copy_file(&self, from: &str, to: &str, interrupts: &mut dyn FnMut()) -> Result<Copied> {
         let Some(source) = found(self.fs.open(from)).map_err(self.io("open file", from))? else {
@@ -83,7 +83,7 @@ impl<F: Fs> Temporary<'_, F> {
 
 impl<F: Fs> Drop for Temporary<'_, F> {
     fn drop(&mut self) {
-        // Only thrift: no listing takes it for a payload.
+        // Best effort: no listing takes it for a payload.
         let _ = self.fs.unlink(self.path);
     }
 }

@@ -5,28 +5,19 @@ use std::collections::BTreeSet;
 use std::io;
 
 use super::copy::{Copied, refuses_links};
-use super::error::{Error, Result};
 use super::fs::Fs;
-use super::layout::{PayloadId, Shard, TRASH, database_dir, era_dir};
+use super::layout::{TRASH, database_dir, era_dir};
 use super::list::payload;
-use super::sync::Known;
-use super::{ATTEMPTS, Store, found, parent, shown};
+use super::sync::Cached;
+use super::{ATTEMPTS, FileStore, found, parent, shown};
+use crate::backend::Cloned;
+use crate::error::{Error, Result};
+use crate::payload::{PayloadId, Shard};
 
 /// Leaf directories that await their fsync together.
 const MAX_UNSYNCED: usize = 4096;
 
-/// What `clone_database` did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cloned {
-    /// Files that both databases share now.
-    pub linked: u64,
-    /// Files that had to be copied, because the file system refused a link.
-    pub copied: u64,
-    /// Files that the database had already, LIVE or in TRASH. One that is moved meanwhile may be met twice.
-    pub present: u64,
-}
-
-impl<F: Fs> Store<F> {
+impl<F: Fs> FileStore<F> {
     /// Gives this database every payload file of database `source`: what is LIVE there becomes LIVE, and what is in
     /// TRASH comes into TRASH with its date. Durable on return; can be called again after an error or a crash.
     ///
@@ -36,8 +27,8 @@ impl<F: Fs> Store<F> {
     /// `interrupts` is called for every file, and between the parts of a copy; it may unwind.
     ///
     /// # Errors
-    /// Those of a first write ([`create`](Self::create)), `Io`, `Sync`.
-    pub fn clone_database(&self, source: u32, interrupts: &mut dyn FnMut()) -> Result<Cloned> {
+    /// Those of a first write , `Io`, `Sync`.
+    pub(super) fn clone_database(&self, source: u32, interrupts: &mut dyn FnMut()) -> Result<Cloned> {
         // What is not there now may be there when its file system is mounted.
         self.check_present()?;
         let directory = database_dir(source);
@@ -107,7 +98,7 @@ enum Given {
 }
 
 struct Cloning<'a, F: Fs> {
-    store: &'a Store<F>,
+    store: &'a FileStore<F>,
     /// Directory of the other database.
     source: String,
     cloned: Cloned,
@@ -230,7 +221,7 @@ impl<F: Fs> Cloning<'_, F> {
         }
         self.sync_leaves(interrupts)?;
         let top = if self.trash { store.in_database(TRASH) } else { store.database.clone() };
-        store.sync_dirs([top], Known::Ignore, interrupts)
+        store.sync_dirs([top], Cached::Ignore, interrupts)
     }
 
     fn sync_leaves(&mut self, interrupts: &mut dyn FnMut()) -> Result<()> {

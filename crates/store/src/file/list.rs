@@ -4,36 +4,16 @@
 use std::io;
 use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt;
-use std::time::SystemTime;
 use std::vec;
 
-use super::error::Result;
 use super::fs::{Entry, EntryKind, Fs};
-use super::layout::{PayloadId, Shard, TRASH, era_dir, parse_byte_dir, parse_era_dir};
-use super::{Store, found};
+use super::layout::{TRASH, era_dir, parse_byte_dir, parse_era_dir};
+use super::{FileStore, found};
+use crate::backend::{Listing, TrashEntry};
+use crate::error::Result;
+use crate::payload::{PayloadId, Shard};
 
-/// The contents of one leaf directory.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listing {
-    /// Payloads, by the bytes of their uuids.
-    pub payloads: Vec<PayloadId>,
-    /// Entries that are not payload files of this directory.
-    pub foreign: u64,
-}
-
-/// A leaf directory and what is in it.
-pub type Listed = (Shard, Listing);
-
-/// A file in TRASH.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TrashEntry {
-    /// Bytes of the file.
-    pub len: u64,
-    /// When it was trashed.
-    pub trashed_at: SystemTime,
-}
-
-impl<F: Fs> Store<F> {
+impl<F: Fs> FileStore<F> {
     /// The leaf directories of all eras that overlap `births`, ascending. The first and the last era may hold
     /// births outside the range. One era's directories are in memory at a time.
     ///
@@ -74,7 +54,7 @@ impl<F: Fs> Store<F> {
     ///
     /// # Errors
     /// `Io`; the listing is void then (I10).
-    pub fn list_shard(&self, shard: Shard) -> Result<Listing> {
+    pub(super) fn list_shard(&self, shard: Shard) -> Result<Listing> {
         self.list_leaf(&self.database, shard)
     }
 
@@ -104,7 +84,10 @@ impl<F: Fs> Store<F> {
     ///
     /// # Errors
     /// `Io`, or what `visit` returns; the listing ends there and is void (I10).
-    pub fn list_trash(&self, visit: &mut dyn FnMut(PayloadId, TrashEntry) -> Result<()>) -> Result<u64> {
+    pub(super) fn list_trash(
+        &self,
+        visit: &mut dyn FnMut(PayloadId, TrashEntry) -> Result<()>,
+    ) -> Result<u64> {
         let dir = self.in_database(TRASH);
         let error = |e: io::Error| self.io("read directory", &dir)(e);
         let mut foreign = 0;
@@ -134,7 +117,7 @@ impl<F: Fs> Store<F> {
     ///
     /// # Errors
     /// `Io`.
-    pub fn count_trash(&self) -> Result<u64> {
+    pub(super) fn count_trash(&self) -> Result<u64> {
         let mut files = 0;
         self.each(&self.in_database(TRASH), &mut |entry| {
             files += u64::from(payload(&entry).is_some());
@@ -163,9 +146,9 @@ pub(super) fn payload(entry: &Entry<'_>) -> Option<PayloadId> {
     PayloadId::parse_file_name(entry.name.as_bytes())
 }
 
-/// Leaf directories in ascending order; see [`Store::shards`].
+/// Leaf directories in ascending order; see [`FileStore::shards`].
 pub struct Shards<'a, F: Fs> {
-    store: &'a Store<F>,
+    store: &'a FileStore<F>,
     eras: vec::IntoIter<u64>,
     leaves: vec::IntoIter<Shard>,
 }

@@ -6,8 +6,8 @@ use rustix::io::{Errno, retry_on_intr};
 use std::path::Path;
 use std::sync::OnceLock;
 
-use super::error::{Error, Result};
 use super::os::{BENEATH, DIR_MODE};
+use crate::error::{Error, Result};
 
 /// File systems (`f_type` of statfs(2)) whose syncfs writes data and metadata of every file: ext4 (and ext2, whose number is the same), XFS,
 /// btrfs. Others are known not to (FUSE sends nothing to its server, f2fs says nothing of a checkpoint that failed) or unknown.

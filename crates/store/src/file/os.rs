@@ -10,10 +10,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::error::Result;
 use super::fs::{Fs, Stat, Visit};
 use super::os_file::{self, OsFile};
 use super::os_root;
+use crate::error::Result;
 
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 pub(super) const DIR_MODE: Mode = Mode::RWXU;
@@ -152,6 +152,10 @@ impl Fs for OsFs {
 
     fn root(&self) -> &Path {
         &self.path
+    }
+
+    fn rooted_in(&self, directory: &Path) -> Result<Self> {
+        Self::open(directory, false)
     }
 
     fn identity(&self) -> (u64, u64) {

@@ -4,6 +4,8 @@
 use std::fmt::Write as _;
 use uuid::Uuid;
 
+use crate::payload::{PayloadId, Shard};
+
 /// The directory of a database that holds what the vacuum has taken out of LIVE.
 pub const TRASH: &str = "TRASH";
 
@@ -19,17 +21,6 @@ const ERA_DIGITS: usize = 12;
 const BIRTH_DIGITS: usize = 16;
 /// Characters of a hyphenated uuid.
 const UUID_CHARS: usize = 36;
-
-/// Identity of one payload: the transaction that wrote it, and a random uuid.
-///
-/// Ordered by birth, then by the bytes of the uuid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PayloadId {
-    /// FullTransactionId (64 bit) of the top-level transaction that wrote the file.
-    pub birth: u64,
-    /// Random, version 4.
-    pub uuid: Uuid,
-}
 
 impl PayloadId {
     /// `<birth, 16 hex digits>-<uuid>`, the same in LIVE and in TRASH.
@@ -56,20 +47,6 @@ impl PayloadId {
     pub fn trash_path(&self) -> String {
         format!("{TRASH}/{}", self.file_name())
     }
-
-    /// The leaf directory that holds the payload while it is LIVE.
-    pub fn shard(&self) -> Shard {
-        Shard { era: self.birth >> 16, byte: self.uuid.as_bytes()[0] }
-    }
-}
-
-/// One leaf directory of LIVE. Ordered by era, then by byte.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Shard {
-    /// `birth >> 16` of every payload inside: a range of 65536 transactions.
-    pub era: u64,
-    /// First byte of the uuid of every payload inside.
-    pub byte: u8,
 }
 
 impl Shard {

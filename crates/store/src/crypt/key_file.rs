@@ -10,8 +10,8 @@ use std::io;
 use std::path::Path;
 use zeroize::Zeroizing;
 
-use super::error::{Error, Result};
 use super::keys::KEY_BYTES;
+use crate::error::{Error, Result};
 
 /// Bytes of a key file at most.
 pub const MAX_BYTES: usize = 1 << 20;
