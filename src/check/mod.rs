@@ -15,7 +15,7 @@ use crate::pg::{encoding, error};
 use payloads::Examiner;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{IntoDatum, PgSqlErrorCode, pg_extern, pg_sys};
-use rbytea_store::Payload;
+use rbytea_store::PayloadRef;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -122,7 +122,7 @@ struct Place {
 
 impl Findings {
     /// About a row.
-    fn row(&mut self, place: Place, payload: Option<&Payload>, problem: Problem, path: Option<&Path>) {
+    fn row(&mut self, place: Place, payload: Option<&PayloadRef>, problem: Problem, path: Option<&Path>) {
         self.values_are_valid &= problem != Problem::InvalidValue;
         let mut ctid = place.ctid;
         self.put(

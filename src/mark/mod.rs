@@ -20,7 +20,7 @@ use crate::pg::pace::Pace;
 use crate::pg::progress::{self, Phase};
 use crate::pg::subtransaction::{Caught, subtransaction};
 use pgrx::{PgSqlErrorCode, check_for_interrupts, pg_sys};
-use rbytea_store::Payload;
+use rbytea_store::PayloadRef;
 use rbytea_store::judgement::Reference;
 use relations::Relations;
 use sort::Sort;
@@ -173,7 +173,7 @@ impl Found {
         Self { what, sort: Sort::begin(), tuples: 0, held: 0 }
     }
 
-    fn reference(&mut self, payload: &Payload, deleted: bool) -> Result<(), Report> {
+    fn reference(&mut self, payload: &PayloadRef, deleted: bool) -> Result<(), Report> {
         let reference = match &self.what {
             // Other births are not judged in this run.
             What::Born(births) => births.contains(&payload.id.birth).then(|| Reference::to(payload)),

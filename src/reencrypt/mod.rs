@@ -12,7 +12,7 @@ use crate::session::{keys, read, transaction};
 use pass::{Position, columns, pass};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode, Spi, check_for_interrupts, pg_extern, pg_sys};
-use rbytea_store::{KeyRing, Payload};
+use rbytea_store::{KeyRing, PayloadRef};
 use std::rc::Rc;
 
 /// The procedure; its arguments are the table and the number of payloads in a batch.
@@ -210,12 +210,12 @@ impl Target {
         Ok(Self { ring: settings::qss_mode().then(keys::ring).transpose()?, before })
     }
 
-    fn is_met_by(&self, payload: &Payload) -> bool {
+    fn is_met_by(&self, payload: &PayloadRef) -> bool {
         payload.id.birth >= self.before || payload.key_id == self.ring.as_ref().map(|ring| ring.newest().id())
     }
 
     /// Writes the payload of a file once more. It is compared with its digest on the way.
-    fn copy(&self, payload: &Payload) -> Result<Payload, Report> {
+    fn copy(&self, payload: &PayloadRef) -> Result<PayloadRef, Report> {
         let key = self.ring.as_ref().map(|ring| ring.newest());
         transaction::store_payload(key, |store, writer| {
             let reader = read::open(store, payload)?;
