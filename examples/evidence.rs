@@ -36,7 +36,7 @@ const MODULES: &[(Promise, &str, &[&str])] = &[
 /// What stands above the table.
 const HEAD: &str = "# Evidence
 
-What the tests have shown of each guarantee of the README. Written by `make evidence`, not by hand.
+What the tests have shown of each guarantee of [GUARANTEES.md](GUARANTEES.md). Written by `make evidence`, not by hand.
 
 A case is whatever the test judges: a fault, a crash, a SIGKILL, a planted damage, an input, a statement; of a module whose tests do
 not count (`::*`), a test that has passed. *Lost* are acknowledged payloads that do not read back as they were stored, *dangling* references

@@ -61,7 +61,7 @@ fn logs(dir: &Path) -> String {
     String::from_utf8_lossy(&grep.stdout).into_owned()
 }
 
-/// The whole way, as README and docs/BACKUP.md tell it; the rows that were compared.
+/// The whole way, as docs/BACKUP.md tells it; the rows that were compared.
 fn upgrade(old: &Installation, new: &Installation, mode: &str, outside: bool) -> Found {
     let mut conf = vec![];
     let mut old = Cluster::stopped_of(old.clone(), &[]);

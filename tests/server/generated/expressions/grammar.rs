@@ -304,7 +304,7 @@ pub const JOINS: &[&str] = &[
     "select t.id, u.n from t, unnest({a}) with ordinality u (v, n) where u.v = t.p order by 1, 2",
 ];
 
-/// Statements that want an order of the type, which rbytea has not: README, "There is no order".
+/// Statements that want an order of the type, which rbytea has not: docs/REFERENCE.md, "There is no order".
 pub const ORDERING: &[&str] = &[
     "select id from t order by {c}, id",
     "select id from t order by {v}, id",
