@@ -6,9 +6,9 @@ use sha2::{Digest, Sha256};
 use tokio_postgres::error::SqlState;
 
 use crate::evidence::Found;
-use crate::payload::Payload;
-use crate::session::{Session, block_on};
-use crate::twins::noise;
+use crate::support::payload::Payload;
+use crate::support::session::{Session, block_on};
+use crate::support::twins::noise;
 
 /// Rows of this table are judged.
 pub const TABLE: &str = "create table p (n int primary key, r rbytea)";

@@ -5,10 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::cluster::{Cluster, PATIENCE, wait_until};
-use crate::session::Session;
-use crate::store_files::StoreFiles;
-use crate::twin_tables::{Twins, name};
+use crate::support::cluster::{Cluster, PATIENCE, wait_until};
+use crate::support::session::Session;
+use crate::support::store_files::StoreFiles;
+use crate::support::twin_tables::{Twins, name};
 
 /// Runs a program of the system, for instance cp, as whoever runs the test: root where the server has a user of its own.
 #[track_caller]

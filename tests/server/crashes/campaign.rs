@@ -18,13 +18,13 @@ use super::clones::{Clones, SOURCE};
 use super::judge::{self, Among, Verdict};
 use super::ledger::Ledger;
 use super::strike::{DECK, Struck, Target, crash_in_recovery, strike};
-use super::victims::{Log, child, hold, kill_all, signal};
 use super::world::{CLIENTS, Commits, World, setup};
-use crate::cluster::{Cluster, PATIENCE, POSTGRES, wait_until};
-use crate::encryption::set_keys;
 use crate::evidence::Found;
-use crate::model::text;
-use crate::session::Session;
+use crate::support::cluster::{Cluster, PATIENCE, POSTGRES, wait_until};
+use crate::support::encryption::set_keys;
+use crate::support::processes::{Log, child, hold, kill_all, signal};
+use crate::support::runs::text;
+use crate::support::session::Session;
 
 const SETTINGS: &[&str] = &[
     "rbytea.databases_for_vacuuming = 'postgres, source'",

@@ -10,7 +10,7 @@ use tokio_postgres::{Error, Row};
 
 use super::ledger::{Changes, Heard, Key, Ledger, Prepared, Rows, Seed, with};
 use super::world::{Commits, World};
-use crate::session::{Params, Session, block_on};
+use crate::support::session::{Params, Session, block_on};
 
 /// Why a statement did not succeed.
 #[derive(Debug)]

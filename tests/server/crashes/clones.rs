@@ -10,8 +10,8 @@ use super::client::{Done, Trouble, trouble};
 use super::judge::{self, Verdict};
 use super::ledger::{Changes, Heard, Ledger, Rows};
 use super::world::{Commits, World};
-use crate::cluster::{Cluster, POSTGRES};
-use crate::session::{Params, Session, block_on};
+use crate::support::cluster::{Cluster, POSTGRES};
+use crate::support::session::{Params, Session, block_on};
 
 /// The template.
 pub const SOURCE: &str = "source";

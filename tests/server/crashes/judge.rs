@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::ledger::{Key, Ledger, Rows, Seed};
 use super::world::{CLIENTS, World};
-use crate::cluster::{Cluster, PATIENCE};
-use crate::session::{Session, block_on};
+use crate::support::cluster::{Cluster, PATIENCE};
+use crate::support::session::{Session, block_on};
 
 /// What was found so far.
 #[derive(Default)]

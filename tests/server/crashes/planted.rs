@@ -5,7 +5,7 @@ use std::fs;
 use super::campaign::Campaign;
 use super::judge::{self, Among, Verdict};
 use super::world::Commits;
-use crate::twin_tables::name;
+use crate::support::twin_tables::name;
 
 #[test]
 fn a_campaign_finds_what_was_lost_what_dangles_and_what_has_leaked() {

@@ -5,10 +5,10 @@ use std::os::unix::process::ExitStatusExt;
 use rustix::process::Signal;
 
 use super::judge::outlive_births;
-use super::victims::{Log, Process, signal};
-use crate::cluster::{Cluster, PATIENCE, wait_until};
-use crate::session::Session;
-use crate::twin_tables::{Twins, assert_live_is, cluster_with};
+use crate::support::cluster::{Cluster, PATIENCE, wait_until};
+use crate::support::processes::{Log, Process, signal};
+use crate::support::session::Session;
+use crate::support::twin_tables::{Twins, assert_live_is, cluster_with};
 
 /// Who dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
