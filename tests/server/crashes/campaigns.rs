@@ -16,8 +16,8 @@ use super::campaign::Campaign;
 use super::world::Commits;
 
 use crate::evidence::{Found, Promise, proves};
+use crate::support::judge::And;
 use crate::support::runs::number;
-use crate::support::tally;
 
 /// Kills in all, if nobody says how many.
 const KILLS: u64 = 60;
@@ -30,7 +30,7 @@ fn half(commits: Commits) {
     // One, unless a server forsakes it.
     for campaign in 0.. {
         let found = Campaign::new(seed.wrapping_add(campaign), commits).run(kills - sum.cases);
-        tally::add(&mut sum, found);
+        sum.add(found);
         if sum.cases >= kills {
             break;
         }

@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 
 use crate::evidence::Found;
 use crate::faults::injector::{Injection, Rule};
-use crate::support::broken_store::{BrokenStore, USERS, text};
+use crate::support::broken_store::{BrokenStore, text};
 use crate::support::cluster::POSTGRES;
+use crate::support::judge::And;
+use crate::support::judge::acknowledged;
 use crate::support::session::Session;
-use crate::support::tally;
 use crate::support::volumes::Kind;
 
 /// Errors, and the SQLSTATE of each. EINTR is none: whoever is interrupted tries again.
@@ -101,7 +102,7 @@ impl Bed {
             store.cluster.set_conf(line);
         }
         store.cluster.reload();
-        tally::prepare(&store.superuser);
+        acknowledged::prepare(&store.superuser);
         let watched = vec![store.root.clone()];
         let (kept, found) = (BTreeSet::new(), Found::default());
         let mut bed = Self { store, kept, next: 1, database: POSTGRES, watched, found };
@@ -117,7 +118,7 @@ impl Bed {
 
     /// Adds what a scenario has found itself.
     pub fn add(&mut self, found: Found) {
-        tally::add(&mut self.found, found);
+        self.found.add(found);
     }
 
     /// Inserts rows that stay.
@@ -238,11 +239,11 @@ impl Bed {
 
     /// Looks at everything, and tidies up.
     fn judge(&mut self, what: &str) {
-        let found = tally::judge(self.db(), &self.store.root, &self.kept, USERS);
+        let found = acknowledged::judge(self.db(), &self.store.root, &self.kept);
         if found.lost + found.dangling + found.leaked > 0 {
             eprintln!("{what}: {found:?}");
         }
-        tally::add(&mut self.found, found);
+        self.found.add(found);
         remove_empty_leaves(&self.store.root);
     }
 

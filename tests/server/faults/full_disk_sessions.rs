@@ -7,17 +7,18 @@ use std::thread;
 use tokio_postgres::error::SqlState;
 
 use crate::evidence::{Found, Promise, proves};
-use crate::support::broken_store::{BrokenStore, USERS};
+use crate::support::broken_store::BrokenStore;
 use crate::support::encryption::{ENCRYPTING, counts, reload, set_keys};
+use crate::support::judge::And;
+use crate::support::judge::acknowledged;
 use crate::support::session::{Session, block_on};
-use crate::support::tally;
 use crate::support::volumes::{KINDS, Kind};
 
 fn store(kind: Kind, size: usize) -> BrokenStore {
     let store = BrokenStore::on(kind, size, None);
     store.cluster.set_conf("rbytea.trash_retention = 0");
     store.cluster.reload();
-    tally::prepare(&store.superuser);
+    acknowledged::prepare(&store.superuser);
     store
 }
 
@@ -66,12 +67,12 @@ fn sessions_that_fill_the_disk_together_keep_what_was_acknowledged() {
             });
             assert!(filled.iter().map(BTreeSet::len).sum::<usize>() > 20, "nothing had room: {filled:?}");
             kept.extend(filled.into_iter().flatten());
-            let found = tally::judge(db, &store.root, &kept, USERS);
-            tally::add(&mut sum, Found { cases: kept.len() as u64, ..found });
+            let found = acknowledged::judge(db, &store.root, &kept);
+            sum.add(Found { cases: kept.len() as u64, ..found });
             db.run("delete from twins where n % 2 = 0");
             kept.retain(|n| n % 2 != 0);
-            let found = tally::judge(db, &store.root, &kept, USERS);
-            tally::add(&mut sum, Found { cases: kept.len() as u64, ..found });
+            let found = acknowledged::judge(db, &store.root, &kept);
+            sum.add(Found { cases: kept.len() as u64, ..found });
         }
         store.assert_repaired();
     }
@@ -94,12 +95,12 @@ fn a_disk_that_is_full_to_the_last_block_before_the_first_vacuum_has_room_after_
         assert!(stored > 200, "{kind:?}: the disk is full of something else");
         assert_eq!(store.volume().free().0, 0, "{kind:?}: there is room left");
         db.run("delete from twins");
-        let found = tally::judge(db, &store.root, &BTreeSet::new(), USERS);
-        tally::add(&mut sum, Found { cases: 1, ..found });
+        let found = acknowledged::judge(db, &store.root, &BTreeSet::new());
+        sum.add(Found { cases: 1, ..found });
         assert!(fill(db, 1.., 4096).len() + 100 > stored, "{kind:?}: not all of the room has come back");
         db.run("delete from twins");
-        let found = tally::judge(db, &store.root, &BTreeSet::new(), USERS);
-        tally::add(&mut sum, Found { cases: 1, ..found });
+        let found = acknowledged::judge(db, &store.root, &BTreeSet::new());
+        sum.add(Found { cases: 1, ..found });
         store.assert_repaired();
     }
     proves(Promise::Collected, sum);
@@ -120,9 +121,9 @@ fn a_full_disk_whose_garbage_is_retained_has_room_after_purges_by_hand() {
         fill(db, 100.., 4096);
         db.run("delete from twins where n >= 50");
         let before = store.volume().free().0;
-        let found = tally::judge(db, &store.root, &(11..=20).collect(), USERS);
+        let found = acknowledged::judge(db, &store.root, &(11..=20).collect());
         assert!(store.volume().free().0 > before + (200 << 12), "{kind:?}: no space has come back");
-        tally::add(&mut sum, Found { cases: 1, ..found });
+        sum.add(Found { cases: 1, ..found });
         store.assert_repaired();
     }
     proves(Promise::Collected, sum);
@@ -149,8 +150,8 @@ fn a_rotation_of_keys_that_fills_the_disk_can_go_on_when_there_is_room() {
         while let Err(error) = db.try_run("call rbytea_reencrypt('twins', 10)") {
             assert_eq!(error.code(), Some(&SqlState::DISK_FULL), "{kind:?}: {error:?}");
             failures += 1;
-            let found = tally::judge(db, &store.root, &kept, USERS);
-            tally::add(&mut sum, Found { cases: 1, ..found });
+            let found = acknowledged::judge(db, &store.root, &kept);
+            sum.add(Found { cases: 1, ..found });
             let rest: i64 = db.one("select payloads from rbytea_keys() where id = 1", &[]);
             assert!(
                 rest < 120 - 10 * failures,
@@ -159,8 +160,8 @@ fn a_rotation_of_keys_that_fills_the_disk_can_go_on_when_there_is_room() {
         }
         assert!(failures > 0, "{kind:?}: the disk has room for everything twice");
         assert!(counts(db).contains("2:120"), "{}", counts(db));
-        let found = tally::judge(db, &store.root, &kept, USERS);
-        tally::add(&mut sum, Found { cases: 1, ..found });
+        let found = acknowledged::judge(db, &store.root, &kept);
+        sum.add(Found { cases: 1, ..found });
     }
     proves(Promise::ErrorsLoseNothing, sum);
 }

@@ -7,9 +7,10 @@ use std::fmt::Write as _;
 use tokio_postgres::error::SqlState;
 
 use crate::evidence::{Found, Promise, proves};
-use crate::support::broken_store::{BrokenStore, USERS};
+use crate::support::broken_store::BrokenStore;
+use crate::support::judge::And;
+use crate::support::judge::acknowledged;
 use crate::support::session::block_on;
-use crate::support::tally;
 use crate::support::volumes::{KINDS, Kind};
 
 const SIZE: usize = 4 << 20;
@@ -61,7 +62,7 @@ fn store(kind: Kind, inodes: Option<usize>) -> BrokenStore {
     let db = &store.superuser;
     store.cluster.set_conf("rbytea.trash_retention = 0");
     store.cluster.reload();
-    tally::prepare(db);
+    acknowledged::prepare(db);
     db.run("create table source as select n, payload(n, 3000) as b from generate_series(1, 1500) n");
     db.run("insert into twins select n, payload(n, 5000), payload(n, 5000) from generate_series(-3, -1) n");
     // A first run, so that nothing but the payloads takes room later.
@@ -87,7 +88,7 @@ fn assert_full(store: &BrokenStore, what: &str, sql: &str) -> Found {
     db.run("rollback");
     assert_eq!(db.pid(), pid, "{what}: the session has not survived");
     let kept: BTreeSet<i32> = (-3..=-1).collect();
-    let found = tally::judge(db, &store.root, &kept, USERS);
+    let found = acknowledged::judge(db, &store.root, &kept);
     let after = store.volume().free();
     // The 256 directories of this range of transactions stay, and TRASH as large as it has grown.
     let directories = 256 + 1;
@@ -105,7 +106,7 @@ fn assert_all_ways(inodes: Option<usize>) -> Found {
             if inodes.is_some() && *what == "one big payload" {
                 continue;
             }
-            tally::add(&mut sum, assert_full(&store, &format!("{what} on {kind:?}"), sql));
+            sum.add(assert_full(&store, &format!("{what} on {kind:?}"), sql));
         }
         store.assert_repaired();
     }
@@ -146,8 +147,8 @@ fn a_copy_that_fills_the_disk_fails_alone_and_its_space_comes_back() {
         });
         assert!(error.code() == Some(&SqlState::DISK_FULL) || error.is_closed(), "{error:?}");
         let kept: BTreeSet<i32> = (-3..=-1).collect();
-        let found = tally::judge(db, &store.root, &kept, USERS);
-        tally::add(&mut sum, Found { cases: 1, ..found });
+        let found = acknowledged::judge(db, &store.root, &kept);
+        sum.add(Found { cases: 1, ..found });
         store.assert_repaired();
     }
     proves(Promise::ErrorsLoseNothing, sum);

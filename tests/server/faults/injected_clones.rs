@@ -5,7 +5,8 @@ use std::fs;
 
 use crate::evidence::{Found, Promise, proves};
 use crate::faults::bed::{Bed, CALLS, SHARED_CALLS, Scenario};
-use crate::support::tally;
+use crate::support::judge::And;
+use crate::support::judge::acknowledged;
 use crate::support::volumes::{KINDS, Kind};
 
 fn clone_on(kind: Kind) -> Found {
@@ -13,7 +14,7 @@ fn clone_on(kind: Kind) -> Found {
     bed.db().run("create database original");
     let original = bed.store.cluster.session_in("original");
     original.run("create extension rbytea");
-    tally::prepare(&original);
+    acknowledged::prepare(&original);
     // What is LIVE, and what is in TRASH.
     original.run("insert into twins select n, payload(n), payload(n) from generate_series(1, 6) n");
     original.run("delete from twins where n > 4");
@@ -37,7 +38,7 @@ fn clone_on(kind: Kind) -> Found {
                 if database == "copied" {
                     db.run("select rbytea_clone_from('original')");
                 }
-                found.lost += tally::lost(&db, &(1..=4).collect());
+                found.lost += acknowledged::lost(&db, &(1..=4).collect());
             }
             bed.add(found);
         },
@@ -52,7 +53,7 @@ fn clone_on(kind: Kind) -> Found {
 fn every_failing_call_of_a_clone() {
     let mut sum = Found::default();
     for kind in KINDS {
-        tally::add(&mut sum, clone_on(kind));
+        sum.add(clone_on(kind));
     }
     proves(Promise::ErrorsLoseNothing, sum);
 }

@@ -5,8 +5,9 @@ use crate::evidence::{Found, Promise, proves};
 use crate::faults::injector::{Injection, Rule};
 use crate::support::background::{Background, Point, Watching, cluster_with};
 use crate::support::cluster::{Cluster, PATIENCE, wait_until};
+use crate::support::judge::And;
+use crate::support::judge::acknowledged;
 use crate::support::session::Session;
-use crate::support::tally;
 
 /// Where the worker is stopped, and the call of its that fails from then on.
 const FAULTS: &[(Point, &str, &str, &str)] = &[
@@ -45,7 +46,7 @@ fn assert_fails(cluster: &Cluster, db: &Session, first: i32, fault: &(Point, &st
 fn a_visit_whose_call_fails_says_so_and_the_next_one_goes_on() {
     let cluster = cluster_with(&["wal_sync_method = open_datasync"]);
     let db = cluster.session();
-    tally::prepare_table(&db);
+    acknowledged::prepare_table(&db);
     let mut found = Found::default();
     let mut kept = std::collections::BTreeSet::new();
     for (fault, first) in FAULTS.iter().zip((1..).step_by(10)) {
@@ -54,9 +55,9 @@ fn a_visit_whose_call_fails_says_so_and_the_next_one_goes_on() {
         found.cases += 1;
         // The visits alone: nobody calls rvacuum().
         wait_until(PATIENCE, || cluster.live().len() == kept.len() && cluster.trash().is_empty());
-        found.lost += tally::lost(&db, &kept);
+        found.lost += acknowledged::lost(&db, &kept);
     }
     cluster.await_visit("postgres");
-    tally::add(&mut found, tally::judge(&db, &cluster.store(), &kept, &[]));
+    found.add(acknowledged::judge(&db, &cluster.store(), &kept));
     proves(Promise::ErrorsLoseNothing, found);
 }

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use crate::evidence::{Found, Promise, proves};
 use crate::faults::bed::{Bed, CALLS, SHARED_CALLS, Scenario, insert};
 use crate::support::encryption::{reload, set_keys};
+use crate::support::judge::And;
 use crate::support::store_files::StoreFiles;
-use crate::support::tally;
 use crate::support::volumes::{KINDS, Kind};
 
 fn run(kinds: &[Kind], scenario: &Scenario<'_>) {
@@ -16,7 +16,7 @@ fn run(kinds: &[Kind], scenario: &Scenario<'_>) {
         let mut bed = Bed::on(*kind);
         bed.run(scenario, CALLS, false);
         bed.run(scenario, SHARED_CALLS, true);
-        tally::add(&mut sum, bed.found());
+        sum.add(bed.found());
     }
     proves(Promise::ErrorsLoseNothing, sum);
 }

@@ -10,16 +10,16 @@ use tokio_postgres::error::SqlState;
 
 use crate::evidence::{Found, Promise, proves};
 use crate::support::background::Watching;
-use crate::support::broken_store::{BrokenStore, INSERT, USERS};
+use crate::support::broken_store::{BrokenStore, INSERT};
 use crate::support::cluster::{PATIENCE, wait_until};
+use crate::support::judge::acknowledged;
 use crate::support::store_files::StoreFiles;
-use crate::support::tally;
 use crate::support::volumes::Kind;
 
 fn store() -> (BrokenStore, BTreeSet<i32>) {
     let store = BrokenStore::on(Kind::Ext4, 8 << 20, None);
     let db = &store.superuser;
-    tally::prepare(db);
+    acknowledged::prepare(db);
     db.run("insert into twins select n, payload(n), payload(n) from generate_series(1, 20) n");
     db.run("delete from twins where n > 10");
     (store, (1..=10).collect())
@@ -31,7 +31,7 @@ fn payloads(root: &Path) -> usize {
 
 /// Everything as it was, in the sessions that saw the fault.
 fn assert_back(store: &BrokenStore, kept: &BTreeSet<i32>) -> Found {
-    let found = tally::judge(&store.superuser, &store.root, kept, USERS);
+    let found = acknowledged::judge(&store.superuser, &store.root, kept);
     store.assert_repaired();
     found
 }
@@ -188,7 +188,7 @@ fn a_file_system_that_shuts_down_before_the_commit_fails_it() {
 fn a_root_that_is_renamed_away_and_back_loses_nothing() {
     let store = BrokenStore::whole();
     let db = &store.superuser;
-    tally::prepare(db);
+    acknowledged::prepare(db);
     db.run("insert into twins select n, payload(n), payload(n) from generate_series(1, 10) n");
     let mut kept: BTreeSet<i32> = (1..=10).collect();
     let away = store.cluster.dir().join("away");
@@ -209,7 +209,7 @@ fn a_root_that_is_renamed_away_and_back_loses_nothing() {
             }
         }
     }
-    let found = tally::judge(db, &store.root, &kept, USERS);
+    let found = acknowledged::judge(db, &store.root, &kept);
     store.assert_repaired();
     proves(Promise::ErrorsLoseNothing, Found { cases: 3, ..found });
 }

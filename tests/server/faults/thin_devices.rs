@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 
 use crate::evidence::{Found, Promise, proves};
-use crate::support::broken_store::{BrokenStore, USERS};
-use crate::support::tally;
+use crate::support::broken_store::BrokenStore;
+use crate::support::judge::And;
+use crate::support::judge::acknowledged;
 use crate::support::volumes::Kind;
 
 /// Stores `rows` payloads of `size` bytes in each transaction, until `failures` of them have failed; then the device gets its
@@ -15,7 +16,7 @@ fn assert_durable(rows: i32, size: i32, end: &str, failures: u64) -> Found {
     let db = &store.superuser;
     store.cluster.set_conf("rbytea.trash_retention = 0");
     store.cluster.reload();
-    tally::prepare(db);
+    acknowledged::prepare(db);
     let (mut kept, mut sum) = (BTreeSet::new(), Found::default());
     let mut first = 1;
     while sum.cases < failures {
@@ -50,7 +51,7 @@ fn assert_durable(rows: i32, size: i32, end: &str, failures: u64) -> Found {
     }
     assert!(!kept.is_empty(), "nothing was stored before the device was full");
     store.volume().keep_promise();
-    tally::add(&mut sum, tally::judge(db, &store.root, &kept, USERS));
+    sum.add(acknowledged::judge(db, &store.root, &kept));
     store.assert_repaired();
     sum
 }
@@ -69,6 +70,6 @@ fn a_commit_hears_of_one_of_many_payloads_that_was_not_written_back() {
 #[test]
 fn a_prepare_hears_of_payloads_that_were_not_written_back() {
     let mut sum = assert_durable(2, 100_000, "prepare transaction 'p'", 4);
-    tally::add(&mut sum, assert_durable(12, 20_000, "prepare transaction 'p'", 4));
+    sum.add(assert_durable(12, 20_000, "prepare transaction 'p'", 4));
     proves(Promise::Durable, sum);
 }

@@ -4,7 +4,8 @@
 use crate::evidence::{Found, Promise, proves};
 use crate::support::background::Watching;
 use crate::support::cluster::{Cluster, PATIENCE, wait_until};
-use crate::support::ledger::{And, Ledger};
+use crate::support::judge::And;
+use crate::support::judge::ledger::Ledger;
 use crate::support::session::Session;
 use crate::support::shared_store::{counts, primary, replayed};
 use crate::support::standby::standby_of;

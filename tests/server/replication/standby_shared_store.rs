@@ -5,7 +5,8 @@ use crate::evidence::{Found, Promise, proves, proves_by_assertions};
 use crate::support::background::{Background, Watching};
 use crate::support::cluster::{PATIENCE, wait_until};
 use crate::support::encryption::{ENCRYPTING, set_keys};
-use crate::support::ledger::{And, Ledger};
+use crate::support::judge::And;
+use crate::support::judge::ledger::Ledger;
 use crate::support::shared_store::{counts, primary, replayed, tree};
 use crate::support::standby::standby_of;
 

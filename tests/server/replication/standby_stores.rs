@@ -6,7 +6,8 @@ use tokio_postgres::error::SqlState;
 
 use crate::evidence::{Promise, proves};
 use crate::support::cluster::{Cluster, PATIENCE, Shutdown, wait_until};
-use crate::support::ledger::{And, Ledger};
+use crate::support::judge::And;
+use crate::support::judge::ledger::Ledger;
 use crate::support::session::block_on;
 use crate::support::shared_store::{counts, primary, replayed, tree};
 use crate::support::standby::standby_of;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::evidence::{Promise, proves};
 use crate::support::cluster::Cluster;
-use crate::support::ledger::{And, Ledger};
+use crate::support::judge::And;
+use crate::support::judge::ledger::Ledger;
 use crate::support::session::Session;
 
 fn as_alice(cluster: &Cluster, tool: &str, args: &[&str], stdin: &[u8]) -> Vec<u8> {

@@ -16,9 +16,6 @@ use crate::support::volumes::{Kind, Volume};
 /// Works as often as the store does.
 pub const INSERT: &str = "insert into t values (3, 'third')";
 
-/// The columns of the two users' tables.
-pub const USERS: &[(&str, &str)] = &[("v", "postgres.t"), ("v", "alice.t")];
-
 /// A command that runs as root.
 pub fn root_command(program: &str) -> Command {
     if getuid().is_root() {

@@ -67,19 +67,3 @@ impl<'a> Link<'a> {
         wait_until(PATIENCE, || from.try_run(&format!("select pg_drop_replication_slot('{name}')")).is_ok());
     }
 }
-
-/// Files that no row of these columns refers to, after a vacuum of this database: `("r", "t")` is column `r` of table `t`.
-#[track_caller]
-pub fn leaked(cluster: &Cluster, db: &Session, columns: &[(&str, &str)]) -> u64 {
-    db.one::<i64>("select rvacuum()", &[]);
-    let oid: u32 = db.one("select oid from pg_database where datname = current_database()", &[]);
-    let live = cluster.store_files().remove(&oid).map_or(0, |files| files.live.len());
-    let referred: std::collections::BTreeSet<String> = columns
-        .iter()
-        .flat_map(|(column, table)| {
-            db.column::<Option<String>>(&format!("select uuid({column})::text from {table}"), &[])
-        })
-        .flatten()
-        .collect();
-    live as u64 - referred.len() as u64
-}

@@ -9,16 +9,17 @@ use std::path::{Path, PathBuf};
 use tokio_postgres::error::SqlState;
 
 use crate::evidence::{Found, Promise, proves};
-use crate::support::broken_store::{BrokenStore, USERS, as_root, text};
+use crate::support::broken_store::{BrokenStore, as_root, text};
+use crate::support::judge::And;
+use crate::support::judge::acknowledged;
 use crate::support::store_files::StoreFiles;
-use crate::support::tally;
 use crate::support::volumes::Kind;
 
 /// Rows to keep (1 to 10), garbage in LIVE, and files in TRASH that are due.
 fn prepare(store: &BrokenStore) {
     store.cluster.set_conf("rbytea.trash_retention = 0");
     store.cluster.reload();
-    tally::prepare(&store.superuser);
+    acknowledged::prepare(&store.superuser);
     make_garbage(&store.superuser);
 }
 
@@ -77,8 +78,8 @@ fn assert_runs_fail(store: &BrokenStore, faults: &[Fault<'_>]) -> Found {
                 assert_eq!(all_then, all, "{what}: {call} has deleted files");
             }
         }
-        let found = tally::judge(db, &store.root, &(1..=10).collect(), USERS);
-        tally::add(&mut sum, Found { cases: 2, ..found });
+        let found = acknowledged::judge(db, &store.root, &(1..=10).collect());
+        sum.add(Found { cases: 2, ..found });
         make_garbage(db);
     }
     store.assert_repaired();

@@ -1,6 +1,6 @@
 //! The end of a run: what the tables and the store have to look like when nobody is at work any more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
@@ -8,6 +8,8 @@ use super::check::{comparisons, differing};
 use super::pairs::Pair;
 use super::world::{Hiding, World};
 use crate::support::cluster::{Cluster, PATIENCE, wait_until};
+use crate::support::judge::disk::Disk;
+use crate::support::judge::references::references;
 use crate::support::payload::Payload;
 use crate::support::session::Session;
 
@@ -116,24 +118,22 @@ fn rows_equal_their_twins(db: &Session, pairs: &[Pair]) -> Result<(), String> {
 
 /// Every file in LIVE is referred to, and every reference has its file in LIVE.
 fn files_are_those_of_the_rows(cluster: &Cluster, db: &Session) -> Result<(), String> {
-    let files = live(cluster);
-    let strays: Vec<_> = cluster.store_files().into_values().flat_map(|files| files.strays).collect();
-    let references = references(db)?;
-    let unreferred: Vec<_> =
-        files.iter().filter(|(uuid, _)| !references.contains_key(*uuid)).map(|(_, path)| path).collect();
-    let missing: Vec<_> = references.iter().filter(|(uuid, _)| !files.contains_key(*uuid)).collect();
-    if unreferred.is_empty() && missing.is_empty() && strays.is_empty() {
+    let Disk { nowhere, displaced, garbage, strays, others, .. } = Disk::of(&cluster.store(), &[db]);
+    if [&garbage, &strays, &others].iter().all(|paths| paths.is_empty())
+        && nowhere.is_empty()
+        && displaced.is_empty()
+    {
         return Ok(());
     }
-    let trash: Vec<PathBuf> = cluster.trash();
-    let in_trash = missing
-        .iter()
-        .filter(|(uuid, _)| trash.iter().any(|path| path.to_string_lossy().ends_with(uuid.as_str())))
-        .count();
+    let references = references(db);
+    let columns = |uuids: Vec<String>| {
+        uuids.into_iter().map(|uuid| (references.get(&uuid).cloned(), uuid)).collect::<Vec<_>>()
+    };
     Err(format!(
-        "{} files in LIVE that no row refers to: {unreferred:?}\n{} rows whose file is not in LIVE ({in_trash} of them in TRASH): {missing:?}\nstrays: {strays:?}",
-        unreferred.len(),
-        missing.len()
+        "{} files in LIVE that no row refers to: {garbage:?}\nrows whose file is in TRASH: {:?}\nrows whose file is nowhere: {:?}\nstrays: {strays:?} {others:?}",
+        garbage.len(),
+        columns(displaced),
+        columns(nowhere)
     ))
 }
 
@@ -160,35 +160,4 @@ fn live(cluster: &Cluster) -> BTreeMap<String, PathBuf> {
     let uuid =
         |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).map(|name| name[17..].to_owned());
     cluster.live().into_iter().filter_map(|path| Some((uuid(&path)?, path))).collect()
-}
-
-/// The uuids in all rows of all tables, with the columns that hold them.
-fn references(db: &Session) -> Result<BTreeMap<String, BTreeSet<String>>, String> {
-    let columns = db.rows(
-        "select c.oid::regclass::text, a.attname::text, (case typtype when 'd' then typbasetype else t.oid end)::regtype::text
-         from pg_class c join pg_attribute a on attrelid = c.oid join pg_type t on t.oid = atttypid
-         where relkind in ('r', 'm') and relnamespace = 'public'::regnamespace and attnum > 0 and not attisdropped",
-        &[],
-    );
-    let mut references: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for row in columns {
-        let (table, column, ty): (String, String, String) = (row.get(0), row.get(1), row.get(2));
-        let values = match ty.as_str() {
-            "rbytea" => format!("select uuid({column}) as u from {table}"),
-            "rbytea[]" => format!("select uuid(v) as u from {table}, unnest({column}) v"),
-            "item" => format!(
-                "select uuid(({column}).body) as u from {table} union all select uuid(v) from {table}, unnest(({column}).more) v"
-            ),
-            other if other.contains("rbytea") => {
-                return Err(format!("nobody counts the references in a {other}"));
-            }
-            _ => continue,
-        };
-        for uuid in db
-            .column::<String>(&format!("select distinct u::text from ({values}) v where u is not null"), &[])
-        {
-            references.entry(uuid).or_default().insert(format!("{table}.{column}"));
-        }
-    }
-    Ok(references)
 }

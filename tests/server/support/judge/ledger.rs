@@ -16,6 +16,11 @@ use crate::support::twins::noise;
 pub struct Ledger(BTreeMap<i32, blake3::Hash>);
 
 impl Ledger {
+    /// What rows with these numbers hold, if each has the payload of its number.
+    pub fn of(numbers: impl IntoIterator<Item = i32>, payload: impl Fn(i32) -> Payload) -> Self {
+        Self(numbers.into_iter().map(|n| (n, blake3::hash(&payload(n).0))).collect())
+    }
+
     /// Runs a statement with the parameters `$1`, a row's number, and `$2`, a new payload for it, and notes the payload.
     #[track_caller]
     pub fn store(&mut self, db: &Session, sql: &str, n: i32) {
@@ -113,23 +118,6 @@ impl Ledger {
         let found = self.compare(db, table);
         assert_eq!((found.lost, found.dangling), (0, 0), "{table} is not what was stored: {found:?}");
         found.cases
-    }
-}
-
-/// What was found here and there.
-pub trait And {
-    /// Both together.
-    fn and(self, other: Self) -> Self;
-}
-
-impl And for Found {
-    fn and(self, other: Self) -> Self {
-        Self {
-            cases: self.cases + other.cases,
-            lost: self.lost + other.lost,
-            dangling: self.dangling + other.dangling,
-            leaked: self.leaked + other.leaked,
-        }
     }
 }
 

@@ -38,18 +38,9 @@ pub struct Prepared {
     pub ending: Option<bool>,
 }
 
-/// What a crash has cost, by comparing with a ledger.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Losses {
-    /// Rows and prepared transactions that are not as they have to be.
-    pub count: u64,
-    /// Which.
-    pub what: Vec<String>,
-}
-
-/// The ledger of one client.
+/// The transactions of one client, and the rows that they leave.
 #[derive(Default)]
-pub struct Ledger {
+pub struct Transactions {
     /// As the last crash has left the rows.
     base: Rows,
     /// What has been committed since, or may have been.
@@ -61,7 +52,7 @@ pub struct Ledger {
     ids: i64,
 }
 
-impl Ledger {
+impl Transactions {
     /// An id that no row of this client has had.
     pub fn id(&mut self) -> i64 {
         self.ids += 1;
@@ -97,8 +88,8 @@ impl Ledger {
     }
 
     /// After a crash: compares with the transactions that are still prepared, and with the rows that are there. What is there
-    /// is what the client goes on from.
-    pub fn recover(&mut self, prepared: &BTreeSet<String>, found: Rows) -> Losses {
+    /// is what the client goes on from. Returns a line for each row and prepared transaction that is not as it has to be.
+    pub fn recover(&mut self, prepared: &BTreeSet<String>, found: Rows) -> Vec<String> {
         let mut losses = self.recover_prepared(prepared);
         let durable =
             self.since.iter().rposition(|(_, heard)| *heard == Heard::Durable).map_or(0, |at| at + 1);
@@ -116,17 +107,15 @@ impl Ledger {
                 }
             }
         }
-        let different = nearest.unwrap_or_default();
-        losses.count += different.len() as u64;
-        losses.what.extend(different);
+        losses.extend(nearest.unwrap_or_default());
         self.since.clear();
         self.now = found.clone();
         self.base = found;
         losses
     }
 
-    fn recover_prepared(&mut self, found: &BTreeSet<String>) -> Losses {
-        let mut losses = Losses::default();
+    fn recover_prepared(&mut self, found: &BTreeSet<String>) -> Vec<String> {
+        let mut losses = Vec::new();
         for (gid, prepared) in std::mem::take(&mut self.prepared) {
             if found.contains(&gid) {
                 let known = Prepared { acknowledged: true, ending: None, ..prepared };
@@ -138,8 +127,7 @@ impl Ledger {
                 Some(true) => self.committed(prepared.changes, Heard::Durable),
                 Some(false) => {}
                 None if prepared.acknowledged => {
-                    losses.count += 1;
-                    losses.what.push(format!("prepared transaction {gid} is gone"));
+                    losses.push(format!("prepared transaction {gid} is gone"));
                 }
                 None => {}
             }
@@ -174,63 +162,4 @@ fn differences(expected: &Rows, found: &Rows) -> Vec<String> {
             format!("{table} {id}: expected {:?}, found {:?}", expected.get(key), found.get(key))
         })
         .collect()
-}
-
-/// The ledger itself must be able to find a loss.
-mod tests {
-    use super::{Changes, Heard, Ledger, Rows};
-    use std::collections::BTreeSet;
-
-    fn put(id: i64, seed: i64) -> Changes {
-        vec![(("t".to_owned(), id), Some(vec![seed]))]
-    }
-
-    fn rows(rows: &[(i64, i64)]) -> Rows {
-        rows.iter().map(|(id, seed)| (("t".to_owned(), *id), vec![*seed])).collect()
-    }
-
-    fn losses(heard: &[Heard], found: &[(i64, i64)]) -> u64 {
-        let mut ledger = Ledger::default();
-        for (id, heard) in (1..).zip(heard) {
-            ledger.committed([put(id, 10 * id), put(100 + id, 0)].concat(), *heard);
-        }
-        let found = found.iter().flat_map(|(id, seed)| [(*id, *seed), (100 + *id, 0)]).collect::<Vec<_>>();
-        ledger.recover(&BTreeSet::new(), rows(&found)).count
-    }
-
-    #[test]
-    fn a_ledger_misses_what_was_durable_and_nothing_else() {
-        use Heard::{Acknowledged, Durable, Nothing};
-        assert_eq!(losses(&[Durable, Durable], &[(1, 10), (2, 20)]), 0);
-        assert_eq!(losses(&[Durable, Durable], &[(1, 10)]), 2);
-        assert_eq!(losses(&[Durable, Durable], &[(1, 10), (2, 21)]), 1);
-        assert_eq!(losses(&[Durable, Nothing], &[(1, 10)]), 0);
-        assert_eq!(losses(&[Durable, Nothing], &[(1, 10), (2, 20)]), 0);
-        assert_eq!(losses(&[Durable, Nothing], &[(1, 10), (2, 20), (3, 30)]), 2);
-        assert_eq!(losses(&[Durable, Acknowledged, Acknowledged], &[(1, 10)]), 0);
-        assert_eq!(losses(&[Acknowledged, Acknowledged], &[(2, 20)]), 2, "not the first without the second");
-        assert_eq!(losses(&[Acknowledged, Durable], &[]), 4, "what is durable takes along what was before");
-    }
-
-    #[test]
-    fn a_ledger_misses_half_a_transaction_and_a_prepared_one() {
-        let mut ledger = Ledger::default();
-        ledger.committed([put(1, 1), put(2, 2)].concat(), Heard::Nothing);
-        assert_eq!(ledger.recover(&BTreeSet::new(), rows(&[(1, 1)])).count, 1);
-        let prepared = |acknowledged, ending| super::Prepared { changes: put(3, 3), acknowledged, ending };
-        for (acknowledged, ending, with_row, without) in
-            [(true, None, 2, 1), (false, None, 1, 0), (true, Some(true), 0, 1), (true, Some(false), 1, 0)]
-        {
-            for (found, expected) in [(rows(&[(1, 1), (3, 3)]), with_row), (rows(&[(1, 1)]), without)] {
-                let mut ledger = Ledger::default();
-                ledger.committed(put(1, 1), Heard::Durable);
-                ledger.prepared.insert("x".to_owned(), prepared(acknowledged, ending));
-                assert_eq!(
-                    ledger.recover(&BTreeSet::new(), found).count,
-                    expected,
-                    "{acknowledged} {ending:?}"
-                );
-            }
-        }
-    }
 }
