@@ -1,5 +1,5 @@
-//! What has to be true after a crash, and in the end: by what the clients know of their transactions, by reading every payload, and by looking at
-//! the disk.
+//! What has to be true after a crash, and in the end: by what the clients know of their transactions, by reading every payload, and
+//! by looking at the disk.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -141,7 +141,8 @@ impl Among {
     }
 }
 
-/// Calls `collect` until the disk has the files that rows need, and no other; how many these are. What is left after a while has leaked.
+/// Calls `collect` until the disk has the files that rows need, and no other; how many these are. What is left after a while has
+/// leaked.
 pub fn everything_else_goes(
     cluster: &Cluster,
     databases: &[Session],

@@ -14,6 +14,7 @@ mod injected_writes;
 mod injector;
 mod interruptions;
 mod mounts;
+mod planted;
 mod short_transfers;
 mod store_errors;
 mod thin_devices;
