@@ -1,10 +1,12 @@
 //! When the background vacuum is due, against a cluster that is too simple to be wrong: transactions that begin and end
 //! in any order, visits that judge what has ended.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::test_runner::Config;
 use rbytea::vacuum::schedule::{Memory, Now, REST, Scope, Stamp, Whole, due};
 
 const SECOND: Stamp = 1_000_000;
@@ -163,7 +165,7 @@ impl Cluster {
 }
 
 proptest! {
-    #![proptest_config(crate::cases(2048))]
+    #![proptest_config(Config { cases: 2048, failure_persistence: None, ..Config::default() })]
 
     #[test]
     fn no_garbage_is_forgotten_and_no_rest_disturbed(events in vec(any_event(), 0..60)) {
