@@ -45,10 +45,7 @@ fn transaction(store: &FileStore, birth: u64, payload: &[u8], files: usize, key:
     let mut pending = Pending::new();
     let mut last = None;
     for _ in 0..files {
-        let mut writer = match key {
-            None => Writer::begin(store, birth, None).unwrap(),
-            Some(key) => Writer::begin(store, birth, Some(key)).unwrap(),
-        };
+        let mut writer = Writer::begin(store, birth, key).unwrap();
         writer.write(payload).unwrap();
         last = Some(writer.finish(&mut pending).unwrap());
     }
