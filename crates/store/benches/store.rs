@@ -6,8 +6,7 @@ use rbytea_store::crypt::cipher::Keystream;
 use rbytea_store::judgement::{MarkKey, Marks, Reference};
 use rbytea_store::value;
 use rbytea_store::{
-    Backend, Config, DataDirectory, FileStore, Key, KeyRing, OwnerId, PayloadId, PayloadRef, Pending, Reader,
-    Writer,
+    Config, DataDirectory, FileStore, Key, KeyRing, OwnerId, PayloadId, PayloadRef, Pending, Reader, Writer,
 };
 use std::hint::black_box;
 use std::path::Path;

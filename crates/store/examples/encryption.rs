@@ -6,7 +6,7 @@
 
 use rbytea_store::crypt::cipher::{Keystream, Kuznyechik};
 use rbytea_store::{
-    Backend, Config, DataDirectory, FileStore, Key, KeyRing, OwnerId, PayloadRef, Pending, Reader, Writer,
+    Config, DataDirectory, FileStore, Key, KeyRing, OwnerId, PayloadRef, Pending, Reader, Writer,
 };
 use std::path::Path;
 use std::time::{Duration, Instant};
