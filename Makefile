@@ -156,7 +156,7 @@ core-test: store-test $(stamp)
 
 .PHONY: store-test
 store-test:
-	$(store) test --locked --package rbytea-store -- $(TESTS)
+	$(store) test --locked --package rbytea-store --features interoperation -- $(TESTS)
 
 # The committed inputs of each target, then new ones. What is new to the target stays in $(fuzz_dir)/corpus, an
 # input that it fails on in $(fuzz_dir)/<target>-crash-….
@@ -229,7 +229,8 @@ fmt-check:
 # Clippy with warnings denied; shellcheck and cargo-deny where they are installed.
 .PHONY: lint
 lint: $(stamp)
-	$(store) clippy --locked --package rbytea-store --package rbytea-memfs --package rbytea-evidence --all-targets -- -D warnings
+	$(store) clippy --locked --package rbytea-store --package rbytea-memfs --package rbytea-evidence --all-targets \
+		--features rbytea-store/interoperation -- -D warnings
 	$(cargo) clippy $(features) --all-targets -- -D warnings
 	$(fuzz_cargo) clippy --locked --release --bins --target $(fuzz_host) -- -D warnings
 	@if command -v shellcheck >/dev/null; then shellcheck bin/* scripts/*.sh .ci/run; fi

@@ -20,6 +20,7 @@ mod faults;
 mod inspect;
 mod inspect_failures;
 mod inspect_rights;
+#[cfg(feature = "interoperation")]
 mod interoperation;
 mod key_file;
 mod keys;
