@@ -1,20 +1,16 @@
 //! From a reference to its file: is it there, and is it what was stored?
 
-use crate::check::Problem;
+use crate::check::findings::Problem;
 use crate::pg::error::Report;
-use crate::session::{keys, transaction};
-use pgrx::check_for_interrupts;
+use crate::session::{keys, read, transaction};
 use pgrx::pg_sys;
 use rbytea_store::layout::database_dir;
-use rbytea_store::{EntryKind, Error, FileStore, OsFs, Payload, Reader};
+use rbytea_store::{EntryKind, Error, FileStore, Payload};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// Payloads that are remembered to be in order, because many rows may refer to one: about 100 bytes each.
 const REMEMBERED: usize = 1 << 15;
-
-/// Bytes read at a time.
-const CHUNK: usize = 256 * 1024;
 
 /// Looks at the files of payloads.
 pub struct Examiner {
@@ -33,7 +29,7 @@ impl Examiner {
     pub fn open(digest: bool, rights: bool) -> Result<Self, Report> {
         // SAFETY: reads the server's state.
         let standby = unsafe { pg_sys::RecoveryInProgress() };
-        let buffer = if digest { vec![0; CHUNK] } else { Vec::new() };
+        let buffer = if digest { read::buffer(u64::MAX) } else { Vec::new() };
         let store = transaction::store_to_look_at()?;
         if let Some(store) = &store
             && let Err(absent @ Error::StoreMissing { .. }) = store.check_present()
@@ -104,21 +100,7 @@ fn verify(store: &FileStore, payload: &Payload, buffer: &mut [u8]) -> Result<(),
         let ring = keys::ring_with(id).map_err(|_| Problem::NoKey)?;
         reader = reader.decrypting(&ring).map_err(problem)?;
     }
-    read(&reader, payload.len, buffer).map_err(problem)
-}
-
-fn read(reader: &Reader<OsFs>, len: u64, buffer: &mut [u8]) -> Result<(), Error> {
-    let mut verifier = reader.verifier();
-    let mut offset = 0;
-    while offset < len {
-        check_for_interrupts!();
-        let want = (len - offset).min(buffer.len() as u64);
-        let chunk = buffer.get_mut(..want as usize).unwrap_or_default();
-        reader.read_at(offset, chunk)?;
-        verifier.update(chunk);
-        offset += want;
-    }
-    verifier.finish()
+    read::verified(&reader, payload.len, buffer, |_| Ok(())).map_err(problem)
 }
 
 fn problem(error: Error) -> Problem {
