@@ -222,7 +222,7 @@ unsafe fn rewritten(
                 copy
             }
         };
-        replaced.push(column, RbyteaResult::external(&copy)?);
+        replaced.push(column, RbyteaResult::external(&copy));
     }
     Ok((replaced, copies.len() as u64))
 }

@@ -1,6 +1,6 @@
 //! The vacuum: mark, then move to TRASH what nothing refers to, then delete what has been there long enough. One run is one
-//! transaction of one database, of a statement that calls it or of a background worker. Uses all folders before it but
-//! `write`; nothing uses it.
+//! transaction of one database, of a statement that calls it or of a background worker. Uses `pg`, `session`,
+//! `mark` and `ddl`; nothing uses it.
 
 pub mod schedule;
 
