@@ -9,16 +9,14 @@
     reason = "a demonstration fails by panicking"
 )]
 
-#[path = "../tests/server/cluster.rs"]
-mod cluster;
-#[path = "../tests/server/installation.rs"]
-mod installation;
-#[path = "../tests/server/payload.rs"]
-mod payload;
-#[path = "../tests/server/session.rs"]
-mod session;
-#[path = "../tests/server/store_files.rs"]
-mod store_files;
+#[path = "../tests/server/support"]
+mod support {
+    pub mod cluster;
+    pub mod installation;
+    pub mod payload;
+    pub mod session;
+    pub mod store_files;
+}
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -32,9 +30,9 @@ use futures_util::{SinkExt, pin_mut};
 use md5::Md5;
 use sha2::{Digest, Sha256};
 
-use cluster::Cluster;
-use payload::Payload;
-use session::{Session, block_on};
+use support::cluster::Cluster;
+use support::payload::Payload;
+use support::session::{Session, block_on};
 
 /// No value in PostgreSQL is larger than 1 GiB, and a message around it takes some room.
 const LARGEST: u64 = (1 << 30) - (1 << 16);

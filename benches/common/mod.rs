@@ -3,17 +3,18 @@
 
 pub mod ballast;
 pub mod chart;
-#[path = "../../tests/server/cluster.rs"]
-pub mod cluster;
-#[path = "../../tests/server/installation.rs"]
-pub mod installation;
-#[path = "../../tests/server/session.rs"]
-pub mod session;
-#[path = "../../tests/server/store_files.rs"]
-pub mod store_files;
+#[path = "../../tests/server/support"]
+mod support {
+    pub mod cluster;
+    pub mod installation;
+    pub mod session;
+    pub mod store_files;
+}
 
 use std::fs;
 use std::path::Path;
+
+pub use support::{cluster, session};
 
 /// Clusters that have been measured, until everything has been: ext4 without a journal takes its time to make files for up to six
 /// minutes after others were removed, for it looks for inodes that have been free for longer.

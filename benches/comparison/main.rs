@@ -24,10 +24,9 @@ use std::thread;
 use std::time::Instant;
 
 use arguments::Arguments;
-// They name each other from the crate's root.
+use common::Retired;
 use common::ballast::Ballast;
 use common::cluster::Cluster;
-use common::{Retired, installation, session, store_files};
 use contestant::{Contestant, Kind, Payload};
 use meter::Meter;
 use report::{Cell, Figures, Report};

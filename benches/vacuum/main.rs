@@ -19,11 +19,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-// They name each other from the crate's root.
+use common::Retired;
 use common::ballast::Ballast;
 use common::cluster::{Cluster, wait_until};
 use common::session::Session;
-use common::{Retired, installation, session, store_files};
 use report::{Report, Run};
 
 /// Payloads in one transaction, after which as many transactions are spent, as if each had stored one: a store has directories

@@ -9,17 +9,17 @@ use crate::pg::pace::Pace;
 use crate::pg::progress::{self, Phase};
 use crate::pg::{compat, settings};
 use pgrx::{PgLogLevel, PgSqlErrorCode, check_for_interrupts, pg_sys};
-use rbytea_store::inspect::Inspector;
 use rbytea_store::judgement::{MarkKey, Reference};
-use rbytea_store::{Error, FileStore, Flaw, OWNER, PayloadId};
+use rbytea_store::{Backend, Error, Flaw, Inspection, Listing, OWNER, PayloadId, Shard};
 use std::iter::Peekable;
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Checks the root of the store and the part of this database.
 pub fn check(
     objects: &Objects,
-    store: &FileStore,
+    store: &dyn Backend,
     snapshot: &RunSnapshot,
     pace: &mut Pace,
     findings: &mut Findings,
@@ -36,7 +36,6 @@ pub fn check(
     };
     progress::phase(Phase::Sweeping);
     owner(store, standby, findings)?;
-    look(findings, |report| store.inspect_root(report))?;
     // The primary may have databases that this standby has not heard of yet.
     if !standby {
         for database in store.databases()? {
@@ -45,30 +44,22 @@ pub fn check(
             }
         }
     }
-    look(findings, |report| store.inspect_trash(report))?;
     let hidden = mark.as_ref().is_some_and(|mark| !mark.hidden.is_empty());
-    let mut references = mark.as_mut().map(|mark| mark.references.by_ref().peekable());
-    let mut unreferenced = false;
-    for era in look(findings, |report| store.inspect_database(report))? {
-        for shard in look(findings, |report| store.inspect_era(era, report))? {
-            pace.file()?;
-            let listing = look(findings, |report| store.inspect_shard(shard, report))?;
-            if let Some(references) = &mut references {
-                let old = listing.payloads.iter().filter(|id| id.birth < births.end);
-                for id in unneeded(old, references) {
-                    // It may have been moved meanwhile. What cannot be looked at has been reported.
-                    if matches!(store.is_live(id), Ok(true)) {
-                        unreferenced = true;
-                        findings.file(Some(id.uuid), Problem::Unreferenced, &store.live_path(id));
-                    }
-                }
-            }
-            // Whoever replays the primary's WAL is behind it.
-            let young = listing.payloads.iter().filter(|id| !standby && id.birth >= births.end);
-            for id in young.filter(|id| id.birth >= next_transaction()) {
-                findings.file(Some(id.uuid), Problem::FutureTransaction, &store.live_path(id));
-            }
-        }
+    let references = mark.as_mut().map(|mark| mark.references.by_ref().peekable());
+    let mut walk = Walk {
+        store,
+        standby,
+        upper: births.end,
+        references,
+        pace,
+        findings,
+        unreferenced: false,
+        failed: None,
+    };
+    store.inspect(&mut walk)?;
+    let unreferenced = walk.unreferenced;
+    if let Some(report) = walk.failed {
+        return Err(report);
     }
     if unreferenced && hidden {
         tell(
@@ -126,34 +117,62 @@ fn tell(message: &str, detail: &str) {
     error::tell(report.set_detail(detail), PgLogLevel::NOTICE);
 }
 
-/// Looks at a directory. One that cannot be read is a finding, and has nothing in it.
-fn look<T: Default>(
-    findings: &mut Findings,
-    inspect: impl FnOnce(Inspector<'_>) -> Result<T, Error>,
-) -> Result<T, Report> {
-    let inspected = inspect(&mut |flaw, path| {
+/// The way of a check through the store.
+struct Walk<'a, R: Iterator<Item = Reference>> {
+    store: &'a dyn Backend,
+    standby: bool,
+    /// What is born below it is judged.
+    upper: u64,
+    /// None if there is no mark.
+    references: Option<Peekable<R>>,
+    pace: &'a mut Pace,
+    findings: &'a mut Findings,
+    /// Whether a file was found that no row needs.
+    unreferenced: bool,
+    /// What has ended it.
+    failed: Option<Report>,
+}
+
+impl<R: Iterator<Item = Reference>> Inspection for Walk<'_, R> {
+    fn entry(&mut self, flaw: Option<Flaw>, path: &Path) -> ControlFlow<()> {
         check_for_interrupts!();
         let problem = match flaw {
-            None => return Ok(()),
+            None => return ControlFlow::Continue(()),
             Some(Flaw::ForeignName) => Problem::ForeignName,
             Some(Flaw::WrongRights) => Problem::WrongRights,
             Some(Flaw::Unreadable) => Problem::Unreadable,
         };
         let payload = path.file_name().and_then(|name| PayloadId::parse_file_name(name.as_bytes()));
-        findings.file(payload.map(|id| id.uuid), problem, &path);
-        Ok(())
-    });
-    match inspected {
-        Err(Error::Io { path, .. }) => {
-            findings.file(None, Problem::Unreadable, &path);
-            Ok(T::default())
+        self.findings.file(payload.map(|id| id.uuid), problem, path);
+        ControlFlow::Continue(())
+    }
+
+    fn shard(&mut self, _shard: Shard, listing: &Listing) -> ControlFlow<()> {
+        if let Err(report) = self.pace.file() {
+            self.failed = Some(report);
+            return ControlFlow::Break(());
         }
-        inspected => Ok(inspected?),
+        if let Some(references) = &mut self.references {
+            let old = listing.payloads.iter().filter(|id| id.birth < self.upper);
+            for id in unneeded(old, references) {
+                // It may have been moved meanwhile. What cannot be looked at has been reported.
+                if matches!(self.store.size(id), Ok(Some(_))) {
+                    self.unreferenced = true;
+                    self.findings.file(Some(id.uuid), Problem::Unreferenced, &self.store.live_path(id));
+                }
+            }
+        }
+        // A standby is behind the transactions of the primary.
+        let young = listing.payloads.iter().filter(|id| !self.standby && id.birth >= self.upper);
+        for id in young.filter(|id| id.birth >= next_transaction()) {
+            self.findings.file(Some(id.uuid), Problem::FutureTransaction, &self.store.live_path(id));
+        }
+        ControlFlow::Continue(())
     }
 }
 
 /// A standby knows no timeline of its own, and its data directory is not the owner's.
-fn owner(store: &FileStore, standby: bool, findings: &mut Findings) -> Result<(), Report> {
+fn owner(store: &dyn Backend, standby: bool, findings: &mut Findings) -> Result<(), Report> {
     match store.check_owner() {
         Err(Error::NotOwner { found, expected })
             if standby && found.system_identifier == expected.system_identifier => {}

@@ -4,7 +4,7 @@ use crate::pg::encoding;
 use crate::pg::memory::TupleMemory;
 use crate::pg::rows::Rows;
 use pgrx::{IntoDatum, pg_sys};
-use rbytea_store::Payload;
+use rbytea_store::PayloadRef;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -80,7 +80,7 @@ impl Findings {
     }
 
     /// About a row.
-    pub fn row(&mut self, place: Place, payload: Option<&Payload>, problem: Problem, path: Option<&Path>) {
+    pub fn row(&mut self, place: Place, payload: Option<&PayloadRef>, problem: Problem, path: Option<&Path>) {
         self.values_are_valid &= problem != Problem::InvalidValue;
         let mut ctid = place.ctid;
         self.put(

@@ -2,26 +2,25 @@
 
 use crate::check::findings::Problem;
 use crate::pg::error::Report;
-use crate::session::{keys, read, transaction};
+use crate::session::{keys, opening, read};
 use pgrx::pg_sys;
-use rbytea_store::layout::database_dir;
-use rbytea_store::{EntryKind, Error, FileStore, Payload};
+use rbytea_store::{Backend, Error, PayloadRef, Reader};
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Payloads that are remembered to be in order, because many rows may refer to one: about 100 bytes each.
 const REMEMBERED: usize = 1 << 15;
 
 /// Looks at the files of payloads.
 pub struct Examiner {
-    /// None while nobody has needed it.
-    store: Option<FileStore>,
+    /// None if it was never created.
+    store: Option<Box<dyn Backend>>,
     digest: bool,
     rights: bool,
     /// The primary may have moved to TRASH what rows refer to here.
     standby: bool,
     buffer: Vec<u8>,
-    in_order: HashSet<Payload>,
+    in_order: HashSet<PayloadRef>,
 }
 
 impl Examiner {
@@ -30,7 +29,7 @@ impl Examiner {
         // SAFETY: reads the server's state.
         let standby = unsafe { pg_sys::RecoveryInProgress() };
         let buffer = if digest { read::buffer(u64::MAX) } else { Vec::new() };
-        let store = transaction::store_to_look_at()?;
+        let store = opening::open_existing()?;
         if let Some(store) = &store
             && let Err(absent @ Error::StoreMissing { .. }) = store.check_present()
         {
@@ -40,17 +39,20 @@ impl Examiner {
     }
 
     /// The store, if there is one.
-    pub fn store(&self) -> Option<&FileStore> {
-        self.store.as_ref()
+    pub fn store(&self) -> Option<&dyn Backend> {
+        self.store.as_deref()
     }
 
     /// What is wrong with the payload's file, and where it is or should be.
-    pub fn examine(&mut self, payload: &Payload) -> Option<(Problem, PathBuf)> {
+    pub fn examine(&mut self, payload: &PayloadRef) -> Option<(Problem, PathBuf)> {
         if self.in_order.contains(payload) {
             return None;
         }
-        let Some(store) = &self.store else { return Some((Problem::Missing, path_without_store(payload))) };
-        let found = look(store, payload, self.digest.then_some(&mut *self.buffer), self.rights, self.standby);
+        let Some(store) = &self.store else {
+            return Some((Problem::Missing, opening::path_in_new_store(&payload.id)));
+        };
+        let found =
+            look(&**store, payload, self.digest.then_some(&mut *self.buffer), self.rights, self.standby);
         if found.is_none() {
             if self.in_order.len() >= REMEMBERED {
                 self.in_order.clear();
@@ -61,15 +63,9 @@ impl Examiner {
     }
 }
 
-fn path_without_store(payload: &Payload) -> PathBuf {
-    // SAFETY: a plain read.
-    let database = unsafe { pg_sys::MyDatabaseId }.to_u32();
-    Path::new(&database_dir(database)).join(payload.id.live_path())
-}
-
 fn look(
-    store: &FileStore,
-    payload: &Payload,
+    store: &dyn Backend,
+    payload: &PayloadRef,
     buffer: Option<&mut [u8]>,
     rights: bool,
     standby: bool,
@@ -79,13 +75,13 @@ fn look(
         Ok(None) => return Some((Problem::Missing, store.live_path(&payload.id))),
         Err(_) => return Some((Problem::Unreadable, store.live_path(&payload.id))),
     };
-    let problem = if located.stat.kind != EntryKind::File {
+    let problem = if located.len.is_none() {
         Some(Problem::Unreadable)
-    } else if located.stat.len != payload.len_full() {
+    } else if located.len != Some(payload.len_full()) {
         Some(Problem::WrongSize)
     } else if let Some(Err(problem)) = buffer.map(|buffer| verify(store, payload, buffer)) {
         Some(problem)
-    } else if rights && !located.stat.is_private() {
+    } else if rights && !located.private {
         Some(Problem::WrongRights)
     } else {
         (located.in_trash && !standby).then_some(Problem::InTrash)
@@ -94,8 +90,8 @@ fn look(
 }
 
 /// Reads the payload and compares it with its digest.
-fn verify(store: &FileStore, payload: &Payload, buffer: &mut [u8]) -> Result<(), Problem> {
-    let mut reader = store.open_payload(payload).map_err(problem)?;
+fn verify(store: &dyn Backend, payload: &PayloadRef, buffer: &mut [u8]) -> Result<(), Problem> {
+    let mut reader = Reader::open(store, payload).map_err(problem)?;
     if let Some(id) = payload.key_id {
         let ring = keys::ring_with(id).map_err(|_| Problem::NoKey)?;
         reader = reader.decrypting(&ring).map_err(problem)?;

@@ -15,7 +15,7 @@ use crate::value::columns::Closure;
 use crate::value::datum::{Peek, Rbytea};
 use crate::value::walk::{Types, Walker};
 use pgrx::{PgSqlErrorCode, check_for_interrupts, pg_sys, varatt_is_1b, varatt_is_1b_e, varatt_is_4b_u};
-use rbytea_store::Payload;
+use rbytea_store::PayloadRef;
 use std::num::NonZeroUsize;
 use std::ptr::null_mut;
 
@@ -163,12 +163,12 @@ unsafe fn take_apart(
     datum: pg_sys::Datum,
     column: &Column,
     walker: &mut Walker<'_>,
-    references: &mut Vec<Payload>,
+    references: &mut Vec<PayloadRef>,
 ) -> Result<bool, Report> {
     // SAFETY: as promised by the caller; what a subtransaction that failed has begun, its end has cleaned up.
     unsafe {
         if !column.itself {
-            let mut push = |payload: &Payload| memory::push(references, *payload);
+            let mut push = |payload: &PayloadRef| memory::push(references, *payload);
             return is_valid(subtransaction(|| walker.walk(datum, column.type_oid, &mut push)));
         }
         let value = Rbytea::from_raw(datum);

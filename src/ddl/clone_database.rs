@@ -6,11 +6,13 @@ use crate::mark::preconditions;
 use crate::pg::catalog::Extension;
 use crate::pg::error::{self, Report};
 use crate::pg::progress::{self, Phase, Progress};
-use crate::session::transaction::{self, Access};
+use crate::session::opening;
+use crate::session::opening::Access;
+use crate::session::transaction;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode, check_for_interrupts, pg_extern, pg_guard, pg_sys};
 use rbytea_store as store;
-use rbytea_store::{FileStore, Kind};
+use rbytea_store::{Backend, Kind};
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::sync::OnceLock;
@@ -114,12 +116,12 @@ fn clone_into(database: pg_sys::Oid, template: &CStr) -> Result<(), Report> {
         pg_sys::LockSharedObject(pg_sys::DatabaseRelationId, database, 0, lock);
         pg_sys::get_database_oid(template.as_ptr(), false)
     };
-    let present = |store: FileStore| store.check_present().map(|()| store);
-    let store = match transaction::store_of(database).and_then(present) {
+    let present = |store: Box<dyn Backend>| store.check_present().map(|()| store);
+    let store = match opening::open_for(database).and_then(present) {
         Ok(store) => store,
         Err(error) if error.kind() == Kind::Config || matches!(error, store::Error::KnownCorrupt { .. }) => {
             // No store: either nobody has stored anything, or its file system is not mounted.
-            if matches!(transaction::nobody_needed(&error), Ok(true)) {
+            if matches!(opening::store_never_created(&error), Ok(true)) {
                 return Ok(());
             }
             let report = error::report(PgSqlErrorCode::ERRCODE_WARNING, "the new database gets no payload files")
@@ -135,10 +137,10 @@ fn clone_into(database: pg_sys::Oid, template: &CStr) -> Result<(), Report> {
         store.check_owner()?;
         store.trash_database(database.to_u32(), SystemTime::now())?;
     }
-    clone(&store, source).map(drop)
+    clone(&*store, source).map(drop)
 }
 
-fn clone(store: &FileStore, source: pg_sys::Oid) -> Result<i64, Report> {
+fn clone(store: &dyn Backend, source: pg_sys::Oid) -> Result<i64, Report> {
     let cloned = store.clone_database(source.to_u32(), &mut || {
         check_for_interrupts!();
     })?;

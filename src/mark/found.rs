@@ -4,7 +4,7 @@ use crate::mark::relations::{self, Relations};
 use crate::mark::sort::{Sort, SortedReferences};
 use crate::pg::error::Report;
 use pgrx::pg_sys;
-use rbytea_store::Payload;
+use rbytea_store::PayloadRef;
 use rbytea_store::judgement::Reference;
 use std::ops::Range;
 
@@ -49,7 +49,7 @@ impl Found {
     }
 
     /// Adds a reference, if it is looked for. `deleted`: its tuple is, but an old snapshot may still see it.
-    pub fn reference(&mut self, payload: &Payload, deleted: bool) -> Result<(), Report> {
+    pub fn reference(&mut self, payload: &PayloadRef, deleted: bool) -> Result<(), Report> {
         let reference = match &self.what {
             // Other births are not judged in this run.
             What::Born(births) => births.contains(&payload.id.birth).then(|| Reference::to(payload)),

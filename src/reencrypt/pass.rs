@@ -13,7 +13,7 @@ use crate::value::datum::{Peek, Rbytea, RbyteaResult};
 use crate::write::row_trigger::Replaced;
 use crate::write::update::{Constraints, Writer};
 use pgrx::{PgSqlErrorCode, pg_sys};
-use rbytea_store::{Payload, PayloadId};
+use rbytea_store::{PayloadId, PayloadRef};
 use std::num::NonZeroUsize;
 
 /// Where a pass goes on: after this tuple.
@@ -184,7 +184,7 @@ unsafe fn outdated(
     slot: &Slot<'_>,
     columns: &[NonZeroUsize],
     target: &Target,
-) -> Result<Vec<(NonZeroUsize, Payload)>, Report> {
+) -> Result<Vec<(NonZeroUsize, PayloadRef)>, Report> {
     let mut found = Vec::new();
     for &column in columns {
         // SAFETY: as promised by the caller; a datum of one of our columns, held by the slot.
@@ -211,7 +211,7 @@ unsafe fn rewritten(
 ) -> Result<(Replaced, u64), Report> {
     let mut replaced = Replaced::default();
     // Two columns may refer to the same payload.
-    let mut copies: Vec<(PayloadId, Payload)> = Vec::new();
+    let mut copies: Vec<(PayloadId, PayloadRef)> = Vec::new();
     // SAFETY: as promised by the caller.
     for (column, payload) in unsafe { outdated(slot, columns, target)? } {
         let copy = match copies.iter().find(|(id, _)| *id == payload.id) {

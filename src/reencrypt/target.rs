@@ -3,7 +3,7 @@
 use crate::pg::error::Report;
 use crate::pg::settings;
 use crate::session::{keys, read, transaction};
-use rbytea_store::{KeyRing, Payload};
+use rbytea_store::{KeyRing, PayloadRef};
 use std::rc::Rc;
 
 /// What payloads are to be.
@@ -21,12 +21,12 @@ impl Target {
     }
 
     /// Whether the payload is so already.
-    pub fn is_met_by(&self, payload: &Payload) -> bool {
+    pub fn is_met_by(&self, payload: &PayloadRef) -> bool {
         payload.id.birth >= self.before || payload.key_id == self.ring.as_ref().map(|ring| ring.newest().id())
     }
 
     /// Writes the payload of a file once more. It is compared with its digest on the way.
-    pub fn copy(&self, payload: &Payload) -> Result<Payload, Report> {
+    pub fn copy(&self, payload: &PayloadRef) -> Result<PayloadRef, Report> {
         let key = self.ring.as_ref().map(|ring| ring.newest());
         transaction::store_payload(key, |store, writer| {
             let reader = read::open(store, payload)?;

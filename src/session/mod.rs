@@ -4,5 +4,6 @@
 
 pub mod held_cursors;
 pub mod keys;
+pub mod opening;
 pub mod read;
 pub mod transaction;

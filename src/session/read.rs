@@ -3,14 +3,15 @@
 use crate::pg::error::Report;
 use crate::pg::{catalog, settings};
 use crate::session::keys;
-use crate::session::transaction::{self, Access};
+use crate::session::opening::Access;
+use crate::session::transaction;
 use crate::value::datum::{ByteaResult, Peek, Rbytea};
 use pgrx::check_for_interrupts;
 use rbytea_store as store;
-use rbytea_store::{FileStore, OsFs, Payload, Reader, Verifier, value};
+use rbytea_store::{Backend, PayloadRef, Reader, Verifier, value};
 
 /// Opens a payload.
-pub fn open(store: &FileStore, payload: &Payload) -> Result<Reader<OsFs>, Report> {
+pub fn open(store: &dyn Backend, payload: &PayloadRef) -> Result<Reader, Report> {
     let reader = open_file(store, payload)?;
     match payload.key_id {
         None => Ok(reader),
@@ -20,8 +21,8 @@ pub fn open(store: &FileStore, payload: &Payload) -> Result<Reader<OsFs>, Report
 
 /// Opens a payload's file, to read it as it is on disk. An error that tells of a missing one says whether another database
 /// has it.
-pub fn open_file(store: &FileStore, payload: &Payload) -> Result<Reader<OsFs>, Report> {
-    store.open_payload(payload).map_err(|error| {
+pub fn open_file(store: &dyn Backend, payload: &PayloadRef) -> Result<Reader, Report> {
+    Reader::open(store, payload).map_err(|error| {
         let missing = matches!(error, store::Error::NotFound { .. });
         // Nothing is there if the store is not.
         if missing && let Err(absent @ store::Error::StoreMissing { .. }) = store.check_present() {
@@ -104,7 +105,7 @@ pub fn for_each_chunk(value: &Rbytea, mut update: impl FnMut(&[u8])) -> Result<(
 }
 
 /// Feeds the bytes of the stored file to `update`, as they are on disk.
-pub fn for_each_stored_chunk(payload: &Payload, mut update: impl FnMut(&[u8])) -> Result<(), Report> {
+pub fn for_each_stored_chunk(payload: &PayloadRef, mut update: impl FnMut(&[u8])) -> Result<(), Report> {
     transaction::with_store(Access::Read, |store| {
         let reader = open_file(store, payload)?;
         let len = reader.stored_len();
@@ -118,7 +119,7 @@ pub fn for_each_stored_chunk(payload: &Payload, mut update: impl FnMut(&[u8])) -
 
 /// Feeds a payload of `len` bytes to `update` piece by piece, and compares it with its digest.
 pub fn verified<E: From<store::Error>>(
-    reader: &Reader<OsFs>,
+    reader: &Reader,
     len: u64,
     buffer: &mut [u8],
     mut update: impl FnMut(&[u8]) -> Result<(), E>,

@@ -1,23 +1,16 @@
-//! The transaction's side of the store: opens it once per transaction and makes I1 true. Relies on the state machine
-//! in store::pending; promises that only PRE_COMMIT and PRE_PREPARE can raise.
+//! The transaction's side of the store: has it open once per transaction, writes payloads and makes I1 true. Relies on the
+//! state machine of `Pending`; promises that only PRE_COMMIT and PRE_PREPARE can raise.
 
 use crate::pg::error::{self, Report};
 use crate::pg::settings;
+use crate::session::opening;
+use crate::session::opening::Access;
 use crate::session::{held_cursors, keys};
 use pgrx::{check_for_interrupts, pg_guard, pg_sys};
-use rbytea_store as store;
-use rbytea_store::{
-    Config, DataDirectory, FileStore, Key, Knowledge, Known, OsFs, OwnerId, Payload, Pending, PendingState,
-    Writer,
-};
+use rbytea_store::{Backend, DirSyncCache, FileStore, Key, PayloadRef, Pending, PendingState, Writer};
 use std::cell::Cell;
-use std::ffi::{CStr, OsStr, c_void};
+use std::ffi::c_void;
 use std::ops::{Deref, DerefMut};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use std::sync::OnceLock;
-use std::time::SystemTime;
 
 /// What this backend knows of the store in the current transaction.
 struct Session {
@@ -25,14 +18,14 @@ struct Session {
     /// from being unmounted or misses a change of the setting.
     store: Option<FileStore>,
     /// What outlives the store's closing: directories that are known to be durable.
-    knowledge: Option<Knowledge>,
+    cache: Option<DirSyncCache>,
     /// The files that the current transaction has written, and those that its procedure has written and rolled back.
-    pending: Pending<OsFs>,
+    pending: Pending,
 }
 
 impl Session {
     const fn new() -> Self {
-        Self { store: None, knowledge: None, pending: Pending::new() }
+        Self { store: None, cache: None, pending: Pending::new() }
     }
 }
 
@@ -48,77 +41,35 @@ pub fn init() {
     unsafe { pg_sys::RegisterXactCallback(Some(xact_callback), std::ptr::null_mut()) };
 }
 
-/// Whether a store that is in the data directory and does not exist yet is made.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// No: nothing is written for the sake of looking.
-    Read,
-    /// Yes.
-    Write,
-}
-
 /// Runs `work` with the store of the current database.
 pub fn with_store<T>(
     access: Access,
-    work: impl FnOnce(&FileStore) -> Result<T, Report>,
+    work: impl FnOnce(&dyn Backend) -> Result<T, Report>,
 ) -> Result<T, Report> {
     with_session(|session| {
-        let store = open(&mut session.store, &mut session.knowledge, access)?;
+        let store = open(&mut session.store, &mut session.cache, access)?;
         work(store)
     })
-}
-
-/// The store of the current database once more: for work during which a transaction, or a part of it, may end.
-pub fn store_apart() -> Result<FileStore, store::Error> {
-    FileStore::open(config(Access::Write)?)
-}
-
-/// The store of the current database for a look that makes nothing; None while nobody has needed it.
-pub fn store_to_look_at() -> Result<Option<FileStore>, store::Error> {
-    match FileStore::open(config(Access::Read)?) {
-        Err(error) if nobody_needed(&error)? => Ok(None),
-        opened => opened.map(Some),
-    }
-}
-
-/// Whether a store could not be opened because nobody has needed it yet: it is in the data directory, is not there, and this cluster has
-/// not written to it.
-pub fn nobody_needed(error: &store::Error) -> Result<bool, store::Error> {
-    let missing = matches!(error, store::Error::RootMissing { .. })
-        && settings::filesystem_storage_path().is_relative();
-    match config(Access::Read)?.known {
-        Some(known) if missing => Ok(!known.contains()?),
-        _ => Ok(missing),
-    }
-}
-
-/// The store of another database, which need not exist for anybody else yet.
-pub fn store_of(database: pg_sys::Oid) -> Result<FileStore, store::Error> {
-    let config = config(Access::Read)?;
-    FileStore::open(Config { database: database.to_u32(), ..config })
 }
 
 /// Writes a payload that belongs to the current transaction (I3: the callers are the trigger, rbytea_store and
 /// re-encryption). It is encrypted with `key` or not; `fill` writes its bytes.
 pub fn store_payload(
     key: Option<&Key>,
-    fill: impl FnOnce(&FileStore, &mut Writer<'_, OsFs>) -> Result<(), Report>,
-) -> Result<Payload, Report> {
+    fill: impl FnOnce(&dyn Backend, &mut Writer) -> Result<(), Report>,
+) -> Result<PayloadRef, Report> {
     // SAFETY: we are inside of a transaction; this assigns its id, which PostgreSQL refuses in a parallel worker.
     let birth = unsafe { pg_sys::GetTopFullTransactionId() }.value;
     with_session(|session| {
-        let store = open(&mut session.store, &mut session.knowledge, Access::Write)?;
-        let mut writer = match key {
-            Some(key) => store.create_encrypted(birth, key)?,
-            None => store.create(birth)?,
-        };
+        let store = open(&mut session.store, &mut session.cache, Access::Write)?;
+        let mut writer = Writer::begin(store, birth, key)?;
         fill(store, &mut writer)?;
         Ok(writer.finish(&mut session.pending)?)
     })
 }
 
 /// Writes a payload that is in memory, encrypted if rbytea.qss_mode is on.
-pub fn store_bytes(payload: &[u8]) -> Result<Payload, Report> {
+pub fn store_bytes(payload: &[u8]) -> Result<PayloadRef, Report> {
     let ring = settings::qss_mode().then(keys::ring).transpose()?;
     store_payload(ring.as_ref().map(|ring| ring.newest()), |_, writer| {
         for chunk in payload.chunks(CHUNK) {
@@ -139,9 +90,6 @@ pub fn did_not_commit(transaction: u64) -> bool {
     };
     matches!(status, Some("aborted" | "in progress"))
 }
-
-/// The file in the data directory that names the stores this cluster has written to.
-const KNOWN_STORES: &str = "rbytea.stores";
 
 /// Bytes handled between two looks at pending interrupts.
 const CHUNK: usize = 1 << 20;
@@ -178,52 +126,14 @@ impl Drop for Borrowed {
 
 fn open<'a>(
     store: &'a mut Option<FileStore>,
-    knowledge: &mut Option<Knowledge>,
+    cache: &mut Option<DirSyncCache>,
     access: Access,
 ) -> Result<&'a FileStore, Report> {
     if store.is_none() {
-        *store = Some(FileStore::open_knowing(config(access)?, knowledge.take().unwrap_or_default())?);
+        *store =
+            Some(FileStore::open(opening::config(access)?)?.with_cache(cache.take().unwrap_or_default()));
     }
     store.as_ref().ok_or_else(|| error::internal("the payload store did not open"))
-}
-
-/// The store of the current database as the settings describe it.
-fn config(access: Access) -> Result<Config, store::Error> {
-    let path = settings::filesystem_storage_path();
-    // SAFETY: DataDir is set before any backend starts and never changes.
-    let directory = Path::new(OsStr::from_bytes(unsafe { CStr::from_ptr(pg_sys::DataDir) }.to_bytes()));
-    let data_directory = data_directory(directory)?;
-    // SAFETY: plain reads of variables and of shared memory that every backend is attached to. In recovery there is
-    // no insertion timeline; nothing is moved there, so the owner's timeline does not matter.
-    let (standby, database, fsync, owner) = unsafe {
-        let standby = pg_sys::RecoveryInProgress();
-        let timeline = if standby { 0 } else { pg_sys::GetWALInsertionTimeLine() };
-        let owner = OwnerId { system_identifier: pg_sys::GetSystemIdentifier(), timeline, data_directory };
-        (standby, pg_sys::MyDatabaseId.to_u32(), pg_sys::enableFsync, owner)
-    };
-    // An absolute path may be a mount point: creating it would hide that nothing is mounted there.
-    let create_root = access == Access::Write && path.is_relative() && !standby;
-    let known = Known { file: directory.join(KNOWN_STORES), root: path.clone() };
-    Ok(Config { create_root, root: directory.join(path), database, fsync, owner, known: Some(known) })
-}
-
-/// What tells this data directory from its copies: PG_VERSION is written by initdb and by whatever makes a copy. A process has one data
-/// directory all its life.
-fn data_directory(directory: &Path) -> Result<DataDirectory, store::Error> {
-    static KNOWN: OnceLock<DataDirectory> = OnceLock::new();
-    const PG_VERSION: &str = "PG_VERSION";
-    if let Some(known) = KNOWN.get() {
-        return Ok(*known);
-    }
-    let metadata = std::fs::metadata(directory.join(PG_VERSION)).map_err(|source| store::Error::Io {
-        op: "stat file",
-        path: PG_VERSION.into(),
-        source,
-    })?;
-    // Not every file system knows when a file was created.
-    let created = metadata.created().ok().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
-    let created = created.and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or(0);
-    Ok(*KNOWN.get_or_init(|| DataDirectory { inode: metadata.ino(), created }))
 }
 
 #[pg_guard]
@@ -252,8 +162,8 @@ fn sync() -> Result<(), Report> {
         if matches!(session.pending.state(), PendingState::Empty | PendingState::Synced) {
             return Ok(());
         }
-        let store = open(&mut session.store, &mut session.knowledge, Access::Write)?;
-        Ok(store.sync(&mut session.pending, &mut || {
+        let store = open(&mut session.store, &mut session.cache, Access::Write)?;
+        Ok(session.pending.sync(store, &mut || {
             check_for_interrupts!();
         })?)
     })
@@ -284,7 +194,7 @@ fn forget() {
 fn close() {
     let mut session = SESSION.take().unwrap_or(Session::new());
     if let Some(store) = session.store.take() {
-        session.knowledge = Some(store.into_knowledge());
+        session.cache = Some(store.into_cache());
     }
     SESSION.set(Some(session));
 }

@@ -4,10 +4,11 @@
 use crate::pg::catalog;
 use crate::pg::error::{self, Report};
 use crate::pg::pace::Pace;
-use crate::session::transaction::{self, Access};
+use crate::session::opening::Access;
+use crate::session::transaction;
 use crate::vacuum::history::{self, Run};
 use pgrx::{PgLogLevel, PgSqlErrorCode, check_for_interrupts, pg_sys};
-use rbytea_store::FileStore;
+use rbytea_store::Backend;
 use std::time::{Duration, SystemTime};
 
 /// How long somebody may take to write OWNER.
@@ -50,7 +51,7 @@ pub fn collect(retention: Option<Duration>, pace: &mut Pace, run: &mut Run) -> R
     })
 }
 
-fn trash(store: &FileStore, database: u32) -> Result<(), Report> {
+fn trash(store: &dyn Backend, database: u32) -> Result<(), Report> {
     let oid = pg_sys::Oid::from(database);
     if catalog::database_may_exist(oid) {
         return Ok(());

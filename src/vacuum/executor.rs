@@ -2,24 +2,26 @@
 
 use crate::pg::error::{self, Report};
 use crate::pg::progress;
-use crate::session::transaction::{self, Access};
+use crate::session::opening::Access;
+use crate::session::transaction;
 use crate::vacuum::history::Moved;
 use crate::vacuum::plan::SweepSink;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
-use rbytea_store::{FileStore, Moves, PayloadId, Restored, Trashed};
+use rbytea_store::{Backend, Moves, PayloadId, Restored, Trashed};
 use std::time::SystemTime;
 
 /// Moves each file that it is given.
 pub struct Executor {
     now: SystemTime,
-    moves: Moves,
+    moves: Box<dyn Moves>,
     moved: Moved,
 }
 
 impl Executor {
     /// Nothing moved yet. `now` is the date that files in TRASH get.
-    pub fn new(now: SystemTime) -> Self {
-        Self { now, moves: Moves::new(), moved: Moved::default() }
+    pub fn begin(now: SystemTime) -> Result<Self, Report> {
+        let moves = transaction::with_store(Access::Write, |store| Ok(store.moves()))?;
+        Ok(Self { now, moves, moved: Moved::default() })
     }
 
     /// What has been moved so far.
@@ -29,13 +31,13 @@ impl Executor {
 
     /// Makes the moves durable.
     pub fn finish(self) -> Result<(), Report> {
-        transaction::with_store(Access::Write, |store| Ok(store.sync_moves(self.moves)?))
+        Ok(self.moves.sync()?)
     }
 }
 
 impl SweepSink for Executor {
-    fn trash(&mut self, store: &FileStore, id: &PayloadId) -> Result<(), Report> {
-        if let Trashed::Moved { len } = store.trash(id, self.now, &mut self.moves)? {
+    fn trash(&mut self, _store: &dyn Backend, id: &PayloadId) -> Result<(), Report> {
+        if let Trashed::Moved { len } = self.moves.trash(id, self.now)? {
             self.moved.trashed += 1;
             self.moved.bytes += len;
             progress::moved(self.moved.trashed);
@@ -43,7 +45,7 @@ impl SweepSink for Executor {
         Ok(())
     }
 
-    fn restore(&mut self, store: &FileStore, id: &PayloadId, len: u64) -> Result<(), Report> {
+    fn restore(&mut self, store: &dyn Backend, id: &PayloadId, len: u64) -> Result<(), Report> {
         if store.restore(id)? == Restored::Restored {
             self.moved.restored += 1;
             self.moved.restored_bytes += len;
@@ -53,7 +55,7 @@ impl SweepSink for Executor {
         Ok(())
     }
 
-    fn era_done(&mut self, store: &FileStore, era: u64) -> Result<(), Report> {
-        Ok(store.remove_empty_dirs(era)?)
+    fn era_done(&mut self, store: &dyn Backend, era: u64) -> Result<(), Report> {
+        Ok(store.era_swept(era)?)
     }
 }

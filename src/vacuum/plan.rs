@@ -3,17 +3,18 @@
 use crate::pg::error::Report;
 use crate::pg::memory::{self, maintenance_work_mem};
 use crate::pg::pace::Pace;
-use crate::session::transaction::{self, Access};
-use rbytea_store::{FileStore, PayloadId};
+use crate::session::opening::Access;
+use crate::session::transaction;
+use rbytea_store::{Backend, PayloadId};
 
 /// What to do with a file that has to move.
 pub trait SweepSink {
     /// LIVE → TRASH: no tuple refers to it.
-    fn trash(&mut self, store: &FileStore, id: &PayloadId) -> Result<(), Report>;
+    fn trash(&mut self, store: &dyn Backend, id: &PayloadId) -> Result<(), Report>;
     /// TRASH → LIVE: a tuple refers to it.
-    fn restore(&mut self, store: &FileStore, id: &PayloadId, len: u64) -> Result<(), Report>;
+    fn restore(&mut self, store: &dyn Backend, id: &PayloadId, len: u64) -> Result<(), Report>;
     /// All files of an era (births with the same upper 48 bits) have been judged.
-    fn era_done(&mut self, _store: &FileStore, _era: u64) -> Result<(), Report> {
+    fn era_done(&mut self, _store: &dyn Backend, _era: u64) -> Result<(), Report> {
         Ok(())
     }
 }
@@ -66,15 +67,15 @@ impl Plan {
 }
 
 impl SweepSink for Plan {
-    fn trash(&mut self, _store: &FileStore, id: &PayloadId) -> Result<(), Report> {
+    fn trash(&mut self, _store: &dyn Backend, id: &PayloadId) -> Result<(), Report> {
         Self::remember(&mut self.trash, self.room, &mut self.overflow, *id)
     }
 
-    fn restore(&mut self, _store: &FileStore, id: &PayloadId, len: u64) -> Result<(), Report> {
+    fn restore(&mut self, _store: &dyn Backend, id: &PayloadId, len: u64) -> Result<(), Report> {
         Self::remember(&mut self.restore, self.room, &mut self.overflow, (*id, len))
     }
 
-    fn era_done(&mut self, _store: &FileStore, era: u64) -> Result<(), Report> {
+    fn era_done(&mut self, _store: &dyn Backend, era: u64) -> Result<(), Report> {
         Self::remember(&mut self.eras, self.room, &mut self.overflow, era)
     }
 }

@@ -5,7 +5,7 @@ use crate::pg::rows::Rows;
 use crate::session::transaction;
 use crate::vacuum::plan::SweepSink;
 use pgrx::{IntoDatum, pg_sys};
-use rbytea_store::{FileStore, PayloadId};
+use rbytea_store::{Backend, PayloadId};
 
 /// Shows the plan as rows of rvacuum_plan().
 pub struct PlanOutput {
@@ -30,7 +30,7 @@ impl PlanOutput {
 }
 
 impl SweepSink for PlanOutput {
-    fn trash(&mut self, store: &FileStore, id: &PayloadId) -> Result<(), Report> {
+    fn trash(&mut self, store: &dyn Backend, id: &PayloadId) -> Result<(), Report> {
         let len = store.size(id)?;
         let reason = if transaction::did_not_commit(id.birth) {
             "the transaction that wrote it did not commit"
@@ -41,7 +41,7 @@ impl SweepSink for PlanOutput {
         Ok(())
     }
 
-    fn restore(&mut self, _store: &FileStore, id: &PayloadId, len: u64) -> Result<(), Report> {
+    fn restore(&mut self, _store: &dyn Backend, id: &PayloadId, len: u64) -> Result<(), Report> {
         self.row("restore", id, Some(len), "a row refers to it");
         Ok(())
     }

@@ -8,13 +8,14 @@ use crate::pg::injection::{self, Point};
 use crate::pg::pace::Pace;
 use crate::pg::{memory, progress};
 use crate::session::held_cursors;
-use crate::session::transaction::{self, Access};
+use crate::session::opening::Access;
+use crate::session::transaction;
 use crate::vacuum::history::{self, Left};
 use crate::vacuum::outlived;
 use crate::vacuum::schedule::{Memory, Stamp};
 use pgrx::{check_for_interrupts, pg_sys};
 use rbytea_store::judgement::unreferenced;
-use rbytea_store::{FileStore, Moves, PayloadId};
+use rbytea_store::{Backend, PayloadId};
 use std::time::Duration;
 
 /// Files that are compared with the mark at once, 24 bytes each.
@@ -108,7 +109,7 @@ struct Listed {
     others: Option<Stamp>,
 }
 
-fn list(store: &FileStore, bound: Option<Stamp>, upper: u64) -> Result<Listed, Report> {
+fn list(store: &dyn Backend, bound: Option<Stamp>, upper: u64) -> Result<Listed, Report> {
     let earlier = |oldest: Option<Stamp>, date| Some(oldest.map_or(date, |oldest: Stamp| oldest.min(date)));
     let mut listed = Listed { candidates: room()?, all: Left::default(), others: None };
     store.list_trash(&mut |id, entry| {
@@ -136,17 +137,17 @@ fn room() -> Result<Vec<PayloadId>, Report> {
     Ok(candidates)
 }
 
-fn delete(store: &FileStore, garbage: &[PayloadId], pace: &mut Pace) -> Result<(u64, u64), Report> {
-    let mut moves = Moves::new();
+fn delete(store: &dyn Backend, garbage: &[PayloadId], pace: &mut Pace) -> Result<(u64, u64), Report> {
+    let mut moves = store.moves();
     let (mut files, mut bytes) = (0, 0);
     for id in garbage {
         pace.file()?;
-        if let Some(len) = store.purge(id, &mut moves)? {
+        if let Some(len) = moves.purge(id)? {
             files += 1;
             bytes += len;
             progress::purged(files);
         }
     }
-    store.sync_moves(moves)?;
+    moves.sync()?;
     Ok((files, bytes))
 }

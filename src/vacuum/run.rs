@@ -10,7 +10,8 @@ use crate::pg::pace::Pace;
 use crate::pg::progress::{self, Phase, Progress};
 use crate::pg::settings;
 use crate::pg::subtransaction::catch;
-use crate::session::transaction::{self, Access};
+use crate::session::opening::Access;
+use crate::session::transaction;
 use crate::vacuum::executor::Executor;
 use crate::vacuum::history::{self, Left, Run};
 use crate::vacuum::holders::{self, Held};
@@ -59,8 +60,7 @@ pub enum Ended {
 pub fn run(extension: &Extension, request: Request, pace: &mut Pace, run: &mut Run) -> Result<Ended, Report> {
     transaction::with_store(Access::Write, |store| {
         store.check_owner()?;
-        // If there is no room any more, whatever has to be moved will say so.
-        let _ = store.make_trash();
+        store.prepare_moves();
         Ok(())
     })?;
     preconditions::refuse_if_unsafe()?;
@@ -152,7 +152,7 @@ fn judge(
     }
     progress::phase(Phase::Moving);
     injection::at(Point::BeforeMoves);
-    let mut executor = Executor::new(history::time(date));
+    let mut executor = Executor::begin(history::time(date))?;
     // A cancel must not skip what follows; the surrounding (sub)transaction is rolled back after it.
     let carried =
         catch(|| execute(plan, &mut executor, &births, &mut mark, pace)).map_err(|caught| caught.report);

@@ -2,19 +2,21 @@
 //! only shown) by an [`SweepSink`]. Any error ends the run (I10).
 
 use crate::mark::SortedReferences;
-use crate::pg::error::Report;
+use crate::pg::error::{self, Report};
 use crate::pg::memory::{self, maintenance_work_mem};
 use crate::pg::pace::Pace;
 use crate::pg::progress::{self, Phase};
 use crate::pg::signals;
-use crate::session::transaction::{self, Access};
+use crate::session::opening;
+use crate::session::opening::Access;
+use crate::session::transaction;
 use crate::vacuum::history::Run;
 use crate::vacuum::plan::SweepSink;
 use pgrx::check_for_interrupts;
 use rbytea_store::judgement::{MarkKey, Marks};
-use rbytea_store::{Ahead, FileStore, Listings, OsFs, PayloadId};
+use rbytea_store::{Ahead, Backend, Error, Listed, PayloadId};
 use std::collections::{BTreeSet, HashSet};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::thread::available_parallelism;
 
 /// Marked payloads that are not in LIVE and are looked for in TRASH at once: about 32 bytes each.
@@ -38,32 +40,48 @@ pub struct Sweep {
 /// Whether a file was born in the range. Counts the directories and files that it sees.
 pub fn any_born(births: &Range<u64>, run: &mut Run, pace: &mut Pace) -> Result<bool, Report> {
     let Some(last) = births.end.checked_sub(1).filter(|last| births.start <= *last) else { return Ok(false) };
-    transaction::with_store(Access::Write, |store| {
-        for shard in store.shards(births.start..=last)? {
+    let mut find = |listings: &mut Listings<'_>| {
+        loop {
             pace.file()?;
+            let Some(listed) = listings.next() else { return Ok(false) };
+            let (_, listing) = listed?;
             run.directories += 1;
-            let listing = store.list_shard(shard?)?;
             run.files += listing.payloads.len() as u64;
             if listing.payloads.iter().any(|id| births.contains(&id.birth)) {
                 return Ok(true);
             }
         }
-        Ok(false)
-    })
+    };
+    transaction::with_store(Access::Write, |store| list(store, births.start..=last, &Ahead::NOT, &mut find))
+}
+
+/// What a store lists, shard by shard.
+pub type Listings<'a> = dyn Iterator<Item = Result<Listed, Error>> + 'a;
+
+/// Lists what `births` reach while `work` runs, and returns what that does.
+fn list<T>(
+    store: &dyn Backend,
+    births: RangeInclusive<u64>,
+    ahead: &Ahead<'_>,
+    work: impl FnOnce(&mut Listings<'_>) -> Result<T, Report>,
+) -> Result<T, Report> {
+    let (mut work, mut result) = (Some(work), None);
+    store.list(births, ahead, &mut |listings| result = work.take().map(|work| work(listings)))?;
+    result.unwrap_or_else(|| Err(error::internal("a store listed nothing to its caller")))
 }
 
 /// Lists the files of the database that were born in the range, while `work` runs and asks for them.
 pub fn listing<T>(
     births: &Range<u64>,
     pace: &mut Pace,
-    work: impl FnOnce(&mut Listings<'_, OsFs>, &mut Pace) -> Result<T, Report>,
+    work: impl FnOnce(&mut Listings<'_>, &mut Pace) -> Result<T, Report>,
 ) -> Result<T, Report> {
     // A whole sweep looks at what is younger as well, to say that it is there.
     let last = if births.start == 0 { u64::MAX } else { births.end.saturating_sub(1) };
     let threads = if pace.may_hurry() { threads() } else { 0 };
     let room = maintenance_work_mem() / 4 / size_of::<PayloadId>();
     let ahead = Ahead { threads, room, start: &signals::blocked };
-    transaction::store_apart()?.list_ahead(births.start..=last, &ahead, |listings| work(listings, pace))?
+    list(&*opening::open_independent()?, births.start..=last, &ahead, |listings| work(listings, pace))
 }
 
 /// As many as there is something else to do meanwhile: the mark.
@@ -76,7 +94,7 @@ fn threads() -> usize {
 pub fn walk(
     births: &Range<u64>,
     references: &mut SortedReferences,
-    listings: &mut Listings<'_, OsFs>,
+    listings: &mut Listings<'_>,
     sink: &mut dyn SweepSink,
     pace: &mut Pace,
 ) -> Result<Sweep, Report> {
@@ -120,7 +138,7 @@ pub fn walk(
 /// Brings back the marked payloads that are in TRASH, looking through it only if some are missing from LIVE. Returns the
 /// number of those that are in neither.
 fn restore(
-    store: &FileStore,
+    store: &dyn Backend,
     mut missing: HashSet<MarkKey>,
     sink: &mut dyn SweepSink,
 ) -> Result<u64, Report> {
@@ -152,6 +170,6 @@ fn restore(
 }
 
 /// Only an era that no running transaction can write to is done for good.
-fn finish_era(store: &FileStore, era: u64, upper: u64, sink: &mut dyn SweepSink) -> Result<(), Report> {
+fn finish_era(store: &dyn Backend, era: u64, upper: u64, sink: &mut dyn SweepSink) -> Result<(), Report> {
     if era < upper >> 16 { sink.era_done(store, era) } else { Ok(()) }
 }

@@ -2,7 +2,7 @@
 //! written into palloc memory once. Relies on value.rs for the layout.
 
 use crate::pg::error::{self, Report};
-use rbytea_store::Payload;
+use rbytea_store::PayloadRef;
 use rbytea_store::value::{self, EXTERNAL_LEN, MAX_BYTEA, MAX_INLINE, Value};
 use std::mem::MaybeUninit;
 
@@ -26,7 +26,7 @@ pub enum Peek {
     /// The payload is in the datum and has this many bytes.
     Inline(u64),
     /// The payload is in the store.
-    External(Payload),
+    External(PayloadRef),
 }
 
 /// Detoasted bytes; a copy that detoasting made is freed when this is dropped.
@@ -198,7 +198,7 @@ impl RbyteaResult {
     }
 
     /// A reference to a stored payload.
-    pub fn external(payload: &Payload) -> Self {
+    pub fn external(payload: &PayloadRef) -> Self {
         let (built, data) = allocate(EXTERNAL_LEN);
         data.write_copy_of_slice(&value::encode_external(payload));
         Self(built)

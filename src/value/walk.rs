@@ -6,7 +6,7 @@ use crate::pg::error::Report;
 use crate::pg::relation::attributes;
 use crate::value::datum::{Peek, Rbytea};
 use pgrx::pg_sys;
-use rbytea_store::Payload;
+use rbytea_store::PayloadRef;
 use std::collections::HashMap;
 
 /// No version of the format has references of more bytes than this.
@@ -65,7 +65,7 @@ impl<'a> Walker<'a> {
         &mut self,
         datum: pg_sys::Datum,
         type_oid: pg_sys::Oid,
-        visit: &mut dyn FnMut(&Payload) -> Result<(), Report>,
+        visit: &mut dyn FnMut(&PayloadRef) -> Result<(), Report>,
     ) -> Result<(), Report> {
         // SAFETY: as promised by the caller; each part is passed on with the type that its container declares.
         unsafe {
@@ -140,7 +140,7 @@ impl<'a> Walker<'a> {
     unsafe fn array(
         &mut self,
         datum: pg_sys::Datum,
-        visit: &mut dyn FnMut(&Payload) -> Result<(), Report>,
+        visit: &mut dyn FnMut(&PayloadRef) -> Result<(), Report>,
     ) -> Result<(), Report> {
         // SAFETY: the element type is in the array's header; deconstruct_array allocates both results.
         unsafe {
@@ -176,7 +176,7 @@ impl<'a> Walker<'a> {
     unsafe fn composite(
         &mut self,
         datum: pg_sys::Datum,
-        visit: &mut dyn FnMut(&Payload) -> Result<(), Report>,
+        visit: &mut dyn FnMut(&PayloadRef) -> Result<(), Report>,
     ) -> Result<(), Report> {
         // SAFETY: a composite datum carries its row type in its header; the descriptor is pinned while it is used.
         unsafe {
@@ -213,7 +213,7 @@ impl<'a> Walker<'a> {
         &mut self,
         cache: *mut pg_sys::TypeCacheEntry,
         range: *const pg_sys::RangeType,
-        visit: &mut dyn FnMut(&Payload) -> Result<(), Report>,
+        visit: &mut dyn FnMut(&PayloadRef) -> Result<(), Report>,
     ) -> Result<(), Report> {
         // SAFETY: as promised by the caller; the entry was looked up with the range's own information.
         unsafe {

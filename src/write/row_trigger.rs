@@ -6,8 +6,9 @@ use crate::pg::catalog::Extension;
 use crate::pg::error::{self, Report};
 use crate::pg::rows::RawResult;
 use crate::pg::settings;
+use crate::session::opening::Access;
 use crate::session::read;
-use crate::session::transaction::{self, Access};
+use crate::session::transaction;
 use crate::value::columns::{Closure, Columns};
 use crate::value::datum::{Peek, Rbytea, RbyteaResult};
 use crate::value::walk::Walker;
@@ -17,7 +18,7 @@ use pgrx::trigger_support::{
     trigger_fired_for_row,
 };
 use pgrx::{PgSqlErrorCode, pg_extern, pg_sys};
-use rbytea_store::{Payload, Restored};
+use rbytea_store::{PayloadRef, Restored};
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
 
@@ -151,7 +152,7 @@ pub unsafe fn ensure_all_live(
 ) -> Result<(), Report> {
     // The same payload many times is one look at its file, within bounded memory.
     let mut seen = HashSet::new();
-    let mut check = |payload: &Payload| {
+    let mut check = |payload: &PayloadRef| {
         if seen.len() == SEEN {
             seen.clear();
         }
@@ -191,7 +192,7 @@ pub fn store_inline(value: &Rbytea, len: u64) -> Result<Option<RbyteaResult>, Re
 
 /// A reference that was copied, or kept in a variable, may have outlived the row it came from: its file must be in
 /// LIVE, and is brought back from TRASH if need be (I7).
-pub fn ensure_live(payload: &Payload) -> Result<(), Report> {
+pub fn ensure_live(payload: &PayloadRef) -> Result<(), Report> {
     // SAFETY: reads the transaction state; the transaction's own files cannot have been moved.
     let own = unsafe { pg_sys::GetTopFullTransactionIdIfAny() }.value;
     if payload.id.birth == own {

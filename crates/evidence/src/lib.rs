@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::{env, fs, thread};
 
-/// The guarantees of the README, in its order.
+/// The guarantees of docs/GUARANTEES.md, in its order.
 #[derive(Clone, Copy, Debug)]
 pub enum Promise {
     /// A committed or prepared row's payload survives any crash (I1).
@@ -39,7 +39,7 @@ pub enum Promise {
 }
 
 impl Promise {
-    /// All of them, with what the README says.
+    /// All of them, each in a few words.
     pub const ALL: [(Self, &'static str); 14] = [
         (Self::Durable, "A committed or prepared row's payload survives every crash"),
         (Self::Pure, "Input, output and casts have no side effect"),

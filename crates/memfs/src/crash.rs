@@ -1,9 +1,9 @@
 //! What a crash leaves.
 
-use super::disk::{Names, Pending, ROOT};
+use super::disk::{DATA, Names, Pending, ROOT};
 use super::names::{Change, NameStep, Removal};
 use super::*;
-use rbytea_store::EntryKind;
+use rbytea_store::file::fs::EntryKind;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What survives of that which no fsync has reached.
@@ -143,8 +143,8 @@ fn surviving_names(disk: &Disk, all: &[Change], mut chosen: Vec<&Change>) -> BTr
 
 /// The directories that a path leads to.
 fn reachable<'a>(disk: &Disk, names_of: impl Fn(u64) -> &'a Names) -> BTreeSet<u64> {
-    let mut reachable = BTreeSet::from([ROOT]);
-    let mut dirs = vec![ROOT];
+    let mut reachable = BTreeSet::from([ROOT, DATA]);
+    let mut dirs = vec![ROOT, DATA];
     while let Some(dir) = dirs.pop() {
         for &id in names_of(dir).values().filter(|id| disk.kind(**id) == EntryKind::Dir) {
             if reachable.insert(id) {

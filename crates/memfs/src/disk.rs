@@ -2,7 +2,7 @@
 
 use super::names::{Change, NameStep, Removal};
 use super::*;
-use rbytea_store::fs::{EntryKind, Stat};
+use rbytea_store::file::fs::{EntryKind, Stat};
 use std::collections::BTreeMap;
 
 pub(super) type Names = BTreeMap<String, u64>;
@@ -30,6 +30,8 @@ pub(super) enum What {
 pub(super) struct Disk {
     /// By their ids. Nodes are shared with the snapshots of the disk.
     pub(super) nodes: Vec<Arc<Node>>,
+    /// Where paths begin for the caller that has the lock.
+    pub(super) top: u64,
     pub(super) changes: Vec<Change>,
     pub(super) root_durable: bool,
     /// Whether the fsync of a directory makes durable where its files were renamed to.
@@ -54,6 +56,8 @@ pub struct Pending {
 }
 
 pub(super) const ROOT: u64 = 0;
+/// The data directory, beside the root and always there.
+pub(super) const DATA: u64 = 1;
 
 pub(super) fn empty_file() -> What {
     What::File { now: Vec::new(), durable: Vec::new() }
@@ -95,7 +99,8 @@ impl Node {
 impl Disk {
     pub(super) fn new() -> Self {
         Self {
-            nodes: vec![Node::new(empty_dir())],
+            nodes: vec![Node::new(empty_dir()), Node::new(empty_dir())],
+            top: ROOT,
             changes: Vec::new(),
             root_durable: false,
             atomic_renames: false,
@@ -133,7 +138,7 @@ impl Disk {
     }
 
     pub(super) fn find(&self, path: &str) -> io::Result<u64> {
-        let mut at = ROOT;
+        let mut at = self.top;
         for name in path.split('/').filter(|name| !name.is_empty()) {
             at = self.entry(at, name)?;
         }
@@ -268,7 +273,7 @@ impl Disk {
     /// The paths of all files.
     pub(super) fn paths(&self) -> Vec<String> {
         let mut paths = Vec::new();
-        let mut dirs = vec![(String::new(), ROOT)];
+        let mut dirs = vec![(String::new(), self.top)];
         while let Some((prefix, dir)) = dirs.pop() {
             for (name, &id) in self.dir(dir).into_iter().flatten() {
                 let path = format!("{prefix}{name}");

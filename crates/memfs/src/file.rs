@@ -1,8 +1,7 @@
 //! Open files of the file system in memory.
 
 use super::*;
-use rbytea_store::FsFile;
-use rbytea_store::fs::Stat;
+use rbytea_store::file::fs::{FsFile, Stat};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 

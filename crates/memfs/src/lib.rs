@@ -90,6 +90,8 @@ pub enum Op {
 pub struct MemFs {
     disk: Arc<Mutex<Disk>>,
     script: Arc<Mutex<faults::Script>>,
+    /// The root, or the data directory.
+    top: u64,
     syncfs: bool,
     links: bool,
     whole_seconds: bool,
@@ -104,6 +106,7 @@ impl MemFs {
         Self {
             disk: Arc::new(Mutex::new(Disk::new())),
             script: Arc::default(),
+            top: disk::ROOT,
             syncfs: true,
             links: true,
             whole_seconds: false,
@@ -129,7 +132,9 @@ impl MemFs {
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
-        self.disk.lock().unwrap()
+        let mut disk = self.disk.lock().unwrap();
+        disk.top = self.top;
+        disk
     }
 
     /// The `nth` (1 = next) operation of this kind fails with `errno`.

@@ -1,11 +1,11 @@
 //! The operations of the file system in memory: each is counted, and fails when it was told to.
 
-use super::disk::ROOT;
+use super::disk::{DATA, ROOT};
 use super::file::MemFile;
 use super::names::Removal;
 use super::*;
 use rbytea_store::Error;
-use rbytea_store::fs::{Entry, EntryKind, Fs, Stat, Visit};
+use rbytea_store::file::fs::{Entry, EntryKind, Fs, Stat, Visit};
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -94,11 +94,15 @@ impl Fs for MemFs {
     type Dir = u64;
 
     fn root(&self) -> &Path {
-        Path::new("/mem")
+        Path::new(if self.top == ROOT { "/mem" } else { "/data" })
+    }
+
+    fn rooted_in(&self, _directory: &Path) -> rbytea_store::Result<Self> {
+        Ok(Self { top: DATA, ..self.clone() })
     }
 
     fn identity(&self) -> (u64, u64) {
-        (0, Arc::as_ptr(&self.disk) as usize as u64)
+        (self.top, Arc::as_ptr(&self.disk) as usize as u64)
     }
 
     fn mkdir(&self, path: &str) -> io::Result<()> {
@@ -246,8 +250,8 @@ impl Fs for MemFs {
 
     fn sync_root_entry(&self) -> io::Result<()> {
         self.run(Op::SyncRoot, String::new, |disk| {
-            disk.node(ROOT);
-            disk.root_durable = true;
+            disk.node(self.top);
+            disk.root_durable |= self.top == ROOT;
             Ok(())
         })
     }

@@ -2,10 +2,12 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use rbytea_store::crypt::cipher::Keystream;
 use rbytea_store::judgement::{MarkKey, Marks, Reference};
 use rbytea_store::value;
 use rbytea_store::{
-    Config, DataDirectory, FileStore, Key, KeyRing, Keystream, OwnerId, Payload, PayloadId, Pending,
+    Backend, Config, DataDirectory, FileStore, Key, KeyRing, OwnerId, PayloadId, PayloadRef, Pending, Reader,
+    Writer,
 };
 use std::hint::black_box;
 use std::path::Path;
@@ -33,24 +35,24 @@ fn store(root: &Path) -> FileStore {
         database: 1,
         fsync: true,
         owner,
-        known: None,
+        registry: None,
     })
     .unwrap()
 }
 
 /// One transaction: writes `files` payloads and makes them durable.
-fn transaction(store: &FileStore, birth: u64, payload: &[u8], files: usize, key: Option<&Key>) -> Payload {
+fn transaction(store: &FileStore, birth: u64, payload: &[u8], files: usize, key: Option<&Key>) -> PayloadRef {
     let mut pending = Pending::new();
     let mut last = None;
     for _ in 0..files {
         let mut writer = match key {
-            None => store.create(birth).unwrap(),
-            Some(key) => store.create_encrypted(birth, key).unwrap(),
+            None => Writer::begin(store, birth, None).unwrap(),
+            Some(key) => Writer::begin(store, birth, Some(key)).unwrap(),
         };
         writer.write(payload).unwrap();
         last = Some(writer.finish(&mut pending).unwrap());
     }
-    store.sync(&mut pending, &mut || ()).unwrap();
+    pending.sync(store, &mut || ()).unwrap();
     last.unwrap()
 }
 
@@ -91,7 +93,7 @@ fn read(c: &mut Criterion) {
                 group.throughput(Throughput::Bytes(size as u64));
                 group.bench_function(BenchmarkId::new(name, size), |b| {
                     b.iter(|| {
-                        let reader = store.open_payload(&payload).unwrap().decrypting(&keys).unwrap();
+                        let reader = Reader::open(&store, &payload).unwrap().decrypting(&keys).unwrap();
                         reader.read_at(0, &mut buffer).unwrap();
                         if verify {
                             let mut verifier = reader.verifier();
@@ -148,7 +150,7 @@ fn names(c: &mut Criterion) {
     c.bench_function("begin and forget a transaction", |b| {
         b.iter(|| {
             let mut pending = Pending::new();
-            store.sync(&mut pending, &mut || ()).unwrap();
+            pending.sync(&store, &mut || ()).unwrap();
             pending.forget();
         });
     });

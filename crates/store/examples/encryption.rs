@@ -4,8 +4,9 @@
 //! machine.
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
+use rbytea_store::crypt::cipher::{Keystream, Kuznyechik};
 use rbytea_store::{
-    Config, DataDirectory, FileStore, Key, KeyRing, Keystream, Kuznyechik, OwnerId, Payload, Pending,
+    Backend, Config, DataDirectory, FileStore, Key, KeyRing, OwnerId, PayloadRef, Pending, Reader, Writer,
 };
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -94,28 +95,28 @@ fn store(root: &Path) -> FileStore {
         database: 1,
         fsync: true,
         owner,
-        known: None,
+        registry: None,
     })
     .unwrap()
 }
 
 /// One transaction with one payload, durable at the end.
-fn write(store: &FileStore, birth: u64, bytes: &[u8], key: Option<&Key>) -> Payload {
+fn write(store: &FileStore, birth: u64, bytes: &[u8], key: Option<&Key>) -> PayloadRef {
     let mut pending = Pending::new();
     let mut writer = match key {
-        None => store.create(birth).unwrap(),
-        Some(key) => store.create_encrypted(birth, key).unwrap(),
+        None => Writer::begin(store, birth, None).unwrap(),
+        Some(key) => Writer::begin(store, birth, Some(key)).unwrap(),
     };
     for chunk in bytes.chunks(CHUNK) {
         writer.write(chunk).unwrap();
     }
     let payload = writer.finish(&mut pending).unwrap();
-    store.sync(&mut pending, &mut || ()).unwrap();
+    pending.sync(store, &mut || ()).unwrap();
     payload
 }
 
-fn read(store: &FileStore, payload: &Payload, keys: &KeyRing, buffer: &mut [u8], verify: bool) {
-    let reader = store.open_payload(payload).unwrap().decrypting(keys).unwrap();
+fn read(store: &FileStore, payload: &PayloadRef, keys: &KeyRing, buffer: &mut [u8], verify: bool) {
+    let reader = Reader::open(store, payload).unwrap().decrypting(keys).unwrap();
     let mut verifier = verify.then(|| reader.verifier());
     let mut offset = 0;
     for chunk in buffer.chunks_mut(CHUNK) {

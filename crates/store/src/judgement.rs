@@ -1,7 +1,7 @@
 //! The judgement of the sweep, as a pure function: what the mark found and what the store lists go in, what has to
 //! move comes out. Relies on both sides coming in the same order, so it needs memory for one directory only.
 
-use crate::{Payload, PayloadId, Shard};
+use crate::{PayloadId, PayloadRef, Shard};
 use std::ops::Range;
 
 /// What the mark remembers of a reference: 48 bits of the birth (its era, the name of the top directory) and 80 bits of
@@ -41,7 +41,7 @@ pub const REFERENCE_LEN: usize = 24;
 
 impl Reference {
     /// To a payload.
-    pub fn to(payload: &Payload) -> Self {
+    pub fn to(payload: &PayloadRef) -> Self {
         Self { key: MarkKey::of(&payload.id), len: payload.len_full() }
     }
 

@@ -1,95 +1,33 @@
-//! The files that the current transaction has written and not yet synced: a pure state machine.
-//! It decides what is still to be synced and how; `sync` and `writer` make the system calls. Descriptors and
-//! memory stay bounded however many files a transaction writes.
+//! The uploads that the current transaction has finished and not yet synced: a pure state machine above every backend. It
+//! decides whether there is something to sync; a backend's [`Batch`] knows what and how.
 //!
 //! ```text
 //! Empty ──add──▶ Collecting ──sync──▶ Synced ──add──▶ Collecting
 //!                    └──failure──▶ Failed        forget: any ──▶ Empty
 //! ```
 
-use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use super::error::{Error, Result};
-use super::fs::Fs;
-use super::layout::{PayloadId, Shard};
-use super::sync::{SYNCFS_FROM, SyncPoint};
-
-/// Most files that a transaction keeps open.
-pub const MAX_OPEN: usize = 16;
+use crate::backend::{Backend, Batch, Upload};
+use crate::error::{Error, Result};
 
 /// Where a [`Pending`] stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PendingState {
-    /// No files.
+    /// No uploads.
     Empty,
-    /// Files that are not durable yet.
+    /// Uploads that are not durable yet.
     Collecting,
-    /// Every file is durable (I1).
+    /// Every upload is durable (I1).
     Synced,
-    /// A sync failed: nothing of this transaction may be committed, and nothing is fsynced again.
+    /// A sync failed: nothing of this transaction may be committed, and nothing is synced again.
     Failed,
 }
 
-/// A store: device and inode of its root, and the database.
-pub(super) type Origin = ((u64, u64), u32);
-
-/// A finished file, still open.
-pub(super) struct Written<F: Fs> {
-    pub(super) id: PayloadId,
-    pub(super) file: F::File,
-    pub(super) sync_point: Option<Arc<SyncPoint<F>>>,
-}
-
-/// What a sync has to do.
-pub(super) struct Collected<F: Fs> {
-    origin: Origin,
-    files: u64,
-    /// Leaf directories of all files; a transaction has one birth, hence at most 256.
-    pub(super) shards: BTreeSet<Shard>,
-    /// Files that need an fdatasync unless a syncfs is made.
-    pub(super) open: VecDeque<Written<F>>,
-    /// The oldest of all files' sync points, so older than every byte written.
-    sync_point: Option<Arc<SyncPoint<F>>>,
-}
-
-impl<F: Fs> Collected<F> {
-    fn new(origin: Origin) -> Self {
-        Self { origin, files: 0, shards: BTreeSet::new(), open: VecDeque::new(), sync_point: None }
-    }
-
-    /// What to make one syncfs through, if that is the way.
-    pub(super) fn syncfs(&self) -> Option<&SyncPoint<F>> {
-        self.sync_point.as_deref().filter(|_| self.files >= SYNCFS_FROM)
-    }
-
-    fn add(&mut self, written: Option<Written<F>>) -> Option<Written<F>> {
-        self.files += 1;
-        // without fsync there is nothing to remember
-        let mut written = written?;
-        self.shards.insert(written.id.shard());
-        let point = written.sync_point.take();
-        self.sync_point = match (self.sync_point.take(), point) {
-            (Some(a), Some(b)) => Some(if a.opened <= b.opened { a } else { b }),
-            // The older one answers for what comes later, too.
-            (Some(a), None) => Some(a),
-            (None, point) if self.files == 1 => point,
-            _ => None,
-        };
-        self.open.push_back(written);
-        if self.syncfs().is_some() {
-            // The sync point reports what these descriptors would.
-            self.open.clear();
-        }
-        if self.open.len() > MAX_OPEN { self.open.pop_front() } else { None }
-    }
-}
-
-enum State<F: Fs> {
+enum State {
     Empty,
-    Collecting(Collected<F>),
+    Collecting(Box<dyn Batch>),
     Synced,
     Failed(Failure),
 }
@@ -102,6 +40,15 @@ struct Failure {
 }
 
 impl Failure {
+    fn of(error: &Error) -> Self {
+        match error {
+            Error::Sync { path, source } | Error::Io { path, source, .. } => {
+                Self { path: path.clone(), errno: source.raw_os_error(), kind: source.kind() }
+            }
+            _ => Self { path: PathBuf::new(), errno: None, kind: io::ErrorKind::Other },
+        }
+    }
+
     fn error(&self) -> Error {
         let source = match self.errno {
             Some(errno) => io::Error::from_raw_os_error(errno),
@@ -111,19 +58,19 @@ impl Failure {
     }
 }
 
-/// The files of one transaction. Belongs to the transaction; commit, abort and prepare end in [`forget`](Self::forget).
-pub struct Pending<F: Fs> {
-    state: State<F>,
+/// The uploads of one transaction. Belongs to the transaction; commit, abort and prepare end in [`forget`](Self::forget).
+pub struct Pending {
+    state: State,
 }
 
-impl<F: Fs> Default for Pending<F> {
+impl Default for Pending {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<F: Fs> Pending<F> {
-    /// No files.
+impl Pending {
+    /// No uploads.
     pub const fn new() -> Self {
         Self { state: State::Empty }
     }
@@ -138,14 +85,14 @@ impl<F: Fs> Pending<F> {
         }
     }
 
-    /// Files that await a sync.
-    pub fn files(&self) -> u64 {
-        if let State::Collecting(collected) = &self.state { collected.files } else { 0 }
+    /// Uploads that await a sync.
+    pub fn uploads(&self) -> u64 {
+        if let State::Collecting(batch) = &self.state { batch.uploads() } else { 0 }
     }
 
-    /// Descriptors of payload files held, at most [`MAX_OPEN`].
-    pub fn open_files(&self) -> usize {
-        if let State::Collecting(collected) = &self.state { collected.open.len() } else { 0 }
+    /// Descriptors held for them, a bounded number.
+    pub fn descriptors(&self) -> usize {
+        if let State::Collecting(batch) = &self.state { batch.descriptors() } else { 0 }
     }
 
     /// Forgets everything, for commit, abort and prepare. Cannot fail; deletes nothing (I5).
@@ -153,69 +100,67 @@ impl<F: Fs> Pending<F> {
         self.state = State::Empty;
     }
 
-    /// Whether a file of `origin` may be added or synced.
-    pub(super) fn check(&self, origin: Origin) -> Result<()> {
-        match &self.state {
-            State::Failed(failure) => Err(failure.error()),
-            State::Collecting(collected) if collected.origin != origin => {
-                Err(Error::Unsupported { what: "writing to two stores in one transaction" })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Adds a file (`None` when there is nothing to sync). Returns one that must be synced before it is closed.
-    pub(super) fn add(&mut self, origin: Origin, written: Option<Written<F>>) -> Option<Written<F>> {
-        match &mut self.state {
-            State::Collecting(collected) => collected.add(written),
-            State::Failed(_) => None,
-            State::Empty | State::Synced => {
-                let mut collected = Collected::new(origin);
-                let crowded_out = collected.add(written);
-                self.state = State::Collecting(collected);
-                crowded_out
-            }
-        }
-    }
-
-    /// Hands out what is to be synced. Counts as failed until [`synced`](Self::synced): the sync may be
-    /// interrupted, and what was fsynced by then must not be taken for granted nor fsynced again.
-    pub(super) fn begin_sync(&mut self, origin: Origin, root: PathBuf) -> Result<Option<Collected<F>>> {
-        self.check(origin)?;
-        match std::mem::replace(&mut self.state, State::Empty) {
-            State::Collecting(collected) => {
-                let failure = Failure { path: root, errno: None, kind: io::ErrorKind::Interrupted };
+    /// Finishes an upload and takes it.
+    pub(crate) fn add(&mut self, upload: Box<dyn Upload>) -> Result<()> {
+        let mut batch = match std::mem::replace(&mut self.state, State::Empty) {
+            State::Failed(failure) => {
+                let error = failure.error();
                 self.state = State::Failed(failure);
-                Ok(Some(collected))
+                return Err(error);
             }
+            State::Collecting(batch) => Some(batch),
+            State::Empty | State::Synced => None,
+        };
+        let finished = upload.finish(&mut batch);
+        self.state = match (&finished, batch) {
+            // An older upload of the batch is lost.
+            (Err(error @ Error::Sync { .. }), _) => State::Failed(Failure::of(error)),
+            (_, Some(batch)) => State::Collecting(batch),
+            (_, None) => State::Empty,
+        };
+        finished
+    }
+
+    /// Raises the error of a transaction that has failed to sync.
+    pub(crate) fn check(&self) -> Result<()> {
+        if let State::Failed(failure) = &self.state { Err(failure.error()) } else { Ok(()) }
+    }
+
+    /// Makes every upload durable (I1). `interrupts` is called between system calls and may unwind; the transaction then
+    /// counts as failed.
+    ///
+    /// # Errors
+    /// Those of [`Backend::sync`]; after a failed sync `Sync` for every later call until [`forget`](Self::forget): nothing is
+    /// synced a second time.
+    pub fn sync(&mut self, backend: &(impl Backend + ?Sized), interrupts: &mut dyn FnMut()) -> Result<()> {
+        self.check()?;
+        let mut batch = match std::mem::replace(&mut self.state, State::Empty) {
+            State::Collecting(batch) => batch,
             other => {
                 self.state = other;
-                Ok(None)
+                return Ok(());
             }
-        }
-    }
-
-    pub(super) fn synced(&mut self) {
-        self.state = State::Synced;
-    }
-
-    /// Remembers a failed sync.
-    pub(super) fn fail(&mut self, error: &Error) {
-        let (path, errno, kind) = match error {
-            Error::Sync { path, source } | Error::Io { path, source, .. } => {
-                (path.clone(), source.raw_os_error(), source.kind())
-            }
-            _ => (PathBuf::new(), None, io::ErrorKind::Other),
         };
-        self.state = State::Failed(Failure { path, errno, kind });
+        // Until it is known to have succeeded: it may be interrupted, and what was synced by then must not be taken for
+        // granted nor synced again.
+        let interrupted = Failure { path: ".".into(), errno: None, kind: io::ErrorKind::Interrupted };
+        self.state = State::Failed(interrupted);
+        let synced = backend.sync(&mut *batch, interrupts);
+        self.state = match &synced {
+            Ok(()) => State::Synced,
+            // Another store has them.
+            Err(Error::Unsupported { .. }) => State::Collecting(batch),
+            Err(error) => State::Failed(Failure::of(error)),
+        };
+        synced
     }
 }
 
-impl<F: Fs> std::fmt::Debug for Pending<F> {
+impl std::fmt::Debug for Pending {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pending")
             .field("state", &self.state())
-            .field("files", &self.files())
+            .field("uploads", &self.uploads())
             .finish_non_exhaustive()
     }
 }

@@ -6,7 +6,7 @@
 //! external  0x02 | flags u8 | key_id u16 | len u64 | birth u64 | uuid 16 | digest 32     (68 bytes, little-endian)
 //! ```
 
-use crate::{Payload, PayloadId};
+use crate::{PayloadId, PayloadRef};
 use uuid::Uuid;
 
 /// Version byte of a value that holds its payload.
@@ -29,7 +29,7 @@ pub enum Value<'a> {
     /// The payload itself.
     Inline(&'a [u8]),
     /// A reference to a payload in the store.
-    External(Payload),
+    External(PayloadRef),
 }
 
 /// Why bytes are not a value of this type. Every variant means that the datum is corrupted.
@@ -62,7 +62,7 @@ pub fn decode(bytes: &[u8]) -> Result<Value<'_>, ValueError> {
     }
 }
 
-fn decode_external(bytes: &[u8]) -> Result<Payload, ValueError> {
+fn decode_external(bytes: &[u8]) -> Result<PayloadRef, ValueError> {
     let bytes: &[u8; EXTERNAL_LEN] = bytes.try_into().map_err(|_| ValueError::WrongLength(bytes.len()))?;
     let flags = bytes[1];
     let key_id = u16::from_le_bytes(field(bytes, 2));
@@ -72,7 +72,7 @@ fn decode_external(bytes: &[u8]) -> Result<Payload, ValueError> {
         FLAG_ENCRYPTED => Some(key_id),
         _ => return Err(ValueError::UnknownFlags(flags)),
     };
-    Ok(Payload {
+    Ok(PayloadRef {
         id: PayloadId {
             birth: u64::from_le_bytes(field(bytes, 12)),
             uuid: Uuid::from_bytes(field(bytes, 20)),
@@ -91,7 +91,7 @@ fn field<const N: usize>(bytes: &[u8; EXTERNAL_LEN], at: usize) -> [u8; N] {
 }
 
 /// Encodes a reference to a payload.
-pub fn encode_external(payload: &Payload) -> [u8; EXTERNAL_LEN] {
+pub fn encode_external(payload: &PayloadRef) -> [u8; EXTERNAL_LEN] {
     let mut bytes = [0; EXTERNAL_LEN];
     bytes[0] = EXTERNAL;
     if let Some(key_id) = payload.key_id {

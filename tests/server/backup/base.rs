@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use crate::backup::payloads::{TABLE, assert_whole, judge, store};
 use crate::backup::restored::{adopt, base_backup, leaked, own_dir, restored, rsync, store_at, system, text};
 use crate::backup::traffic::Traffic;
-use crate::cluster::{Cluster, Shutdown};
 use crate::evidence::{Found, Promise, proves, proves_by_assertions};
+use crate::support::cluster::{Cluster, Shutdown};
 
 /// A running cluster with the table `p`, and where its store is.
 fn cluster(outside: bool) -> (Cluster, PathBuf) {

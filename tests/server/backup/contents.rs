@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 
-use crate::clients::original::{RELATIONS, original};
-use crate::cluster::Cluster;
-use crate::session::Session;
+use crate::backup::original::{RELATIONS, original};
+use crate::support::cluster::Cluster;
+use crate::support::session::Session;
 
 /// The databases that have payloads.
 pub const DATABASES: [&str; 2] = ["original", "postgres"];

@@ -1,4 +1,4 @@
-//! Dumps of whole clusters and of what `clients/dump.rs` has not: composite values, hash partitions, payloads that are in the
+//! Dumps of whole clusters and of what `dump_formats.rs` has not: composite values, hash partitions, payloads that are in the
 //! row. Rows are compared by digests that the test keeps; the source is gone when they are.
 
 use std::process::Output;
@@ -7,10 +7,10 @@ use crate::backup::contents::{DATABASES, Kept, contents, digests, fill, lost, ro
 use crate::backup::payloads::{self, TABLE, assert_whole, payload};
 use crate::backup::restored::text;
 use crate::backup::traffic::Traffic;
-use crate::cluster::Cluster;
 use crate::evidence::{Found, Promise, proves, proves_by_assertions};
-use crate::session::Session;
-use crate::twin_tables::Twins;
+use crate::support::cluster::Cluster;
+use crate::support::session::Session;
+use crate::support::twin_tables::Twins;
 
 #[track_caller]
 fn assert_silent(output: &Output) {

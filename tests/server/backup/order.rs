@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use crate::backup::payloads::{TABLE, assert_whole, judge, store};
 use crate::backup::restored::{adopt, base_backup, copy_into, leaked, own_dir, restored, rsync, store_at};
 use crate::backup::traffic::Traffic;
-use crate::cluster::{Cluster, Shutdown};
 use crate::evidence::{Found, Promise, proves, proves_by_assertions};
-use crate::session::Session;
+use crate::support::cluster::{Cluster, Shutdown};
+use crate::support::session::Session;
 
 /// A running cluster with the table `p` and a store outside of the data directory.
 fn cluster() -> (Cluster, PathBuf) {

@@ -1,14 +1,10 @@
 //! Payloads whose digests the test knows and no server does: the number of a row says what its bytes have to be.
 
-use std::collections::BTreeSet;
-
-use sha2::{Digest, Sha256};
-use tokio_postgres::error::SqlState;
-
 use crate::evidence::Found;
-use crate::payload::Payload;
-use crate::session::{Session, block_on};
-use crate::twins::noise;
+use crate::support::judge::ledger::Ledger;
+use crate::support::payload::Payload;
+use crate::support::session::Session;
+use crate::support::twins::noise;
 
 /// Rows of this table are judged.
 pub const TABLE: &str = "create table p (n int primary key, r rbytea)";
@@ -23,11 +19,6 @@ pub fn payload(n: i32) -> Payload {
     Payload(noise(len, n as u64))
 }
 
-/// What is kept outside of the server.
-fn digest(bytes: &[u8]) -> [u8; 32] {
-    Sha256::digest(bytes).into()
-}
-
 /// Inserts these rows, each in a transaction of its own.
 pub fn store(db: &Session, numbers: impl IntoIterator<Item = i32>) {
     for n in numbers {
@@ -35,24 +26,11 @@ pub fn store(db: &Session, numbers: impl IntoIterator<Item = i32>) {
     }
 }
 
-/// Reads the payload of every row of `p` and compares digests. Rows of `needed` that are not there at all are lost.
+/// Compares the payload of every row of `p` with what its number says. Rows of `needed` that are not there at all are lost.
 #[track_caller]
 pub fn judge(db: &Session, needed: impl IntoIterator<Item = i32>) -> Found {
-    let mut found = Found::default();
-    let there: BTreeSet<i32> = db.column("select n from p", &[]).into_iter().collect();
-    for n in &there {
-        found.cases += 1;
-        match block_on(db.client().query_one("select r from p where n = $1", &[n])) {
-            Ok(row) => {
-                let Payload(bytes) = row.get(0);
-                found.lost += u64::from(digest(&bytes) != digest(&payload(*n).0));
-            }
-            Err(error) if error.code() == Some(&SqlState::UNDEFINED_FILE) => found.dangling += 1,
-            Err(error) => panic!("row {n}: {error}"),
-        }
-    }
-    found.lost += needed.into_iter().filter(|n| !there.contains(n)).count() as u64;
-    found
+    let there: Vec<i32> = db.column("select n from p", &[]);
+    Ledger::of(there.into_iter().chain(needed), payload).compare(db, "p")
 }
 
 /// The same where nothing may be missing: the number of payloads that were read.

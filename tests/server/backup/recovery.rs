@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::backup::payloads::{TABLE, assert_whole, judge, store};
 use crate::backup::restored::{adopt, base_backup, copy_into, leaked, own_dir, restored, store_at};
-use crate::cluster::{Cluster, PATIENCE, Shutdown, wait_until};
 use crate::evidence::{Found, Promise, proves, proves_by_assertions};
-use crate::session::Session;
+use crate::support::cluster::{Cluster, PATIENCE, Shutdown, wait_until};
+use crate::support::session::Session;
 
 /// A running cluster that archives its WAL, with the table `p` and a base backup of it.
 struct Archived {
@@ -74,7 +74,7 @@ impl Archived {
 
 /// Files in LIVE and in TRASH.
 fn files(store: &Path) -> (usize, usize) {
-    let all = crate::store_files::StoreFiles::walk(store);
+    let all = crate::support::store_files::StoreFiles::walk(store);
     (all.values().map(|files| files.live.len()).sum(), all.values().map(|files| files.trash.len()).sum())
 }
 

@@ -1,14 +1,12 @@
 //! Taking a base backup and the store beside it, and starting a cluster from them.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::cluster::{Cluster, PATIENCE, wait_until};
-use crate::session::Session;
-use crate::store_files::StoreFiles;
-use crate::twin_tables::{Twins, name};
+use crate::support::cluster::{Cluster, PATIENCE, wait_until};
+use crate::support::judge::disk::{garbage_after_vacuum, outlive_births};
+use crate::support::session::Session;
 
 /// Runs a program of the system, for instance cp, as whoever runs the test: root where the server has a user of its own.
 #[track_caller]
@@ -94,24 +92,13 @@ pub fn adopt(db: &Session) {
     db.run("select rbytea_adopt_store()");
 }
 
-/// Vacuums until only transactions to come could have garbage, also that which the lost future of the cluster has left;
-/// the number
-/// of files in LIVE of this database that no row of `p` refers to.
+/// Vacuums when only transactions to come could have garbage, so that also what the lost future of the cluster has left is garbage to
+/// it; the number of files in LIVE of this database that no row refers to then.
 #[track_caller]
 pub fn leaked(db: &Session, store: &Path) -> u64 {
-    let oid: u32 = db.one("select oid from pg_database where datname = current_database()", &[]);
-    let live = || StoreFiles::walk(store).remove(&oid).unwrap_or_default().live;
-    let birth = |file: &PathBuf| u64::from_str_radix(&file.file_name()?.to_str()?[..16], 16).ok();
-    let last = live().iter().filter_map(birth).max().unwrap_or_default();
-    db.run(&format!(
-        "do $$ begin
-             while pg_current_xact_id() <= '{last}'::xid8 loop commit; end loop;
-         end $$"
-    ));
+    let last = outlive_births(store, db);
     // The row about the run that was refused is written by another process.
     let ended = format!("select pg_snapshot_xmin(pg_current_snapshot()) > '{last}'::xid8");
     wait_until(PATIENCE, || db.one::<bool>(&ended, &[]));
-    db.run("select rvacuum()");
-    let referred: BTreeSet<String> = db.uuids("r", "p").into_iter().collect();
-    live().iter().filter(|file| !referred.contains(&name(file))).count() as u64
+    garbage_after_vacuum(store, db)
 }

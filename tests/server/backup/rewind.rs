@@ -7,9 +7,9 @@ use crate::backup::payloads::{TABLE, judge, store};
 use crate::backup::restored::{
     adopt, base_backup, copy_into, leaked, own_dir, restored, rsync, store_at, text,
 };
-use crate::cluster::{Cluster, PATIENCE, Shutdown, wait_until};
 use crate::evidence::{Found, Promise, proves};
-use crate::session::Session;
+use crate::support::cluster::{Cluster, PATIENCE, Shutdown, wait_until};
+use crate::support::session::Session;
 
 /// Waits until the cluster has left recovery.
 fn promoted(db: &Session) {

@@ -10,9 +10,9 @@ use sha2::{Digest, Sha256};
 
 use crate::backup::payloads::{TABLE, judge, store};
 use crate::backup::restored::{adopt, base_backup, leaked, own_dir, restored, store_at, system, text};
-use crate::cluster::Cluster;
 use crate::evidence::{Found, Promise, proves, proves_by_assertions};
-use crate::store_files::StoreFiles;
+use crate::support::cluster::Cluster;
+use crate::support::store_files::StoreFiles;
 
 /// Every payload of a store by its path below the root: inode and digest.
 fn contents(store: &Path) -> BTreeMap<PathBuf, (u64, [u8; 32])> {

@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 use crate::backup::payloads::payload;
-use crate::cluster::Cluster;
-use crate::session::Session;
+use crate::support::cluster::Cluster;
+use crate::support::session::Session;
 
 /// Which rows there have to be.
 #[derive(Default)]
@@ -85,9 +85,11 @@ impl Traffic {
                 }
             });
             let _end = Ending(&done);
-            crate::cluster::wait_until(crate::cluster::PATIENCE, || busy.load(Ordering::Relaxed) == 3);
+            crate::support::cluster::wait_until(crate::support::cluster::PATIENCE, || {
+                busy.load(Ordering::Relaxed) == 3
+            });
             let (moved, result) = (self.moved(), work());
-            crate::cluster::wait_until(crate::cluster::PATIENCE, || self.moved() > moved);
+            crate::support::cluster::wait_until(crate::support::cluster::PATIENCE, || self.moved() > moved);
             result
         })
     }

@@ -13,11 +13,11 @@ use std::process::Command;
 
 use crate::backup::contents::{DATABASES, contents, fill, lost, rows, stores_again, wrong};
 use crate::backup::restored::{own_dir, store_at, system, text};
-use crate::cluster::{Cluster, PATIENCE, Shutdown, wait_until};
 use crate::evidence::{Found, Promise, proves};
-use crate::installation::Installation;
-use crate::store_files::StoreFiles;
-use crate::twin_tables::Twins;
+use crate::support::cluster::{Cluster, PATIENCE, Shutdown, wait_until};
+use crate::support::installation::Installation;
+use crate::support::store_files::StoreFiles;
+use crate::support::twin_tables::Twins;
 
 /// How pg_upgrade brings the files of tables over.
 const COPY: &str = "--copy";
@@ -61,7 +61,7 @@ fn logs(dir: &Path) -> String {
     String::from_utf8_lossy(&grep.stdout).into_owned()
 }
 
-/// The whole way, as README and docs/BACKUP.md tell it; the rows that were compared.
+/// The whole way, as docs/BACKUP.md tells it; the rows that were compared.
 fn upgrade(old: &Installation, new: &Installation, mode: &str, outside: bool) -> Found {
     let mut conf = vec![];
     let mut old = Cluster::stopped_of(old.clone(), &[]);

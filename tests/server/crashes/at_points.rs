@@ -1,13 +1,13 @@
 //! SIGKILL at each named stop point of the vacuum, in the middle of its moves and of its deletions, and between the moves and
 //! the row of history that tells of them.
 
-use super::victims::{Process, hold, hurry};
 use super::ways::{WAYS, assert_sound, cluster, crash};
-use crate::background::{Point, Watching};
-use crate::cluster::{Cluster, PATIENCE, wait_until};
 use crate::evidence::{Promise, proves_by_assertions};
-use crate::session::{Running, Session};
-use crate::twin_tables::Twins;
+use crate::support::background::{Point, Watching};
+use crate::support::cluster::{Cluster, PATIENCE, wait_until};
+use crate::support::processes::{Process, hold, hurry};
+use crate::support::session::{Running, Session};
+use crate::support::twin_tables::Twins;
 
 const POINTS: [Point; 5] = [
     Point::BeforeMark,

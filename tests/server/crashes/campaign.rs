@@ -15,16 +15,17 @@ use rustix::process::Signal;
 
 use super::client::Client;
 use super::clones::{Clones, SOURCE};
-use super::judge::{self, Among, Verdict};
-use super::ledger::Ledger;
+use super::judge::{self, Among};
 use super::strike::{DECK, Struck, Target, crash_in_recovery, strike};
-use super::victims::{Log, child, hold, kill_all, signal};
+use super::transactions::Transactions;
 use super::world::{CLIENTS, Commits, World, setup};
-use crate::cluster::{Cluster, PATIENCE, POSTGRES, wait_until};
-use crate::encryption::set_keys;
 use crate::evidence::Found;
-use crate::model::text;
-use crate::session::Session;
+use crate::support::cluster::{Cluster, PATIENCE, POSTGRES, wait_until};
+use crate::support::encryption::set_keys;
+use crate::support::judge::Verdict;
+use crate::support::processes::{Log, child, hold, kill_all, signal};
+use crate::support::runs::text;
+use crate::support::session::Session;
 
 const SETTINGS: &[&str] = &[
     "rbytea.databases_for_vacuuming = 'postgres, source'",
@@ -47,9 +48,11 @@ pub struct Campaign {
     pub(super) world: World,
     seed: u64,
     rng: StdRng,
-    pub(super) ledgers: Vec<Ledger>,
+    pub(super) of_clients: Vec<Transactions>,
     clones: Clones,
     pub(super) verdict: Verdict,
+    /// Files that rows needed when everything else was collected last.
+    needed: u64,
     kills: BTreeMap<String, u64>,
     deck: Vec<Target>,
     /// The server has lost what it had to keep; nothing can be judged any more.
@@ -70,15 +73,16 @@ impl Campaign {
         cluster.session().run(&setup());
         Clones::set_up(&cluster);
         let world = World::new(cluster.config(POSTGRES, POSTGRES), seed, commits);
-        let ledgers = (0..CLIENTS).map(|_| Ledger::default()).collect();
+        let of_clients = (0..CLIENTS).map(|_| Transactions::default()).collect();
         Self {
             cluster,
             world,
             seed,
             rng: StdRng::seed_from_u64(seed),
-            ledgers,
+            of_clients,
             clones: Clones::default(),
             verdict: Verdict::default(),
+            needed: 0,
             kills: BTreeMap::new(),
             deck: Vec::new(),
             forsaken: false,
@@ -114,9 +118,8 @@ impl Campaign {
         if let Err(panic) = outcome {
             panic!("{}\n{report}", text(&*panic));
         }
-        assert!(self.verdict.is_good(), "{}\n{report}", self.verdict.what.join("\n"));
-        let Verdict { lost, dangling, leaked, .. } = self.verdict;
-        Found { cases: self.cases(), lost, dangling, leaked }
+        assert!(self.verdict.is_good(), "{}\n{report}", self.verdict.text());
+        Found { cases: self.cases(), ..self.verdict.found() }
     }
 
     /// Kills whose consequences were judged.
@@ -129,7 +132,8 @@ impl Campaign {
         for (what, count) in &self.kills {
             let _ = write!(text, " {what} {count},");
         }
-        let Verdict { lost, dangling, leaked, needed, .. } = self.verdict;
+        let Found { lost, dangling, leaked, .. } = self.verdict.found();
+        let needed = self.needed;
         let _ = writeln!(
             text,
             " lost {lost}, dangling {dangling}, leaked {leaked}, {needed} files left and needed"
@@ -150,13 +154,13 @@ impl Campaign {
         let Some(target) = self.deck.pop() else { return };
         self.world.flushes.store(self.rng.random_bool(0.5), SeqCst);
         let mut log = Log::from_now(&self.cluster);
-        let Self { world, ledgers, clones, cluster, rng, .. } = self;
+        let Self { world, of_clients, clones, cluster, rng, .. } = self;
         let (mut victim, mut failures) = (None, Vec::new());
         thread::scope(|scope| {
             let world = &*world;
             let mut threads = vec![scope.spawn(move || clones.work(world))];
-            for (number, ledger) in ledgers.iter_mut().enumerate() {
-                threads.push(scope.spawn(move || Client::work(world, number, ledger)));
+            for (number, transactions) in of_clients.iter_mut().enumerate() {
+                threads.push(scope.spawn(move || Client::work(world, number, transactions)));
             }
             let struck = catch_unwind(AssertUnwindSafe(|| {
                 let connected = || world.desks.iter().all(|desk| desk.load(SeqCst) != 0);
@@ -209,13 +213,13 @@ impl Campaign {
 
     fn judge(&mut self) {
         let db = self.session();
-        judge::after_a_crash(&db, &self.world, &mut self.ledgers, &mut self.verdict);
+        judge::after_a_crash(&db, &self.world, &mut self.of_clients, &mut self.verdict);
         self.clones.after_a_crash(&self.cluster, &self.world, &mut self.verdict);
         if self.verdict.is_good() && self.rng.random_bool(0.7) {
             let rng = &mut self.rng;
-            let ended = judge::end_prepared(&db, &mut self.ledgers, || rng.random_bool(0.5));
+            let ended = judge::end_prepared(&db, &mut self.of_clients, || rng.random_bool(0.5));
             if ended > 0 {
-                judge::at_rest(&db, &self.world, &self.ledgers, &mut self.verdict);
+                judge::at_rest(&db, &self.world, &self.of_clients, &mut self.verdict);
             }
             (0..ended).for_each(|_| self.world.count("second phase after a crash"));
         }
@@ -234,20 +238,21 @@ impl Campaign {
     pub(super) fn end_everything(&mut self) -> Vec<Session> {
         let db = self.session();
         let rng = &mut self.rng;
-        judge::end_prepared(&db, &mut self.ledgers, || rng.random_bool(0.5));
+        judge::end_prepared(&db, &mut self.of_clients, || rng.random_bool(0.5));
         self.clones.drop_all(&db);
         vec![db, self.cluster.session_in(SOURCE)]
     }
 
     fn collect_by_hand(&mut self) {
         let databases = self.end_everything();
-        judge::everything_else_goes(&self.cluster, &databases, &mut self.verdict, Among::All, || {
-            for db in &databases {
-                // The background vacuum may be at work, which is why a mark can be given up.
-                let _ = db.try_run("select rvacuum_purge()");
-            }
-        });
-        judge::at_rest(&databases[0], &self.world, &self.ledgers, &mut self.verdict);
+        self.needed =
+            judge::everything_else_goes(&self.cluster, &databases, &mut self.verdict, Among::All, || {
+                for db in &databases {
+                    // The background vacuum may be at work, which is why a mark can be given up.
+                    let _ = db.try_run("select rvacuum_purge()");
+                }
+            });
+        judge::at_rest(&databases[0], &self.world, &self.of_clients, &mut self.verdict);
         judge::check_is_silent(&databases, &mut self.verdict);
         self.world.count("collected by hand");
     }
@@ -258,8 +263,9 @@ impl Campaign {
         // Dropped databases wait for a sweep of the whole store, which need not come before such a time.
         self.cluster.set_conf("rbytea.vacuum_full_interval = 1s");
         self.cluster.reload();
-        judge::everything_else_goes(&self.cluster, &databases, &mut self.verdict, Among::All, || ());
-        judge::at_rest(&databases[0], &self.world, &self.ledgers, &mut self.verdict);
+        self.needed =
+            judge::everything_else_goes(&self.cluster, &databases, &mut self.verdict, Among::All, || ());
+        judge::at_rest(&databases[0], &self.world, &self.of_clients, &mut self.verdict);
         judge::check_is_silent(&databases, &mut self.verdict);
         self.world.count("collected in the background");
     }

@@ -8,9 +8,9 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use tokio_postgres::{Error, Row};
 
-use super::ledger::{Changes, Heard, Key, Ledger, Prepared, Rows, Seed, with};
+use super::transactions::{Changes, Heard, Key, Prepared, Rows, Seed, Transactions, with};
 use super::world::{Commits, World};
-use crate::session::{Params, Session, block_on};
+use crate::support::session::{Params, Session, block_on};
 
 /// Why a statement did not succeed.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ pub struct Client<'w> {
     /// Which of the clients it is.
     pub number: usize,
     /// What it knows.
-    pub ledger: &'w mut Ledger,
+    pub transactions: &'w mut Transactions,
     /// The transaction at hand.
     pub open: Option<Open>,
     /// What it chooses by.
@@ -74,7 +74,7 @@ pub struct Client<'w> {
 
 impl<'w> Client<'w> {
     /// Works until the server is killed. An error is a bug.
-    pub fn work(world: &'w World, number: usize, ledger: &'w mut Ledger) -> Result<(), String> {
+    pub fn work(world: &'w World, number: usize, transactions: &'w mut Transactions) -> Result<(), String> {
         let settings =
             "set lock_timeout = '200ms'; set deadlock_timeout = '50ms'; set statement_timeout = '60s';
                         set client_min_messages = warning";
@@ -82,7 +82,7 @@ impl<'w> Client<'w> {
             Ok(session) => session,
             Err(error) => return end(trouble("connect", &error)),
         };
-        let mut client = Self { world, number, ledger, open: None, rng: world.rng(), session };
+        let mut client = Self { world, number, transactions, open: None, rng: world.rng(), session };
         let begun = client.run(settings).and_then(|()| {
             let encrypts = client.chance(0.3);
             let waits = world.commits == Commits::Mixed;
@@ -105,8 +105,8 @@ impl<'w> Client<'w> {
     /// Rows as this transaction sees them, without those that prepared ones have locked.
     pub fn rows_here(&self) -> Rows {
         let changes = self.open.as_ref().map_or(&[][..], |open| &open.changes);
-        let mut rows = with(self.ledger.rows(), &changes.to_vec());
-        for key in self.ledger.frozen() {
+        let mut rows = with(self.transactions.rows(), &changes.to_vec());
+        for key in self.transactions.frozen() {
             rows.remove(&key);
         }
         rows
@@ -132,7 +132,7 @@ impl<'w> Client<'w> {
 
     /// A new id, of this client's.
     pub fn id(&mut self) -> i64 {
-        self.ledger.id() * super::world::CLIENTS as i64 + self.number as i64
+        self.transactions.id() * super::world::CLIENTS as i64 + self.number as i64
     }
 
     // --- transactions --------------------------------------------------------------------------------------
@@ -166,9 +166,9 @@ impl<'w> Client<'w> {
     fn conclude(&mut self, done: Done) -> Done {
         let Some(open) = self.open.take() else { return done };
         match &done {
-            Ok(()) if open.asynchronous => self.ledger.committed(open.changes, Heard::Acknowledged),
-            Ok(()) => self.ledger.committed(open.changes, self.world.acknowledged()),
-            Err(Trouble::Gone) => self.ledger.committed(open.changes, Heard::Nothing),
+            Ok(()) if open.asynchronous => self.transactions.committed(open.changes, Heard::Acknowledged),
+            Ok(()) => self.transactions.committed(open.changes, self.world.acknowledged()),
+            Err(Trouble::Gone) => self.transactions.committed(open.changes, Heard::Nothing),
             Err(_) => {}
         }
         done
@@ -182,20 +182,20 @@ impl<'w> Client<'w> {
         let acknowledged = done.is_ok();
         if matches!(done, Ok(()) | Err(Trouble::Gone)) {
             let prepared = Prepared { changes: open.changes, acknowledged, ending: None };
-            self.ledger.prepared.insert(gid, prepared);
+            self.transactions.prepared.insert(gid, prepared);
         }
         done
     }
 
     /// COMMIT PREPARED or ROLLBACK PREPARED of one of the prepared transactions.
     pub fn second_phase(&mut self) -> Done {
-        let Some(gid) = self.ledger.prepared.keys().next().cloned() else { return Ok(()) };
+        let Some(gid) = self.transactions.prepared.keys().next().cloned() else { return Ok(()) };
         let commit = self.chance(0.7);
         let how = if commit { "commit" } else { "rollback" };
         match self.run(&format!("{how} prepared '{gid}'")) {
-            Ok(()) => self.ledger.ended(&gid, commit),
+            Ok(()) => self.transactions.ended(&gid, commit),
             Err(Trouble::Gone) => {
-                if let Some(prepared) = self.ledger.prepared.get_mut(&gid) {
+                if let Some(prepared) = self.transactions.prepared.get_mut(&gid) {
                     prepared.ending = Some(commit);
                 }
                 return Err(Trouble::Gone);

@@ -7,11 +7,12 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 
 use super::client::{Done, Trouble, trouble};
-use super::judge::{self, Verdict};
-use super::ledger::{Changes, Heard, Ledger, Rows};
+use super::judge;
+use super::transactions::{Changes, Heard, Rows, Transactions};
 use super::world::{Commits, World};
-use crate::cluster::{Cluster, POSTGRES};
-use crate::session::{Params, Session, block_on};
+use crate::support::cluster::{Cluster, POSTGRES};
+use crate::support::judge::Verdict;
+use crate::support::session::{Params, Session, block_on};
 
 /// The template.
 pub const SOURCE: &str = "source";
@@ -29,7 +30,7 @@ struct Copy {
 /// The template and its copies, as the client knows them.
 #[derive(Default)]
 pub struct Clones {
-    source: Ledger,
+    source: Transactions,
     copies: BTreeMap<String, Copy>,
     names: u64,
 }
@@ -115,12 +116,11 @@ impl Clones {
         Ok(())
     }
 
-    /// After a crash: the template against its ledger, and each database that there is, or has to be.
+    /// After a crash: the template against what the client knows, and each database that there is, or has to be.
     pub fn after_a_crash(&mut self, cluster: &Cluster, world: &World, verdict: &mut Verdict) {
         let rows = judge::read_table(&cluster.session_in(SOURCE), world, "t", verdict);
         let losses = self.source.recover(&Default::default(), rows);
-        verdict.lost += losses.count;
-        verdict.tell(losses.what.into_iter().map(|what| format!("{SOURCE}: {what}")));
+        verdict.lost(losses.into_iter().map(|what| format!("{SOURCE}: {what}")));
 
         let db = cluster.session();
         let found = db
@@ -134,20 +134,17 @@ impl Clones {
                 Some(false) => {
                     let rows = judge::read_table(&cluster.session_in(&name), world, "t", verdict);
                     if rows != copy.rows {
-                        verdict.lost += 1;
-                        verdict.tell([format!("{name} is not what its template was")]);
+                        verdict.lost([format!("{name} is not what its template was")]);
                     }
                     known.insert(name, Copy { acknowledged: true, dropping: false, ..copy });
                 }
                 None if copy.acknowledged && !copy.dropping => {
-                    verdict.lost += 1;
-                    verdict.tell([format!("database {name} is gone")]);
+                    verdict.lost([format!("database {name} is gone")]);
                 }
                 None => {}
             }
         }
-        verdict.lost += found.len() as u64;
-        verdict.tell(found.into_keys().map(|name| format!("database {name} had been dropped, and is back")));
+        verdict.lost(found.into_keys().map(|name| format!("database {name} had been dropped, and is back")));
         self.copies = known;
     }
 

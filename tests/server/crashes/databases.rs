@@ -4,11 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::ways::{WAYS, cluster, crash};
-use crate::cluster::{Cluster, PATIENCE, wait_until};
-use crate::databases_templates::files_of;
 use crate::evidence::{Promise, proves_by_assertions};
-use crate::session::Session;
-use crate::twin_tables::{PAYLOAD_FUNCTION, Twins};
+use crate::support::cluster::{Cluster, PATIENCE, wait_until};
+use crate::support::session::Session;
+use crate::support::twin_tables::{PAYLOAD_FUNCTION, Twins};
 
 /// Payloads in the template; it takes a while to link them.
 const MANY: i32 = 4000;
@@ -69,7 +68,7 @@ fn a_database_whose_files_are_half_linked_when_the_server_dies_never_was() {
                 directories(&cluster) == before
             });
             let source = source(&cluster);
-            assert_eq!(files_of(&cluster, &source).live.len(), MANY as usize);
+            assert_eq!(cluster.files_of(&source).live.len(), MANY as usize);
         }
     }
     assert!(half > 0, "none of {kills} was killed while it linked");

@@ -1,10 +1,10 @@
 //! SIGKILL between the two phases of a prepared transaction.
 
 use super::ways::{WAYS, Way, assert_sound, cluster, crash};
-use crate::cluster::Cluster;
 use crate::evidence::{Promise, proves_by_assertions};
-use crate::session::Session;
-use crate::twin_tables::Twins;
+use crate::support::cluster::Cluster;
+use crate::support::session::Session;
+use crate::support::twin_tables::Twins;
 
 /// Prepares in sessions of their own: many inserts with some that are rolled back, references to old rows and to new ones,
 /// a deletion and an update; and once more what will be rolled back. Returns the last backend, which has nothing to do any

@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 
-use super::victims::{Log, Process, child, hold, kill_all, signal};
 use super::ways::{assert_sound, cluster};
-use crate::cluster::{Cluster, PATIENCE};
 use crate::evidence::{Promise, proves_by_assertions};
-use crate::twin_tables::Twins;
+use crate::support::cluster::{Cluster, PATIENCE};
+use crate::support::processes::{Log, Process, child, hold, kill_all, signal};
+use crate::support::twin_tables::Twins;
 
 /// Starts the server and holds its startup process in the middle of the WAL; None if it was faster.
 fn recovering(cluster: &mut Cluster) -> Option<Process> {

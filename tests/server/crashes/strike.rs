@@ -8,9 +8,9 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use rustix::process::Signal;
 
-use super::victims::{Log, Process, child, children, hurry, kill_all, signal};
 use super::world::World;
-use crate::cluster::{Cluster, PATIENCE, wait_until};
+use crate::support::cluster::{Cluster, PATIENCE, wait_until};
+use crate::support::processes::{Log, Process, child, children, hurry, kill_all, signal};
 
 /// Whom to kill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,11 +4,11 @@ use std::os::unix::process::ExitStatusExt;
 
 use rustix::process::Signal;
 
-use super::judge::outlive_births;
-use super::victims::{Log, Process, signal};
-use crate::cluster::{Cluster, PATIENCE, wait_until};
-use crate::session::Session;
-use crate::twin_tables::{Twins, assert_live_is, cluster_with};
+use crate::support::cluster::{Cluster, PATIENCE, wait_until};
+use crate::support::judge::disk::outlive_births;
+use crate::support::processes::{Log, Process, signal};
+use crate::support::session::Session;
+use crate::support::twin_tables::{Twins, assert_live_is, cluster_with};
 
 /// Who dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub fn assert_sound(cluster: &Cluster, db: &Session, rows: [i64; 2]) {
         db.assert_stored("u", rows[1]);
     };
     stored();
-    outlive_births(cluster, db);
+    outlive_births(&cluster.store(), db);
     // What the first one moves, the second one may delete.
     db.run("select rvacuum()");
     stored();

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use rand::RngExt;
 
 use super::client::{Client, Done, Trouble};
-use super::ledger::Seed;
+use super::transactions::Seed;
 
 /// So many rows a client has about.
 const ROWS: usize = 30;
@@ -53,7 +53,7 @@ impl Client<'_> {
     /// The next step.
     pub fn step(&mut self) -> Done {
         if self.open.is_none() {
-            if !self.ledger.prepared.is_empty() && self.chance(0.4) {
+            if !self.transactions.prepared.is_empty() && self.chance(0.4) {
                 self.world.count("second phase");
                 return self.second_phase();
             }
@@ -99,7 +99,7 @@ fn finish(client: &mut Client<'_>) -> Done {
             client.world.count("rollback");
             client.rollback()
         }
-        _ if truncated || !client.world.flushes.load(SeqCst) || client.ledger.prepared.len() > 1 => {
+        _ if truncated || !client.world.flushes.load(SeqCst) || client.transactions.prepared.len() > 1 => {
             client.commit()
         }
         _ => {
@@ -206,7 +206,7 @@ fn delete(client: &mut Client<'_>) -> Done {
 
 /// An id that somebody may have; rows of `shared` from here on are somebody's.
 fn any_id(client: &mut Client<'_>) -> i64 {
-    let last = client.ledger.rows().keys().map(|(_, id)| *id).max().unwrap_or(0);
+    let last = client.transactions.rows().keys().map(|(_, id)| *id).max().unwrap_or(0);
     client.rng.random_range(0..=last)
 }
 
@@ -256,7 +256,9 @@ fn scatter(client: &mut Client<'_>) -> Done {
 
 fn truncate(client: &mut Client<'_>) -> Done {
     let own = format!("own_{}", client.number);
-    if !client.world.flushes.load(SeqCst) || client.ledger.frozen().iter().any(|(table, _)| *table == own) {
+    if !client.world.flushes.load(SeqCst)
+        || client.transactions.frozen().iter().any(|(table, _)| *table == own)
+    {
         return Ok(());
     }
     client.run(&format!("truncate {own}"))?;

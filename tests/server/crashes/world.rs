@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use sha2::{Digest, Sha256};
 
-use super::ledger::{Heard, Seed};
+use super::transactions::{Heard, Seed};
 
 /// Clients at work at the same time.
 pub const CLIENTS: usize = 5;

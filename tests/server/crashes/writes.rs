@@ -9,13 +9,13 @@ use futures_util::SinkExt;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::victims::{Process, hold, signal};
 use super::ways::{WAYS, Way, assert_sound, cluster, crash};
-use crate::cluster::{Cluster, PATIENCE, wait_until};
-use crate::encryption::set_keys;
 use crate::evidence::{Promise, proves_by_assertions};
-use crate::session::block_on;
-use crate::twin_tables::Twins;
+use crate::support::cluster::{Cluster, PATIENCE, wait_until};
+use crate::support::encryption::set_keys;
+use crate::support::processes::{Process, hold, signal};
+use crate::support::session::block_on;
+use crate::support::twin_tables::Twins;
 
 fn proven(kills: u64) {
     for promise in [Promise::Durable, Promise::Collected] {

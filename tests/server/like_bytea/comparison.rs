@@ -4,9 +4,9 @@ use std::fs;
 
 use tokio_postgres::error::SqlState;
 
-use crate::cluster::Cluster;
-use crate::session::Session;
-use crate::twins::twins;
+use crate::support::cluster::Cluster;
+use crate::support::session::Session;
+use crate::support::twins::twins;
 
 /// That the plan has this node, so that what follows tests what it says.
 #[track_caller]

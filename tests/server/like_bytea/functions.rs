@@ -1,9 +1,9 @@
 //! Functions and operators of bytea, on rbytea.
 
-use crate::cluster::Cluster;
-use crate::payload::Payload;
-use crate::session::Session;
-use crate::twins::{noise, twins};
+use crate::support::cluster::Cluster;
+use crate::support::payload::Payload;
+use crate::support::session::Session;
+use crate::support::twins::{noise, twins};
 
 /// Whatever bytea has; $1 is the value.
 const EXPRESSIONS: &[&str] = &[

@@ -3,9 +3,9 @@
 use tokio_postgres::error::DbError;
 use tokio_postgres::types::ToSql;
 
-use crate::cluster::Cluster;
-use crate::payload::Payload;
-use crate::twins::{outcome, payloads, quoted, twins};
+use crate::support::cluster::Cluster;
+use crate::support::payload::Payload;
+use crate::support::twins::{outcome, payloads, quoted, twins};
 
 /// Text that bytea takes, or refuses, in the hex and in the escape format.
 const TEXTS: &[&str] = &[

@@ -1,8 +1,10 @@
 //! To whoever uses it rbytea is bytea: each behaviour is asked of both, and for payloads in memory, in a row and in a
 //! file alike.
 
+mod clients;
 mod comparison;
 mod functions;
+mod generated;
 mod input_output;
 mod neighbours;
 mod ranges;

@@ -1,9 +1,9 @@
 //! What is no business of rbytea's means what it meant before: more functions of the same name make some calls
 //! ambiguous, or answer others.
 
-use crate::cluster::Cluster;
-use crate::session::Session;
-use crate::twins::outcome;
+use crate::support::cluster::Cluster;
+use crate::support::session::Session;
+use crate::support::twins::outcome;
 
 /// Calls whose arguments have no type, or one that could be converted to several.
 const EXPRESSIONS: &[&str] = &[

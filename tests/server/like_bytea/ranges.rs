@@ -5,10 +5,10 @@ use std::os::unix::fs::FileExt;
 
 use tokio_postgres::error::SqlState;
 
-use crate::cluster::Cluster;
-use crate::payload::Payload;
-use crate::procfs::bytes_read;
-use crate::twins::{noise, twins};
+use crate::support::cluster::Cluster;
+use crate::support::payload::Payload;
+use crate::support::procfs::bytes_read;
+use crate::support::twins::{noise, twins};
 
 /// Of a payload of `n` bytes.
 const STARTS: &str = "-2147483648, -2147483647, -1048576, -10, -1, 0, 1, 2, 3, n - 1, n, n + 1, n + 2, 1000, 2147483646, 2147483647";

@@ -1,10 +1,10 @@
 //! The facts about bytea that PostgreSQL's own regression test `strings` holds, and the few that `md5` and `aggregates`
 //! have: the same question to both types, with the values as constants and as stored payloads.
 
-use crate::cluster::Cluster;
 use crate::evidence::{Promise, proves_by_assertions};
-use crate::session::Session;
-use crate::twins::{outcome, quoted};
+use crate::support::cluster::Cluster;
+use crate::support::session::Session;
+use crate::support::twins::{outcome, quoted};
 
 /// Texts in both input formats, good ones and bad ones.
 const INPUT: &[&str] = &[

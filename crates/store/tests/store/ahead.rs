@@ -3,7 +3,8 @@
 use crate::listing::every_failure_is_reported;
 use crate::support::{Bed, OsBed, commit, list};
 use rbytea_memfs::{MemFs, Op};
-use rbytea_store::{Ahead, Fs, PayloadId, Result, Store};
+use rbytea_store::file::fs::Fs;
+use rbytea_store::{Ahead, FileStore, PayloadId, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 const ALL: std::ops::RangeInclusive<u64> = 0..=u64::MAX;
@@ -13,16 +14,16 @@ fn ahead(threads: usize, room: usize) -> Ahead<'static> {
 }
 
 /// Payloads in three eras.
-fn fill<F: Fs>(store: &Store<F>) {
+fn fill<F: Fs>(store: &FileStore<F>) {
     for i in 0..60 {
         commit(store, (i % 3) << 16 | i, b"x");
     }
 }
 
 /// Every payload that the listing ahead finds, in its order.
-fn collect<F: Fs>(store: &Store<F>, ahead: &Ahead<'_>) -> Result<Vec<PayloadId>>
+fn collect<F: Fs>(store: &FileStore<F>, ahead: &Ahead<'_>) -> Result<Vec<PayloadId>>
 where
-    Store<F>: Sync,
+    FileStore<F>: Sync,
 {
     store.list_ahead(ALL, ahead, |listings| {
         let mut found = Vec::new();
@@ -37,7 +38,7 @@ where
 
 fn finds_the_same<B: Bed>(bed: &B)
 where
-    Store<B::F>: Sync,
+    FileStore<B::F>: Sync,
 {
     let store = bed.store();
     assert_eq!(collect(&store, &ahead(2, 10)).unwrap(), [], "there is no directory");

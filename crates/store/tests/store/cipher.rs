@@ -3,7 +3,7 @@
 use kuznyechik::cipher::{BlockCipherEncrypt, KeyInit};
 use kuznyechik::{Block, KuznyechikEnc};
 use proptest::prelude::*;
-use rbytea_store::cipher::{BLOCK, Keystream, Kuznyechik};
+use rbytea_store::crypt::cipher::{BLOCK, Keystream, Kuznyechik};
 
 const KEY: [u8; 32] = *b"a key that encrypts nothing real";
 

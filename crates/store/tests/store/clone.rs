@@ -4,7 +4,8 @@ use crate::support::{
     Bed, DATABASE, OsBed, THEM, commit, config, list, list_trash, live, names, on_every_file_system, read,
 };
 use crate::trash::trash;
-use rbytea_store::{Cloned, Config, Fs, Kind, Moves, Payload, Restored, Store, Trashed};
+use rbytea_store::file::fs::Fs;
+use rbytea_store::{Backend, Cloned, Config, FileStore, Kind, PayloadRef, Restored, Trashed};
 use std::os::unix::fs::MetadataExt as _;
 
 pub const CLONE: u32 = DATABASE + 1;
@@ -31,7 +32,7 @@ on_every_file_system! {
 }
 
 /// Six LIVE payloads in three eras, and two in TRASH.
-pub fn fill<F: Fs>(store: &Store<F>) -> (Vec<Payload>, Vec<Payload>) {
+pub fn fill<F: Fs>(store: &FileStore<F>) -> (Vec<PayloadRef>, Vec<PayloadRef>) {
     let live = (0..6).map(|i| commit(store, (i % 3) << 16, format!("live {i}").as_bytes())).collect();
     let garbage: Vec<_> = (0..2).map(|i| commit(store, i, b"in trash")).collect();
     for payload in &garbage {
@@ -40,12 +41,12 @@ pub fn fill<F: Fs>(store: &Store<F>) -> (Vec<Payload>, Vec<Payload>) {
     (live, garbage)
 }
 
-pub fn clone<F: Fs>(store: &Store<F>) -> Cloned {
+pub fn clone<F: Fs>(store: &FileStore<F>) -> Cloned {
     store.clone_database(DATABASE, &mut || ()).unwrap()
 }
 
 /// Both databases list and read the same.
-pub fn same<F: Fs>(one: &Store<F>, other: &Store<F>, payloads: &[Payload]) {
+pub fn same<F: Fs>(one: &FileStore<F>, other: &FileStore<F>, payloads: &[PayloadRef]) {
     assert_eq!(list(one).unwrap(), list(other).unwrap());
     assert_eq!(list_trash(one), list_trash(other), "the same files with the same dates");
     for payload in payloads {
@@ -99,12 +100,12 @@ fn a_template_outlives_the_files_of_its_clone<B: Bed>(bed: &B) {
     assert_eq!(read(&template, &garbage[0]).unwrap(), b"in trash");
 }
 
-fn purge_everything<F: Fs>(store: &Store<F>, live: &[Payload], garbage: &[Payload]) {
+fn purge_everything<F: Fs>(store: &FileStore<F>, live: &[PayloadRef], garbage: &[PayloadRef]) {
     for payload in live {
         trash(store, payload);
     }
     for payload in live.iter().chain(garbage) {
-        assert!(store.purge(&payload.id, &mut Moves::new()).unwrap().is_some());
+        assert!(store.moves().purge(&payload.id).unwrap().is_some());
     }
 }
 
@@ -127,14 +128,14 @@ fn a_clone_claims_the_store<B: Bed>(bed: &B) {
 fn another_clusters_store_gets_no_clone<B: Bed>(bed: &B) {
     fill(&bed.store());
     let theirs = Config { database: CLONE, owner: THEM, ..config(bed.fs().root()) };
-    let theirs = Store::with_fs(bed.fs(), theirs).unwrap();
+    let theirs = FileStore::with_fs(bed.fs(), theirs);
     let error = theirs.clone_database(DATABASE, &mut || ()).unwrap_err();
     assert_eq!(error.kind(), Kind::NotOwner);
     assert_eq!(names(&bed.fs(), ""), [DATABASE.to_string().as_str(), "OWNER"]);
 }
 
 /// Clones, and does `work` when the first file has been listed and not been looked for yet.
-fn clone_while<B: Bed>(bed: &B, work: impl FnOnce(&Store<B::F>)) -> Cloned {
+fn clone_while<B: Bed>(bed: &B, work: impl FnOnce(&FileStore<B::F>)) -> Cloned {
     let mut work = Some(work);
     let mut once = || {
         if let Some(work) = work.take() {
@@ -150,7 +151,7 @@ fn a_file_that_is_trashed_meanwhile_is_found<B: Bed>(bed: &B) {
     let payload = commit(&bed.store(), 1, b"moving");
     let cloned = clone_while(bed, |template| {
         trash(template, &payload);
-        template.remove_empty_dirs(0).unwrap();
+        template.era_swept(0).unwrap();
     });
     // listed LIVE, linked from TRASH, and met there again
     assert_eq!(cloned, Cloned { linked: 1, ..NONE });
@@ -201,8 +202,8 @@ fn a_file_that_is_purged_meanwhile_is_skipped<B: Bed>(bed: &B) {
     let (first, kept) = (commit(&bed.store(), 1, b"purged"), commit(&bed.store(), 0x1_0000, b"kept"));
     let cloned = clone_while(bed, |template| {
         trash(template, &first);
-        template.purge(&first.id, &mut Moves::new()).unwrap();
-        template.remove_empty_dirs(0).unwrap();
+        template.moves().purge(&first.id).unwrap();
+        template.era_swept(0).unwrap();
     });
     assert_eq!(cloned, Cloned { linked: 1, ..NONE });
     same(&bed.store(), &bed.store_for(CLONE), &[kept]);
@@ -216,7 +217,7 @@ fn directories_that_the_clones_vacuum_removes_are_made_again<B: Bed>(bed: &B) {
         for payload in &live {
             trash(&vacuum, payload);
         }
-        (0..3).for_each(|era| vacuum.remove_empty_dirs(era).unwrap());
+        (0..3).for_each(|era| vacuum.era_swept(era).unwrap());
     });
     assert_eq!(cloned.unwrap(), Cloned { linked: 8, ..NONE });
     live.iter().for_each(|payload| assert!(read(&store, payload).unwrap().starts_with(b"live")));
@@ -263,7 +264,7 @@ fn a_clone_takes_no_space_where_there_are_links() {
     let store = bed.store_for(CLONE);
     clone(&store);
     for payload in payloads {
-        let inode = |store: &Store<_>| {
+        let inode = |store: &FileStore<_>| {
             let metadata = Fs::root(store.fs()).join(store.live_path(&payload.id)).metadata().unwrap();
             (metadata.ino(), metadata.nlink())
         };

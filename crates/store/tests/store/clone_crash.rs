@@ -3,7 +3,7 @@
 use crate::clone::{CLONE, NONE, clone, fill, same};
 use crate::support::{Bed, DATABASE, commit, config, list_trash, live, names, read};
 use rbytea_memfs::*;
-use rbytea_store::{Cloned, Config, Kind, Payload, Store};
+use rbytea_store::{Backend, Cloned, Config, FileStore, Kind, PayloadRef};
 use std::time::UNIX_EPOCH;
 
 /// With syncfs and without, with links and without.
@@ -16,7 +16,7 @@ fn all() -> [MemFs; 4] {
 fn at_every(
     op: Op,
     prepare: impl Fn() -> MemFs,
-    check: impl Fn(&MemFs, &[Payload], Result<Cloned, Kind>),
+    check: impl Fn(&MemFs, &[PayloadRef], Result<Cloned, Kind>),
 ) -> u64 {
     for nth in 1.. {
         let fs = prepare();
@@ -35,7 +35,7 @@ fn at_every(
 }
 
 /// The clone has all that its template has, and nothing else.
-fn is_whole(fs: &MemFs, payloads: &[Payload]) {
+fn is_whole(fs: &MemFs, payloads: &[PayloadRef]) {
     same(&fs.store(), &fs.store_for(CLONE), payloads);
     for payload in payloads {
         let leaf = payload.id.shard();
@@ -73,7 +73,7 @@ fn whatever_fails_and_whenever_the_next_call_completes_it_durably() {
     }
 }
 
-fn completes(fs: &MemFs, payloads: &[Payload], result: Result<Cloned, Kind>) {
+fn completes(fs: &MemFs, payloads: &[PayloadRef], result: Result<Cloned, Kind>) {
     if let Err(kind) = result {
         assert_eq!(kind, Kind::Io);
         // the template has lost nothing, should this be the moment of a crash
@@ -178,8 +178,9 @@ fn fsync_off_clones_without_any() {
     for fs in all() {
         fill(&fs.store());
         let (syncs, handles) = (fs.syncs(), fs.count(Op::OpenSyncHandle));
-        let config = Config { fsync: false, database: CLONE, ..config(rbytea_store::Fs::root(&fs)) };
-        clone(&Store::with_fs(fs.clone(), config).unwrap());
+        let config =
+            Config { fsync: false, database: CLONE, ..config(rbytea_store::file::fs::Fs::root(&fs)) };
+        clone(&FileStore::with_fs(fs.clone(), config));
         assert_eq!((fs.syncs(), fs.count(Op::OpenSyncHandle)), (syncs, handles));
     }
 }

@@ -5,8 +5,9 @@
 use crate::support::{Bed, OsBed};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use rbytea_memfs::MemFs;
-use rbytea_store::fs::Stat;
-use rbytea_store::{EntryKind, Fs, FsFile};
+use rbytea_store::Backend;
+use rbytea_store::file::fs::Stat;
+use rbytea_store::file::fs::{EntryKind, Fs, FsFile};
 use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, SystemTime};
@@ -221,10 +222,10 @@ fn compare(seed: u64, bed: &OsBed) {
 #[test]
 fn the_file_system_in_memory_answers_as_linux_does() {
     let runs = std::env::var("RBYTEA_CONFORMANCE_RUNS").map_or(150, |runs| runs.parse().unwrap());
-    let old: fn(rbytea_store::OsFs) -> rbytea_store::OsFs = |fs| fs.without_openat2();
+    let old: fn(rbytea_store::file::os::OsFs) -> rbytea_store::file::os::OsFs = |fs| fs.without_openat2();
     for seed in 0..runs {
         // a syncfs of the machine's disk for each run would take longer than all the rest
-        let adapt = if seed % 2 == 0 { |fs: rbytea_store::OsFs| fs.without_syncfs() } else { old };
+        let adapt = if seed % 2 == 0 { |fs: rbytea_store::file::os::OsFs| fs.without_syncfs() } else { old };
         compare(seed, &OsBed::adapted(adapt));
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::clone::{CLONE, NONE, clone, fill, same};
 use crate::support::{Bed, DATABASE, OsBed, commit, names, read};
+use rbytea_store::Backend;
 use rbytea_store::Cloned;
 use std::os::unix::fs::MetadataExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};

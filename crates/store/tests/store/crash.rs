@@ -3,14 +3,16 @@
 use crate::support::{Bed, THEM, US, commit, config, list, read, write};
 use crate::trash::trash;
 use rbytea_memfs::{MemFs, Op};
-use rbytea_store::{Config, Fs, Kind, Moves, Payload, Pending, Restored, SYNCFS_FROM, Store};
+use rbytea_store::file::SYNCFS_FROM;
+use rbytea_store::file::fs::Fs;
+use rbytea_store::{Backend, Config, FileStore, Kind, PayloadRef, Pending, Reader, Restored};
 
 /// Both ways to sync: with syncfs, and without.
 pub fn both() -> [MemFs; 2] {
     [MemFs::new(), MemFs::new().without_syncfs()]
 }
 
-pub fn survives(fs: &MemFs, payloads: &[Payload], bytes: &[u8]) {
+pub fn survives(fs: &MemFs, payloads: &[PayloadRef], bytes: &[u8]) {
     let store = fs.after_crash().store();
     for payload in payloads {
         let read = read(&store, payload).unwrap_or_else(|e| panic!("a committed payload is lost: {e}"));
@@ -26,7 +28,7 @@ fn every_synced_payload_survives_however_many_there_are() {
             let mut pending = Pending::new();
             let payloads: Vec<_> =
                 (0..files).map(|_| write(&store, files << 16, b"committed", &mut pending).unwrap()).collect();
-            store.sync(&mut pending, &mut || ()).unwrap();
+            pending.sync(&store, &mut || ()).unwrap();
             survives(&fs, &payloads, b"committed");
         }
     }
@@ -38,7 +40,7 @@ fn without_a_sync_nothing_is_left() {
         let store = fs.store();
         let payload = write(&store, 1, b"uncommitted", &mut Pending::new()).unwrap();
         let after = fs.after_crash().store();
-        assert_eq!(after.open_payload(&payload).unwrap_err().kind(), Kind::NotFound);
+        assert_eq!(Reader::open(&after, &payload).unwrap_err().kind(), Kind::NotFound);
         assert_eq!(
             list(&after).unwrap(),
             [],
@@ -78,7 +80,7 @@ fn a_directory_that_was_removed_is_synced_anew() {
         let store = fs.store();
         let payload = commit(&store, 1, b"committed");
         trash(&store, &payload);
-        store.remove_empty_dirs(0).unwrap();
+        store.era_swept(0).unwrap();
         assert_eq!(store.restore(&payload.id).unwrap(), Restored::Restored);
         survives(&fs, &[payload], b"committed");
         let after = fs.after_crash().store();
@@ -95,10 +97,8 @@ fn a_directory_that_somebody_removed_and_we_made_again_is_synced_anew() {
         let (backend, vacuum) = (fs.store(), fs.store());
         // meets every leaf directory, so that all of them are known to be durable
         let garbage: Vec<_> = (0..2000).map(|_| commit(&backend, 1, b"garbage")).collect();
-        garbage
-            .iter()
-            .for_each(|payload| drop(vacuum.trash(&payload.id, std::time::UNIX_EPOCH, &mut Moves::new())));
-        vacuum.remove_empty_dirs(0).unwrap();
+        garbage.iter().for_each(|payload| drop(vacuum.moves().trash(&payload.id, std::time::UNIX_EPOCH)));
+        vacuum.era_swept(0).unwrap();
         let payload = commit(&backend, 2, b"committed");
         survives(&fs, &[payload], b"committed");
     }
@@ -110,7 +110,7 @@ fn a_restore_does_not_trust_what_it_remembers_of_directories() {
     let (backend, vacuum) = (fs.store(), fs.store());
     let payload = commit(&backend, 1, b"committed");
     trash(&vacuum, &payload);
-    vacuum.remove_empty_dirs(0).unwrap();
+    vacuum.era_swept(0).unwrap();
     // another transaction makes the directories again, and has not committed
     let leaf = format!("{}/{}", crate::support::DATABASE, payload.id.shard().path());
     fs.mkdir(leaf.rsplit_once('/').unwrap().0).unwrap();
@@ -124,10 +124,10 @@ fn a_crash_before_the_moves_are_synced_loses_nothing() {
     let fs = MemFs::new();
     let store = fs.store();
     let payload = commit(&store, 1, b"committed");
-    let mut moves = Moves::new();
-    store.trash(&payload.id, std::time::SystemTime::now(), &mut moves).unwrap();
+    let mut moves = store.moves();
+    moves.trash(&payload.id, std::time::SystemTime::now()).unwrap();
     survives(&fs, &[payload], b"committed");
-    store.sync_moves(moves).unwrap();
+    moves.sync().unwrap();
     survives(&fs, &[payload], b"committed");
     assert!(!fs.after_crash().store().is_live(&payload.id).unwrap(), "a synced move stays moved");
 }
@@ -138,10 +138,10 @@ fn a_move_that_fails_to_sync_half_way_loses_nothing() {
         let fs = MemFs::new();
         let store = fs.store();
         let payload = commit(&store, 1, b"committed");
-        let mut moves = Moves::new();
-        store.trash(&payload.id, std::time::SystemTime::now(), &mut moves).unwrap();
+        let mut moves = store.moves();
+        moves.trash(&payload.id, std::time::SystemTime::now()).unwrap();
         fs.fail(Op::SyncDir, failing, rbytea_memfs::EIO);
-        let _ = store.sync_moves(moves);
+        let _ = moves.sync();
         survives(&fs, &[payload], b"committed");
         fs.fail(Op::SyncDir, failing, rbytea_memfs::EIO);
         let _ = store.restore(&payload.id);
@@ -174,13 +174,13 @@ fn a_synced_payload_survives_a_crash_after_any_later_uncommitted_write() {
 #[test]
 fn fsync_off_makes_no_fsync_and_promises_nothing() {
     for fs in both() {
-        let store = Store::with_fs(fs.clone(), Config { fsync: false, ..config(fs.root()) }).unwrap();
+        let store = FileStore::with_fs(fs.clone(), Config { fsync: false, ..config(fs.root()) });
         let mut pending = Pending::new();
         for _ in 0..20 {
             write(&store, 1, b"x", &mut pending).unwrap();
         }
-        assert_eq!(pending.open_files(), 0);
-        store.sync(&mut pending, &mut || ()).unwrap();
+        assert_eq!(pending.descriptors(), 0);
+        pending.sync(&store, &mut || ()).unwrap();
         let payload = commit(&store, 1, b"x");
         trash(&store, &payload);
         store.restore(&payload.id).unwrap();

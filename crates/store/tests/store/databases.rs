@@ -3,7 +3,7 @@
 use crate::clone::CLONE;
 use crate::support::{Bed, DATABASE, commit, on_every_file_system};
 use crate::trash::trash;
-use rbytea_store::{Kind, PayloadId};
+use rbytea_store::{Backend, Kind, PayloadId};
 
 on_every_file_system! {
     databases_are_the_directories_with_an_oid

@@ -2,8 +2,9 @@
 
 use crate::clone::{CLONE, clone, fill};
 use crate::support::{Bed, DATABASE, OsBed, commit, live, names, on_every_file_system, read};
-use rbytea_store::layout::{FIRST_DROPPED, copy_name};
-use rbytea_store::{DroppedDatabase, Fs, Kind, Payload, Purged, Store};
+use rbytea_store::file::fs::Fs;
+use rbytea_store::file::layout::{FIRST_DROPPED, copy_name};
+use rbytea_store::{Backend, DroppedDatabase, FileStore, Kind, PayloadRef, Purged};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, SystemTime};
 
@@ -26,11 +27,11 @@ pub fn day() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000)
 }
 
-pub fn purge<F: Fs>(store: &Store<F>, dropped: &DroppedDatabase) -> Purged {
+pub fn purge<F: Fs>(store: &FileStore<F>, dropped: &DroppedDatabase) -> Purged {
     store.purge_database(dropped, &mut || ()).unwrap()
 }
 
-pub fn drop_database<F: Fs>(store: &Store<F>) -> DroppedDatabase {
+pub fn drop_database<F: Fs>(store: &FileStore<F>) -> DroppedDatabase {
     assert!(store.trash_database(DATABASE, day()).unwrap());
     *store.dropped_databases().unwrap().last().unwrap()
 }
@@ -150,7 +151,7 @@ fn a_purge_goes_on_where_another_one_was_interrupted<B: Bed>(bed: &B) {
 fn foreign_names_are_left_alone_with_the_directories_above<B: Bed>(bed: &B) {
     let store = bed.store_for(5);
     let (payloads, garbage) = fill(&bed.store());
-    let payload: &Payload = &payloads[0];
+    let payload: &PayloadRef = &payloads[0];
     let file = live(&bed.store(), payload);
     let (leaf, name) = file.rsplit_once('/').unwrap();
     let other = payload.id.shard().byte.wrapping_add(1);

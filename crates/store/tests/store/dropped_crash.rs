@@ -3,7 +3,8 @@
 use crate::dropped::{day, drop_database, purge};
 use crate::support::{Bed, DATABASE, commit, config, read};
 use rbytea_memfs::*;
-use rbytea_store::{Config, DroppedDatabase, Fs, Kind, Payload, Pending, Store};
+use rbytea_store::file::fs::Fs;
+use rbytea_store::{Backend, Config, DroppedDatabase, FileStore, Kind, PayloadRef, Pending};
 
 const OTHER: u32 = 5;
 
@@ -16,7 +17,7 @@ fn dropped() -> DroppedDatabase {
 }
 
 /// The dropped database has the payload under its old name or under the new one.
-fn somewhere(fs: &MemFs, payload: &Payload) -> bool {
+fn somewhere(fs: &MemFs, payload: &PayloadRef) -> bool {
     let store = fs.store_for(OTHER);
     let in_trash = store.dropped_databases().unwrap().iter().any(|dropped| {
         let at = dropped.trashed_at.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap().as_secs();
@@ -81,7 +82,7 @@ fn what_a_store_remembers_of_its_own_database_goes_with_it() {
     for _ in 0..3000 {
         crate::support::write(&store, 1, b"meets every leaf directory", &mut pending).unwrap();
     }
-    store.sync(&mut pending, &mut || ()).unwrap();
+    pending.sync(&store, &mut || ()).unwrap();
     drop_database(&store);
     let payload = commit(&store, 1, b"committed");
     assert_eq!(read(&fs.after_crash().store(), &payload).unwrap(), b"committed");
@@ -159,7 +160,7 @@ fn fsync_off_drops_and_purges_without_any() {
     let fs = MemFs::new();
     commit(&fs.store(), 1, b"x");
     let config = Config { fsync: false, database: OTHER, ..config(fs.root()) };
-    let store = Store::with_fs(fs.clone(), config).unwrap();
+    let store = FileStore::with_fs(fs.clone(), config);
     let before = fs.syncs();
     let dropped = drop_database(&store);
     assert!(purge(&store, &dropped).complete);

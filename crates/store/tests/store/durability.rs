@@ -3,10 +3,12 @@
 
 use crate::support::{Bed, DATABASE, commit, config, live, write};
 use rbytea_memfs::{EIO, ENOSPC, MemFs, Op};
-use rbytea_store::{Config, Error, Fs, Kind, MAX_OPEN, Pending, PendingState, SYNCFS_FROM, Store};
+use rbytea_store::file::fs::Fs;
+use rbytea_store::file::{MAX_OPEN, SYNCFS_FROM};
+use rbytea_store::{Backend, Config, Error, FileStore, Kind, Pending, PendingState, Writer};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-fn pending_with(store: &Store<MemFs>, files: u64) -> Pending<MemFs> {
+fn pending_with(store: &FileStore<MemFs>, files: u64) -> Pending {
     let mut pending = Pending::new();
     for _ in 0..files {
         write(store, 1, b"payload", &mut pending).unwrap();
@@ -21,7 +23,7 @@ fn few_files_are_synced_one_by_one() {
     let before = fs.count(Op::SyncData);
     let mut pending = pending_with(&store, SYNCFS_FROM - 1);
     let owner_file = 1;
-    store.sync(&mut pending, &mut || ()).unwrap();
+    pending.sync(&store, &mut || ()).unwrap();
     assert_eq!(fs.count(Op::SyncData) - before, SYNCFS_FROM - 1 + owner_file);
     assert_eq!((fs.count(Op::Syncfs), pending.state()), (0, PendingState::Synced));
 }
@@ -33,7 +35,7 @@ fn many_files_are_synced_by_one_syncfs() {
     commit(&store, 1, b"claims the store");
     let before = fs.syncs();
     let mut pending = pending_with(&store, 500);
-    store.sync(&mut pending, &mut || ()).unwrap();
+    pending.sync(&store, &mut || ()).unwrap();
     assert_eq!((fs.syncs() - before, fs.count(Op::Syncfs)), (1, 1));
     let one_each = 2;
     assert_eq!(fs.count(Op::OpenSyncHandle), one_each, "a transaction needs one descriptor for it");
@@ -44,7 +46,7 @@ fn a_known_directory_is_not_synced_again_for_its_parents() {
     let fs = MemFs::new().without_syncfs();
     let store = fs.store();
     let mut pending = pending_with(&store, 3000);
-    store.sync(&mut pending, &mut || ()).unwrap();
+    pending.sync(&store, &mut || ()).unwrap();
     let (dirs, roots) = (fs.count(Op::SyncDir), fs.count(Op::SyncRoot));
     commit(&store, 2, b"all directories are known by now");
     assert_eq!((fs.count(Op::SyncDir) - dirs, fs.count(Op::SyncRoot) - roots), (1, 0));
@@ -58,8 +60,8 @@ fn descriptors_stay_bounded() {
         let mut seen = 0;
         for files in 1..=100 {
             write(&store, 1, b"x", &mut pending).unwrap();
-            assert_eq!(pending.files(), files);
-            seen = seen.max(pending.open_files());
+            assert_eq!(pending.uploads(), files);
+            seen = seen.max(pending.descriptors());
         }
         assert!(seen <= most, "{seen} descriptors");
     }
@@ -83,7 +85,7 @@ fn a_lost_write_back_is_noticed_wherever_the_file_stands() {
                     }
                 }
             }
-            let result = result.and_then(|()| store.sync(&mut pending, &mut || ()));
+            let result = result.and_then(|()| pending.sync(&store, &mut || ()));
             let error = result.expect_err("a commit would have lost a payload");
             assert!(matches!(error, Error::Sync { .. }), "{error}");
             assert_eq!(pending.state(), PendingState::Failed);
@@ -95,12 +97,12 @@ fn a_lost_write_back_is_noticed_wherever_the_file_stands() {
 fn a_write_back_lost_before_the_payload_was_finished_is_noticed() {
     let fs = MemFs::new();
     let store = fs.store();
-    let mut writer = store.create(1).unwrap();
+    let mut writer = Writer::begin(&store, 1, None).unwrap();
     writer.write(b"lost").unwrap();
     fs.lose_writeback(&format!("{DATABASE}/{}", writer.id().live_path()));
     let mut pending = pending_with(&store, 20);
     writer.finish(&mut pending).unwrap();
-    let error = store.sync(&mut pending, &mut || ()).unwrap_err();
+    let error = pending.sync(&store, &mut || ()).unwrap_err();
     assert!(matches!(error, Error::Sync { .. }), "{error}");
 }
 
@@ -108,12 +110,12 @@ fn a_write_back_lost_before_the_payload_was_finished_is_noticed() {
 fn a_write_back_lost_before_the_store_was_opened_anew_is_noticed() {
     let fs = MemFs::new();
     let (before, after) = (fs.store(), fs.store());
-    let mut writer = before.create(1).unwrap();
+    let mut writer = Writer::begin(&before, 1, None).unwrap();
     writer.write(b"lost").unwrap();
     fs.lose_writeback(&format!("{DATABASE}/{}", writer.id().live_path()));
     let mut pending = pending_with(&after, 20);
     writer.finish(&mut pending).unwrap();
-    let error = after.sync(&mut pending, &mut || ()).unwrap_err();
+    let error = pending.sync(&after, &mut || ()).unwrap_err();
     assert!(matches!(error, Error::Sync { .. }), "{error}");
 }
 
@@ -124,10 +126,10 @@ fn a_new_transaction_is_not_told_of_an_old_failure() {
     let mut pending = pending_with(&store, 20);
     let payload = write(&store, 1, b"lost", &mut pending).unwrap();
     fs.lose_writeback(&live(&store, &payload));
-    store.sync(&mut pending, &mut || ()).unwrap_err();
+    pending.sync(&store, &mut || ()).unwrap_err();
     pending.forget();
     let mut next = pending_with(&store, 20);
-    store.sync(&mut next, &mut || ()).unwrap();
+    next.sync(&store, &mut || ()).unwrap();
 }
 
 #[test]
@@ -137,14 +139,14 @@ fn a_failed_sync_is_never_retried() {
             let fs = MemFs::new();
             let store = fs.store();
             // the owner's file is synced here, not where the failure is meant to be
-            drop(store.create(1).unwrap());
+            drop(Writer::begin(&store, 1, None).unwrap());
             let mut pending = pending_with(&store, files);
             fs.fail(op, 1, errno);
-            let first = store.sync(&mut pending, &mut || ()).unwrap_err();
+            let first = pending.sync(&store, &mut || ()).unwrap_err();
             assert_eq!(first.kind(), if errno == ENOSPC { Kind::DiskFull } else { Kind::Io }, "{op:?}");
             let syncs = fs.syncs();
             for _ in 0..3 {
-                let again = store.sync(&mut pending, &mut || panic!("no system call")).unwrap_err();
+                let again = pending.sync(&store, &mut || panic!("no system call")).unwrap_err();
                 assert_eq!(again.to_string(), first.to_string());
                 assert_eq!(again.kind(), first.kind());
             }
@@ -161,13 +163,13 @@ fn a_failed_sync_is_never_retried() {
 fn a_failure_while_making_room_fails_the_transaction() {
     let fs = MemFs::new().without_syncfs();
     let store = fs.store();
-    drop(store.create(1).unwrap());
+    drop(Writer::begin(&store, 1, None).unwrap());
     let mut pending = pending_with(&store, MAX_OPEN as u64);
     fs.fail(Op::SyncData, 1, EIO);
     let first = write(&store, 1, b"one too many", &mut pending).unwrap_err();
     assert!(matches!(first, Error::Sync { .. }), "{first}");
     let syncs = fs.syncs();
-    assert_eq!(store.sync(&mut pending, &mut || ()).unwrap_err().to_string(), first.to_string());
+    assert_eq!(pending.sync(&store, &mut || ()).unwrap_err().to_string(), first.to_string());
     assert_eq!(fs.syncs(), syncs);
 }
 
@@ -180,7 +182,7 @@ fn an_interrupt_leaves_the_transaction_failed() {
             let mut pending = pending_with(&store, files);
             let mut count = 0;
             let interrupted = catch_unwind(AssertUnwindSafe(|| {
-                store.sync(&mut pending, &mut || {
+                pending.sync(&store, &mut || {
                     count += 1;
                     if count == at {
                         std::panic::resume_unwind(Box::new("cancel"));
@@ -190,7 +192,7 @@ fn an_interrupt_leaves_the_transaction_failed() {
             assert!(interrupted.is_err(), "interrupts were asked for {count} times only");
             assert_eq!(pending.state(), PendingState::Failed);
             let syncs = fs.syncs();
-            assert!(matches!(store.sync(&mut pending, &mut || ()), Err(Error::Sync { .. })));
+            assert!(matches!(pending.sync(&store, &mut || ()), Err(Error::Sync { .. })));
             assert_eq!(fs.syncs(), syncs);
         }
     }
@@ -200,9 +202,9 @@ fn an_interrupt_leaves_the_transaction_failed() {
 fn two_stores_cannot_share_a_transaction() {
     let fs = MemFs::new();
     let store = fs.store();
-    let other = Store::with_fs(fs.clone(), Config { database: 5, ..config(fs.root()) }).unwrap();
+    let other = FileStore::with_fs(fs.clone(), Config { database: 5, ..config(fs.root()) });
     let mut pending = pending_with(&store, 1);
     assert_eq!(write(&other, 1, b"x", &mut pending).unwrap_err().kind(), Kind::Unsupported);
-    assert_eq!(other.sync(&mut pending, &mut || ()).unwrap_err().kind(), Kind::Unsupported);
-    store.sync(&mut pending, &mut || ()).unwrap();
+    assert_eq!(pending.sync(&other, &mut || ()).unwrap_err().kind(), Kind::Unsupported);
+    pending.sync(&store, &mut || ()).unwrap();
 }

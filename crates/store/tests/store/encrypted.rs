@@ -11,9 +11,10 @@ use kuznyechik::{Block, KuznyechikEnc};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use rbytea_memfs::MemFs;
-use rbytea_store::keys::kdf;
-use rbytea_store::writer::BUFFER;
-use rbytea_store::{Error, Fs, FsFile, Key, Kind, Payload, Pending, Store};
+use rbytea_store::BUFFER;
+use rbytea_store::crypt::keys::kdf;
+use rbytea_store::file::fs::{Fs, FsFile};
+use rbytea_store::{Backend, Error, FileStore, Key, Kind, PayloadRef, Pending, Reader, Writer};
 use std::ops::Range;
 
 on_every_file_system! {
@@ -35,7 +36,7 @@ pub fn sample(len: usize) -> Vec<u8> {
 }
 
 /// The bytes on the disk, read past the store's own reader.
-pub fn raw<F: Fs>(store: &Store<F>, payload: &Payload) -> Vec<u8> {
+pub fn raw<F: Fs>(store: &FileStore<F>, payload: &PayloadRef) -> Vec<u8> {
     let file = store.fs().open(&live(store, payload)).unwrap();
     let mut bytes = vec![0; file.len().unwrap() as usize];
     let mut at = 0;
@@ -48,7 +49,7 @@ pub fn raw<F: Fs>(store: &Store<F>, payload: &Payload) -> Vec<u8> {
 }
 
 /// The file that the documentation describes, computed block by block.
-fn documented_file(payload: &Payload, plaintext: &[u8]) -> Vec<u8> {
+fn documented_file(payload: &PayloadRef, plaintext: &[u8]) -> Vec<u8> {
     let key = kdf(&MASTER, b"rbytea payload", payload.id.uuid.as_bytes());
     let cipher = KuznyechikEnc::new((&*key).into());
     let mut file = plaintext.to_vec();
@@ -62,10 +63,10 @@ fn documented_file(payload: &Payload, plaintext: &[u8]) -> Vec<u8> {
 }
 
 /// Writes a payload in pieces that end at `cuts`.
-fn write_pieces<F: Fs>(store: &Store<F>, bytes: &[u8], cuts: &[usize], key: Option<&Key>) -> Payload {
+fn write_pieces<F: Fs>(store: &FileStore<F>, bytes: &[u8], cuts: &[usize], key: Option<&Key>) -> PayloadRef {
     let mut writer = match key {
-        None => store.create(1).unwrap(),
-        Some(key) => store.create_encrypted(1, key).unwrap(),
+        None => Writer::begin(store, 1, None).unwrap(),
+        Some(key) => Writer::begin(store, 1, Some(key)).unwrap(),
     };
     let mut bounds: Vec<_> = [0, bytes.len()].into_iter().chain(cuts.iter().copied()).collect();
     bounds.sort_unstable();
@@ -75,18 +76,18 @@ fn write_pieces<F: Fs>(store: &Store<F>, bytes: &[u8], cuts: &[usize], key: Opti
     }
     let mut pending = Pending::new();
     let payload = writer.finish(&mut pending).unwrap();
-    store.sync(&mut pending, &mut || ()).unwrap();
+    pending.sync(store, &mut || ()).unwrap();
     payload
 }
 
 /// Each of the ranges is that slice of `bytes`.
 fn slices<F: Fs>(
-    store: &Store<F>,
-    payload: &Payload,
+    store: &FileStore<F>,
+    payload: &PayloadRef,
     bytes: &[u8],
     ranges: impl IntoIterator<Item = Range<usize>>,
 ) {
-    let reader = store.open_payload(payload).unwrap().decrypting(&KEYS).unwrap();
+    let reader = Reader::open(store, payload).unwrap().decrypting(&KEYS).unwrap();
     for range in ranges {
         let mut buf = vec![0xee; range.len()];
         reader.read_at(range.start as u64, &mut buf).unwrap();
@@ -125,7 +126,7 @@ fn any_payload_in_any_pieces_reads_back_in_any_range<B: Bed>(bed: &B) {
             prop_assert_eq!(file.len() as u64, payload.len_full());
             prop_assert!(read(&store, &payload).unwrap() == bytes, "not what was written");
             slices(&store, &payload, &bytes, ranges());
-            let reader = store.open_payload(&payload).unwrap();
+            let reader = Reader::open(&store, &payload).unwrap();
             for range in ranges() {
                 let mut buf = vec![0xee; range.len()];
                 reader.read_stored_at(range.start as u64, &mut buf).unwrap();
@@ -190,7 +191,7 @@ fn an_empty_payload_has_an_empty_file<B: Bed>(bed: &B) {
 fn a_range_that_ends_in_the_padding_is_an_error<B: Bed>(bed: &B) {
     let store = bed.store();
     let payload = commit_encrypted(&store, 1, b"12345");
-    let reader = store.open_payload(&payload).unwrap().decrypting(&KEYS).unwrap();
+    let reader = Reader::open(&store, &payload).unwrap().decrypting(&KEYS).unwrap();
     for (offset, len) in [(5, 1), (0, 6), (0, 16), (6, 0), (15, 1), (u64::MAX, 1)] {
         let error = reader.read_at(offset, &mut vec![0; len]).unwrap_err();
         assert!(matches!(error, Error::OutOfRange { len: 5, .. }), "{offset}, {len}: {error}");
@@ -205,8 +206,8 @@ fn stored_bytes_need_no_key<B: Bed>(bed: &B) {
     let store = bed.store();
     let payload = commit_encrypted(&store, 1, &sample(100));
     let file = raw(&store, &payload);
-    let reader = store.open_payload(&payload).unwrap();
-    for reader in [reader, store.open_payload(&payload).unwrap().decrypting(&KEYS).unwrap()] {
+    let reader = Reader::open(&store, &payload).unwrap();
+    for reader in [reader, Reader::open(&store, &payload).unwrap().decrypting(&KEYS).unwrap()] {
         let mut buf = vec![0; 112];
         reader.read_stored_at(0, &mut buf).unwrap();
         assert_eq!(buf, file);
@@ -234,7 +235,7 @@ fn encrypted_and_plain_payloads_live_side_by_side<B: Bed>(bed: &B) {
     let payloads: Vec<_> = (0..30)
         .map(|i| (i, write_with(&store, 1, &sample(i * 11), keys[i % 3], &mut pending).unwrap()))
         .collect();
-    store.sync(&mut pending, &mut || ()).unwrap();
+    pending.sync(&store, &mut || ()).unwrap();
     for (i, payload) in payloads {
         assert_eq!(payload.key_id, [None, Some(7), Some(KEY_ID)][i % 3]);
         assert_eq!(read(&store, &payload).unwrap(), sample(i * 11));
@@ -245,7 +246,7 @@ fn an_older_key_still_reads<B: Bed>(bed: &B) {
     let store = bed.store();
     let mut pending = Pending::new();
     let payload = write_with(&store, 1, b"old", KEYS.get(7), &mut pending).unwrap();
-    store.sync(&mut pending, &mut || ()).unwrap();
+    pending.sync(&store, &mut || ()).unwrap();
     assert_eq!((KEYS.newest().id(), payload.key_id), (KEY_ID, Some(7)));
     assert_eq!(read(&store, &payload).unwrap(), b"old");
 }
@@ -256,7 +257,7 @@ fn a_trashed_and_a_cloned_payload_reads_back<B: Bed>(bed: &B) {
     let payload = commit_encrypted(&store, 1, &bytes);
     clone(&other);
     trash(&store, &payload);
-    let reader = store.open_payload(&payload).unwrap().decrypting(&KEYS).unwrap();
+    let reader = Reader::open(&store, &payload).unwrap().decrypting(&KEYS).unwrap();
     assert!(reader.in_trash());
     for store in [&store, &other] {
         assert_eq!(read(store, &payload).unwrap(), bytes);
@@ -268,7 +269,7 @@ fn a_reader_outlives_the_move_of_its_file() {
     let bed = OsBed::new();
     let store = bed.store();
     let payload = commit_encrypted(&store, 1, &sample(1000));
-    let reader = store.open_payload(&payload).unwrap().decrypting(&KEYS).unwrap();
+    let reader = Reader::open(&store, &payload).unwrap().decrypting(&KEYS).unwrap();
     trash(&store, &payload);
     let mut buf = [0; 900];
     reader.read_at(100, &mut buf).unwrap();
@@ -280,5 +281,5 @@ fn a_missing_file_is_not_found_before_its_key_is_missed() {
     let store = MemFs::new().store();
     let mut payload = commit_encrypted(&store, 1, b"x");
     payload.id.uuid = uuid::Uuid::from_u128(77);
-    assert_eq!(store.open_payload(&payload).unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(Reader::open(&store, &payload).unwrap_err().kind(), Kind::NotFound);
 }

@@ -4,7 +4,8 @@ use crate::encrypted::{raw, sample};
 use crate::support::{
     Bed, KEY_ID, KEYS, MASTER, commit, commit_encrypted, live, on_every_file_system, read, read_with, ring,
 };
-use rbytea_store::{Error, Fs, Kind, Payload, Store};
+use rbytea_store::file::fs::Fs;
+use rbytea_store::{Backend, Error, FileStore, Kind, PayloadRef, Reader};
 use std::path::Path;
 
 on_every_file_system! {
@@ -20,7 +21,7 @@ on_every_file_system! {
 }
 
 /// A whole read fails with `WrongDigest` that names payload and file.
-fn has_the_wrong_digest<F: Fs>(store: &Store<F>, payload: &Payload, context: &str) {
+fn has_the_wrong_digest<F: Fs>(store: &FileStore<F>, payload: &PayloadRef, context: &str) {
     let error = read(store, payload).expect_err(context);
     let Error::WrongDigest { uuid, path } = &error else { panic!("{context}: {error}") };
     assert_eq!((*uuid, path.clone()), (payload.id.uuid, store.live_path(&payload.id)), "{context}");
@@ -92,7 +93,7 @@ fn a_file_that_shrinks_under_a_reader_is_the_wrong_size<B: Bed>(bed: &B) {
     let store = bed.store();
     for left in [0, 20, 33, 47] {
         let payload = commit_encrypted(&store, 1, &sample(33));
-        let reader = store.open_payload(&payload).unwrap().decrypting(&KEYS).unwrap();
+        let reader = Reader::open(&store, &payload).unwrap().decrypting(&KEYS).unwrap();
         bed.plant(&live(&store, &payload), &raw(&store, &payload)[..left]);
         let mut bytes = vec![0; 33];
         let mut verifier = reader.verifier();
@@ -136,16 +137,16 @@ fn a_missing_key_is_named<B: Bed>(bed: &B) {
 
 fn an_encrypted_file_is_not_taken_for_a_plain_one<B: Bed>(bed: &B) {
     let store = bed.store();
-    let payload = Payload { key_id: None, ..commit_encrypted(&store, 1, &sample(32)) };
+    let payload = PayloadRef { key_id: None, ..commit_encrypted(&store, 1, &sample(32)) };
     has_the_wrong_digest(&store, &payload, "a header without the key");
-    let payload = Payload { key_id: None, ..commit_encrypted(&store, 1, &sample(33)) };
+    let payload = PayloadRef { key_id: None, ..commit_encrypted(&store, 1, &sample(33)) };
     assert!(matches!(read(&store, &payload), Err(Error::WrongSize { expected: 33, found: 48, .. })));
 }
 
 fn a_plain_file_is_not_taken_for_an_encrypted_one<B: Bed>(bed: &B) {
     let store = bed.store();
-    let payload = Payload { key_id: Some(KEY_ID), ..commit(&store, 1, &sample(32)) };
+    let payload = PayloadRef { key_id: Some(KEY_ID), ..commit(&store, 1, &sample(32)) };
     has_the_wrong_digest(&store, &payload, "a header with a key");
-    let payload = Payload { key_id: Some(KEY_ID), ..commit(&store, 1, &sample(33)) };
+    let payload = PayloadRef { key_id: Some(KEY_ID), ..commit(&store, 1, &sample(33)) };
     assert!(matches!(read(&store, &payload), Err(Error::WrongSize { expected: 48, found: 33, .. })));
 }

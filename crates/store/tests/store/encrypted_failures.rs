@@ -5,9 +5,10 @@ use crate::encrypted::{raw, sample};
 use crate::support::{Bed, KEYS, commit_encrypted, list, read, write_with};
 use crate::trash::trash;
 use rbytea_memfs::{EIO, ENOSPC, MemFs, Op};
-use rbytea_store::writer::BUFFER;
+use rbytea_store::BUFFER;
+use rbytea_store::file::{MAX_OPEN, SYNCFS_FROM};
 use rbytea_store::{
-    Error, Key, Kind, MAX_OPEN, Moves, Payload, Pending, PendingState, Restored, SYNCFS_FROM, Store,
+    Backend, Error, FileStore, Key, Kind, PayloadRef, Pending, PendingState, Reader, Restored, Writer,
 };
 
 fn key() -> Option<&'static Key> {
@@ -23,7 +24,7 @@ fn whichever_write_fails_the_payload_is_not_finished() {
             let fs = MemFs::new();
             let store = fs.store();
             store.adopt().unwrap();
-            let mut writer = store.create_encrypted(1, KEYS.newest()).unwrap();
+            let mut writer = Writer::begin(&store, 1, Some(KEYS.newest())).unwrap();
             let (id, before) = (writer.id(), fs.count(Op::Write));
             fs.fail(Op::Write, nth, ENOSPC);
             let written = writer.write(&sample(len));
@@ -52,7 +53,7 @@ fn a_disk_that_is_full_in_the_middle_of_a_buffer_gives_its_space_back() {
         store.adopt().unwrap();
         fs.leave_space(space);
         let mut pending = Pending::new();
-        let mut writer = store.create_encrypted(1, KEYS.newest()).unwrap();
+        let mut writer = Writer::begin(&store, 1, Some(KEYS.newest())).unwrap();
         let id = writer.id();
         // needs another byte for the padding than the last of these leaves
         let written = writer.write(&sample(BUFFER + 2000 - 1)).and_then(|()| writer.finish(&mut pending));
@@ -68,7 +69,7 @@ fn a_disk_that_is_full_in_the_middle_of_a_buffer_gives_its_space_back() {
 #[test]
 fn a_dropped_writer_leaves_an_empty_file() {
     let store = MemFs::new().store();
-    let mut writer = store.create_encrypted(5, KEYS.newest()).unwrap();
+    let mut writer = Writer::begin(&store, 5, Some(KEYS.newest())).unwrap();
     writer.write(&sample(10_000)).unwrap();
     let id = writer.id();
     assert_eq!(store.size(&id).unwrap(), Some(10_000));
@@ -100,7 +101,7 @@ fn every_synced_payload_survives_however_many_there_are() {
             let payloads: Vec<_> = (0..files)
                 .map(|_| write_with(&store, files << 16, b"committed", key(), &mut pending).unwrap())
                 .collect();
-            store.sync(&mut pending, &mut || ()).unwrap();
+            pending.sync(&store, &mut || ()).unwrap();
             survives(&fs, &payloads, b"committed");
         }
     }
@@ -114,7 +115,7 @@ fn more_payloads_than_descriptors_survive() {
         let payloads: Vec<_> = (0..MAX_OPEN + 20)
             .map(|_| write_with(&store, 1, b"committed", key(), &mut pending).unwrap())
             .collect();
-        store.sync(&mut pending, &mut || ()).unwrap();
+        pending.sync(&store, &mut || ()).unwrap();
         survives(&fs, &payloads, b"committed");
     }
 }
@@ -125,7 +126,7 @@ fn without_a_sync_nothing_is_left() {
         let store = fs.store();
         let payload = write_with(&store, 1, b"uncommitted", key(), &mut Pending::new()).unwrap();
         let after = fs.after_crash().store();
-        assert_eq!(after.open_payload(&payload).unwrap_err().kind(), Kind::NotFound);
+        assert_eq!(Reader::open(&after, &payload).unwrap_err().kind(), Kind::NotFound);
         assert_eq!(list(&after).unwrap(), []);
     }
 }
@@ -136,10 +137,10 @@ fn a_move_and_a_crash_leave_the_payload_and_its_bytes() {
         let store = fs.store();
         let payload = commit_encrypted(&store, 1, &sample(1000));
         let file = raw(&store, &payload);
-        let mut moves = Moves::new();
-        store.trash(&payload.id, std::time::SystemTime::now(), &mut moves).unwrap();
+        let mut moves = store.moves();
+        moves.trash(&payload.id, std::time::SystemTime::now()).unwrap();
         survives(&fs, &[payload], &sample(1000));
-        store.sync_moves(moves).unwrap();
+        moves.sync().unwrap();
         survives(&fs, &[payload], &sample(1000));
         assert_eq!(store.restore(&payload.id).unwrap(), Restored::Restored);
         survives(&fs, &[payload], &sample(1000));
@@ -151,12 +152,12 @@ fn a_move_and_a_crash_leave_the_payload_and_its_bytes() {
 }
 
 /// One transaction of encrypted and plain payloads.
-fn transaction(store: &Store<MemFs>, bytes: &[u8]) -> Result<Vec<Payload>, Error> {
+fn transaction(store: &FileStore<MemFs>, bytes: &[u8]) -> Result<Vec<PayloadRef>, Error> {
     let mut pending = Pending::new();
     let keys = [key(), None, key()];
     let payloads = keys.map(|key| write_with(store, 1, bytes, key, &mut pending));
     let payloads = payloads.into_iter().collect::<Result<Vec<_>, _>>()?;
-    store.sync(&mut pending, &mut || ())?;
+    pending.sync(store, &mut || ())?;
     Ok(payloads)
 }
 

@@ -3,7 +3,7 @@
 use crate::support::{Bed, commit, read, write};
 use crate::trash::trash;
 use rbytea_memfs::{EACCES, EDQUOT, EIO, ENOSPC, EROFS, MemFs, Op};
-use rbytea_store::{Error, Kind, Moves, Pending, PendingState, Store};
+use rbytea_store::{Backend, Error, FileStore, Kind, Pending, PendingState, Reader, Writer};
 use std::time::SystemTime;
 
 const KINDS: [(i32, Kind); 5] = [
@@ -41,7 +41,7 @@ fn a_full_disk_gives_its_space_back() {
     let store = fs.store();
     store.adopt().unwrap();
     fs.leave_space(5000);
-    let mut writer = store.create(1).unwrap();
+    let mut writer = Writer::begin(&store, 1, None).unwrap();
     let id = writer.id();
     let error = (0..10).find_map(|_| writer.write(&[7; 1000]).err()).expect("5000 bytes fit");
     assert_eq!(error.kind(), Kind::DiskFull);
@@ -55,7 +55,7 @@ fn a_full_disk_gives_its_space_back() {
 fn a_payload_is_not_finished_after_a_failed_write() {
     let fs = MemFs::new();
     let store = fs.store();
-    let mut writer = store.create(1).unwrap();
+    let mut writer = Writer::begin(&store, 1, None).unwrap();
     writer.write(b"begin").unwrap();
     let id = writer.id();
     fs.fail(Op::Write, 1, ENOSPC);
@@ -88,13 +88,13 @@ fn a_file_that_may_not_be_opened_is_not_taken_for_missing() {
     trash(&store, &payload);
     // LIVE answers ENOENT, TRASH refuses
     fs.fail(Op::Open, 2, EACCES);
-    assert_eq!(store.open_payload(&payload).unwrap_err().kind(), Kind::Permission);
+    assert_eq!(Reader::open(&store, &payload).unwrap_err().kind(), Kind::Permission);
 }
 
 #[test]
 fn a_failed_move_leaves_the_payload_readable() {
-    type Act = fn(&Store<MemFs>, &rbytea_store::PayloadId) -> Result<(), Error>;
-    let trash: Act = |store, id| store.trash(id, SystemTime::now(), &mut Moves::new()).map(drop);
+    type Act = fn(&FileStore<MemFs>, &rbytea_store::PayloadId) -> Result<(), Error>;
+    let trash: Act = |store, id| store.moves().trash(id, SystemTime::now()).map(drop);
     let restore: Act = |store, id| store.restore(id).map(drop);
     let cases: [(Act, bool, &[Op]); 2] = [
         (trash, false, &[Op::Open, Op::SetMtime, Op::Rename, Op::Stat]),
@@ -127,7 +127,7 @@ fn a_failed_purge_deletes_nothing() {
         let payload = commit(&store, 1, b"x");
         trash(&store, &payload);
         fs.fail(op, 1, EROFS);
-        assert_eq!(store.purge(&payload.id, &mut Moves::new()).unwrap_err().kind(), Kind::ReadOnly);
+        assert_eq!(store.moves().purge(&payload.id).unwrap_err().kind(), Kind::ReadOnly);
         assert_eq!(read(&store, &payload).unwrap(), b"x");
     }
 }
@@ -137,10 +137,10 @@ fn an_owner_that_cannot_be_written_is_an_error_and_leaves_no_file() {
     for op in [Op::Create, Op::Write, Op::SyncData, Op::Rename, Op::SyncDir] {
         let fs = MemFs::new();
         fs.fail(op, 1, ENOSPC);
-        assert_eq!(fs.store().create(1).unwrap_err().kind(), Kind::DiskFull, "{op:?}");
+        assert_eq!(Writer::begin(&fs.store(), 1, None).unwrap_err().kind(), Kind::DiskFull, "{op:?}");
         let names = crate::support::names(&fs, "");
         assert!(names.iter().all(|name| name == "OWNER"), "{op:?}: {names:?}");
-        fs.store().create(1).unwrap();
+        Writer::begin(&fs.store(), 1, None).unwrap();
     }
 }
 
@@ -150,7 +150,7 @@ fn messages_are_in_the_servers_style() {
     let store = fs.store();
     let payload = commit(&store, 1, b"x");
     fs.fail(Op::Open, 1, EIO);
-    let error = store.open_payload(&payload).unwrap_err();
+    let error = Reader::open(&store, &payload).unwrap_err();
     let path = store.live_path(&payload.id);
     assert_eq!(error.to_string(), format!("could not open file \"{}\": Input/output error", path.display()));
     for text in [error.detail(), error.hint()].into_iter().flatten() {

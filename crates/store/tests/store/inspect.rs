@@ -3,8 +3,9 @@
 use crate::support::{Bed, DATABASE, commit, commit_encrypted, live, on_every_file_system};
 use crate::trash::trash;
 use rbytea_evidence::{Promise, proves_by_assertions};
-use rbytea_store::inspect::Report;
-use rbytea_store::{EntryKind, Flaw, Fs, Kind, Payload, Result, Shard, Store};
+use rbytea_store::file::Look;
+use rbytea_store::file::fs::{EntryKind, Fs};
+use rbytea_store::{Backend, FileStore, Flaw, Kind, PayloadRef, Result, Shard};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -24,7 +25,7 @@ on_every_file_system! {
 pub type Seen = (String, Option<Flaw>);
 
 /// Everything that a whole look sees below the root, sorted, and the payloads that it lists.
-pub fn look<F: Fs>(store: &Store<F>) -> (Vec<Seen>, Vec<Payload>) {
+pub fn look<F: Fs>(store: &FileStore<F>) -> (Vec<Seen>, Vec<PayloadRef>) {
     let mut seen = Vec::new();
     let mut report = |flaw, path: PathBuf| {
         seen.push((path.to_string_lossy().into_owned(), flaw));
@@ -45,17 +46,17 @@ pub fn look<F: Fs>(store: &Store<F>) -> (Vec<Seen>, Vec<Payload>) {
         }
     }
     seen.sort_by(|a, b| a.0.cmp(&b.0));
-    let listed = listed.into_iter().map(|id| Payload { id, len: 0, digest: [0; 32], key_id: None });
+    let listed = listed.into_iter().map(|id| PayloadRef { id, len: 0, digest: [0; 32], key_id: None });
     (seen, listed.collect())
 }
 
 /// What is wrong, by path.
-pub fn flaws<F: Fs>(store: &Store<F>) -> Vec<(String, Flaw)> {
+pub fn flaws<F: Fs>(store: &FileStore<F>) -> Vec<(String, Flaw)> {
     look(store).0.into_iter().filter_map(|(path, flaw)| Some((path, flaw?))).collect()
 }
 
 /// A store with something of every kind in it: what it shows to whoever looks is in order.
-pub fn fill<B: Bed>(bed: &B) -> Vec<Payload> {
+pub fn fill<B: Bed>(bed: &B) -> Vec<PayloadRef> {
     let dropped = bed.store_for(20000);
     commit(&dropped, 1, b"of a dropped database");
     assert!(dropped.trash_database(20000, SystemTime::UNIX_EPOCH).unwrap());
@@ -83,7 +84,7 @@ fn a_store_in_order_has_no_flaw<B: Bed>(bed: &B) {
     assert_eq!(seen.iter().filter(|(_, flaw)| flaw.is_some()).collect::<Vec<_>>(), [] as [&Seen; 0]);
     payloads.sort_by_key(|payload| payload.id);
     listed.sort_by_key(|payload| payload.id);
-    let ids = |payloads: &[Payload]| payloads.iter().map(|payload| payload.id).collect::<Vec<_>>();
+    let ids = |payloads: &[PayloadRef]| payloads.iter().map(|payload| payload.id).collect::<Vec<_>>();
     assert_eq!(ids(&listed), ids(&payloads), "a file of the store was not looked at");
     for payload in &payloads {
         let path = live(&bed.store(), payload);
@@ -103,7 +104,7 @@ fn a_payload_is_located_wherever_it_is<B: Bed>(bed: &B) {
     let payload = commit(&store, 1, b"twelve bytes");
     let located = store.locate(&payload.id).unwrap().unwrap();
     assert_eq!((located.path, located.in_trash), (live(&store, &payload).into(), false));
-    assert_eq!((located.stat.kind, located.stat.len), (EntryKind::File, 12));
+    assert_eq!(located.len, Some(12));
     trash(&store, &payload);
     let located = store.locate(&payload.id).unwrap().unwrap();
     assert_eq!((located.path, located.in_trash), (store.trash_path(&payload.id), true));
@@ -121,7 +122,7 @@ fn what_lies_in_place_of_a_payload_is_told<B: Bed>(bed: &B) {
             EntryKind::Dir => bed.fs().mkdir(&path).unwrap(),
             _ => bed.plant_link(&path),
         }
-        assert_eq!(store.locate(&payload.id).unwrap().unwrap().stat.kind, kind);
+        assert_eq!(store.locate(&payload.id).unwrap().unwrap().len, None, "it is no file");
     }
 }
 
@@ -220,7 +221,7 @@ fn a_link_is_no_directory_and_is_not_followed<B: Bed>(bed: &B) {
 fn what_is_no_directory_cannot_be_read<B: Bed>(bed: &B) {
     bed.plant(&DATABASE.to_string(), b"a file");
     let store = bed.store();
-    let ignore: Report<'_> = &mut |_, _| Ok(());
+    let ignore: Look<'_> = &mut |_, _| Ok(());
     assert_eq!(store.inspect_trash(ignore).unwrap_err().kind(), Kind::Io);
     assert_eq!(store.inspect_database(ignore).unwrap_err().kind(), Kind::Io);
     assert_eq!(store.inspect_era(0, ignore).unwrap_err().kind(), Kind::Io);
@@ -246,7 +247,7 @@ fn what_the_reporter_refuses_ends_the_look<B: Bed>(bed: &B) {
 }
 
 /// First byte of no uuid in the first era.
-fn unused_byte(payloads: &[Payload]) -> u8 {
+fn unused_byte(payloads: &[PayloadRef]) -> u8 {
     let used = |byte: &u8| payloads.iter().any(|payload| payload.id.shard() == Shard { era: 0, byte: *byte });
     (0..=u8::MAX).find(|byte| !used(byte)).unwrap()
 }

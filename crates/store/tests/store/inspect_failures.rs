@@ -5,8 +5,8 @@ use crate::support::{Bed, commit};
 use crate::trash::trash;
 use rbytea_evidence::{Promise, proves_by_assertions};
 use rbytea_memfs::{EACCES, EIO, MemFs, Op};
-use rbytea_store::inspect::Report;
-use rbytea_store::{Flaw, Result};
+use rbytea_store::file::Look;
+use rbytea_store::{Backend, Flaw, Result};
 
 /// One entry of which nothing can be known keeps no other from being looked at.
 #[test]
@@ -30,7 +30,7 @@ fn an_entry_that_cannot_be_looked_at_is_reported_alone() {
 #[test]
 fn a_directory_that_cannot_be_read_is_an_error_of_the_look() {
     let look = |fs: &MemFs| -> Result<()> {
-        let (store, report): (_, Report<'_>) = (fs.store(), &mut |_, _| Ok(()));
+        let (store, report): (_, Look<'_>) = (fs.store(), &mut |_, _| Ok(()));
         store.inspect_root(report)?;
         store.inspect_trash(report)?;
         for era in store.inspect_database(report)? {

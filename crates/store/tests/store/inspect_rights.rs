@@ -3,6 +3,7 @@
 use crate::inspect::{fill, flaws, look};
 use crate::support::{Bed, DATABASE, OsBed, commit, live};
 use rbytea_evidence::{Promise, proves_by_assertions};
+use rbytea_store::Backend;
 use rbytea_store::Flaw;
 use rustix::fs::{CWD, FileType, Mode, chown, mknodat};
 use rustix::process::{Uid, getuid};

@@ -3,8 +3,8 @@
 
 use crate::encrypted::sample;
 use crate::support::{Bed, MASTER, OsBed, commit_encrypted, digits, hex, live};
-use rbytea_store::keys::kdf;
-use rbytea_store::writer::BUFFER;
+use rbytea_store::BUFFER;
+use rbytea_store::crypt::keys::kdf;
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 

@@ -1,7 +1,7 @@
 //! Key files: what is accepted, and what the errors say and do not say.
 
 use proptest::prelude::*;
-use rbytea_store::key_file::{MAX_BYTES, check_access};
+use rbytea_store::crypt::key_file::{MAX_BYTES, check_access};
 use rbytea_store::{Error, KeyFileProblem as Problem, KeyRing, Kind};
 use rustix::fs::{CWD, FileType, Mode};
 use std::fs::Permissions;

@@ -2,8 +2,8 @@
 
 use crate::support::{digits, hex};
 use proptest::prelude::*;
-use rbytea_store::cipher::{Keystream, Kuznyechik};
-use rbytea_store::keys::kdf;
+use rbytea_store::crypt::cipher::{Keystream, Kuznyechik};
+use rbytea_store::crypt::keys::kdf;
 use rbytea_store::{Error, Key, KeyRing, Kind};
 use std::path::Path;
 use uuid::Uuid;
@@ -54,7 +54,7 @@ fn missing_key_is_named_by_id_and_file() {
 #[test]
 fn missing_key_without_a_key_file_says_so() {
     let error = Error::KeyMissing { path: "".into(), id: 8 };
-    assert_eq!(error.to_string(), "encryption key 8 is not available: \"rbytea.key_file\" is not set");
+    assert_eq!(error.to_string(), "encryption key 8 is not available: there is no key file");
 }
 
 /// Computed with another implementation of the standards (the Python package gostcrypto 1.2.5). When these change, no

@@ -2,7 +2,8 @@
 
 use crate::support::{Bed, DATABASE, commit, config, read, write};
 use rbytea_memfs::{MemFs, Op};
-use rbytea_store::{Config, Fs, Pending, Store};
+use rbytea_store::file::fs::Fs;
+use rbytea_store::{Backend, Config, FileStore, Pending};
 
 #[test]
 fn reopening_does_not_sync_known_directories_again() {
@@ -12,10 +13,10 @@ fn reopening_does_not_sync_known_directories_again() {
     for _ in 0..3000 {
         write(&store, 1, b"every leaf directory gets a file", &mut pending).unwrap();
     }
-    store.sync(&mut pending, &mut || ()).unwrap();
-    let knowledge = store.into_knowledge();
+    pending.sync(&store, &mut || ()).unwrap();
+    let knowledge = store.into_cache();
 
-    let store = fs.store().knowing(knowledge);
+    let store = fs.store().with_cache(knowledge);
     let (dirs, roots) = (fs.count(Op::SyncDir), fs.count(Op::SyncRoot));
     let payload = commit(&store, 2, b"in a known directory");
     assert_eq!((fs.count(Op::SyncDir) - dirs, fs.count(Op::SyncRoot) - roots), (1, 0));
@@ -32,9 +33,9 @@ fn knowledge_of_another_database_is_dropped() {
     let here = fs.store();
     commit(&here, 1, b"makes the directories of this database durable");
     let other = Config { database: DATABASE + 1, ..config(fs.root()) };
-    let there = Store::with_fs(fs.fs(), other.clone()).unwrap().knowing(here.into_knowledge());
+    let there = FileStore::with_fs(fs.fs(), other.clone()).with_cache(here.into_cache());
     let payload = commit(&there, 1, b"needs directories of its own");
-    let there = Store::with_fs(fs.after_crash(), other).unwrap();
+    let there = FileStore::with_fs(fs.after_crash(), other);
     assert_eq!(
         read(&there, &payload).unwrap(),
         b"needs directories of its own",

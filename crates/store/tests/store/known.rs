@@ -2,12 +2,15 @@
 
 use crate::support::{COPY, THEM, US, commit, config, names, open, read};
 use rbytea_memfs::{EIO, MemFs, Op};
-use rbytea_store::{Config, Error, FileStore, Fs, Kind, Known, Store};
+use rbytea_store::file::fs::Fs;
+use rbytea_store::{Backend, Config, Error, FileStore, Kind, RootRegistry, Writer};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
+
+const LIST: &str = "rbytea.stores";
 
 /// A data directory, and a root that may be a mount point.
 struct Cluster {
@@ -26,15 +29,15 @@ impl Cluster {
     }
 
     fn file(&self) -> PathBuf {
-        self.dir.path().join("rbytea.stores")
+        self.dir.path().join(LIST)
     }
 
-    fn known(&self, root: &Path) -> Option<Known> {
-        Some(Known { file: self.file(), root: root.into() })
+    fn registry(&self, root: &Path) -> Option<RootRegistry> {
+        Some(RootRegistry { directory: self.dir.path().into(), file: LIST, root: root.into() })
     }
 
     fn store(&self) -> FileStore {
-        open(Config { known: self.known(&self.root()), ..config(&self.root()) }).unwrap()
+        open(Config { registry: self.registry(&self.root()), ..config(&self.root()) }).unwrap()
     }
 
     /// Puts an empty directory in the place of the root.
@@ -63,7 +66,7 @@ fn nothing_is_written_where_a_store_was_and_is_not() {
     let payload = commit(&cluster.store(), 1, b"before");
     cluster.unmount();
     for _ in 0..2 {
-        is_missing(cluster.store().create(2).map(drop), &cluster);
+        is_missing(Writer::begin(&cluster.store(), 2, None).map(drop), &cluster);
         is_missing(cluster.store().clone_database(5, &mut || ()).map(|cloned| cloned.present), &cluster);
         is_missing(cluster.store().check_owner(), &cluster);
         is_missing(cluster.store().check_present(), &cluster);
@@ -80,9 +83,9 @@ fn a_process_that_has_written_before_notices_as_well() {
     let cluster = Cluster::new();
     let store = cluster.store();
     commit(&store, 1, b"before");
-    let knowledge = store.into_knowledge();
+    let knowledge = store.into_cache();
     cluster.unmount();
-    is_missing(cluster.store().knowing(knowledge).create(2).map(drop), &cluster);
+    is_missing(Writer::begin(&cluster.store().with_cache(knowledge), 2, None).map(drop), &cluster);
 }
 
 #[test]
@@ -102,13 +105,15 @@ fn another_root_is_another_store() {
     commit(&cluster.store(), 1, b"here");
     let elsewhere = cluster.dir.path().join("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
-    let moved = || open(Config { known: cluster.known(&elsewhere), ..config(&elsewhere) }).unwrap();
+    let moved = || open(Config { registry: cluster.registry(&elsewhere), ..config(&elsewhere) }).unwrap();
     commit(&moved(), 1, b"there");
     fs::remove_file(elsewhere.join("OWNER")).unwrap();
-    assert!(matches!(moved().create(2), Err(Error::StoreMissing { path }) if path == elsewhere));
+    assert!(
+        matches!(Writer::begin(&moved(), 2, None), Err(Error::StoreMissing { path }) if path == elsewhere)
+    );
     commit(&cluster.store(), 2, b"both are remembered");
     fs::remove_file(cluster.root().join("OWNER")).unwrap();
-    is_missing(cluster.store().create(3).map(drop), &cluster);
+    is_missing(Writer::begin(&cluster.store(), 3, None).map(drop), &cluster);
 }
 
 #[test]
@@ -116,14 +121,14 @@ fn whoever_may_write_to_a_store_that_is_there_already_remembers_it_too() {
     let cluster = Cluster::new();
     commit(&open(config(&cluster.root())).unwrap(), 1, b"of another data directory");
     let store = |owner| {
-        let known = cluster.known(&cluster.root());
-        open(Config { known, owner, ..config(&cluster.root()) }).unwrap()
+        let registry = cluster.registry(&cluster.root());
+        open(Config { registry, owner, ..config(&cluster.root()) }).unwrap()
     };
-    assert!(store(THEM).create(1).is_err());
+    assert!(Writer::begin(&store(THEM), 1, None).is_err());
     assert!(!cluster.file().exists(), "another cluster has written nothing");
     commit(&store(COPY), 1, b"x");
     cluster.unmount();
-    is_missing(cluster.store().create(2).map(drop), &cluster);
+    is_missing(Writer::begin(&cluster.store(), 2, None).map(drop), &cluster);
 }
 
 #[test]
@@ -154,13 +159,13 @@ fn a_damaged_list_is_an_error_for_whom_it_matters() {
     fs::write(cluster.file(), b"[\"").unwrap();
     assert_eq!(read(&cluster.store(), &payload).unwrap(), b"x");
     cluster.unmount();
-    let error = cluster.store().create(2).map(drop).unwrap_err();
+    let error = Writer::begin(&cluster.store(), 2, None).map(drop).unwrap_err();
     assert!(matches!(error, Error::KnownCorrupt { .. }), "{error:?}");
     assert_eq!(error.kind(), Kind::Corrupted);
     cluster.mount();
     commit(&cluster.store(), 2, b"the list is written anew");
     cluster.unmount();
-    is_missing(cluster.store().create(3).map(drop), &cluster);
+    is_missing(Writer::begin(&cluster.store(), 3, None).map(drop), &cluster);
 }
 
 /// Between the two looks of a first writer, another one was first.
@@ -188,21 +193,20 @@ fn a_store_that_somebody_has_made_meanwhile_is_there() {
 
 #[test]
 fn what_is_remembered_is_durable_before() {
-    let dir = tempfile::tempdir().unwrap();
     let fs = MemFs::new();
-    let known = Known { file: dir.path().join("rbytea.stores"), root: "root".into() };
+    let registry = RootRegistry { directory: "/data".into(), file: LIST, root: "root".into() };
     let store = |fs: &MemFs| {
-        let config = Config { known: Some(known.clone()), ..config(Fs::root(fs)) };
-        Store::with_fs(fs.clone(), config).unwrap()
+        let config = Config { registry: Some(registry.clone()), ..config(Fs::root(fs)) };
+        FileStore::with_fs(fs.clone(), config)
     };
     // Another process has renamed OWNER, and has not synced it.
     fs.fail(Op::SyncDir, 1, EIO);
-    store(&fs).create(1).map(drop).unwrap_err();
-    assert!(!known.contains().unwrap());
+    Writer::begin(&store(&fs), 1, None).map(drop).unwrap_err();
+    assert!(!registry.contains_on(&fs).unwrap());
     fs.heal();
-    store(&fs).create(1).map(drop).unwrap();
-    assert!(known.contains().unwrap());
-    store(&fs.after_crash()).create(2).map(drop).unwrap();
+    Writer::begin(&store(&fs), 1, None).map(drop).unwrap();
+    assert!(registry.contains_on(&fs.after_crash()).unwrap());
+    Writer::begin(&store(&fs.after_crash()), 2, None).map(drop).unwrap();
 }
 
 #[test]
@@ -212,9 +216,9 @@ fn roots_that_are_no_text_are_told_apart() {
     let roots = [&b"caf\xe9"[..], b"caf\xe8", b"caf\\xE9"]
         .map(|name| PathBuf::from(std::ffi::OsStr::from_bytes(name)));
     for (index, root) in roots.iter().enumerate() {
-        let known = cluster.known(root).unwrap();
-        assert!(!known.contains().unwrap(), "{index}");
-        known.remember(true).unwrap();
-        assert!(known.contains().unwrap());
+        let registry = cluster.registry(root).unwrap();
+        assert!(!registry.contains().unwrap(), "{index}");
+        registry.add(cluster.store().fs(), true).unwrap();
+        assert!(registry.contains().unwrap());
     }
 }

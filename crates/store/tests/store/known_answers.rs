@@ -5,8 +5,8 @@ use crate::support::hex;
 use hmac::{Hmac, KeyInit, Mac};
 use kuznyechik::Block;
 use kuznyechik::cipher::{BlockCipherDecrypt, BlockCipherEncrypt};
-use rbytea_store::cipher::{Keystream, Kuznyechik};
-use rbytea_store::keys::kdf;
+use rbytea_store::crypt::cipher::{Keystream, Kuznyechik};
+use rbytea_store::crypt::keys::kdf;
 use streebog::{Digest, Streebog256, Streebog512};
 
 /// RFC 7801, section 5.4; the same key in GOST R 34.13-2015, A.1.

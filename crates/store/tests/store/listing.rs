@@ -3,7 +3,8 @@
 use crate::support::{Bed, DATABASE, commit, list, on_every_file_system};
 use crate::trash::trash;
 use rbytea_memfs::{EIO, MemFs, Op};
-use rbytea_store::{Fs, Kind, Moves, Shard};
+use rbytea_store::file::fs::Fs;
+use rbytea_store::{Backend, Kind, Shard};
 
 on_every_file_system! {
     a_store_without_a_directory_is_empty
@@ -19,7 +20,7 @@ fn a_store_without_a_directory_is_empty<B: Bed>(bed: &B) {
     assert_eq!(list(&store).unwrap(), []);
     assert_eq!(store.list_trash(&mut |_, _| panic!("nothing is there")).unwrap(), 0);
     assert_eq!(store.list_shard(Shard { era: 1, byte: 2 }).unwrap(), Default::default());
-    store.remove_empty_dirs(1).unwrap();
+    store.era_swept(1).unwrap();
 }
 
 fn every_payload_is_listed_once_in_order<B: Bed>(bed: &B) {
@@ -78,7 +79,7 @@ fn foreign_names_are_counted_and_left_alone<B: Bed>(bed: &B) {
     assert_eq!((listing.payloads, listing.foreign), (vec![payload.id], 6));
     assert_eq!(list(&store).unwrap(), [payload.id]);
     trash(&store, &payload);
-    store.remove_empty_dirs(0).unwrap();
+    store.era_swept(0).unwrap();
     for path in foreign.iter().chain([&directory]) {
         assert_eq!(bed.fs().stat(path).unwrap().len, 6, "{path}");
     }
@@ -96,7 +97,7 @@ fn foreign_names_in_trash_are_counted_and_left_alone<B: Bed>(bed: &B) {
         Ok(())
     });
     assert_eq!((count.unwrap(), seen), (1, vec![payload.id]));
-    store.purge(&payload.id, &mut Moves::new()).unwrap();
+    store.moves().purge(&payload.id).unwrap();
     assert_eq!(bed.fs().stat(&foreign).unwrap().len, 6);
 }
 

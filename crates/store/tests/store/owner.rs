@@ -1,7 +1,8 @@
 //! Whose store it is (I9).
 
 use crate::support::{Bed, COPY, PROMOTED, THEM, US, commit, names, on_every_file_system, read};
-use rbytea_store::{Error, Fs, FsFile, Kind, OWNER};
+use rbytea_store::file::fs::{Fs, FsFile};
+use rbytea_store::{Backend, Error, Kind, OWNER, Writer};
 
 on_every_file_system! {
     the_first_to_write_owns_the_store
@@ -40,13 +41,13 @@ fn another_cluster_may_read_but_neither_write_nor_move<B: Bed>(bed: &B) {
     assert_eq!(read(&other, &payload).unwrap(), b"ours");
     // the second time as well: what was refused is not remembered as checked
     for error in [
-        other.create(0x1_0000).map(drop).unwrap_err(),
-        other.create(0x1_0000).map(drop).unwrap_err(),
+        Writer::begin(&other, 0x1_0000, None).map(drop).unwrap_err(),
+        Writer::begin(&other, 0x1_0000, None).map(drop).unwrap_err(),
         other.check_owner().unwrap_err(),
     ] {
         assert_eq!(error.kind(), Kind::NotOwner);
         assert!(matches!(error, Error::NotOwner { found, expected } if found == US && expected == THEM));
-        assert!(error.hint().unwrap().contains("rbytea_adopt_store()"));
+        assert!(error.hint().unwrap().contains("adopted"));
     }
     assert_eq!(names(&bed.fs(), "16384"), listed, "nothing was made for what was refused");
 }
@@ -65,10 +66,10 @@ fn a_promoted_standby_and_a_copy_may_write_but_not_move<B: Bed>(bed: &B) {
 fn whoever_adopts_may_write<B: Bed>(bed: &B) {
     commit(&bed.store(), 1, b"ours");
     let other = bed.store_of(THEM);
-    assert_eq!(other.create(1).map(drop).unwrap_err().kind(), Kind::NotOwner);
+    assert_eq!(Writer::begin(&other, 1, None).map(drop).unwrap_err().kind(), Kind::NotOwner);
     other.adopt().unwrap();
     commit(&other, 1, b"theirs");
-    assert_eq!(bed.store().create(1).map(drop).unwrap_err().kind(), Kind::NotOwner);
+    assert_eq!(Writer::begin(&bed.store(), 1, None).map(drop).unwrap_err().kind(), Kind::NotOwner);
 }
 
 fn the_timeline_counts_as_well<B: Bed>(bed: &B) {
@@ -132,14 +133,14 @@ fn a_corrupt_owner_is_an_error<B: Bed>(bed: &B) {
                 String::from_utf8_lossy(text)
             );
         }
-        assert_eq!(store.create(1).unwrap_err().kind(), Kind::Corrupted);
+        assert_eq!(Writer::begin(&store, 1, None).unwrap_err().kind(), Kind::Corrupted);
     }
 }
 
 fn an_unknown_format_is_not_written_to<B: Bed>(bed: &B) {
     bed.plant(OWNER, br#"{"format":2,"cluster":"somebody","since":[]}"#);
     let store = bed.store();
-    let error = store.create(1).unwrap_err();
+    let error = Writer::begin(&store, 1, None).unwrap_err();
     assert!(matches!(error, Error::UnknownFormat { found: 2, .. }), "{error}");
     assert_eq!(store.adopt().unwrap_err().kind(), Kind::Unsupported);
     assert_eq!(names(&bed.fs(), ""), [OWNER]);

@@ -3,7 +3,8 @@
 use crate::support::{
     Bed, KEYS, OsBed, commit, commit_encrypted, config, live, on_every_file_system, open, read, write,
 };
-use rbytea_store::{Error, Fs, Kind, Payload, PayloadId, Pending};
+use rbytea_store::file::fs::Fs;
+use rbytea_store::{Backend, Error, Kind, PayloadId, PayloadRef, Pending, Reader, Writer};
 
 on_every_file_system! {
     a_payload_reads_back
@@ -38,14 +39,14 @@ fn a_payload_reads_back<B: Bed>(bed: &B) {
 fn an_empty_payload_reads_back<B: Bed>(bed: &B) {
     let store = bed.store();
     let payload = commit(&store, 1, b"");
-    assert!(store.open_payload(&payload).unwrap().is_empty());
+    assert!(Reader::open(&store, &payload).unwrap().is_empty());
     assert_eq!(read(&store, &payload).unwrap(), b"");
 }
 
 fn any_range_reads_back<B: Bed>(bed: &B) {
     let store = bed.store();
     let bytes = sample(5000);
-    let reader = store.open_payload(&commit(&store, 1, &bytes)).unwrap();
+    let reader = Reader::open(&store, &commit(&store, 1, &bytes)).unwrap();
     for (offset, len) in [(0, 0), (0, 1), (4999, 1), (5000, 0), (1, 4999), (1234, 3000)] {
         let mut buf = vec![0; len];
         reader.read_at(offset as u64, &mut buf).unwrap();
@@ -59,7 +60,7 @@ fn any_range_reads_back<B: Bed>(bed: &B) {
 
 fn a_range_past_the_end_is_an_error<B: Bed>(bed: &B) {
     let store = bed.store();
-    let reader = store.open_payload(&commit(&store, 1, b"12345")).unwrap();
+    let reader = Reader::open(&store, &commit(&store, 1, b"12345")).unwrap();
     for (offset, len) in [(5, 1), (6, 0), (0, 6), (u64::MAX, 1)] {
         let error = reader.read_at(offset, &mut vec![0; len]).unwrap_err();
         assert_eq!(error.kind(), Kind::OutOfRange, "{error}");
@@ -69,7 +70,7 @@ fn a_range_past_the_end_is_an_error<B: Bed>(bed: &B) {
 fn a_payload_that_was_never_written_is_not_found<B: Bed>(bed: &B) {
     let store = bed.store();
     let id = PayloadId { birth: 9, uuid: uuid::Uuid::from_u128(77) };
-    let error = store.open_payload(&Payload { id, len: 1, digest: [0; 32], key_id: None }).unwrap_err();
+    let error = Reader::open(&store, &PayloadRef { id, len: 1, digest: [0; 32], key_id: None }).unwrap_err();
     assert_eq!(error.kind(), Kind::NotFound);
     let message = error.to_string();
     assert!(message.contains(&id.uuid.to_string()) && message.contains(&id.live_path()), "{message}");
@@ -87,7 +88,7 @@ fn wrong_size<B: Bed>(bed: &B, planted: &[u8]) {
     let store = bed.store();
     let payload = commit(&store, 1, b"12345");
     bed.plant(&live(&store, &payload), planted);
-    let error = store.open_payload(&payload).unwrap_err();
+    let error = Reader::open(&store, &payload).unwrap_err();
     assert_eq!(error.kind(), Kind::Corrupted);
     let Error::WrongSize { expected, found, path } = error else { panic!("{error}") };
     assert_eq!((expected, found), (5, planted.len() as u64));
@@ -97,7 +98,7 @@ fn wrong_size<B: Bed>(bed: &B, planted: &[u8]) {
 fn a_file_that_shrinks_under_a_reader_is_the_wrong_size<B: Bed>(bed: &B) {
     let store = bed.store();
     let payload = commit(&store, 1, b"12345");
-    let reader = store.open_payload(&payload).unwrap();
+    let reader = Reader::open(&store, &payload).unwrap();
     bed.plant(&live(&store, &payload), b"123");
     let error = reader.read_at(0, &mut [0; 5]).unwrap_err();
     assert!(matches!(error, Error::WrongSize { expected: 5, found: 3, .. }), "{error}");
@@ -114,7 +115,7 @@ fn other_bytes_of_the_same_length_have_the_wrong_digest<B: Bed>(bed: &B) {
 
 fn a_dropped_writer_leaves_an_empty_file<B: Bed>(bed: &B) {
     let store = bed.store();
-    let mut writer = store.create(5).unwrap();
+    let mut writer = Writer::begin(&store, 5, None).unwrap();
     writer.write(&sample(10_000)).unwrap();
     let id = writer.id();
     assert_eq!(store.size(&id).unwrap(), Some(10_000));
@@ -125,7 +126,7 @@ fn a_dropped_writer_leaves_an_empty_file<B: Bed>(bed: &B) {
 fn an_encrypted_payload_is_not_read_without_its_key<B: Bed>(bed: &B) {
     let store = bed.store();
     let payload = commit_encrypted(&store, 1, b"12345");
-    let reader = store.open_payload(&payload).unwrap();
+    let reader = Reader::open(&store, &payload).unwrap();
     let mut buf = [0; 5];
     assert_eq!(reader.read_at(0, &mut buf).unwrap_err().kind(), Kind::Unsupported);
     assert_eq!(buf, [0; 5], "not even its encrypted bytes");
@@ -139,9 +140,9 @@ fn the_database_is_part_of_the_path<B: Bed>(bed: &B) {
     let store = bed.store();
     let payload = commit(&store, 1, b"x");
     let fs = bed.fs();
-    let other = rbytea_store::Config { database: 5, ..config(rbytea_store::Fs::root(&fs)) };
-    let other = rbytea_store::Store::with_fs(fs, other).unwrap();
-    assert_eq!(other.open_payload(&payload).unwrap_err().kind(), Kind::NotFound);
+    let other = rbytea_store::Config { database: 5, ..config(rbytea_store::file::fs::Fs::root(&fs)) };
+    let other = rbytea_store::FileStore::with_fs(fs, other);
+    assert_eq!(Reader::open(&other, &payload).unwrap_err().kind(), Kind::NotFound);
 }
 
 #[test]
@@ -165,9 +166,9 @@ fn a_dropped_writer_does_not_trouble_the_other_files() {
     let store = bed.store();
     let mut pending = Pending::new();
     let kept = write(&store, 3, b"kept", &mut pending).unwrap();
-    let mut dropped = store.create(3).unwrap();
+    let mut dropped = Writer::begin(&store, 3, None).unwrap();
     dropped.write(b"dropped").unwrap();
     drop(dropped);
-    store.sync(&mut pending, &mut || ()).unwrap();
+    pending.sync(&store, &mut || ()).unwrap();
     assert_eq!(read(&store, &kept).unwrap(), b"kept");
 }

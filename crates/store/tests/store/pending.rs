@@ -3,7 +3,8 @@
 use crate::support::{Bed, read, write};
 use proptest::prelude::*;
 use rbytea_memfs::{EIO, MemFs, Op};
-use rbytea_store::{MAX_OPEN, Payload, Pending, PendingState};
+use rbytea_store::file::MAX_OPEN;
+use rbytea_store::{Backend, PayloadRef, Pending, PendingState, Writer};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -28,7 +29,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct Model {
     state: PendingState,
     files: u64,
-    unsynced: Vec<Payload>,
+    unsynced: Vec<PayloadRef>,
 }
 
 impl Model {
@@ -46,10 +47,10 @@ proptest! {
     fn pending_behaves_like_its_model(steps in prop::collection::vec(step(), 1..40), syncfs: bool) {
         let fs = if syncfs { MemFs::new() } else { MemFs::new().without_syncfs() };
         let store = fs.store();
-        drop(store.create(1).unwrap());
+        drop(Writer::begin(&store, 1, None).unwrap());
         let mut pending = Pending::new();
         let mut model = Model { state: PendingState::Empty, files: 0, unsynced: Vec::new() };
-        let mut durable: Vec<Payload> = Vec::new();
+        let mut durable: Vec<PayloadRef> = Vec::new();
         for step in steps {
             let syncs = fs.syncs();
             match step {
@@ -62,9 +63,9 @@ proptest! {
                         model.unsynced.push(payload);
                     }
                 },
-                Step::Abandon => drop(store.create(1).unwrap()),
+                Step::Abandon => drop(Writer::begin(&store, 1, None).unwrap()),
                 Step::Sync => {
-                    let synced = store.sync(&mut pending, &mut || ());
+                    let synced = pending.sync(&store, &mut || ());
                     prop_assert_eq!(synced.is_err(), model.state == PendingState::Failed);
                     if model.state == PendingState::Collecting {
                         durable.append(&mut model.unsynced);
@@ -74,8 +75,8 @@ proptest! {
                     }
                 }
                 Step::FailingSync => if model.state == PendingState::Collecting {
-                    fs.fail(if pending.open_files() > 0 { Op::SyncData } else { Op::Syncfs }, 1, EIO);
-                    prop_assert!(store.sync(&mut pending, &mut || ()).is_err());
+                    fs.fail(if pending.descriptors() > 0 { Op::SyncData } else { Op::Syncfs }, 1, EIO);
+                    prop_assert!(pending.sync(&store, &mut || ()).is_err());
                     model.become_(PendingState::Failed);
                 },
                 Step::Forget => {
@@ -85,8 +86,8 @@ proptest! {
                 }
             }
             prop_assert_eq!(pending.state(), model.state);
-            prop_assert_eq!(pending.files(), model.files);
-            prop_assert!(pending.open_files() <= MAX_OPEN);
+            prop_assert_eq!(pending.uploads(), model.files);
+            prop_assert!(pending.descriptors() <= MAX_OPEN);
         }
         let after = fs.after_crash().store();
         for payload in durable {

@@ -1,7 +1,8 @@
 //! Links and other things planted in the store are refused, wherever they are.
 
 use crate::support::{Bed, DATABASE, OsBed, commit, list, live, on_every_file_system};
-use rbytea_store::{Fs, Kind, Moves, Payload, PayloadId, Pending};
+use rbytea_store::file::fs::Fs;
+use rbytea_store::{Backend, Kind, PayloadId, PayloadRef, Pending, Reader, Writer};
 use std::time::SystemTime;
 
 on_every_file_system! {
@@ -14,19 +15,19 @@ on_every_file_system! {
     a_file_in_place_of_a_directory_is_refused
 }
 
-fn payload(birth: u64) -> Payload {
+fn payload(birth: u64) -> PayloadRef {
     let id = PayloadId { birth, uuid: uuid::Uuid::from_u128(0xABCD) };
-    Payload { id, len: 1, digest: [0; 32], key_id: None }
+    PayloadRef { id, len: 1, digest: [0; 32], key_id: None }
 }
 
 /// Nothing that names this payload may do anything but fail.
-fn everything_refuses<B: Bed>(bed: &B, payload: &Payload) {
+fn everything_refuses<B: Bed>(bed: &B, payload: &PayloadRef) {
     let store = bed.store();
-    let mut moves = Moves::new();
-    assert_eq!(store.open_payload(payload).unwrap_err().kind(), Kind::Io);
+    let mut moves = store.moves();
+    assert_eq!(Reader::open(&store, payload).unwrap_err().kind(), Kind::Io);
     assert_eq!(store.is_live(&payload.id).unwrap_err().kind(), Kind::Io);
     assert_eq!(store.restore(&payload.id).unwrap_err().kind(), Kind::Io);
-    assert_eq!(store.trash(&payload.id, SystemTime::now(), &mut moves).unwrap_err().kind(), Kind::Io);
+    assert_eq!(moves.trash(&payload.id, SystemTime::now()).unwrap_err().kind(), Kind::Io);
 }
 
 fn a_link_in_place_of_a_file_is_refused<B: Bed>(bed: &B) {
@@ -52,14 +53,14 @@ fn a_link_in_place_of_an_era_is_refused<B: Bed>(bed: &B) {
     bed.plant(&format!("{DATABASE}/other"), b"");
     bed.plant_link(&format!("{DATABASE}/000000000000"));
     everything_refuses(bed, &payload(1));
-    assert_eq!(bed.store().create(1).unwrap_err().kind(), Kind::Io);
-    assert_eq!(bed.store().remove_empty_dirs(0).unwrap_err().kind(), Kind::Io);
+    assert_eq!(Writer::begin(&bed.store(), 1, None).unwrap_err().kind(), Kind::Io);
+    assert_eq!(bed.store().era_swept(0).unwrap_err().kind(), Kind::Io);
 }
 
 fn a_link_in_place_of_the_database_is_refused<B: Bed>(bed: &B) {
     bed.plant_link(&DATABASE.to_string());
     everything_refuses(bed, &payload(1));
-    assert_eq!(bed.store().create(1).unwrap_err().kind(), Kind::Io);
+    assert_eq!(Writer::begin(&bed.store(), 1, None).unwrap_err().kind(), Kind::Io);
     assert_eq!(list(&bed.store()).unwrap_err().kind(), Kind::Io, "not an empty store (I10)");
     assert_eq!(bed.store().list_trash(&mut |_, _| Ok(())).unwrap_err().kind(), Kind::Io);
 }
@@ -67,7 +68,7 @@ fn a_link_in_place_of_the_database_is_refused<B: Bed>(bed: &B) {
 fn a_link_in_place_of_the_owner_is_refused<B: Bed>(bed: &B) {
     bed.plant_link("OWNER");
     assert_eq!(bed.store().owner().unwrap_err().kind(), Kind::Io);
-    assert_eq!(bed.store().create(1).unwrap_err().kind(), Kind::Io);
+    assert_eq!(Writer::begin(&bed.store(), 1, None).unwrap_err().kind(), Kind::Io);
 }
 
 fn a_directory_in_place_of_a_file_is_refused<B: Bed>(bed: &B) {
@@ -79,12 +80,12 @@ fn a_directory_in_place_of_a_file_is_refused<B: Bed>(bed: &B) {
 fn a_file_in_place_of_a_directory_is_refused<B: Bed>(bed: &B) {
     bed.plant(&format!("{DATABASE}/000000000000"), b"");
     everything_refuses(bed, &payload(1));
-    assert_eq!(bed.store().create(1).unwrap_err().kind(), Kind::Io);
+    assert_eq!(Writer::begin(&bed.store(), 1, None).unwrap_err().kind(), Kind::Io);
 }
 
 #[test]
 fn a_fifo_is_refused_and_does_not_hang() {
-    for adapt in [|fs| fs, rbytea_store::OsFs::without_openat2] {
+    for adapt in [|fs| fs, rbytea_store::file::os::OsFs::without_openat2] {
         let bed = OsBed::adapted(adapt);
         let store = bed.store();
         let payload = commit(&store, 1, b"x");
@@ -98,7 +99,7 @@ fn a_fifo_is_refused_and_does_not_hang() {
 
 #[test]
 fn a_path_cannot_leave_the_root() {
-    for adapt in [|fs| fs, rbytea_store::OsFs::without_openat2] {
+    for adapt in [|fs| fs, rbytea_store::file::os::OsFs::without_openat2] {
         let bed = OsBed::adapted(adapt);
         let fs = bed.fs();
         bed.plant("dir/file", b"");

@@ -2,18 +2,22 @@
 
 use crate::clone::CLONE;
 use crate::support::{Bed, DATABASE, OsBed, US, commit, config, list, list_trash, open, read, write};
-use rbytea_store::{Config, Fs, Kind, Moves, OsFs, OwnerId, Payload, Pending, Restored, Store, Trashed};
+use rbytea_store::file::fs::Fs;
+use rbytea_store::file::os::OsFs;
+use rbytea_store::{
+    Backend, Config, FileStore, Kind, OwnerId, PayloadRef, Pending, Restored, Trashed, Writer,
+};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-fn store(bed: &OsBed) -> Store<OsFs> {
+fn store(bed: &OsBed) -> FileStore<OsFs> {
     // durability is not what is tested here
     let config = Config { fsync: false, ..config(bed.dir.path()) };
     open(config).unwrap()
 }
 
-fn names(bed: &OsBed, payload: &Payload) -> usize {
+fn names(bed: &OsBed, payload: &PayloadRef) -> usize {
     let store = bed.store();
     [store.live_path(&payload.id), store.trash_path(&payload.id)]
         .iter()
@@ -39,8 +43,8 @@ fn a_file_that_is_trashed_and_restored_at_once_is_never_lost() {
         scope.spawn(|| {
             let vacuum = store(&bed);
             while !stop.load(Ordering::SeqCst) {
-                vacuum.trash(&payload.id, SystemTime::now(), &mut Moves::new()).unwrap();
-                vacuum.remove_empty_dirs(0).unwrap();
+                vacuum.moves().trash(&payload.id, SystemTime::now()).unwrap();
+                vacuum.era_swept(0).unwrap();
             }
         });
         scope.spawn(|| {
@@ -73,7 +77,7 @@ fn of_two_restores_at_once_both_find_the_file() {
                 for _ in 0..500 {
                     barrier.wait();
                     if first == 0 {
-                        let trashed = store.trash(&payload.id, SystemTime::now(), &mut Moves::new()).unwrap();
+                        let trashed = store.moves().trash(&payload.id, SystemTime::now()).unwrap();
                         assert_eq!(trashed, Trashed::Moved { len: 1 });
                     }
                     barrier.wait();
@@ -100,7 +104,7 @@ fn writing_goes_on_while_directories_are_removed() {
         scope.spawn(|| {
             let vacuum = store(&bed);
             while !stop.load(Ordering::SeqCst) {
-                vacuum.remove_empty_dirs(0).unwrap();
+                vacuum.era_swept(0).unwrap();
             }
         });
         scope
@@ -130,7 +134,7 @@ fn of_many_first_writers_one_becomes_the_owner() {
                 scope.spawn(move || {
                     let store = bed.store_of(OwnerId { system_identifier: cluster, ..US });
                     barrier.wait();
-                    match store.create(1) {
+                    match Writer::begin(&store, 1, None) {
                         Ok(_) => Some(cluster),
                         Err(e) if e.kind() == Kind::NotOwner => None,
                         Err(e) => panic!("{e}"),
@@ -144,7 +148,7 @@ fn of_many_first_writers_one_becomes_the_owner() {
 }
 
 /// Clones while another thread does `work` to each payload of the template.
-fn clone_beside(bed: &OsBed, payloads: &[Payload], work: impl Fn(&Store<OsFs>, &Payload) + Sync) {
+fn clone_beside(bed: &OsBed, payloads: &[PayloadRef], work: impl Fn(&FileStore<OsFs>, &PayloadRef) + Sync) {
     let barrier = Barrier::new(2);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -152,16 +156,16 @@ fn clone_beside(bed: &OsBed, payloads: &[Payload], work: impl Fn(&Store<OsFs>, &
             barrier.wait();
             for some in payloads.chunks(30) {
                 some.iter().for_each(|payload| work(&vacuum, payload));
-                vacuum.remove_empty_dirs(0).unwrap();
+                vacuum.era_swept(0).unwrap();
             }
         });
         barrier.wait();
         let config = Config { fsync: false, database: CLONE, ..config(bed.dir.path()) };
-        Store::with_fs(bed.fs(), config).unwrap().clone_database(DATABASE, &mut || ()).unwrap();
+        FileStore::with_fs(bed.fs(), config).clone_database(DATABASE, &mut || ()).unwrap();
     });
 }
 
-fn filled(bed: &OsBed) -> Vec<Payload> {
+fn filled(bed: &OsBed) -> Vec<PayloadRef> {
     let store = store(bed);
     (0..300).map(|_| commit(&store, 1, b"template")).collect()
 }
@@ -173,11 +177,11 @@ fn no_file_is_missed_or_doubled_while_the_templates_vacuum_trashes_and_restores(
         let payloads = filled(&bed);
         if round % 4 < 2 {
             clone_beside(&bed, &payloads, |vacuum, payload| {
-                vacuum.trash(&payload.id, SystemTime::now(), &mut Moves::new()).unwrap();
+                vacuum.moves().trash(&payload.id, SystemTime::now()).unwrap();
             });
         } else {
             for payload in &payloads {
-                store(&bed).trash(&payload.id, SystemTime::now(), &mut Moves::new()).unwrap();
+                store(&bed).moves().trash(&payload.id, SystemTime::now()).unwrap();
             }
             clone_beside(&bed, &payloads, |vacuum, payload| {
                 assert_eq!(vacuum.restore(&payload.id).unwrap(), Restored::Restored);
@@ -198,8 +202,8 @@ fn a_purge_of_the_template_never_troubles_a_clone() {
         let bed = OsBed::new();
         let payloads = filled(&bed);
         clone_beside(&bed, &payloads, |vacuum, payload| {
-            vacuum.trash(&payload.id, SystemTime::now(), &mut Moves::new()).unwrap();
-            vacuum.purge(&payload.id, &mut Moves::new()).unwrap();
+            vacuum.moves().trash(&payload.id, SystemTime::now()).unwrap();
+            vacuum.moves().purge(&payload.id).unwrap();
         });
         let clone = bed.store_for(CLONE);
         let (live, trash) = (list(&clone).unwrap(), list_trash(&clone));

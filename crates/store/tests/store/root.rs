@@ -1,7 +1,9 @@
 //! The root: a directory that the server's user owns, or a clear error.
 
 use crate::support::{commit, config, open, read};
-use rbytea_store::{Config, Error, Fs, Kind, OsFs};
+use rbytea_store::file::fs::Fs;
+use rbytea_store::file::os::OsFs;
+use rbytea_store::{Backend, Config, Error, Kind, Writer};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 
 #[test]
@@ -97,7 +99,7 @@ fn a_root_removed_under_an_open_store_is_missing() {
     store.adopt().unwrap();
     commit(&store, 1, b"x");
     std::fs::remove_dir_all(&root).unwrap();
-    let error = store.create(1).unwrap_err();
+    let error = Writer::begin(&store, 1, None).unwrap_err();
     assert!(matches!(error, Error::RootMissing { .. }), "{error}");
 }
 

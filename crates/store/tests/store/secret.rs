@@ -1,7 +1,7 @@
 //! Memory for keys. That it is overwritten cannot be seen from outside once it is given back; what the kernel was asked
 //! for can.
 
-use rbytea_store::secret::Secret;
+use rbytea_store::crypt::secret::Secret;
 
 /// The flags that the kernel shows for the mapping with this address.
 fn vm_flags(address: usize) -> Vec<String> {

@@ -1,9 +1,11 @@
 //! What the tests share: places to keep a store, and sentences about it.
 
 use rbytea_memfs::MemFs;
+use rbytea_store::file::fs::Fs;
+use rbytea_store::file::os::OsFs;
 use rbytea_store::{
-    Config, DataDirectory, FileStore, Fs, Key, KeyRing, OsFs, OwnerId, Payload, PayloadId, Pending, Result,
-    Store, TrashEntry,
+    Backend, Config, DataDirectory, FileStore, Key, KeyRing, OwnerId, PayloadId, PayloadRef, Pending, Reader,
+    Result, TrashEntry, Writer,
 };
 use std::path::Path;
 use std::sync::LazyLock;
@@ -23,7 +25,14 @@ pub const PROMOTED: OwnerId = OwnerId { timeline: 2, ..US };
 pub const COPY: OwnerId = OwnerId { data_directory: DataDirectory { inode: 1235, created: 0 }, ..US };
 
 pub fn config(root: &Path) -> Config {
-    Config { root: root.into(), create_root: false, database: DATABASE, fsync: true, owner: US, known: None }
+    Config {
+        root: root.into(),
+        create_root: false,
+        database: DATABASE,
+        fsync: true,
+        owner: US,
+        registry: None,
+    }
 }
 
 /// A place for a store, with a way to plant files in it behind the store's back.
@@ -33,22 +42,22 @@ pub trait Bed {
     fn plant(&self, path: &str, bytes: &[u8]);
     fn plant_link(&self, path: &str);
 
-    fn store(&self) -> Store<Self::F> {
+    fn store(&self) -> FileStore<Self::F> {
         let fs = self.fs();
         let config = config(fs.root());
-        Store::with_fs(fs, config).unwrap()
+        FileStore::with_fs(fs, config)
     }
 
-    fn store_for(&self, database: u32) -> Store<Self::F> {
+    fn store_for(&self, database: u32) -> FileStore<Self::F> {
         let fs = self.fs();
         let config = Config { database, ..config(fs.root()) };
-        Store::with_fs(fs, config).unwrap()
+        FileStore::with_fs(fs, config)
     }
 
-    fn store_of(&self, owner: OwnerId) -> Store<Self::F> {
+    fn store_of(&self, owner: OwnerId) -> FileStore<Self::F> {
         let fs = self.fs();
         let config = Config { owner, ..config(fs.root()) };
-        Store::with_fs(fs, config).unwrap()
+        FileStore::with_fs(fs, config)
     }
 }
 
@@ -110,7 +119,7 @@ macro_rules! on_every_file_system {
     ($($test:ident)*) => {
         mod on_linux { $(#[test] fn $test() { super::$test(&$crate::support::OsBed::new()) })* }
         mod on_old_linux { $(#[test] fn $test() {
-            let old = |fs: rbytea_store::OsFs| fs.without_openat2().without_syncfs();
+            let old = |fs: rbytea_store::file::os::OsFs| fs.without_openat2().without_syncfs();
             super::$test(&$crate::support::OsBed::adapted(old))
         })* }
         mod in_memory { $(#[test] fn $test() { super::$test(&rbytea_memfs::MemFs::new()) })* }
@@ -133,21 +142,26 @@ pub fn ring(keys: &[(u16, [u8; 32])]) -> KeyRing {
 }
 
 /// Writes a payload and leaves it pending.
-pub fn write<F: Fs>(store: &Store<F>, birth: u64, bytes: &[u8], pending: &mut Pending<F>) -> Result<Payload> {
+pub fn write<F: Fs>(
+    store: &FileStore<F>,
+    birth: u64,
+    bytes: &[u8],
+    pending: &mut Pending,
+) -> Result<PayloadRef> {
     write_with(store, birth, bytes, None, pending)
 }
 
 /// The same, encrypted where there is a key.
 pub fn write_with<F: Fs>(
-    store: &Store<F>,
+    store: &FileStore<F>,
     birth: u64,
     bytes: &[u8],
     key: Option<&Key>,
-    pending: &mut Pending<F>,
-) -> Result<Payload> {
+    pending: &mut Pending,
+) -> Result<PayloadRef> {
     let mut writer = match key {
-        None => store.create(birth)?,
-        Some(key) => store.create_encrypted(birth, key)?,
+        None => Writer::begin(store, birth, None)?,
+        Some(key) => Writer::begin(store, birth, Some(key))?,
     };
     for chunk in bytes.chunks(1000) {
         writer.write(chunk)?;
@@ -156,30 +170,30 @@ pub fn write_with<F: Fs>(
 }
 
 /// Writes a payload and commits it.
-pub fn commit<F: Fs>(store: &Store<F>, birth: u64, bytes: &[u8]) -> Payload {
+pub fn commit<F: Fs>(store: &FileStore<F>, birth: u64, bytes: &[u8]) -> PayloadRef {
     commit_with(store, birth, bytes, None)
 }
 
 /// Writes a payload, encrypted with the newest of `KEYS`, and commits it.
-pub fn commit_encrypted<F: Fs>(store: &Store<F>, birth: u64, bytes: &[u8]) -> Payload {
+pub fn commit_encrypted<F: Fs>(store: &FileStore<F>, birth: u64, bytes: &[u8]) -> PayloadRef {
     commit_with(store, birth, bytes, Some(KEYS.newest()))
 }
 
-fn commit_with<F: Fs>(store: &Store<F>, birth: u64, bytes: &[u8], key: Option<&Key>) -> Payload {
+fn commit_with<F: Fs>(store: &FileStore<F>, birth: u64, bytes: &[u8], key: Option<&Key>) -> PayloadRef {
     let mut pending = Pending::new();
     let payload = write_with(store, birth, bytes, key, &mut pending).unwrap();
-    store.sync(&mut pending, &mut || ()).unwrap();
+    pending.sync(store, &mut || ()).unwrap();
     payload
 }
 
 /// Reads a payload, with the key of `KEYS` that it needs, and checks its digest.
-pub fn read<F: Fs>(store: &Store<F>, payload: &Payload) -> Result<Vec<u8>> {
+pub fn read<F: Fs>(store: &FileStore<F>, payload: &PayloadRef) -> Result<Vec<u8>> {
     read_with(store, payload, &KEYS)
 }
 
 /// The same with other keys.
-pub fn read_with<F: Fs>(store: &Store<F>, payload: &Payload, keys: &KeyRing) -> Result<Vec<u8>> {
-    let reader = store.open_payload(payload)?.decrypting(keys)?;
+pub fn read_with<F: Fs>(store: &FileStore<F>, payload: &PayloadRef, keys: &KeyRing) -> Result<Vec<u8>> {
+    let reader = Reader::open(store, payload)?.decrypting(keys)?;
     let mut bytes = vec![0; reader.len() as usize];
     reader.read_at(0, &mut bytes)?;
     let mut verifier = reader.verifier();
@@ -189,12 +203,12 @@ pub fn read_with<F: Fs>(store: &Store<F>, payload: &Payload, keys: &KeyRing) -> 
 }
 
 /// Path of a payload's LIVE file from the root.
-pub fn live<F: Fs>(_: &Store<F>, payload: &Payload) -> String {
+pub fn live<F: Fs>(_: &FileStore<F>, payload: &PayloadRef) -> String {
     format!("{DATABASE}/{}", payload.id.live_path())
 }
 
 /// Everything that TRASH holds.
-pub fn list_trash<F: Fs>(store: &Store<F>) -> Vec<(PayloadId, TrashEntry)> {
+pub fn list_trash<F: Fs>(store: &FileStore<F>) -> Vec<(PayloadId, TrashEntry)> {
     let mut found = Vec::new();
     let visited = store.list_trash(&mut |id, entry| {
         found.push((id, entry));
@@ -218,7 +232,7 @@ pub fn names<F: Fs>(fs: &F, dir: &str) -> Vec<String> {
 }
 
 /// Every payload that the listing finds.
-pub fn list<F: Fs>(store: &Store<F>) -> Result<Vec<PayloadId>> {
+pub fn list<F: Fs>(store: &FileStore<F>) -> Result<Vec<PayloadId>> {
     let mut found = Vec::new();
     for shard in store.shards(0..=u64::MAX)? {
         found.extend(store.list_shard(shard?)?.payloads);
@@ -227,7 +241,7 @@ pub fn list<F: Fs>(store: &Store<F>) -> Result<Vec<PayloadId>> {
 }
 
 pub fn open(config: Config) -> Result<FileStore> {
-    Store::open(config)
+    FileStore::open(config)
 }
 
 /// Bytes from hexadecimal digits, white space between them allowed, as standards print them.

@@ -1,7 +1,8 @@
 //! LIVE and TRASH: what is moved stays readable (I7), what is deleted was in TRASH (I8).
 
 use crate::support::{Bed, DATABASE, OsBed, commit, live, on_every_file_system, read};
-use rbytea_store::{Fs, Kind, Moves, Payload, PayloadId, Restored, Store, Trashed};
+use rbytea_store::file::fs::Fs;
+use rbytea_store::{Backend, FileStore, Kind, PayloadId, PayloadRef, Reader, Restored, Trashed};
 use std::time::{Duration, SystemTime};
 
 on_every_file_system! {
@@ -24,10 +25,10 @@ fn day() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::new(4_000_000_000, 123_456_789)
 }
 
-pub fn trash<F: Fs>(store: &Store<F>, payload: &Payload) -> Trashed {
-    let mut moves = Moves::new();
-    let trashed = store.trash(&payload.id, day(), &mut moves).unwrap();
-    store.sync_moves(moves).unwrap();
+pub fn trash<F: Fs>(store: &FileStore<F>, payload: &PayloadRef) -> Trashed {
+    let mut moves = store.moves();
+    let trashed = moves.trash(&payload.id, day()).unwrap();
+    moves.sync().unwrap();
     trashed
 }
 
@@ -37,7 +38,7 @@ fn a_payload_in_trash_still_reads<B: Bed>(bed: &B) {
     assert_eq!(trash(&store, &payload), Trashed::Moved { len: 10 });
     assert!(!store.is_live(&payload.id).unwrap());
     assert_eq!(read(&store, &payload).unwrap(), b"still here");
-    let reader = store.open_payload(&payload).unwrap();
+    let reader = Reader::open(&store, &payload).unwrap();
     assert!(reader.in_trash());
     assert_eq!(reader.path(), store.trash_path(&payload.id));
 }
@@ -67,9 +68,9 @@ fn a_restore_never_replaces_what_became_live_meanwhile() {
 fn an_open_reader_outlives_trash_and_purge<B: Bed>(bed: &B) {
     let store = bed.store();
     let payload = commit(&store, 1, b"12345");
-    let reader = store.open_payload(&payload).unwrap();
+    let reader = Reader::open(&store, &payload).unwrap();
     trash(&store, &payload);
-    store.purge(&payload.id, &mut Moves::new()).unwrap();
+    store.moves().purge(&payload.id).unwrap();
     let mut buf = [0; 5];
     reader.read_at(0, &mut buf).unwrap();
     assert_eq!(&buf, b"12345");
@@ -81,7 +82,7 @@ fn a_restored_payload_is_live_again<B: Bed>(bed: &B) {
     trash(&store, &payload);
     assert_eq!(store.restore(&payload.id).unwrap(), Restored::Restored);
     assert!(store.is_live(&payload.id).unwrap());
-    assert!(!store.open_payload(&payload).unwrap().in_trash());
+    assert!(!Reader::open(&store, &payload).unwrap().in_trash());
     assert_eq!(read(&store, &payload).unwrap(), b"back");
 }
 
@@ -107,7 +108,7 @@ fn trash_remembers_when_it_was_filled<B: Bed>(bed: &B) {
     assert_eq!(trashed_at(&store), [(payload.id, 5, day())]);
 }
 
-fn trashed_at<F: Fs>(store: &Store<F>) -> Vec<(PayloadId, u64, SystemTime)> {
+fn trashed_at<F: Fs>(store: &FileStore<F>) -> Vec<(PayloadId, u64, SystemTime)> {
     let mut seen = Vec::new();
     let foreign = store.list_trash(&mut |id, entry| {
         seen.push((id, entry.len, entry.trashed_at));
@@ -124,7 +125,7 @@ fn a_date_in_trash_never_becomes_earlier<B: Bed>(bed: &B) {
     for (now, expected) in
         [(day(), day()), (day() - hour, day()), (SystemTime::UNIX_EPOCH, day()), (day() + hour, day() + hour)]
     {
-        store.trash(&payload.id, now, &mut Moves::new()).unwrap();
+        store.moves().trash(&payload.id, now).unwrap();
         assert_eq!(trashed_at(&store), [(payload.id, 5, expected)]);
         store.restore(&payload.id).unwrap();
     }
@@ -167,13 +168,13 @@ fn two_names_of_one_file_become_one() {
 fn purge_deletes_only_in_trash<B: Bed>(bed: &B) {
     let store = bed.store();
     let payload = commit(&store, 1, b"12345");
-    let mut moves = Moves::new();
-    assert_eq!(store.purge(&payload.id, &mut moves).unwrap(), None);
+    let mut moves = store.moves();
+    assert_eq!(moves.purge(&payload.id).unwrap(), None);
     assert_eq!(read(&store, &payload).unwrap(), b"12345", "a LIVE file is never deleted (I8)");
     trash(&store, &payload);
-    assert_eq!(store.purge(&payload.id, &mut moves).unwrap(), Some(5));
-    store.sync_moves(moves).unwrap();
-    assert_eq!(store.open_payload(&payload).unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(moves.purge(&payload.id).unwrap(), Some(5));
+    moves.sync().unwrap();
+    assert_eq!(Reader::open(&store, &payload).unwrap_err().kind(), Kind::NotFound);
 }
 
 fn empty_directories_go_and_full_ones_stay<B: Bed>(bed: &B) {
@@ -181,7 +182,7 @@ fn empty_directories_go_and_full_ones_stay<B: Bed>(bed: &B) {
     let (gone, kept) = (commit(&store, 1, b"gone"), commit(&store, 0x2_0000, b"kept"));
     trash(&store, &gone);
     for era in [0, 1, 2] {
-        store.remove_empty_dirs(era).unwrap();
+        store.era_swept(era).unwrap();
     }
     let shards: Vec<_> = store.shards(0..=u64::MAX).unwrap().map(|shard| shard.unwrap()).collect();
     assert_eq!(shards, [kept.id.shard()]);
@@ -194,11 +195,11 @@ fn a_directory_that_vanished_is_made_again<B: Bed>(bed: &B) {
     let store = bed.store();
     let payload = commit(&store, 1, b"12345");
     trash(&store, &payload);
-    store.remove_empty_dirs(0).unwrap();
+    store.era_swept(0).unwrap();
     assert_eq!(store.restore(&payload.id).unwrap(), Restored::Restored);
     assert!(bed.fs().stat(&live(&store, &payload)).is_ok());
     trash(&store, &payload);
-    store.remove_empty_dirs(0).unwrap();
+    store.era_swept(0).unwrap();
     let next = commit(&store, 2, b"next");
     assert_eq!(read(&store, &next).unwrap(), b"next");
 }

@@ -4,7 +4,7 @@
 use crate::support::{Bed, commit, list_trash, read};
 use proptest::prelude::*;
 use rbytea_memfs::{MemFs, Op};
-use rbytea_store::{Moves, Payload, Store, Trashed};
+use rbytea_store::{Backend, FileStore, PayloadRef, Trashed};
 use std::time::{Duration, SystemTime};
 
 /// Later than any file was written.
@@ -14,27 +14,27 @@ fn at(seconds: u64, nanoseconds: u32) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds)
 }
 
-fn coarse() -> (MemFs, Store<MemFs>) {
+fn coarse() -> (MemFs, FileStore<MemFs>) {
     let fs = MemFs::new().with_whole_seconds();
     let store = fs.store();
     (fs, store)
 }
 
 /// Trashes a payload in a run with this date; the date that the file has then.
-fn trash(store: &Store<MemFs>, payload: &Payload, date: SystemTime) -> SystemTime {
-    let mut moves = Moves::new();
-    let trashed = store.trash(&payload.id, date, &mut moves).unwrap();
+fn trash(store: &FileStore<MemFs>, payload: &PayloadRef, date: SystemTime) -> SystemTime {
+    let mut moves = store.moves();
+    let trashed = moves.trash(&payload.id, date).unwrap();
     assert!(matches!(trashed, Trashed::Moved { .. }));
-    store.sync_moves(moves).unwrap();
+    moves.sync().unwrap();
     let found = list_trash(store).into_iter().find(|(id, _)| *id == payload.id);
     found.unwrap().1.trashed_at
 }
 
 /// What a purge does that may delete files with this date and older ones.
-fn purge(store: &Store<MemFs>, bound: SystemTime) {
+fn purge(store: &FileStore<MemFs>, bound: SystemTime) {
     for (id, entry) in list_trash(store) {
         if entry.trashed_at <= bound {
-            store.purge(&id, &mut Moves::new()).unwrap();
+            store.moves().purge(&id).unwrap();
         }
     }
 }
@@ -91,7 +91,7 @@ fn a_file_whose_date_cannot_be_set_is_not_trashed() {
         let (fs, store) = coarse();
         let payload = commit(&store, 1, b"12345");
         fs.fail(Op::SetMtime, nth, rbytea_memfs::EIO);
-        assert!(store.trash(&payload.id, at(SECOND, 5), &mut Moves::new()).is_err());
+        assert!(store.moves().trash(&payload.id, at(SECOND, 5)).is_err());
         assert!(store.is_live(&payload.id).unwrap(), "the date that fails: {nth}");
     }
 }

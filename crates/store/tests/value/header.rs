@@ -3,13 +3,13 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rbytea_store::value::{EXTERNAL_LEN, Value, ValueError, decode, encode_external};
-use rbytea_store::{Payload, PayloadId};
+use rbytea_store::{PayloadId, PayloadRef};
 use uuid::Uuid;
 
 /// A reference whose bytes differ in every field, and the same written down by hand from the layout in the
 /// architecture: version, flags, key id, length, birth, uuid, digest.
-fn golden() -> (Payload, Vec<u8>) {
-    let payload = Payload {
+fn golden() -> (PayloadRef, Vec<u8>) {
+    let payload = PayloadRef {
         id: PayloadId {
             birth: 0x2122_2324_2526_2728,
             uuid: Uuid::from_bytes([
@@ -33,9 +33,9 @@ fn golden() -> (Payload, Vec<u8>) {
     (payload, bytes)
 }
 
-fn any_payload() -> impl Strategy<Value = Payload> {
+fn any_payload() -> impl Strategy<Value = PayloadRef> {
     (any::<u64>(), any::<[u8; 16]>(), any::<u64>(), any::<[u8; 32]>(), any::<Option<u16>>()).prop_map(
-        |(birth, uuid, len, digest, key_id)| Payload {
+        |(birth, uuid, len, digest, key_id)| PayloadRef {
             id: PayloadId { birth, uuid: Uuid::from_bytes(uuid) },
             len,
             digest,
@@ -51,7 +51,7 @@ fn rows_of_today_stay_readable_for_ever() {
     assert_eq!(encode_external(&payload).as_slice(), bytes, "a row would be written in another layout");
     assert_eq!(decode(&bytes), Ok(Value::External(payload)), "rows on disk would read as something else");
 
-    let encrypted = Payload { key_id: Some(0xbeef), ..payload };
+    let encrypted = PayloadRef { key_id: Some(0xbeef), ..payload };
     let with_key = [b"\x02\x01\xef\xbe", &bytes[4..]].concat();
     assert_eq!(encode_external(&encrypted).as_slice(), with_key);
     assert_eq!(decode(&with_key), Ok(Value::External(encrypted)));

@@ -8,7 +8,7 @@ use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use rbytea_store::judgement::{MarkKey, Marks, Reference, Verdict, unreferenced};
-use rbytea_store::{Payload, PayloadId, Shard};
+use rbytea_store::{PayloadId, PayloadRef, Shard};
 use uuid::Uuid;
 
 /// Few values for each part, so that files share directories, uuids and even whole marks.
@@ -47,7 +47,7 @@ fn any_scene() -> impl Strategy<Value = Scene> {
 /// A reference to a payload whose length follows from its identity.
 fn reference(id: &PayloadId) -> Reference {
     let len = u64::from(id.uuid.as_bytes()[9]) + 1;
-    Reference::to(&Payload { id: *id, len, digest: [0; 32], key_id: None })
+    Reference::to(&PayloadRef { id: *id, len, digest: [0; 32], key_id: None })
 }
 
 impl Scene {

@@ -9,7 +9,8 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::{near, take};
 use rbytea_memfs::MemFs;
-use rbytea_store::{Config, DataDirectory, Error, Fs, FsFile, OWNER, OwnerId, Store};
+use rbytea_store::{Backend, Config, DataDirectory, Error, FileStore, OWNER, OwnerId};
+use rbytea_store::file::fs::{Fs, FsFile};
 
 /// Any bytes as the file, then what a store writes for any owner, and a file next to that.
 pub fn owner(bytes: &[u8]) {
@@ -50,11 +51,11 @@ fn take_owner(bytes: &mut Unstructured<'_>) -> OwnerId {
     }
 }
 
-fn store(fs: &MemFs, owner: OwnerId) -> Store<MemFs> {
+fn store(fs: &MemFs, owner: OwnerId) -> FileStore<MemFs> {
     let root = Path::new("/").into();
-    Store::with_fs(
+    FileStore::with_fs(
         fs.clone(),
-        Config { root, create_root: false, database: 1, fsync: true, owner, known: None },
+        Config { root, create_root: false, database: 1, fsync: true, owner, registry: None },
     )
     .expect("memory can be opened")
 }

@@ -4,7 +4,7 @@ use arbitrary::Unstructured;
 use uuid::Uuid;
 
 use super::{near, take, take_id};
-use rbytea_store::{Payload, PayloadId};
+use rbytea_store::{Backend, PayloadId, PayloadRef};
 use rbytea_store::value::{EXTERNAL_LEN, Value, ValueError, decode, encode_external, hash, hash_extended};
 
 /// Any bytes as a value, then any reference as bytes.
@@ -13,7 +13,7 @@ pub fn value(bytes: &[u8]) {
 
     let mut rest = Unstructured::new(bytes);
     let key_id = u16::from_le_bytes(take(&mut rest));
-    let payload = Payload {
+    let payload = PayloadRef {
         key_id: (take::<1>(&mut rest)[0] & 1 == 1).then_some(key_id),
         id: take_id(&mut rest),
         len: u64::from_le_bytes(take(&mut rest)),
@@ -86,7 +86,7 @@ fn definition(bytes: &[u8]) -> Result<Value<'_>, ValueError> {
     if bytes[1] == 0 && key > 0 {
         return Err(ValueError::UnexpectedKey(key));
     }
-    Ok(Value::External(Payload {
+    Ok(Value::External(PayloadRef {
         key_id: if bytes[1] == 1 { Some(key) } else { None },
         len: number(&bytes[4..12]),
         id: PayloadId {

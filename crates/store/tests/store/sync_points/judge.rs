@@ -6,7 +6,8 @@ use super::world::{Row, View, World, places};
 use crate::support::{DATABASE, config, read};
 use rbytea_evidence::Found;
 use rbytea_memfs::MemFs;
-use rbytea_store::{Config, Fs, Kind, OwnerId, Restored, Store};
+use rbytea_store::file::fs::Fs;
+use rbytea_store::{Backend, Config, FileStore, Kind, OwnerId, Restored};
 use std::collections::BTreeSet;
 
 /// What is wrong with a disk.
@@ -73,8 +74,8 @@ fn owner(disk: &MemFs, world: &World, view: &View) -> Result<OwnerId, Wrong> {
 }
 
 /// As a new process opens it.
-fn store(disk: &MemFs, owner: OwnerId, database: u32) -> Store<MemFs> {
-    Store::with_fs(disk.clone(), Config { database, owner, ..config(disk.root()) }).unwrap()
+fn store(disk: &MemFs, owner: OwnerId, database: u32) -> FileStore<MemFs> {
+    FileStore::with_fs(disk.clone(), Config { database, owner, ..config(disk.root()) })
 }
 
 /// What there was before the disk was judged, and is to be there after.
@@ -103,7 +104,7 @@ impl<'a> Case<'a> {
         view.rows.iter().chain(&view.in_doubt).map(|row| &world.rows[*row])
     }
 
-    fn store(&self, disk: &MemFs, row: &Row) -> Store<MemFs> {
+    fn store(&self, disk: &MemFs, row: &Row) -> FileStore<MemFs> {
         store(disk, self.owner, row.database)
     }
 

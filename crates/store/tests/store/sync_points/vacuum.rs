@@ -2,7 +2,7 @@
 
 use rbytea_memfs::MemFs;
 use rbytea_store::judgement::{MarkKey, Marks, Reference, unreferenced};
-use rbytea_store::{Ahead, Moves, Payload, Restored, Result, Store};
+use rbytea_store::{Ahead, Backend, FileStore, PayloadRef, Restored, Result};
 use std::collections::{BTreeSet, HashSet};
 use std::time::{Duration, SystemTime};
 
@@ -23,10 +23,10 @@ pub fn day(number: u64) -> SystemTime {
 }
 
 /// Judges every file of the store's database. All moves are durable when it succeeds.
-pub fn vacuum(store: &Store<MemFs>, references: &[Payload], pass: &Pass) -> Result<()> {
+pub fn vacuum(store: &FileStore<MemFs>, references: &[PayloadRef], pass: &Pass) -> Result<()> {
     store.check_owner()?;
     // If there is no room any more, whatever has to be moved will say so.
-    let _ = store.make_trash();
+    store.prepare_moves();
     let mut marks: Vec<_> = references.iter().map(Reference::to).collect();
     marks.sort_unstable();
     let mut garbage = Vec::new();
@@ -51,38 +51,38 @@ pub fn vacuum(store: &Store<MemFs>, references: &[Payload], pass: &Pass) -> Resu
         Ok(())
     })?;
     purge(store, &marks, pass)?;
-    let mut moves = Moves::new();
+    let mut moves = store.moves();
     let carried = (|| {
         for id in &garbage {
-            store.trash(id, pass.date, &mut moves)?;
+            moves.trash(id, pass.date)?;
         }
         for id in &restorable {
             assert_ne!(store.restore(id)?, Restored::Missing, "nobody else moves anything");
         }
-        eras.iter().filter(|&&era| era < pass.upper >> 16).try_for_each(|&era| store.remove_empty_dirs(era))
+        eras.iter().filter(|&&era| era < pass.upper >> 16).try_for_each(|&era| store.era_swept(era))
     })();
     // Also if something went wrong on the way.
-    let synced = store.sync_moves(moves);
+    let synced = moves.sync();
     carried.and(synced)
 }
 
-fn purge(store: &Store<MemFs>, marks: &[Reference], pass: &Pass) -> Result<()> {
+fn purge(store: &FileStore<MemFs>, marks: &[Reference], pass: &Pass) -> Result<()> {
     let mut candidates = Vec::new();
     store.list_trash(&mut |id, entry| {
         let old_enough = pass.bound.is_some_and(|bound| entry.trashed_at <= bound) && id.birth < pass.upper;
         candidates.extend(old_enough.then_some(id));
         Ok(())
     })?;
-    let mut moves = Moves::new();
+    let mut moves = store.moves();
     for id in unreferenced(candidates, marks.iter().copied()) {
-        store.purge(&id, &mut moves)?;
+        moves.purge(&id)?;
     }
-    store.sync_moves(moves)
+    moves.sync()
 }
 
 /// Puts the directories of databases that are gone aside, and deletes those that have been there long enough; before that,
 /// what a crash has left of files that had not got their own names.
-pub fn collect_dropped(store: &Store<MemFs>, databases: &BTreeSet<u32>, pass: &Pass) -> Result<()> {
+pub fn collect_dropped(store: &FileStore<MemFs>, databases: &BTreeSet<u32>, pass: &Pass) -> Result<()> {
     store.remove_leftovers(pass.date)?;
     for oid in store.databases()? {
         if !databases.contains(&oid) {

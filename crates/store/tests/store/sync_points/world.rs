@@ -3,14 +3,17 @@
 
 use crate::support::{DATABASE, US, config, write_with};
 use rbytea_memfs::MemFs;
-use rbytea_store::{Config, Fs, Key, Knowledge, OwnerId, Payload, PayloadId, Pending, Result, Store};
+use rbytea_store::file::fs::Fs;
+use rbytea_store::{
+    Backend, Config, DirSyncCache, FileStore, Key, OwnerId, PayloadId, PayloadRef, Pending, Result,
+};
 use std::collections::BTreeSet;
 
 /// A row with a payload.
 #[derive(Clone, Debug)]
 pub struct Row {
     pub database: u32,
-    pub payload: Payload,
+    pub payload: PayloadRef,
     pub bytes: Vec<u8>,
     /// The bytes of its file when its transaction was acknowledged (I4).
     pub stored: Vec<u8>,
@@ -118,13 +121,13 @@ impl World {
     }
 
     /// The payloads that rows of a database refer to.
-    pub fn references(&self, view: &View, database: u32) -> Vec<Payload> {
+    pub fn references(&self, view: &View, database: u32) -> Vec<PayloadRef> {
         let rows = view.rows.iter().chain(&view.in_doubt).map(|row| &self.rows[*row]);
         rows.filter(|row| row.database == database).map(|row| row.payload).collect()
     }
 
     /// A row that refers to a payload which the store has.
-    pub fn add(&mut self, database: u32, payload: Payload, bytes: &[u8]) -> usize {
+    pub fn add(&mut self, database: u32, payload: PayloadRef, bytes: &[u8]) -> usize {
         let paths = places(database, &payload.id);
         let stored = paths.iter().find_map(|path| self.fs.peek(path)).unwrap_or_default();
         self.rows.push(Row { database, payload, bytes: bytes.into(), stored, was_in_trash: false });
@@ -141,11 +144,11 @@ pub fn places(database: u32, id: &PayloadId) -> [String; 2] {
 pub struct Session {
     fs: MemFs,
     config: Config,
-    store: Option<Store<MemFs>>,
-    knowledge: Option<Knowledge>,
-    pub pending: Pending<MemFs>,
+    store: Option<FileStore<MemFs>>,
+    knowledge: Option<DirSyncCache>,
+    pub pending: Pending,
     /// What its transaction has written.
-    written: Vec<(Payload, Vec<u8>)>,
+    written: Vec<(PayloadRef, Vec<u8>)>,
 }
 
 impl Session {
@@ -164,11 +167,11 @@ impl Session {
     }
 
     /// The store, opened when it is first needed in a transaction.
-    pub fn store(&mut self) -> &Store<MemFs> {
+    pub fn store(&mut self) -> &FileStore<MemFs> {
         let Self { fs, config, store, knowledge, .. } = self;
         store.get_or_insert_with(|| {
-            let store = Store::with_fs(fs.clone(), config.clone()).unwrap();
-            store.knowing(knowledge.take().unwrap_or_default())
+            let store = FileStore::with_fs(fs.clone(), config.clone());
+            store.with_cache(knowledge.take().unwrap_or_default())
         })
     }
 
@@ -183,7 +186,7 @@ impl Session {
 
     fn sync(&mut self) -> Result<()> {
         self.store();
-        self.store.as_ref().unwrap().sync(&mut self.pending, &mut || ())
+        self.pending.sync(self.store.as_ref().unwrap(), &mut || ())
     }
 
     /// PRE_COMMIT, and the commit record. Returns the rows.
@@ -229,7 +232,7 @@ impl Session {
 
     fn close(&mut self) {
         if let Some(store) = self.store.take() {
-            self.knowledge = Some(store.into_knowledge());
+            self.knowledge = Some(store.into_cache());
         }
     }
 }

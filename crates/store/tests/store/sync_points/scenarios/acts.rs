@@ -4,7 +4,9 @@ use crate::clone::CLONE;
 use crate::support::{DATABASE, KEYS, PROMOTED, US, config};
 use crate::sync_points::vacuum::{Pass, collect_dropped, day, vacuum};
 use crate::sync_points::world::{Event, Session, World, places};
-use rbytea_store::{Config, Fs, MAX_OPEN, Moves, Restored, Result, SYNCFS_FROM};
+use rbytea_store::file::fs::Fs;
+use rbytea_store::file::{MAX_OPEN, SYNCFS_FROM};
+use rbytea_store::{Backend, Config, Restored, Result, Writer};
 use std::collections::BTreeSet;
 
 /// The transaction id of the next transaction.
@@ -64,7 +66,7 @@ pub fn keep_over_rollback(world: &mut World, session: &mut Session) -> Result<()
 }
 
 pub fn abandon(world: &mut World, session: &mut Session) -> Result<()> {
-    let mut writer = session.store().create(birth(world))?;
+    let mut writer = Writer::begin(session.store(), birth(world), None)?;
     let [live, _] = places(DATABASE, &writer.id());
     let written = writer.write(b"cancelled");
     drop(writer);
@@ -145,24 +147,24 @@ pub fn purge_what_is_stored_again(world: &mut World, session: &mut Session) -> R
     assert_ne!(stored, Restored::Missing, "nothing has been deleted yet");
     world.rows[0].was_in_trash |= stored == Restored::WasLive;
     world.tell(Event::Committed(0));
-    let mut moves = Moves::new();
+    let mut moves = session.store().moves();
     for id in listed {
-        session.store().purge(&id, &mut moves)?;
+        moves.purge(&id)?;
     }
-    session.store().sync_moves(moves)?;
+    moves.sync()?;
     session.rollback();
     Ok(())
 }
 
 /// Another backend commits between the moves and their sync.
 pub fn sweep_and_insert(world: &mut World, session: &mut Session) -> Result<()> {
-    let mut moves = Moves::new();
+    let mut moves = session.store().moves();
     for row in [0, 1, 2] {
-        session.store().trash(&world.rows[row].payload.id, day(1), &mut moves)?;
+        moves.trash(&world.rows[row].payload.id, day(1))?;
     }
     let mut other = Session::new(world);
     let inserted = insert_one(world, &mut other);
-    let synced = session.store().sync_moves(moves);
+    let synced = moves.sync();
     session.rollback();
     inserted.and(synced)?;
     run(world, session, 1, None)

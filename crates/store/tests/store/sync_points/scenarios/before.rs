@@ -5,7 +5,9 @@ use crate::clone::CLONE;
 use crate::support::DATABASE;
 use crate::sync_points::vacuum::day;
 use crate::sync_points::world::{Event, Session, World, places};
-use rbytea_store::{Fs, Moves, SYNCFS_FROM};
+use rbytea_store::file::SYNCFS_FROM;
+use rbytea_store::file::fs::Fs;
+use rbytea_store::{Backend, Writer};
 
 pub fn nothing(_: &mut World) {}
 
@@ -34,7 +36,7 @@ pub fn garbage(world: &mut World) {
     some_rows(world);
     session.insert(4, b"rolled back", None).unwrap();
     session.rollback();
-    session.store().create(5).unwrap().write(b"abandoned").unwrap();
+    Writer::begin(session.store(), 5, None).unwrap().write(b"abandoned").unwrap();
     session.rollback();
 }
 
@@ -65,16 +67,16 @@ pub fn garbage_in_trash(world: &mut World) {
 pub fn rows_in_trash(world: &mut World) {
     garbage_in_trash(world);
     let mut session = Session::new(world);
-    let mut moves = Moves::new();
+    let mut moves = session.store().moves();
     for birth in [7, 7, 3 << 16] {
         session.insert(birth, b"a row that came back", None).unwrap();
     }
     for row in session.commit(world).unwrap() {
-        session.store().trash(&world.rows[row].payload.id, day(1), &mut moves).unwrap();
+        moves.trash(&world.rows[row].payload.id, day(1)).unwrap();
         world.rows[row].was_in_trash = true;
     }
     session.insert(7, b"rolled back", None).unwrap();
-    session.store().sync_moves(moves).unwrap();
+    moves.sync().unwrap();
     session.rollback();
 }
 

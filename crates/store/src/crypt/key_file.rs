@@ -1,0 +1,264 @@
+//! The key file: who may have access to it, how it is read, what its lines mean. Relies on nothing but fstat(2) of the
+//! descriptor that it reads from; promises that no error repeats any text of the file, for a key may stand where
+//! something else belongs.
+
+use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use rustix::io::retry_on_intr;
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::path::Path;
+use zeroize::Zeroizing;
+
+use super::keys::KEY_BYTES;
+use crate::error::{Error, Result};
+
+/// Bytes of a key file at most.
+pub const MAX_BYTES: usize = 1 << 20;
+
+/// What is wrong with a key file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyFileProblem {
+    /// The operating system refused this: a verb.
+    Io(&'static str),
+    /// A directory, a pipe, a device.
+    NotRegular,
+    /// Neither the effective user's nor root's.
+    WrongOwner,
+    /// Others could read it.
+    Accessible,
+    /// More than [`MAX_BYTES`].
+    TooLarge,
+    /// Nothing but comments and empty lines.
+    NoKey,
+    /// The line does not begin with a key id.
+    BadId,
+    /// The line has the key id of an earlier one.
+    SameId {
+        /// The earlier line.
+        first: usize,
+    },
+    /// Nothing follows the key id.
+    NoDigits,
+    /// The key has something else than hexadecimal digits.
+    NotHex,
+    /// The key has fewer than 64 digits.
+    TooShort,
+    /// The key has more than 64 digits.
+    TooLong,
+    /// Something follows the key.
+    Surplus,
+    /// All bits of the key are zero.
+    Zero,
+    /// The line has the key of an earlier one under another id.
+    SameKey {
+        /// The earlier line.
+        first: usize,
+    },
+}
+
+impl fmt::Display for KeyFileProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Io(op) => op,
+            Self::NotRegular => "is not a regular file",
+            Self::WrongOwner => "must be owned by the database user or root",
+            Self::Accessible => "has group or world access",
+            Self::TooLarge => "is too large",
+            Self::NoKey => "contains no key",
+            Self::BadId => "invalid key id",
+            Self::SameId { .. } => "duplicate key id",
+            Self::NoDigits => "missing key",
+            Self::NotHex => "key has characters that are not hexadecimal digits",
+            Self::TooShort => "key is too short",
+            Self::TooLong => "key is too long",
+            Self::Surplus => "unexpected text after the key",
+            Self::Zero => "key is zero",
+            Self::SameKey { .. } => "duplicate key",
+        })
+    }
+}
+
+impl KeyFileProblem {
+    /// A full sentence for DETAIL.
+    pub fn detail(self) -> Option<String> {
+        let detail = match self {
+            // as PostgreSQL says it of the server's private key
+            Self::Accessible => {
+                "File must have permissions u=rw (0600) or less if owned by the database user, or permissions \
+                 u=rw,g=r (0640) or less if owned by root."
+            }
+            Self::TooLarge => return Some(format!("A key file has at most {MAX_BYTES} bytes.")),
+            Self::BadId => "A key id is a decimal number from 1 to 65535 without sign or leading zeros.",
+            Self::SameId { first } => return Some(format!("Line {first} has the same key id.")),
+            Self::NoDigits | Self::NotHex | Self::TooShort | Self::TooLong => {
+                "A key has exactly 64 hexadecimal digits."
+            }
+            Self::Surplus => "A line has a key id, white space, and 64 hexadecimal digits.",
+            Self::SameKey { first } => {
+                return Some(format!("Line {first} has the same key under another key id."));
+            }
+            _ => return None,
+        };
+        Some(detail.into())
+    }
+
+    /// What to do, in full sentences, for HINT.
+    pub fn hint(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Io(_) => "The server's user needs to be able to read the file.",
+            Self::NotRegular => "It must be a file, or a symbolic link to one.",
+            Self::WrongOwner => "Change the owner of the file with chown.",
+            Self::Accessible => "Run chmod 0600 on the file.",
+            Self::NoKey => "Add a line with a key id, white space, and 64 hexadecimal digits.",
+            Self::Zero | Self::SameKey { .. } => {
+                "Make every key from random bytes, for example with \"openssl rand -hex 32\"."
+            }
+            Self::SameId { .. } => "Give a new key an id that is higher than all others.",
+            _ => return None,
+        })
+    }
+
+    /// The error that this is for a file, or one of its lines.
+    fn of(self, path: &Path, line: Option<usize>) -> Error {
+        Error::KeyFile { path: path.into(), line, problem: self, source: None }
+    }
+}
+
+/// The error of a file without a key.
+pub(super) fn no_key(path: &Path) -> Error {
+    KeyFileProblem::NoKey.of(path, None)
+}
+
+/// Whether a key file with this owner and mode is safe from others, by the rules that PostgreSQL has for the server's
+/// private key (`check_ssl_key_file_permissions` in be-secure-common.c).
+#[doc(hidden)]
+pub fn check_access(owner: u32, user: u32, mode: u32) -> std::result::Result<(), KeyFileProblem> {
+    let forbidden = match owner {
+        _ if owner == user => Mode::RWXG | Mode::RWXO,
+        0 => Mode::WGRP | Mode::XGRP | Mode::RWXO,
+        _ => return Err(KeyFileProblem::WrongOwner),
+    };
+    if mode & forbidden.bits() != 0 { Err(KeyFileProblem::Accessible) } else { Ok(()) }
+}
+
+/// Reads a key file that [`check_access`] accepts: a buffer, and how much of it is text.
+pub(super) fn read(path: &Path) -> Result<(Zeroizing<Vec<u8>>, usize)> {
+    let failed = |op| {
+        move |e: rustix::io::Errno| {
+            let source: Option<io::Error> = Some(e.into());
+            Error::KeyFile { path: path.into(), line: None, problem: KeyFileProblem::Io(op), source }
+        }
+    };
+    let wrong = |problem: KeyFileProblem| problem.of(path, None);
+    // a pipe without a writer would wait for one
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = retry_on_intr(|| open(path, flags, Mode::empty())).map_err(failed("open"))?;
+    // of the open file, so that what is checked is what is read
+    let stat = fstat(&file).map_err(failed("stat"))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(wrong(KeyFileProblem::NotRegular));
+    }
+    check_access(stat.st_uid, rustix::process::geteuid().as_raw(), stat.st_mode).map_err(wrong)?;
+    // One buffer that never grows: growing would leave copies behind. The last byte is for noticing more.
+    let mut text = Zeroizing::new(vec![0; MAX_BYTES + 1]);
+    let mut len = 0;
+    while let Some(rest) = text.get_mut(len..).filter(|rest| !rest.is_empty()) {
+        match retry_on_intr(|| rustix::io::read(&file, &mut *rest)).map_err(failed("read"))? {
+            0 => return Ok((text, len)),
+            more => len += more,
+        }
+    }
+    Err(wrong(KeyFileProblem::TooLarge))
+}
+
+/// What a key file says, in its order.
+pub(super) struct Entries {
+    pub ids: Vec<u16>,
+    /// As many keys, one after another.
+    pub keys: Zeroizing<Vec<u8>>,
+}
+
+/// Parses the text of a key file.
+pub(super) fn parse(path: &Path, text: &[u8]) -> Result<Entries> {
+    // An entry takes 66 bytes at least, so this never grows.
+    let mut keys = Zeroizing::new(Vec::with_capacity((text.len() / 66 + 1) * KEY_BYTES));
+    let mut ids = Vec::new();
+    let mut lines = Vec::new();
+    let mut line_of = HashMap::new();
+    for (line, text) in (1..).zip(text.split(|&byte| byte == b'\n')) {
+        let wrong = |problem: KeyFileProblem| problem.of(path, Some(line));
+        let Some((id, key)) = entry(text).map_err(wrong)? else { continue };
+        if let Some(first) = line_of.insert(id, line) {
+            return Err(wrong(KeyFileProblem::SameId { first }));
+        }
+        ids.push(id);
+        lines.push(line);
+        keys.extend_from_slice(key.as_slice());
+    }
+    if ids.is_empty() {
+        return Err(no_key(path));
+    }
+    match same_key(&keys, &lines) {
+        Some((first, line)) => Err(KeyFileProblem::SameKey { first }.of(path, Some(line))),
+        None => Ok(Entries { ids, keys }),
+    }
+}
+
+/// The first line whose key is an earlier one's, after that one. Sorts references: there can be many keys.
+fn same_key(keys: &[u8], lines: &[usize]) -> Option<(usize, usize)> {
+    let mut keys: Vec<_> = keys.as_chunks::<KEY_BYTES>().0.iter().zip(lines).collect();
+    keys.sort_unstable();
+    let pairs = keys.windows(2).filter(|pair| pair[0].0 == pair[1].0);
+    pairs.map(|pair| (*pair[0].1, *pair[1].1)).min_by_key(|&(_, line)| line)
+}
+
+type Entry = (u16, Zeroizing<[u8; KEY_BYTES]>);
+
+/// The entry of one line, if it has one.
+fn entry(line: &[u8]) -> std::result::Result<Option<Entry>, KeyFileProblem> {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let mut words = line.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty());
+    let id = match words.next() {
+        None => return Ok(None),
+        Some(word) if word.starts_with(b"#") => return Ok(None),
+        Some(word) => key_id(word).ok_or(KeyFileProblem::BadId)?,
+    };
+    let digits = words.next().ok_or(KeyFileProblem::NoDigits)?;
+    let key = key(digits)?;
+    if words.next().is_some() {
+        return Err(KeyFileProblem::Surplus);
+    }
+    Ok(Some((id, key)))
+}
+
+fn key_id(word: &[u8]) -> Option<u16> {
+    if word.starts_with(b"0") || !word.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(word).ok()?.parse().ok()
+}
+
+fn key(digits: &[u8]) -> std::result::Result<Zeroizing<[u8; KEY_BYTES]>, KeyFileProblem> {
+    if !digits.iter().all(u8::is_ascii_hexdigit) {
+        return Err(KeyFileProblem::NotHex);
+    }
+    match digits.len() {
+        64 => {}
+        0..64 => return Err(KeyFileProblem::TooShort),
+        _ => return Err(KeyFileProblem::TooLong),
+    }
+    let mut key = Zeroizing::new([0; KEY_BYTES]);
+    for (byte, pair) in key.iter_mut().zip(digits.as_chunks::<2>().0) {
+        *byte = nibble(pair[0]) << 4 | nibble(pair[1]);
+    }
+    if key.iter().all(|&byte| byte == 0) { Err(KeyFileProblem::Zero) } else { Ok(key) }
+}
+
+/// The value of a hexadecimal digit.
+fn nibble(digit: u8) -> u8 {
+    match digit {
+        b'0'..=b'9' => digit - b'0',
+        _ => (digit | 0x20) - b'a' + 10,
+    }
+}

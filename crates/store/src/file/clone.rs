@@ -1,0 +1,244 @@
+//! Giving a database the payload files of another one under the same root: of the template that it was made from.
+//! Relies on files that never change (I4), so that two databases can share one; leaves the other database as it is.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use super::copy::{Copied, refuses_links};
+use super::fs::Fs;
+use super::layout::{TRASH, database_dir, era_dir};
+use super::list::payload;
+use super::sync::Cached;
+use super::{ATTEMPTS, FileStore, found, parent, shown};
+use crate::backend::Cloned;
+use crate::error::{Error, Result};
+use crate::payload::{PayloadId, Shard};
+
+/// Leaf directories that await their fsync together.
+const MAX_UNSYNCED: usize = 4096;
+
+impl<F: Fs> FileStore<F> {
+    /// Gives this database every payload file of database `source`: what is LIVE there becomes LIVE, and what is in
+    /// TRASH comes into TRASH with its date. Durable on return; can be called again after an error or a crash.
+    ///
+    /// Both databases may be in use: a file that the vacuum of `source` moves meanwhile is found, one that it purges
+    /// was garbage. Two clones into one database at once could give it a file twice, LIVE and in TRASH: the caller
+    /// prevents that.
+    /// `interrupts` is called for every file, and between the parts of a copy; it may unwind.
+    ///
+    /// # Errors
+    /// Those of a first write , `Io`, `Sync`.
+    pub(super) fn clone_database(&self, source: u32, interrupts: &mut dyn FnMut()) -> Result<Cloned> {
+        // What is not there now may be there when its file system is mounted.
+        self.check_present()?;
+        let directory = database_dir(source);
+        let exists = found(self.fs.stat(&directory)).map_err(self.io("stat directory", &directory))?;
+        if source == self.config.database || exists.is_none() {
+            return Ok(Cloned::default());
+        }
+        self.claim()?;
+        let fsync = self.config.fsync;
+        // Before the first byte is written, so that it sees every write-back error since.
+        let syncfs = if fsync { self.fs.open_sync_handle() } else { Ok(None) };
+        let mut cloning = Cloning {
+            store: self,
+            source: directory,
+            cloned: Cloned::default(),
+            met: false,
+            syncfs: syncfs.map_err(self.io("open directory", ""))?,
+            unsynced: BTreeSet::new(),
+            trash: false,
+        };
+        cloning.trash(Seen::Count, interrupts)?;
+        cloning.live(interrupts)?;
+        // A file that was trashed before its leaf directory was read is in TRASH by now; one that was restored
+        // meanwhile was met there the first time.
+        cloning.trash(Seen::Skip, interrupts)?;
+        if fsync {
+            cloning.sync(interrupts)?;
+        }
+        Ok(cloning.cloned)
+    }
+}
+
+/// Where a file is, in either database.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Live,
+    Trash,
+}
+
+impl Place {
+    fn other(self) -> Self {
+        match self {
+            Self::Live => Self::Trash,
+            Self::Trash => Self::Live,
+        }
+    }
+
+    fn path(self, database: &str, id: &PayloadId) -> String {
+        match self {
+            Self::Live => format!("{database}/{}", id.live_path()),
+            Self::Trash => format!("{database}/{}", id.trash_path()),
+        }
+    }
+}
+
+/// Whether files that are there already are counted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    Count,
+    Skip,
+}
+
+enum Given {
+    Linked,
+    Copied,
+    Present,
+}
+
+struct Cloning<'a, F: Fs> {
+    store: &'a FileStore<F>,
+    /// Directory of the other database.
+    source: String,
+    cloned: Cloned,
+    /// Whether there was any file.
+    met: bool,
+    /// What to make one syncfs through at the end. Without it, directories are fsynced.
+    syncfs: Option<F::SyncHandle>,
+    /// Leaf directories of this database with files that may not be durable yet.
+    unsynced: BTreeSet<Shard>,
+    /// Whether the same goes for TRASH.
+    trash: bool,
+}
+
+impl<F: Fs> Cloning<'_, F> {
+    fn trash(&mut self, seen: Seen, interrupts: &mut dyn FnMut()) -> Result<()> {
+        let (store, dir) = (self.store, format!("{}/{TRASH}", self.source));
+        store.each(&dir, &mut |entry| match payload(&entry) {
+            Some(id) => self.take(&id, Place::Trash, seen, interrupts),
+            None => Ok(()),
+        })
+    }
+
+    fn live(&mut self, interrupts: &mut dyn FnMut()) -> Result<()> {
+        let store = self.store;
+        for era in store.eras(&self.source, 0..=u64::MAX)? {
+            for shard in store.era_shards(&self.source, era)? {
+                for id in store.list_leaf(&self.source, shard)?.payloads {
+                    self.take(&id, Place::Live, Seen::Count, interrupts)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the database a file that was listed in the other one, and notes what has to be fsynced for it.
+    fn take(
+        &mut self,
+        id: &PayloadId,
+        listed: Place,
+        seen: Seen,
+        interrupts: &mut dyn FnMut(),
+    ) -> Result<()> {
+        interrupts();
+        // It may have been moved since, and back; in neither place it is purged, so it was garbage.
+        for from in [listed, listed.other(), listed] {
+            // What was not listed may be anything; a link to a link would be one more name for it.
+            if from != listed && self.store.file_len(&from.path(&self.source, id))?.is_none() {
+                continue;
+            }
+            let Some((given, place)) = self.give(id, from, interrupts)? else { continue };
+            match given {
+                Given::Linked => self.cloned.linked += 1,
+                Given::Copied => self.cloned.copied += 1,
+                Given::Present => self.cloned.present += u64::from(seen == Seen::Count),
+            }
+            self.met = true;
+            // What is present may come from a call that failed or crashed before it synced.
+            match place {
+                Place::Trash => self.trash = true,
+                Place::Live if self.syncfs.is_none() && self.store.config.fsync => {
+                    self.unsynced.insert(id.shard());
+                    if self.unsynced.len() >= MAX_UNSYNCED {
+                        self.sync_leaves(interrupts)?;
+                    }
+                }
+                Place::Live => {}
+            }
+            return Ok(());
+        }
+        Ok(())
+    }
+
+    /// Says where the database has the file now; `None` when the other one has it not in `place`.
+    fn give(
+        &self,
+        id: &PayloadId,
+        place: Place,
+        interrupts: &mut dyn FnMut(),
+    ) -> Result<Option<(Given, Place)>> {
+        let (store, fs) = (self.store, &self.store.fs);
+        for present in [place, place.other()] {
+            if store.file_len(&present.path(&store.database, id))?.is_some() {
+                return Ok(Some((Given::Present, present)));
+            }
+        }
+        let (from, to) = (place.path(&self.source, id), place.path(&store.database, id));
+        for _ in 0..ATTEMPTS {
+            let given = match fs.hard_link(&from, &to) {
+                Ok(()) => Some(Given::Linked),
+                Err(e) if refuses_links(&e) => match store.copy_file(&from, &to, interrupts)? {
+                    Copied::Done => Some(Given::Copied),
+                    Copied::Exists => Some(Given::Present),
+                    Copied::Missing => None,
+                },
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Some(Given::Present),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+                Err(e) => return Err(store.io("link file", &from)(e)),
+            };
+            if let Some(given) = given {
+                return Ok(Some((given, place)));
+            }
+            // The file is missing, or the directory that it is to go to.
+            if store.file_len(&from)?.is_none() {
+                return Ok(None);
+            }
+            store.make_dirs(parent(&to))?;
+        }
+        Err(store.io("link file", &from)(io::ErrorKind::NotFound.into()))
+    }
+
+    /// Makes durable what the database has been given, and what it had already.
+    fn sync(&mut self, interrupts: &mut dyn FnMut()) -> Result<()> {
+        let store = self.store;
+        if !self.met {
+            return Ok(());
+        }
+        if let Some(handle) = &self.syncfs {
+            interrupts();
+            return store.fs.syncfs(handle).map_err(|e| Error::sync(shown(""), e));
+        }
+        self.sync_leaves(interrupts)?;
+        let top = if self.trash { store.in_database(TRASH) } else { store.database.clone() };
+        store.sync_dirs([top], Cached::Ignore, interrupts)
+    }
+
+    fn sync_leaves(&mut self, interrupts: &mut dyn FnMut()) -> Result<()> {
+        let store = self.store;
+        let leaves = std::mem::take(&mut self.unsynced);
+        let eras: BTreeSet<u64> = leaves.iter().map(|shard| shard.era).collect();
+        // A directory comes before its parent.
+        let dirs = leaves.iter().map(Shard::path).chain(eras.into_iter().map(era_dir));
+        for dir in dirs.map(|dir| store.in_database(&dir)) {
+            interrupts();
+            match store.fs.sync_dir(&dir) {
+                Ok(()) => {}
+                // emptied and removed meanwhile
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(Error::sync(shown(&dir), e)),
+            }
+        }
+        Ok(())
+    }
+}

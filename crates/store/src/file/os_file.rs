@@ -1,0 +1,174 @@
+//! [`FsFile`] on Linux, the reading of directories, and the conversions that `os` shares with both.
+
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{self as sys, AtFlags, FileType, RawDir, Timespec, Timestamps};
+use rustix::io::{Errno, retry_on_intr};
+use std::ffi::OsStr;
+use std::io;
+use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
+use std::time::{Duration, SystemTime};
+
+use super::fs::{Entry, EntryKind, FsFile, Stat, Visit};
+use super::linux;
+use crate::error::Result;
+
+/// An open regular file.
+#[derive(Debug)]
+pub struct OsFile(OwnedFd);
+
+impl OsFile {
+    pub(super) fn new(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
+impl FsFile for OsFile {
+    fn write_all(&mut self, mut data: &[u8]) -> io::Result<()> {
+        while !data.is_empty() {
+            match retry_on_intr(|| rustix::io::write(&self.0, data))? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                written => data = data.get(written..).unwrap_or_default(),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        Ok(retry_on_intr(|| rustix::io::pread(&self.0, &mut *buf, offset))?)
+    }
+
+    fn stat(&self) -> io::Result<Stat> {
+        Ok(stat(&retry_on_intr(|| sys::fstat(&self.0))?))
+    }
+
+    fn truncate(&self) -> io::Result<()> {
+        Ok(retry_on_intr(|| sys::ftruncate(&self.0, 0))?)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        // No retry, not even on EINTR: an fsync that failed once says nothing the second time.
+        Ok(sys::fdatasync(&self.0)?)
+    }
+
+    fn start_writeback(&self, bytes: Range<u64>) -> io::Result<()> {
+        linux::start_writeback(self.0.as_fd(), bytes)
+    }
+
+    fn set_mtime(&self, time: SystemTime) -> io::Result<()> {
+        let times = modified(time)?;
+        Ok(retry_on_intr(|| sys::futimens(&self.0, &times))?)
+    }
+}
+
+/// Bytes of a directory that are read at once: some 400 payloads.
+const DIR_BUFFER: usize = 32 * 1024;
+
+/// Reads an open directory.
+pub(super) fn read_dir(dir: &OwnedFd, visit: Visit<'_, OwnedFd>) -> io::Result<Result<()>> {
+    let mut buffer = Vec::with_capacity(DIR_BUFFER);
+    let mut entries = RawDir::new(dir, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
+        let entry = match entry {
+            // a signal, on a file system that can be interrupted; the next call asks for the same again
+            Err(Errno::INTR) => continue,
+            other => other?,
+        };
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if name == "." || name == ".." {
+            continue;
+        }
+        let kind = match entry.file_type() {
+            // some file systems do not say
+            FileType::Unknown => match stat_in(dir, name) {
+                Ok(stat) => stat.kind,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(e),
+            },
+            known => entry_kind(known),
+        };
+        if let Err(error) = visit(dir, Entry { name, kind }) {
+            return Ok(Err(error));
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// Looks at an entry of a directory.
+pub(super) fn stat_in(dir: &OwnedFd, name: &OsStr) -> io::Result<Stat> {
+    Ok(stat(&retry_on_intr(|| sys::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW))?))
+}
+
+/// A change of an inode that changes nothing that anybody asks for.
+pub(super) const ACCESSED_NOW: Timestamps = Timestamps {
+    last_access: Timespec { tv_sec: 0, tv_nsec: sys::UTIME_NOW },
+    last_modification: Timespec { tv_sec: 0, tv_nsec: sys::UTIME_OMIT },
+};
+
+/// Sets the time of an entry's last modification.
+pub(super) fn set_mtime_in(dir: &OwnedFd, name: &str, time: SystemTime) -> io::Result<()> {
+    let times = modified(time)?;
+    Ok(retry_on_intr(|| sys::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW))?)
+}
+
+/// Refuses what is no regular file.
+pub(super) fn check_regular(file: impl AsFd) -> io::Result<()> {
+    match FileType::from_raw_mode(retry_on_intr(|| sys::fstat(&file))?.st_mode) {
+        FileType::RegularFile => Ok(()),
+        FileType::Directory => Err(io::ErrorKind::IsADirectory.into()),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
+    }
+}
+
+fn entry_kind(file_type: FileType) -> EntryKind {
+    match file_type {
+        FileType::RegularFile => EntryKind::File,
+        FileType::Directory => EntryKind::Dir,
+        _ => EntryKind::Other,
+    }
+}
+
+/// Sets the time of last modification and no other.
+fn modified(time: SystemTime) -> io::Result<Timestamps> {
+    let omit = Timespec { tv_sec: 0, tv_nsec: sys::UTIME_OMIT };
+    Ok(Timestamps { last_access: omit, last_modification: timespec(time)? })
+}
+
+fn timespec(time: SystemTime) -> io::Result<Timespec> {
+    let invalid = |_| io::Error::from(Errno::INVAL);
+    let (before, since) = match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => (false, since),
+        Err(e) => (true, e.duration()),
+    };
+    let seconds = i64::try_from(since.as_secs()).map_err(invalid)?;
+    let nanos = since.subsec_nanos();
+    Ok(match (before, nanos) {
+        (false, _) => Timespec { tv_sec: seconds, tv_nsec: nanos.into() },
+        (true, 0) => Timespec { tv_sec: -seconds, tv_nsec: 0 },
+        // nanoseconds count forward from the second before
+        (true, _) => Timespec { tv_sec: -seconds - 1, tv_nsec: (1_000_000_000 - nanos).into() },
+    })
+}
+
+/// What the store needs to know, of what the kernel says.
+pub(super) fn stat(stat: &sys::Stat) -> Stat {
+    Stat {
+        len: u64::try_from(stat.st_size).unwrap_or_default(),
+        mtime: mtime(stat),
+        kind: entry_kind(FileType::from_raw_mode(stat.st_mode)),
+        mode: stat.st_mode & 0o777,
+        owned: stat.st_uid == rustix::process::geteuid().as_raw(),
+    }
+}
+
+/// Last modification of a file; a time that cannot be represented counts as now, the side of keeping it.
+fn mtime(stat: &sys::Stat) -> SystemTime {
+    let seconds = stat.st_mtime;
+    let whole = Duration::from_secs(seconds.unsigned_abs());
+    let base = if seconds < 0 {
+        SystemTime::UNIX_EPOCH.checked_sub(whole)
+    } else {
+        SystemTime::UNIX_EPOCH.checked_add(whole)
+    };
+    base.and_then(|t| t.checked_add(Duration::from_nanos(stat.st_mtime_nsec))).unwrap_or_else(SystemTime::now)
+}

@@ -1,0 +1,98 @@
+//! The root of a store on Linux: opening it, with the reason where that fails, and what can be done beneath it.
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{self as sys, CWD, Mode, OFlags};
+use rustix::io::{Errno, retry_on_intr};
+use std::path::Path;
+use std::sync::OnceLock;
+
+use super::os::{BENEATH, DIR_MODE};
+use crate::error::{Error, Result};
+
+/// File systems (`f_type` of statfs(2)) whose syncfs writes data and metadata of every file: ext4 (and ext2, whose number is the same), XFS,
+/// btrfs. Others are known not to (FUSE sends nothing to its server, f2fs says nothing of a checkpoint that failed) or unknown.
+const TRUSTED_SYNCFS: [u64; 3] = [0xEF53, 0x5846_5342, 0x9123_683E];
+
+/// Opens the root, and makes it first if it is missing and `create` says so.
+pub(super) fn open(path: &Path, create: bool) -> Result<(OwnedFd, sys::Stat)> {
+    let root = match open_root(path) {
+        Err(Errno::NOENT) if create => {
+            match retry_on_intr(|| sys::mkdir(path, DIR_MODE)) {
+                // without a parent directory it stays missing, and the diagnosis says so
+                Ok(()) | Err(Errno::EXIST | Errno::NOENT | Errno::NOTDIR) => {}
+                Err(e) => return Err(Error::io("create directory", path, e.into())),
+            }
+            open_root(path)
+        }
+        opened => opened,
+    };
+    let root = root.map_err(|e| not_opened(path, e))?;
+    let stat =
+        retry_on_intr(|| sys::fstat(&root)).map_err(|e| Error::io("stat directory", path, e.into()))?;
+    check_root(path, &stat)?;
+    Ok((root, stat))
+}
+
+fn check_root(path: &Path, stat: &sys::Stat) -> Result<()> {
+    if !sys::FileType::from_raw_mode(stat.st_mode).is_dir() {
+        return Err(Error::RootNotADirectory { path: path.into() });
+    }
+    let expected = rustix::process::geteuid().as_raw();
+    if stat.st_uid != expected {
+        return Err(Error::RootNotOwned { path: path.into(), found: stat.st_uid, expected });
+    }
+    Ok(())
+}
+
+fn open_root(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    retry_on_intr(|| sys::openat(CWD, path, flags, Mode::empty()))
+}
+
+/// Why the root could not be opened. Of a foreign directory of mode 0700, that it is foreign.
+fn not_opened(path: &Path, error: Errno) -> Error {
+    // Somebody may make it right now; who came too early has not seen it.
+    if error == Errno::NOENT {
+        return Error::RootMissing { path: path.into() };
+    }
+    match retry_on_intr(|| sys::stat(path)) {
+        Err(Errno::NOTDIR) => Error::RootNotADirectory { path: path.into() },
+        Err(e) => Error::io("stat directory", path, e.into()),
+        Ok(stat) => match check_root(path, &stat) {
+            Err(e) => e,
+            Ok(()) => Error::io("open directory", path, error.into()),
+        },
+    }
+}
+
+/// Whether openat2 can be used. Old kernels answer ENOSYS, some sandboxes EPERM or EINVAL; asked once in the life of a process, and about
+/// the root: later on EPERM and EINVAL could be about a file.
+pub(super) fn kernel_has_openat2(root: &OwnedFd) -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    ANSWER.get().copied().unwrap_or_else(|| {
+        match sys::openat2(root, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), BENEATH) {
+            Ok(_) => *ANSWER.get_or_init(|| true),
+            Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => *ANSWER.get_or_init(|| false),
+            // Too many open files, for instance, which says nothing about the next time.
+            Err(_) => false,
+        }
+    })
+}
+
+/// Linux reports write-back errors from syncfs since 5.8 (commit 735e4ae5ba28).
+fn kernel_reports_syncfs_errors() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        let release = rustix::system::uname();
+        let release = release.release().to_string_lossy();
+        let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse::<u32>().ok());
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 8)
+    })
+}
+
+/// Whether a syncfs there can be trusted.
+pub(super) fn trusted_syncfs(root: &OwnedFd) -> bool {
+    // f_type is signed or not, 32 or 64 bits, as the architecture pleases; the magics are 32 bits
+    kernel_reports_syncfs_errors()
+        && sys::fstatfs(root).is_ok_and(|fs| TRUSTED_SYNCFS.contains(&(fs.f_type as u64 & 0xFFFF_FFFF)))
+}

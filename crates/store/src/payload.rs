@@ -1,0 +1,55 @@
+//! A payload's identity, and what a value's header knows of it.
+
+use uuid::Uuid;
+
+/// Identity of one payload: the transaction that wrote it, and a random uuid.
+///
+/// Ordered by birth, then by the bytes of the uuid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PayloadId {
+    /// FullTransactionId (64 bit) of the top-level transaction that wrote it.
+    pub birth: u64,
+    /// Random, version 4.
+    pub uuid: Uuid,
+}
+
+impl PayloadId {
+    /// The shard that has the payload.
+    pub fn shard(&self) -> Shard {
+        Shard { era: self.birth >> 16, byte: self.uuid.as_bytes()[0] }
+    }
+}
+
+/// The payloads whose births have the same upper 48 bits and whose uuids have the same first byte: what is listed at once.
+/// Ordered by era, then by byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Shard {
+    /// `birth >> 16`: a range of 65536 transactions.
+    pub era: u64,
+    /// First byte of the uuid.
+    pub byte: u8,
+}
+
+/// A reference to a payload, as a value's header has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PayloadRef {
+    /// Identity: where its file is.
+    pub id: PayloadId,
+    /// Bytes of the plaintext.
+    pub len: u64,
+    /// BLAKE3-256 of the plaintext.
+    pub digest: [u8; 32],
+    /// Key that encrypted the file; `None` for a file that holds the plaintext.
+    pub key_id: Option<u16>,
+}
+
+impl PayloadRef {
+    /// Bytes of the file: `len`, rounded up to a multiple of 16 when it is encrypted.
+    pub fn len_full(&self) -> u64 {
+        match self.key_id {
+            None => self.len,
+            // a length within 15 bytes of 2^64 has no file; it must only not overflow
+            Some(_) => self.len.checked_next_multiple_of(16).unwrap_or(u64::MAX),
+        }
+    }
+}

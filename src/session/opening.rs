@@ -1,0 +1,105 @@
+//! Opening a store as the settings describe it: the one place that knows which backend it is.
+
+use crate::pg::settings;
+use pgrx::pg_sys;
+use rbytea_store as store;
+use rbytea_store::file::layout::database_dir;
+use rbytea_store::{Backend, Config, DataDirectory, FileStore, OwnerId, PayloadId, RootRegistry};
+use std::ffi::{CStr, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::SystemTime;
+
+/// The file in the data directory that names the stores this cluster has written to.
+const REGISTRY: &str = "rbytea.stores";
+
+/// Whether a store that is in the data directory and does not exist yet is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// No: nothing is written for the sake of looking.
+    Read,
+    /// Yes.
+    Write,
+}
+
+fn open(config: Config) -> Result<Box<dyn Backend>, store::Error> {
+    Ok(Box::new(FileStore::open(config)?))
+}
+
+/// A handle of its own on the store of the current database: for work during which a transaction, or a part of it, may end.
+pub fn open_independent() -> Result<Box<dyn Backend>, store::Error> {
+    open(config(Access::Write)?)
+}
+
+/// The store of the current database as it is, creating nothing; None if it was never created.
+pub fn open_existing() -> Result<Option<Box<dyn Backend>>, store::Error> {
+    match open(config(Access::Read)?) {
+        Err(error) if store_never_created(&error)? => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
+/// Whether a store could not be opened because it was never created: it belongs in the data directory, is not there, and this
+/// cluster has not written to it.
+pub fn store_never_created(error: &store::Error) -> Result<bool, store::Error> {
+    let missing = matches!(error, store::Error::RootMissing { .. })
+        && settings::filesystem_storage_path().is_relative();
+    match config(Access::Read)?.registry {
+        Some(registry) if missing => Ok(!registry.contains()?),
+        _ => Ok(missing),
+    }
+}
+
+/// The store of another database, which other sessions may not see yet.
+pub fn open_for(database: pg_sys::Oid) -> Result<Box<dyn Backend>, store::Error> {
+    let config = config(Access::Read)?;
+    open(Config { database: database.to_u32(), ..config })
+}
+
+/// The store of the current database as the settings describe it.
+pub fn config(access: Access) -> Result<Config, store::Error> {
+    let path = settings::filesystem_storage_path();
+    // SAFETY: DataDir is set before any backend starts and never changes.
+    let directory = Path::new(OsStr::from_bytes(unsafe { CStr::from_ptr(pg_sys::DataDir) }.to_bytes()));
+    let data_directory = data_directory(directory)?;
+    // SAFETY: plain reads of variables and of shared memory that every backend is attached to. In recovery there is
+    // no insertion timeline; nothing is moved there, so the owner's timeline does not matter.
+    let (standby, database, fsync, owner) = unsafe {
+        let standby = pg_sys::RecoveryInProgress();
+        let timeline = if standby { 0 } else { pg_sys::GetWALInsertionTimeLine() };
+        let owner = OwnerId { system_identifier: pg_sys::GetSystemIdentifier(), timeline, data_directory };
+        (standby, pg_sys::MyDatabaseId.to_u32(), pg_sys::enableFsync, owner)
+    };
+    // An absolute path may be a mount point: creating it would hide that nothing is mounted there.
+    let create_root = access == Access::Write && path.is_relative() && !standby;
+    let registry = Some(RootRegistry { directory: directory.into(), file: REGISTRY, root: path.clone() });
+    Ok(Config { create_root, root: directory.join(path), database, fsync, owner, registry })
+}
+
+/// What tells this data directory from its copies: PG_VERSION is written by initdb and by whatever makes a copy. A process has one data
+/// directory all its life.
+fn data_directory(directory: &Path) -> Result<DataDirectory, store::Error> {
+    static KNOWN: OnceLock<DataDirectory> = OnceLock::new();
+    const PG_VERSION: &str = "PG_VERSION";
+    if let Some(known) = KNOWN.get() {
+        return Ok(*known);
+    }
+    let metadata = std::fs::metadata(directory.join(PG_VERSION)).map_err(|source| store::Error::Io {
+        op: "stat file",
+        path: PG_VERSION.into(),
+        source,
+    })?;
+    // Not every file system knows when a file was created.
+    let created = metadata.created().ok().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+    let created = created.and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or(0);
+    Ok(*KNOWN.get_or_init(|| DataDirectory { inode: metadata.ino(), created }))
+}
+
+/// Where a payload of the current database would be in a store that was never created, for messages.
+pub fn path_in_new_store(id: &PayloadId) -> PathBuf {
+    // SAFETY: a plain read.
+    let database = unsafe { pg_sys::MyDatabaseId }.to_u32();
+    Path::new(&database_dir(database)).join(id.live_path())
+}

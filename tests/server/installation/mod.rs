@@ -1,0 +1,6 @@
+//! What CREATE EXTENSION creates is what is declared, the library lets the server start and start again, and `make installcheck`
+//! passes.
+
+mod declared_objects;
+mod regress;
+mod startup;
