@@ -168,7 +168,7 @@ pub fn try_lock_database(database: pg_sys::Oid) -> Option<DatabaseLock> {
     let tag = database_tag(database);
     // SAFETY: takes a lock without waiting; it ends with the transaction at the latest.
     let result = unsafe { pg_sys::LockAcquire(&tag, pg_sys::AccessExclusiveLock as i32, false, true) };
-    (result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL).then_some(DatabaseLock { tag })
+    (result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL).then(|| DatabaseLock { tag })
 }
 
 impl Drop for DatabaseLock {

@@ -25,8 +25,11 @@ impl Relation {
         let lock = lock as pg_sys::LOCKMODE;
         // SAFETY: we are inside of a transaction; any OID will do, and one without a relation yields NULL.
         let relation = unsafe { pg_sys::try_relation_open(relid, lock) };
+        if relation.is_null() {
+            return None;
+        }
         let lock = if unlock == Unlock::AtClose { lock } else { pg_sys::NoLock as pg_sys::LOCKMODE };
-        (!relation.is_null()).then_some(Self { relation, lock })
+        Some(Self { relation, lock })
     }
 
     /// The relation, for as long as self lives.
