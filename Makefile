@@ -156,7 +156,7 @@ core-test: store-test $(stamp)
 
 .PHONY: store-test
 store-test:
-	$(store) test --locked --package rbytea-store -- $(TESTS)
+	$(store) test --locked --package rbytea-store --features interoperation -- $(TESTS)
 
 # The committed inputs of each target, then new ones. What is new to the target stays in $(fuzz_dir)/corpus, an
 # input that it fails on in $(fuzz_dir)/<target>-crash-….
@@ -193,7 +193,7 @@ evidence := $(abspath $(target))/evidence
 evidence:
 	@rm -rf $(evidence) && mkdir -p $(evidence)
 	RBYTEA_EVIDENCE=$(evidence) .ci/run >$(evidence)/ci.log 2>&1 || { tail -n 50 $(evidence)/ci.log; exit 1; }
-	@$(MAKE) evidence-table PG_CONFIG=$(pg_config) WITH='$(pg_version), and 18'
+	@$(MAKE) evidence-table PG_CONFIG=$(pg_config) WITH='$(pg_version), 17 and 18'
 
 # The table out of the reports that are there: RBYTEA_EVIDENCE names the directory to any target that tests, which appends its output there
 # as a file that ends with .log.
@@ -229,7 +229,8 @@ fmt-check:
 # Clippy with warnings denied; shellcheck and cargo-deny where they are installed.
 .PHONY: lint
 lint: $(stamp)
-	$(store) clippy --locked --package rbytea-store --package rbytea-memfs --package rbytea-evidence --all-targets -- -D warnings
+	$(store) clippy --locked --package rbytea-store --package rbytea-memfs --package rbytea-evidence --all-targets \
+		--features rbytea-store/interoperation -- -D warnings
 	$(cargo) clippy $(features) --all-targets -- -D warnings
 	$(fuzz_cargo) clippy --locked --release --bins --target $(fuzz_host) -- -D warnings
 	@if command -v shellcheck >/dev/null; then shellcheck bin/* scripts/*.sh .ci/run; fi

@@ -21,7 +21,7 @@ const MODULES: &[(Promise, &str, &[&str])] = &[
     ),
     (Promise::TrashIsReadable, "store", &["trash", "races"]),
     (Promise::Collected, "server", &["background", "model::soak"]),
-    (Promise::ErrorsLoseNothing, "store", &["faults", "encrypted_failures", "listing", "known"]),
+    (Promise::ErrorsLoseNothing, "store", &["faults", "encrypted_failures", "listing", "registry"]),
     (Promise::ErrorsLoseNothing, "server", &["faults"]),
     (Promise::OneOwner, "store", &["owner"]),
     (Promise::OneOwner, "server", &["databases::owner"]),

@@ -1,5 +1,6 @@
-//! The purge: the only delete (I8). A file in TRASH goes when this mark, which began after it was trashed, did not find it,
-//! when it has been there for the retention, and when nobody can have a reference to it in hand any more.
+//! Where a payload is purged, which is the only delete (I8). A file in TRASH goes when this mark, which began after it was
+//! trashed, did not find it, when it has been there for the retention, and when nobody can have a reference to it in hand
+//! any more.
 
 use crate::mark::{self, SortedReferences};
 use crate::pg::catalog::{self, Objects};

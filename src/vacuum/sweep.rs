@@ -1,5 +1,5 @@
-//! The walk over the store that turns marks into moves: directory by directory, judged by plan.rs, carried out (or
-//! only shown) by an [`SweepSink`]. Any error ends the run (I10).
+//! The walk over the store that turns marks into moves: shard by shard, judged by `rbytea_store::judgement`, and handed to a
+//! [`SweepSink`] that remembers, carries out or shows what has to move. Any error ends the run (I10).
 
 use crate::mark::SortedReferences;
 use crate::pg::error::{self, Report};

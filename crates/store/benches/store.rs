@@ -6,8 +6,7 @@ use rbytea_store::crypt::cipher::Keystream;
 use rbytea_store::judgement::{MarkKey, Marks, Reference};
 use rbytea_store::value;
 use rbytea_store::{
-    Backend, Config, DataDirectory, FileStore, Key, KeyRing, OwnerId, PayloadId, PayloadRef, Pending, Reader,
-    Writer,
+    Config, DataDirectory, FileStore, Key, KeyRing, OwnerId, PayloadId, PayloadRef, Pending, Reader, Writer,
 };
 use std::hint::black_box;
 use std::path::Path;
@@ -45,10 +44,7 @@ fn transaction(store: &FileStore, birth: u64, payload: &[u8], files: usize, key:
     let mut pending = Pending::new();
     let mut last = None;
     for _ in 0..files {
-        let mut writer = match key {
-            None => Writer::begin(store, birth, None).unwrap(),
-            Some(key) => Writer::begin(store, birth, Some(key)).unwrap(),
-        };
+        let mut writer = Writer::begin(store, birth, key).unwrap();
         writer.write(payload).unwrap();
         last = Some(writer.finish(&mut pending).unwrap());
     }

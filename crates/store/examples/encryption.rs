@@ -6,7 +6,7 @@
 
 use rbytea_store::crypt::cipher::{Keystream, Kuznyechik};
 use rbytea_store::{
-    Backend, Config, DataDirectory, FileStore, Key, KeyRing, OwnerId, PayloadRef, Pending, Reader, Writer,
+    Config, DataDirectory, FileStore, Key, KeyRing, OwnerId, PayloadRef, Pending, Reader, Writer,
 };
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -103,10 +103,7 @@ fn store(root: &Path) -> FileStore {
 /// One transaction with one payload, durable at the end.
 fn write(store: &FileStore, birth: u64, bytes: &[u8], key: Option<&Key>) -> PayloadRef {
     let mut pending = Pending::new();
-    let mut writer = match key {
-        None => Writer::begin(store, birth, None).unwrap(),
-        Some(key) => Writer::begin(store, birth, Some(key)).unwrap(),
-    };
+    let mut writer = Writer::begin(store, birth, key).unwrap();
     for chunk in bytes.chunks(CHUNK) {
         writer.write(chunk).unwrap();
     }

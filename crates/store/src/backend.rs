@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::owner::OwnerId;
 use crate::payload::{PayloadId, Shard};
 
-/// One database's part of one store. Object-safe; tests/store/backends.rs has what every implementation must do.
+/// One database's part of one store. Object-safe; tests/backends has what every implementation must do.
 pub trait Backend {
     // --- writing and reading ---
 

@@ -1,5 +1,6 @@
-//! The one door through which payloads come into being (I3), whatever the backend: counts, digests, encrypts and pads what
-//! a backend's [`Upload`] stores. A finished payload is handed to [`Pending`], which makes it durable before the commit (I1).
+//! Where a payload is written: the one door through which payloads come into being (I3), whatever the backend. Counts, digests,
+//! encrypts and pads what a backend's [`Upload`] stores. A finished payload is handed to [`Pending`], which makes it durable
+//! before the commit (I1).
 
 use crate::backend::{Backend, Upload};
 use crate::crypt::cipher::{BLOCK, Keystream};

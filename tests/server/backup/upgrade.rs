@@ -4,7 +4,7 @@
 //! The minor release of the new installation must be as new as that of the old one. The releases of November 2026 (15.20 and
 //! its contemporaries) give each column of each table the attribute option `pg_attver`, which servers before them refuse, so
 //! pg_upgrade of any table fails from 15.20 to 18.4 in "Restoring database schemas". Where the new release is older, upgrade from
-//! an older one: `scripts/get-postgres.sh 15` brings 15.5.
+//! an older one: `scripts/get-postgres.sh 15` brings 15.5, `scripts/get-postgres.sh 17.10` brings 17.10.
 
 use std::collections::BTreeMap;
 use std::fs;

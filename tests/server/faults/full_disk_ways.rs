@@ -82,7 +82,9 @@ fn assert_full(store: &BrokenStore, what: &str, sql: &str) -> Found {
     let db = &store.superuser;
     let before = store.volume().free();
     let pid = db.pid();
-    assert_eq!(db.sqlstate(sql), SqlState::DISK_FULL, "{what}");
+    let error = db.error(sql);
+    assert_eq!(*error.code(), SqlState::DISK_FULL, "{what}");
+    assert!(error.hint().unwrap_or_default().contains("rvacuum_purge()"), "{what}: what to do? {error:?}");
     // Somebody else reads, and writes nothing, while it is full.
     assert_eq!(store.user.text("select convert_from(v, 'utf8') from t where id = 1"), "first", "{what}");
     db.run("rollback");

@@ -1,4 +1,5 @@
-//! Moving files between LIVE and TRASH, and the only delete (I6, I7, I8).
+//! Where a payload is trashed and restored: its file is moved from LIVE to TRASH (I6) and back (I7). The unlink of the purge
+//! is here, too (I8). Which payloads they are is for the caller to know.
 //! Every move is one rename that replaces nothing, so a file always has exactly one name, whoever else moves it.
 
 use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! Making files and directory entries durable (I1).
+//! Where a payload is synced: its file and the entries of directories that lead to it are made durable (I1).
 //! Which directories are durable already is remembered per store; that one exists is not enough, for another
 //! transaction may have made it and not have synced it.
 

@@ -5,7 +5,6 @@
 use crate::support::{Bed, OsBed};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use rbytea_memfs::MemFs;
-use rbytea_store::Backend;
 use rbytea_store::file::fs::Stat;
 use rbytea_store::file::fs::{EntryKind, Fs, FsFile};
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@ use crate::support::{Bed, DATABASE, commit, config, live, write};
 use rbytea_memfs::{EIO, ENOSPC, MemFs, Op};
 use rbytea_store::file::fs::Fs;
 use rbytea_store::file::{MAX_OPEN, SYNCFS_FROM};
-use rbytea_store::{Backend, Config, Error, FileStore, Kind, Pending, PendingState, Writer};
+use rbytea_store::{Config, Error, FileStore, Kind, Pending, PendingState, Writer};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 fn pending_with(store: &FileStore<MemFs>, files: u64) -> Pending {

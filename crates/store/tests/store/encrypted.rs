@@ -64,10 +64,7 @@ fn documented_file(payload: &PayloadRef, plaintext: &[u8]) -> Vec<u8> {
 
 /// Writes a payload in pieces that end at `cuts`.
 fn write_pieces<F: Fs>(store: &FileStore<F>, bytes: &[u8], cuts: &[usize], key: Option<&Key>) -> PayloadRef {
-    let mut writer = match key {
-        None => Writer::begin(store, 1, None).unwrap(),
-        Some(key) => Writer::begin(store, 1, Some(key)).unwrap(),
-    };
+    let mut writer = Writer::begin(store, 1, key).unwrap();
     let mut bounds: Vec<_> = [0, bytes.len()].into_iter().chain(cuts.iter().copied()).collect();
     bounds.sort_unstable();
     for pair in bounds.windows(2) {

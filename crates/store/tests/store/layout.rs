@@ -5,7 +5,7 @@ use rbytea_store::file::layout::{
     FIRST_DROPPED, copy_name, database_dir, dropped_dir, era_dir, parse_byte_dir, parse_copy_name,
     parse_database_dir, parse_dropped_dir, parse_era_dir, parse_new_owner_name,
 };
-use rbytea_store::{Backend, PayloadId, Shard};
+use rbytea_store::{PayloadId, Shard};
 use uuid::Uuid;
 
 fn id() -> impl Strategy<Value = PayloadId> {

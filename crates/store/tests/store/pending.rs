@@ -4,7 +4,7 @@ use crate::support::{Bed, read, write};
 use proptest::prelude::*;
 use rbytea_memfs::{EIO, MemFs, Op};
 use rbytea_store::file::MAX_OPEN;
-use rbytea_store::{Backend, PayloadRef, Pending, PendingState, Writer};
+use rbytea_store::{PayloadRef, Pending, PendingState, Writer};
 
 #[derive(Clone, Debug)]
 enum Step {

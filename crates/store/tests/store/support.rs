@@ -5,7 +5,7 @@ use rbytea_store::file::fs::Fs;
 use rbytea_store::file::os::OsFs;
 use rbytea_store::{
     Backend, Config, DataDirectory, FileStore, Key, KeyRing, OwnerId, PayloadId, PayloadRef, Pending, Reader,
-    Result, TrashEntry, Writer,
+    Result, RootRegistry, TrashEntry, Writer,
 };
 use std::path::Path;
 use std::sync::LazyLock;
@@ -33,6 +33,12 @@ pub fn config(root: &Path) -> Config {
         owner: US,
         registry: None,
     }
+}
+
+/// The same, where the cluster remembers the root in its data directory.
+pub fn registered(root: &Path) -> Config {
+    let registry = RootRegistry { directory: "/data".into(), file: "rbytea.stores", root: root.into() };
+    Config { registry: Some(registry), ..config(root) }
 }
 
 /// A place for a store, with a way to plant files in it behind the store's back.
@@ -159,10 +165,7 @@ pub fn write_with<F: Fs>(
     key: Option<&Key>,
     pending: &mut Pending,
 ) -> Result<PayloadRef> {
-    let mut writer = match key {
-        None => Writer::begin(store, birth, None)?,
-        Some(key) => Writer::begin(store, birth, Some(key))?,
-    };
+    let mut writer = Writer::begin(store, birth, key)?;
     for chunk in bytes.chunks(1000) {
         writer.write(chunk)?;
     }

@@ -9,7 +9,7 @@ use streebog::{Digest, Streebog256};
 
 use super::{near, take};
 use rbytea_store::crypt::keys::kdf;
-use rbytea_store::{Backend, Error, KeyFileProblem as Problem, KeyRing};
+use rbytea_store::{Error, KeyFileProblem as Problem, KeyRing};
 
 /// Any bytes as a key file, then one made of any keys, and one next to that.
 pub fn key_file(bytes: &[u8]) {

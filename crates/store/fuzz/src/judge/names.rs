@@ -9,7 +9,7 @@ use rbytea_store::file::layout::{
     copy_name, database_dir, dropped_dir, era_dir, parse_byte_dir, parse_copy_name, parse_database_dir,
     parse_dropped_dir, parse_era_dir, parse_new_owner_name,
 };
-use rbytea_store::{Backend, OWNER, PayloadId, TRASH};
+use rbytea_store::{OWNER, PayloadId, TRASH};
 
 /// Any bytes as a name, then the names of any identity and names next to them.
 pub fn names(bytes: &[u8]) {

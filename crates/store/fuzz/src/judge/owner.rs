@@ -9,8 +9,8 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::{near, take};
 use rbytea_memfs::MemFs;
-use rbytea_store::{Backend, Config, DataDirectory, Error, FileStore, OWNER, OwnerId};
 use rbytea_store::file::fs::{Fs, FsFile};
+use rbytea_store::{Backend, Config, DataDirectory, Error, FileStore, OWNER, OwnerId};
 
 /// Any bytes as the file, then what a store writes for any owner, and a file next to that.
 pub fn owner(bytes: &[u8]) {
@@ -57,7 +57,6 @@ fn store(fs: &MemFs, owner: OwnerId) -> FileStore<MemFs> {
         fs.clone(),
         Config { root, create_root: false, database: 1, fsync: true, owner, registry: None },
     )
-    .expect("memory can be opened")
 }
 
 fn documented(id: &OwnerId) -> String {

@@ -4,8 +4,8 @@ use arbitrary::Unstructured;
 use uuid::Uuid;
 
 use super::{near, take, take_id};
-use rbytea_store::{Backend, PayloadId, PayloadRef};
 use rbytea_store::value::{EXTERNAL_LEN, Value, ValueError, decode, encode_external, hash, hash_extended};
+use rbytea_store::{PayloadId, PayloadRef};
 
 /// Any bytes as a value, then any reference as bytes.
 pub fn value(bytes: &[u8]) {

@@ -3,7 +3,7 @@
 
 use super::vacuum::{Pass, collect_dropped, day, vacuum};
 use super::world::{Row, View, World, places};
-use crate::support::{DATABASE, config, read};
+use crate::support::{DATABASE, read, registered};
 use rbytea_evidence::Found;
 use rbytea_memfs::MemFs;
 use rbytea_store::file::fs::Fs;
@@ -75,7 +75,7 @@ fn owner(disk: &MemFs, world: &World, view: &View) -> Result<OwnerId, Wrong> {
 
 /// As a new process opens it.
 fn store(disk: &MemFs, owner: OwnerId, database: u32) -> FileStore<MemFs> {
-    FileStore::with_fs(disk.clone(), Config { database, owner, ..config(disk.root()) })
+    FileStore::with_fs(disk.clone(), Config { database, owner, ..registered(disk.root()) })
 }
 
 /// What there was before the disk was judged, and is to be there after.

@@ -1,12 +1,10 @@
 //! What the database knows: rows, databases, the owner. It is durable by itself (PostgreSQL's part); the order of its events
 //! among the operations of the file system says what it knew at each moment.
 
-use crate::support::{DATABASE, US, config, write_with};
+use crate::support::{DATABASE, US, registered, write_with};
 use rbytea_memfs::MemFs;
 use rbytea_store::file::fs::Fs;
-use rbytea_store::{
-    Backend, Config, DirSyncCache, FileStore, Key, OwnerId, PayloadId, PayloadRef, Pending, Result,
-};
+use rbytea_store::{Config, DirSyncCache, FileStore, Key, OwnerId, PayloadId, PayloadRef, Pending, Result};
 use std::collections::BTreeSet;
 
 /// A row with a payload.
@@ -158,7 +156,7 @@ impl Session {
 
     /// In another database.
     pub fn of(world: &World, database: u32) -> Self {
-        Self::with(world, Config { database, ..config(world.fs.root()) })
+        Self::with(world, Config { database, ..registered(world.fs.root()) })
     }
 
     pub fn with(world: &World, config: Config) -> Self {

@@ -1,7 +1,7 @@
 //! What is done in a scenario.
 
 use crate::clone::CLONE;
-use crate::support::{DATABASE, KEYS, PROMOTED, US, config};
+use crate::support::{DATABASE, KEYS, PROMOTED, US, registered};
 use crate::sync_points::vacuum::{Pass, collect_dropped, day, vacuum};
 use crate::sync_points::world::{Event, Session, World, places};
 use rbytea_store::file::fs::Fs;
@@ -224,7 +224,7 @@ pub fn purge_dropped(world: &mut World, session: &mut Session) -> Result<()> {
 
 pub fn adopt(world: &mut World, _: &mut Session) -> Result<()> {
     world.owners = vec![US, PROMOTED];
-    let mut promoted = Session::with(world, Config { owner: PROMOTED, ..config(world.fs.root()) });
+    let mut promoted = Session::with(world, Config { owner: PROMOTED, ..registered(world.fs.root()) });
     promoted.store().adopt()?;
     world.tell(Event::Owned(1));
     Ok(())

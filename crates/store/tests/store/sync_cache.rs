@@ -3,7 +3,7 @@
 use crate::support::{Bed, DATABASE, commit, config, read, write};
 use rbytea_memfs::{MemFs, Op};
 use rbytea_store::file::fs::Fs;
-use rbytea_store::{Backend, Config, FileStore, Pending};
+use rbytea_store::{Config, FileStore, Pending};
 
 #[test]
 fn reopening_does_not_sync_known_directories_again() {
