@@ -28,10 +28,13 @@ impl Target {
     /// Writes the payload of a file once more. It is compared with its digest on the way.
     pub fn copy(&self, payload: &PayloadRef) -> Result<PayloadRef, Report> {
         let key = self.ring.as_ref().map(|ring| ring.newest());
-        transaction::store_payload(key, |store, writer| {
-            let reader = read::open(store, payload)?;
-            let mut buffer = read::buffer(payload.len);
-            read::verified(&reader, payload.len, &mut buffer, |chunk| Ok(writer.write(chunk)?))
-        })
+        transaction::store_payload(
+            key,
+            |store| read::open(store, payload),
+            |reader, writer| {
+                let mut buffer = read::buffer(payload.len);
+                read::verified(&reader, payload.len, &mut buffer, |chunk| Ok(writer.write(chunk)?))
+            },
+        )
     }
 }
