@@ -1,6 +1,6 @@
 //! Memory for key bytes that a process holds for long: in no core dump, out of swap where the system allows that,
-//! overwritten when it is given back. Relies on mmap(2); fork(2) hands both the bytes and their absence from core dumps
-//! on to the child, the lock against swapping is the parent's alone.
+//! overwritten when it is given back. Relies on mmap(2); fork(2) hands both the bytes and their absence from core
+//! dumps on to the child, the lock against swapping is the parent's alone.
 
 use std::alloc::{Layout, handle_alloc_error};
 use std::ptr::{self, NonNull};
@@ -15,7 +15,7 @@ pub struct Secret {
 }
 
 impl Secret {
-    /// Copies `bytes`; whoever had them before overwrites them there.
+    /// Copies `bytes`; the caller overwrites its own copy.
     ///
     /// Without memory the process ends, as with any other allocation.
     pub fn new(bytes: &[u8]) -> Self {
@@ -50,7 +50,7 @@ impl Secret {
 
     /// The bytes. Copies of them are the caller's to overwrite.
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: `pages` maps `mapped >= len` readable, initialised bytes until `self` is dropped; nobody writes to
+        // SAFETY: `pages` maps `mapped >= len` readable, initialised bytes until `self` is dropped; no code writes to
         // them before that.
         unsafe { std::slice::from_raw_parts(self.pages.as_ptr(), self.len) }
     }

@@ -7,8 +7,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 /// sync_file_range(2) with SYNC_FILE_RANGE_WRITE: the kernel starts to write these bytes back and waits for nothing.
 ///
 /// # Errors
-/// What the file system could not do, such as finding room for bytes that it took before: nothing else may ever tell of that.
-/// A kernel or sandbox without the call is no error.
+/// What the file system could not do, such as allocating blocks for bytes of an earlier write: no later call need
+/// report it. A kernel or sandbox without the call is no error.
 pub fn start_writeback(file: BorrowedFd<'_>, bytes: Range<u64>) -> io::Result<()> {
     let offset =
         |byte: u64| libc::off64_t::try_from(byte).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
