@@ -21,7 +21,7 @@ impl Secret {
     pub fn new(bytes: &[u8]) -> Self {
         let page = rustix::param::page_size();
         let mapped = bytes.len().max(1).next_multiple_of(page);
-        // SAFETY: a private anonymous mapping at an address that the kernel chooses touches no memory there is.
+        // SAFETY: a private anonymous mapping at an address that the kernel chooses overlaps no other memory.
         let pages = unsafe {
             libc::mmap(
                 ptr::null_mut(),
@@ -36,8 +36,7 @@ impl Secret {
             Some(pages) if pages.as_ptr().cast() != libc::MAP_FAILED => pages,
             _ => handle_alloc_error(Layout::for_value(bytes)),
         };
-        // Both before the bytes are there. A limit (RLIMIT_MEMLOCK) or an old kernel may refuse; that makes the secret
-        // no less usable.
+        // Best effort, before the bytes are there: a limit (RLIMIT_MEMLOCK) or an old kernel may refuse.
         // SAFETY: the range is the mapping made above and nothing else; neither call changes its contents.
         unsafe {
             libc::madvise(pages.as_ptr().cast(), mapped, libc::MADV_DONTDUMP);
@@ -65,9 +64,9 @@ impl Drop for Secret {
     }
 }
 
-// SAFETY: the mapping belongs to this value alone and to no thread.
+// SAFETY: the mapping belongs to this value alone, and any thread may use and unmap it.
 unsafe impl Send for Secret {}
-// SAFETY: a shared Secret can only be read.
+// SAFETY: `&Secret` gives read access alone; only `drop`, which has it exclusively, writes.
 unsafe impl Sync for Secret {}
 
 impl std::fmt::Debug for Secret {

@@ -94,8 +94,8 @@ pub fn dropped_dir(oid: u32, trashed_at: u32) -> String {
     format!("{}-{trashed_at:08x}", database_dir(oid))
 }
 
-/// The earliest date of a dropped database, in January 2021. `<oid>-20261231`, a name that a
-/// user may give to a copy of a directory, is far below it.
+/// The earliest date of a dropped database, in January 2021. `<oid>-20261231`, a name that a user may give
+/// to a copy of a directory, is far below it.
 pub const FIRST_DROPPED: u32 = 0x6000_0000;
 
 /// The inverse of [`dropped_dir`]; `None` for every other string, and for dates before [`FIRST_DROPPED`].

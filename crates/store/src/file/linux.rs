@@ -14,7 +14,7 @@ pub fn start_writeback(file: BorrowedFd<'_>, bytes: Range<u64>) -> io::Result<()
         |byte: u64| libc::off64_t::try_from(byte).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
     let (start, end) = (offset(bytes.start)?, offset(bytes.end)?);
     loop {
-        // SAFETY: takes an open descriptor and numbers.
+        // SAFETY: `file` keeps the descriptor open during the call, which accesses no memory of this process.
         let done = unsafe {
             libc::sync_file_range(file.as_raw_fd(), start, end - start, libc::SYNC_FILE_RANGE_WRITE)
         };

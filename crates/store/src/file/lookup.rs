@@ -1,5 +1,5 @@
-//! Where a payload's file is looked for: in LIVE, in TRASH, and in LIVE again (I7). Relies on moves that keep
-//! one name at every moment; promises that a file which another process moves meanwhile is found.
+//! Where a payload's file is looked for: in LIVE, in TRASH, and in LIVE again (I7). Relies on moves that keep one
+//! name at every moment; promises that a file which another process moves meanwhile is found.
 
 use std::path::{Path, PathBuf};
 
