@@ -1,6 +1,6 @@
 //! The file system as the store sees it: primitive operations on '/'-separated paths relative to the root.
 //! An implementation never follows a symbolic link below the root and retries EINTR itself. What must be
-//! durable goes through [`publish`] or the functions in `sync`, so that no call site can forget an fsync.
+//! durable goes through `publish` or the functions in `sync`, so that no call site can forget an fsync.
 
 use std::ffi::OsStr;
 use std::io;

@@ -84,7 +84,7 @@ impl<F: Fs> FileStore<F> {
         Ok(shards)
     }
 
-    /// Looks at every file of a leaf directory; returns the payloads in it, as [`list_shard`](Self::list_shard) does.
+    /// Looks at every file of a leaf directory; returns the payloads in it, as `list_shard` does.
     ///
     /// # Errors
     /// `Io`, or what `report` returns.
