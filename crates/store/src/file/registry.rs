@@ -1,6 +1,6 @@
-//! Which roots this cluster has written to, remembered outside of them: a mount point whose file system is missing looks like a
-//! store that no session has used yet, and what was written there would be gone when the file system comes back.
-//! A JSON list in a file of the data directory, written whole or not at all.
+//! Which roots this cluster has written to, remembered outside of them: a mount point whose file system is missing
+//! looks like a store that no session has used yet, and what was written there would be gone when the file system
+//! comes back. A JSON list in a file of the data directory, written whole or not at all.
 
 use std::path::{Path, PathBuf};
 
@@ -39,7 +39,7 @@ impl RootRegistry {
         Ok(self.read(fs)?.contains(&self.entry()))
     }
 
-    /// Remembers it, durably if `fsync`. A damaged list is written anew: the caller has seen that the store is there.
+    /// Adds the root, durably if `fsync`. A damaged list is written anew: the caller has seen that the store is there.
     ///
     /// # Errors
     /// `Io`, `Sync`.
