@@ -77,7 +77,7 @@ impl Error {
             (Self::StoreMissing { .. }, _) => {
                 "Check that its file system is mounted. If the store is lost, or was left behind on purpose, it can be adopted."
             }
-            (Self::KnownCorrupt { .. }, _) => {
+            (Self::RegistryCorrupt { .. }, _) => {
                 "Remove the file when the store's file system is mounted; it is written anew."
             }
             (Self::NotOwner { .. }, _) => "If no other cluster uses this store any more, it can be adopted.",

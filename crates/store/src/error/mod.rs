@@ -55,7 +55,7 @@ pub enum Error {
     },
     /// The list of the roots that this cluster has written to is not what the store writes.
     #[error("file \"{}\" is corrupted: {reason}", path.display())]
-    KnownCorrupt {
+    RegistryCorrupt {
         /// The file in the data directory.
         path: PathBuf,
         /// What is wrong with it.
@@ -196,7 +196,7 @@ impl Error {
             | Self::RootNotADirectory { path }
             | Self::RootNotOwned { path, .. }
             | Self::StoreMissing { path }
-            | Self::KnownCorrupt { path, .. }
+            | Self::RegistryCorrupt { path, .. }
             | Self::Io { path, .. }
             | Self::Sync { path, .. }
             | Self::WrongSize { path, .. }
@@ -220,7 +220,7 @@ impl Error {
             | Self::StoreMissing { .. } => Kind::Config,
             Self::Io { source, .. } | Self::Sync { source, .. } => Self::kind_of(source),
             Self::WrongSize { .. } | Self::WrongDigest { .. } => Kind::Corrupted,
-            Self::OwnerCorrupt { .. } | Self::KnownCorrupt { .. } => Kind::Corrupted,
+            Self::OwnerCorrupt { .. } | Self::RegistryCorrupt { .. } => Kind::Corrupted,
             Self::NotOwner { .. } => Kind::NotOwner,
             Self::UnknownFormat { .. } | Self::Unsupported { .. } => Kind::Unsupported,
             Self::OutOfRange { .. } => Kind::OutOfRange,

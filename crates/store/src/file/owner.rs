@@ -56,7 +56,7 @@ impl<F: Fs> FileStore<F> {
             && !self.registered.load(Ordering::Relaxed)
         {
             let listed = match registry.contains_on(&self.fs) {
-                Err(Error::KnownCorrupt { .. }) => false,
+                Err(Error::RegistryCorrupt { .. }) => false,
                 listed => listed?,
             };
             if !listed {

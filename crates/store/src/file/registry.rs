@@ -24,7 +24,7 @@ impl RootRegistry {
     /// Whether this cluster has written to a store here.
     ///
     /// # Errors
-    /// `Io`, `KnownCorrupt`.
+    /// `Io`, `RegistryCorrupt`.
     pub fn contains(&self) -> Result<bool> {
         self.listed(&OsFs::open(&self.directory, false)?)
     }
@@ -47,7 +47,7 @@ impl RootRegistry {
     pub fn add<F: Fs>(&self, near: &F, fsync: bool) -> Result<()> {
         let fs = near.rooted_in(&self.directory)?;
         let mut roots = match self.read(&fs) {
-            Err(Error::KnownCorrupt { .. }) => Vec::new(),
+            Err(Error::RegistryCorrupt { .. }) => Vec::new(),
             roots => roots?,
         };
         if !roots.contains(&self.entry()) {
@@ -76,6 +76,6 @@ impl RootRegistry {
     }
 
     fn corrupt(&self, error: &serde_json::Error) -> Error {
-        Error::KnownCorrupt { path: self.file.into(), reason: error.to_string() }
+        Error::RegistryCorrupt { path: self.file.into(), reason: error.to_string() }
     }
 }

@@ -160,7 +160,7 @@ fn a_damaged_list_is_an_error_only_where_the_store_may_be_missing() {
     assert_eq!(read(&cluster.store(), &payload).unwrap(), b"x");
     cluster.unmount();
     let error = Writer::begin(&cluster.store(), 2, None).map(drop).unwrap_err();
-    assert!(matches!(error, Error::KnownCorrupt { .. }), "{error:?}");
+    assert!(matches!(error, Error::RegistryCorrupt { .. }), "{error:?}");
     assert_eq!(error.kind(), Kind::Corrupted);
     cluster.mount();
     commit(&cluster.store(), 2, b"the list is written anew");
