@@ -1,4 +1,4 @@
-//! Somebody with the rights of the server's user plants other things in the store: links, pipes, sockets, devices, directories. Nothing
+//! A process with the rights of the server's user puts other things into the store: links, pipes, sockets, devices, directories. Nothing
 //! is read through them, nothing is written or deleted behind them, nothing hangs, and without them everything works as before.
 
 use tokio_postgres::error::SqlState;

@@ -172,7 +172,7 @@ fn the_relation_and_ctid_of_a_finding_are_those_of_the_row() {
 
 /// Many rows refer to one file: each is told, however often the file was in order before.
 #[test]
-fn each_row_that_refers_to_a_lost_file_is_told() {
+fn each_row_that_refers_to_a_lost_file_is_reported() {
     let healthy = healthy();
     let db = &healthy.db;
     let (uuid, path) = healthy.payload(("plain", "uuid(r)"));

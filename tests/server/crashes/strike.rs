@@ -62,7 +62,7 @@ pub const DECK: &[Target] = &[
 pub enum Struck {
     /// This child, and what it was doing.
     Child(Process, String),
-    /// Everybody.
+    /// The postmaster with all its children.
     All,
 }
 

@@ -63,7 +63,7 @@ fn the_directory_of_a_dropped_database_goes_to_trash_and_later_away() {
 }
 
 #[test]
-fn a_retention_of_minus_one_keeps_it_for_ever_and_an_impatient_superuser_may_purge() {
+fn a_retention_of_minus_one_keeps_it_for_ever_and_rvacuum_purge_deletes_it() {
     let (cluster, db, dir) = two_databases(&["rbytea.trash_retention = -1"]);
     db.run("drop database other");
     for _ in 0..3 {

@@ -199,7 +199,7 @@ fn an_unlogged_table() {
 }
 
 #[test]
-fn no_trigger_rule_or_policy_has_a_say() {
+fn no_trigger_rule_or_policy_is_applied() {
     let (cluster, db) = tables_to_rotate(&format!(
         "create table s (n int primary key, b bytea, r rbytea, changed timestamptz);
          create table log (what text);
@@ -226,7 +226,7 @@ fn no_trigger_rule_or_policy_has_a_say() {
     assert_eq!(triggers(&db, "s"), 1);
 }
 
-/// Nobody can read the temporary tables of other sessions, and nobody else needs to.
+/// No session can read another session's temporary tables; each re-encrypts its own.
 #[test]
 fn a_temporary_child_of_another_session_is_left_alone() {
     let (cluster, db) =

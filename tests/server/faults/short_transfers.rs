@@ -113,7 +113,7 @@ fn reads_that_are_short_or_lie_give_the_right_bytes_or_an_error() {
     for sql in [whole, range] {
         check("retval=0", sql, Err(SqlState::DATA_CORRUPTED));
     }
-    // Bytes that nobody has written. (A range has no digest to compare with.)
+    // Bytes that no write has put into the file. (A range has no digest to compare with.)
     check("retval=5:poke_exit=@arg2=4669727374", whole, Err(SqlState::DATA_CORRUPTED));
     check("error=EINTR", whole, Ok("first"));
     check("error=EIO", whole, Err(SqlState::IO_ERROR));

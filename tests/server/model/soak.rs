@@ -98,7 +98,7 @@ fn stop_runs(db: &Session, world: &World) {
     }
 }
 
-/// Two keys, for nobody but the server.
+/// Two keys, readable by the server's user alone.
 fn write_key_file(path: &Path) {
     let keys = format!("1 {}\n2 {}\n", "1f".repeat(32), "2e".repeat(32));
     fs::write(path, keys).unwrap();
@@ -159,7 +159,7 @@ fn judge(cluster: &mut Cluster, world: &World) -> Result<(), String> {
     }
     drop(db);
     verdict::reach(cluster, world)?;
-    // No row needs it, nobody is at work: TRASH has to become empty, and the background vacuum does it.
+    // No row needs it, and no session is at work: TRASH has to become empty, and the background vacuum does it.
     wait_until(PATIENCE, || cluster.trash().is_empty());
     verdict::reach(cluster, world)
 }

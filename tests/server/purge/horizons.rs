@@ -1,5 +1,5 @@
-//! Who keeps the purge from deleting: everybody who is older than the move to TRASH and might have a reference in hand. And
-//! who does not: everybody who came later.
+//! What keeps the purge from deleting: snapshots, transactions, statements, slots and standbys that are older than the move to TRASH
+//! and might have a reference. And what does not: those that came later.
 
 use crate::purge::waiting::{garbage, held_by, purge, tables, trash_one};
 use crate::support::cluster::{PATIENCE, wait_until};
@@ -116,7 +116,7 @@ fn a_session_that_does_nothing_holds_nothing() {
 }
 
 #[test]
-fn a_session_whose_doings_are_not_known_holds_everything_that_came_after_it() {
+fn a_session_without_track_activities_holds_everything_that_was_trashed_after_its_start() {
     let (cluster, db) = tables();
     let secret = cluster.session();
     secret.run("set track_activities = off; select 1");

@@ -179,7 +179,7 @@ fn rows_that_the_primary_has_deleted_are_there_until_the_deletion_is_replayed() 
         }
         assert!(
             db.text("select purge_held_by from rbytea_stat").contains("standby "),
-            "nobody is told who holds TRASH back"
+            "purge_held_by does not name the standby that keeps files in TRASH"
         );
         let before = tree(&root);
         let found = seen.compare(&reader, "t");

@@ -164,7 +164,7 @@ fn no_ordinary_user_sets_what_is_for_superusers() {
                 assert_eq!(effective(&user, name), default, "{way}: {set:?}");
                 cases += 1;
             }
-            assert_eq!(in_a_session_of(&db, name), default, "{name} for everybody");
+            assert_eq!(in_a_session_of(&db, name), default, "{name} for all sessions");
             // In the packet that opens the connection.
             let mut config = cluster.config("mallory", "postgres");
             config.options(format!("-c {name}={value}"));
@@ -185,7 +185,8 @@ fn no_ordinary_user_sets_what_is_for_superusers() {
     proves_by_assertions(Promise::BadInput, cases);
 }
 
-/// A superuser may hand out settings. Where the store is changes with a reload only, for everybody or nobody.
+/// A superuser may hand out settings. The path of the store changes with a reload only, for all sessions at
+/// once.
 #[test]
 fn a_grant_of_the_path_does_not_make_it_a_session_s_own() {
     let (cluster, db) = cluster(&[]);
@@ -220,7 +221,7 @@ fn effective(user: &Session, name: &str) -> String {
     user.text(&format!("select current_setting('{name}')"))
 }
 
-/// What is in effect where nobody has set anything.
+/// What is in effect in a session that has set nothing.
 fn in_a_session_of(db: &Session, name: &str) -> String {
     db.run("select rbytea 'x'");
     effective(db, name)

@@ -129,7 +129,7 @@ impl Watching for Session {
     #[track_caller]
     fn go_on(&self, point: Point) {
         let held: bool = self.one("select pg_advisory_unlock($1, $2)", &[&STOP_POINTS, &(point as i32)]);
-        assert!(held, "nobody was to be stopped at {point:?}");
+        assert!(held, "the test did not hold the injection point {point:?}");
     }
 
     #[track_caller]

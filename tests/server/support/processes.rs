@@ -32,7 +32,7 @@ pub fn children(cluster: &Cluster) -> Vec<Process> {
     let postmaster = cluster.postmaster();
     let list = fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children"));
     let pids = list
-        .expect("the kernel tells nobody's children")
+        .expect("the kernel does not list children (CONFIG_PROC_CHILDREN)")
         .split_whitespace()
         .map(str::to_owned)
         .collect::<Vec<_>>();
@@ -53,7 +53,7 @@ pub fn child(cluster: &Cluster, title: &str) -> Option<Process> {
 pub fn signal(cluster: &Cluster, process: &Process, signal: Signal) {
     let Some(pid) = Pid::from_raw(process.pid) else { return };
     let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return };
-    // The process id may have become somebody else's before the handle was there.
+    // Another process may have got the process id before the handle was there.
     if fs::read_link(format!("/proc/{}/cwd", process.pid)).is_ok_and(|cwd| cwd == cluster.data()) {
         // One that has ended meanwhile needs none.
         let _ = pidfd_send_signal(&handle, signal);
