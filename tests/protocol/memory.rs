@@ -17,7 +17,7 @@ fn a_purge_that_waits_for_the_statements_older_than_its_mark_loses_nothing() {
     holds("statements of the mark", world, &[TRASHED, PURGED]);
 }
 
-/// The rule needs no other one of the purge's, not even TRASH.
+/// The rule suffices without the purge's other rules, even without TRASH.
 #[test]
 fn waiting_for_the_statements_older_than_the_mark_is_enough() {
     let rules = Rules { purges_later: false, purges_below_horizon: false, ..RULES };

@@ -1,4 +1,4 @@
-//! The state of the model: transactions, snapshots, tuples, files and the run of the vacuum, and who sees what.
+//! The state of the model: transactions, snapshots, tuples, files and the run of the vacuum, and which snapshot sees which tuple.
 
 use crate::world::{Statements, World};
 

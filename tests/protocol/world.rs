@@ -47,7 +47,7 @@ pub enum Stamp {
     Upper,
 }
 
-/// Which marks a purge believes.
+/// Which marks a purge may rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PurgeMark {
     /// Full ones.

@@ -63,7 +63,7 @@ fn a_reload_changes_the_list_and_the_naptime() {
     cluster.set_conf("rbytea.databases_for_vacuuming = 'other'");
     cluster.reload();
     cluster.await_visit("other");
-    // Only a reload ends such a nap.
+    // Only a reload ends so long a sleep.
     cluster.set_conf("rbytea.vacuum_naptime = '1d'");
     cluster.set_conf("rbytea.databases_for_vacuuming = 'other, postgres'");
     cluster.reload();

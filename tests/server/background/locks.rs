@@ -95,7 +95,7 @@ fn a_session_that_waits_for_a_table_in_mid_scan_gets_it_soon() {
         await_scan(&db);
         let began = Instant::now();
         other.run(&format!("begin; {statement}; rollback"));
-        // deadlock_timeout, after which autovacuum is made to give way too, and some.
+        // deadlock_timeout, after which autovacuum is cancelled too, and some more.
         let took = began.elapsed();
         assert!(took < SOON, "{statement} took {took:?}");
     }

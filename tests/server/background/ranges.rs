@@ -282,7 +282,7 @@ fn what_died_before_a_crash_is_collected_after_it() {
     cluster.start();
 
     let db = cluster.session();
-    // The statistics are gone, and with them what tells of the dead; so are the rows of an unlogged table.
+    // The crash has reset the statistics, and with them the counts of dead rows, and has emptied the unlogged table.
     wait_until(PATIENCE, || cluster.live().len() == 3);
     assert_live_is(&cluster, &db, &[("r", "t")]);
 }

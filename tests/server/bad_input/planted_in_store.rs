@@ -26,7 +26,7 @@ fn in_place_of_a_payload() {
                     "second",
                     "{plant:?}"
                 );
-                // The vacuum may say what it thinks of it. It must not move or delete what is behind.
+                // The vacuum may warn of it. It must not move or delete what the link leads to.
                 let _ = bed.store.superuser.try_run("select rvacuum()");
                 let _ = bed.store.superuser.try_run("select * from rvacuum_plan()");
                 let _ = bed.store.superuser.try_run("select * from rbytea_check()");

@@ -87,7 +87,7 @@ impl Bed {
         fs::create_dir(&outside).unwrap();
         fs::write(outside.join("file"), BEHIND).unwrap();
         for session in store.sessions() {
-            // Whatever hangs ends here.
+            // A statement that hangs is cancelled here.
             session.run("set statement_timeout = '120s'");
         }
         let (oid, _) = StoreFiles::walk(&store.root).pop_first().unwrap();

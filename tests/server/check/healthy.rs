@@ -248,7 +248,7 @@ pub fn save(path: &Path) -> PathBuf {
     saved
 }
 
-/// Undoes [`save`].
+/// The inverse of [`save`].
 pub fn put_back(saved: &Path, path: &Path) {
     remove(path);
     fs::rename(saved, path).unwrap();

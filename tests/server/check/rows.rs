@@ -133,7 +133,7 @@ fn a_file_in_trash_is_found_until_the_vacuum_has_brought_it_back() {
         expected.push(format!("in TRASH|{}|{uuid}|{trash}", holder.0));
     }
     finds(db, &expected);
-    // What is wrong with it otherwise weighs more.
+    // A file that is in TRASH and has another problem is reported with that problem.
     let (line, worse) = (expected[0].clone(), expected[0].replace("in TRASH", "wrong size"));
     let file = healthy.path(line.rsplit_once('|').unwrap().1);
     resize(&file, 1);

@@ -27,7 +27,7 @@ fn half(commits: Commits) {
     let kills = number("RBYTEA_CRASHES").unwrap_or(KILLS).div_ceil(2);
     let seed = number("RBYTEA_CRASHES_SEED").unwrap_or_else(rand::random);
     let mut sum = Found::default();
-    // One, unless a server forsakes it.
+    // One campaign, unless its server has lost what it had to keep.
     for campaign in 0.. {
         let found = Campaign::new(seed.wrapping_add(campaign), commits).run(kills - sum.cases);
         sum.add(found);

@@ -150,7 +150,7 @@ fn what_is_no_database_s_directory_is_left_alone() {
     for name in names.iter().chain(&["77777", "88888"]) {
         assert!(cluster.store().join(name).symlink_metadata().is_ok(), "{name} is not the vacuum's");
     }
-    // This could be a database of ours.
+    // This could be a directory of a database that exists.
     let ours = cluster.store().join("77778");
     fs::create_dir(&ours).unwrap();
     chown(&ours, Some(owner.uid()), Some(owner.gid())).unwrap();

@@ -133,7 +133,7 @@ fn a_restored_backup_that_points_at_the_live_store_moves_nothing_of_it() {
     db.run("drop database third");
     db.rvacuum();
 
-    // It may write; who is in charge decides about that.
+    // It may write; the administrator has to keep it from that.
     theirs.fill("t", 101..=102);
     theirs.assert_stored("t", 5);
     drop(theirs);

@@ -48,7 +48,7 @@ fn a_row_that_moves_to_another_partition_meanwhile_is_not_forgotten() {
     let pid = call.pid();
     let running = call.start("call rbytea_reencrypt('p', 2)");
     wait_until(PATIENCE, || db.sees_waiting(pid));
-    // Behind the place where the call waits, and to the partition that it has finished.
+    // Into a part of the table that the call has scanned already, and to a partition that it has finished.
     db.run("update p set n = 50 where n = 109");
     other.run("commit");
     running.finish().unwrap();

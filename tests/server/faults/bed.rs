@@ -237,7 +237,7 @@ impl Bed {
         self.judge(rule.call);
     }
 
-    /// Looks at everything, and tidies up.
+    /// Compares every row and file with what was acknowledged, and removes garbage.
     fn judge(&mut self, what: &str) {
         let found = acknowledged::judge(self.db(), &self.store.root, &self.kept);
         if found.lost + found.dangling + found.leaked > 0 {

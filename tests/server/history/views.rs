@@ -162,7 +162,7 @@ fn progress_shows_the_runs_of_other_databases_and_of_workers() {
         other.text("select pid, datname, phase from rbytea_stat_progress_vacuum"),
         format!("{worker}|postgres|moving files")
     );
-    // Other commands' progress is not the vacuum's, and the other way round.
+    // Progress of other commands is not shown as the vacuum's, nor the vacuum's as that of other commands.
     assert_eq!(db.text("select count(*) from pg_stat_progress_vacuum"), "0");
     gate.go_on(Point::BeforeMoves);
     wait_until(PATIENCE, || {

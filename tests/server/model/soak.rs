@@ -24,7 +24,7 @@ use crate::support::session::Session;
 /// Sessions at work at the same time.
 const ACTORS: usize = 6;
 
-/// How long a run stands at a point at most.
+/// How long a run waits at an injection point at most.
 const STAND: Duration = Duration::from_millis(250);
 
 const SETTINGS: &[&str] = &[
@@ -85,7 +85,7 @@ fn the_background_vacuum_loses_nothing_and_leaves_nothing_under_load() {
     );
 }
 
-/// Makes runs stand at their points for a while, so that a lot happens there; a mark of such small tables is over in an
+/// Makes runs wait at their injection points for a while, so that a lot happens there; a mark of such small tables is over in an
 /// instant otherwise.
 fn stop_runs(db: &Session, world: &World) {
     let mut point = 0;
@@ -107,7 +107,7 @@ fn write_key_file(path: &Path) {
     chown(path, Some(data.uid()), Some(data.gid())).unwrap();
 }
 
-/// Who comes between re-encryption and its rows: deadlocks, statements that lock without waiting, dropped tables and columns.
+/// What may keep re-encryption from its rows: deadlocks, statements that lock without waiting, dropped tables and columns.
 const MAY_STOP_ROTATION: &[&str] = &["40P01", "55P03", "42P01", "42809"];
 
 /// Encrypts and decrypts the payloads of every table, again and again.

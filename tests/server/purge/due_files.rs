@@ -108,7 +108,7 @@ fn rvacuum_purge_ignores_the_retention_and_deletes_what_earlier_transactions_tra
     assert_eq!(cluster.session_as("alice").sqlstate("select rvacuum_purge()").code(), "42501");
 }
 
-/// The history, which tells when files came to TRASH, has lost the run.
+/// The row of history that says when files were moved to TRASH was rolled back with the run.
 #[test]
 fn what_a_run_trashed_that_was_rolled_back_is_deleted_later() {
     let (cluster, db) = with_trash("7d");
@@ -184,8 +184,8 @@ fn what_no_vacuum_has_put_into_trash_stays_there() {
     assert_eq!(cluster.trash(), [link, young]);
 }
 
-/// Every date that a file in TRASH gets is later than every date that a run before has told, so that who is older than the
-/// move is found to be older whatever the clock does.
+/// The date that a run gives to a file in TRASH is later than every date that an earlier run has given, so that a transaction
+/// older than the move is found to be older whatever the clock does.
 #[test]
 fn a_clock_that_was_put_back_deletes_nothing_early() {
     let (cluster, db) = with_trash("0");

@@ -56,7 +56,7 @@ fn an_exported_snapshot_and_its_importer() {
 #[test]
 fn a_transaction_without_a_snapshot() {
     holds("begin; select pg_current_xact_id()", "rollback");
-    // It has neither a snapshot nor an id, and PL/pgSQL might have kept nothing; but that is not known.
+    // It has neither a snapshot nor a transaction id, but the vacuum cannot know whether a variable holds a reference.
     holds("begin; select count(*) from t", "commit");
 }
 
@@ -91,7 +91,7 @@ fn a_running_procedure_that_has_committed_since() {
     let running = first.start("call work(10)");
     first_at_10(&db);
     trash_one(&db);
-    // From here on its snapshot and its transaction are younger than the move. It is not.
+    // From here on its snapshot and its transaction are younger than the move. The statement itself is older.
     holder.run("select pg_advisory_unlock(10)");
     first_at_11(&db);
     let later = second.start("call work(20)");

@@ -1,4 +1,4 @@
-//! rvacuum_purge() says what keeps everything in TRASH, for nothing else would tell.
+//! rvacuum_purge() says in a NOTICE what keeps everything in TRASH: the count that it returns does not.
 
 use crate::purge::waiting::{purge, tables, trash_one};
 use crate::support::session::Session;

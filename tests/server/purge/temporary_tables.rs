@@ -37,7 +37,7 @@ fn a_temporary_table_keeps_every_file_until_it_is_gone() {
     db.assert_stored("mine", 1);
 }
 
-/// Its table stays in the catalog until autovacuum, or a session that gets the same place, drops it.
+/// Its table stays in the catalog until autovacuum, or a session with the same backend id, drops it.
 #[test]
 fn a_temporary_table_that_a_crash_has_left_behind_holds_nothing() {
     let (cluster, db) = tables();

@@ -1,5 +1,5 @@
-//! Two primaries on one store: a standby that was promoted while the old primary goes on. What each promises the other, before and
-//! after one of them has said whose the store is.
+//! Two primaries on one store: a standby that was promoted while the old primary goes on. What neither may delete of the other's, before
+//! and after the new one has adopted the store.
 
 use crate::evidence::{Found, Promise, proves};
 use crate::support::background::Watching;

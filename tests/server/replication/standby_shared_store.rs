@@ -127,7 +127,7 @@ fn what_would_write_is_refused_and_the_vacuum_stays_away() {
         reader.run("rollback");
     }
     assert!(allowed.is_empty(), "read_only_sql_transaction is not what they raise: {allowed:?}");
-    // Its caller may not write; that it needs a transaction id is PostgreSQL's to say.
+    // The caller may not write; PostgreSQL's own error says that a transaction id is needed.
     let state = reader.sqlstate("select rbytea_store('x')");
     assert!(["25006", "55000"].contains(&state.code()), "rbytea_store: {state:?}");
     assert_eq!(reader.launcher(), None, "a standby has nothing to move");

@@ -37,7 +37,7 @@ fn a_superuser_s_function_lends_what_it_does_and_nothing_else() {
     );
     let user = cluster.session_as("mallory");
     assert_eq!(user.text("select sum_of(1) = md5('one'), convert_from(value_of(2), 'utf8'), md5sum(value_of(1)) = md5('one')"), "t|two|t");
-    // What was handed out may be kept: it is a value.
+    // A value that the function has returned may be stored.
     user.run("create table mallory.kept as select value_of(1) as v; select put(4, value_of(2)); select put(5, 'five'); create table mallory.stored as select store('stored') as v");
     assert_eq!(user.text("select convert_from(v, 'utf8') from mallory.kept union all select convert_from(v, 'utf8') from mallory.stored"), "one\nstored");
     assert_eq!(
@@ -210,7 +210,7 @@ fn a_grant_of_the_path_does_not_make_it_a_session_s_own() {
             SqlState::INSUFFICIENT_PRIVILEGE
         );
     }
-    // What is granted, is granted: there is no key.
+    // A setting that was granted can be set; the INSERT then fails, because there is no key.
     user.run("set rbytea.qss_mode = on");
     assert_eq!(user.sqlstate("insert into mallory.t values ('x')"), SqlState::CONFIG_FILE_ERROR);
     proves_by_assertions(Promise::BadInput, 11);

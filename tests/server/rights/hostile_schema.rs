@@ -7,7 +7,7 @@ use crate::support::encryption::{ENCRYPTING, set_keys};
 use crate::support::session::Session;
 use crate::support::twin_tables::Twins;
 
-/// What the script must not call: functions that fit better than the built-in ones, which take `VARIADIC "any"` or need a cast.
+/// Functions that the script must not call: they fit better than the built-in ones, which take `VARIADIC "any"` or need a cast.
 const DECOYS: &str = "
     create function age(xid8) returns int language sql as 'select 1';
     create function concat(text, text) returns text language sql as 'select null::text';

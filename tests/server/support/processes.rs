@@ -1,4 +1,4 @@
-//! Whom to kill, and to be sure that it was this very process that died by our signal.
+//! The server's processes: finding one, killing it, and making sure that it died by this signal.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
@@ -71,7 +71,7 @@ pub fn hold(cluster: &Cluster, process: &Process) {
     });
 }
 
-/// Ends the launcher's nap: it looks at the settings, and then at its databases.
+/// Ends the launcher's sleep: it reads the settings, and then looks at its databases.
 pub fn hurry(cluster: &Cluster) {
     if let Some(launcher) = child(cluster, "rbytea vacuum launcher") {
         signal(cluster, &launcher, Signal::HUP);
