@@ -1,8 +1,9 @@
 //! `rbytea`: a PostgreSQL type that behaves like `bytea` while its payload lives in a file.
 //!
 //! The store and the bytes of a value are in the crate `rbytea_store`, which knows no PostgreSQL; this one is the SQL
-//! surface and the transaction's, the DDL's and the vacuum's side of it. Each folder may use those before it in the list
-//! below, and no other; tests/layout.rs checks that.
+//! surface and the transaction's, the DDL's and the vacuum's side of it. Each folder may use those before it in the order
+//! `pg`, `value`, `session`, `write`, `mark`, `ddl`, `vacuum`, `check`, `reencrypt`, `sql`, and no other; tests/imports.rs checks
+//! that.
 
 mod check;
 mod ddl;

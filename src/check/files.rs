@@ -1,9 +1,9 @@
 //! The files of a check: what the store has that no row needs, or that it should not have.
 
-use crate::check::{Findings, Problem};
+use crate::check::findings::{Findings, Problem};
 use crate::mark;
 use crate::mark::horizon::RunSnapshot;
-use crate::pg::catalog::{self, Extension};
+use crate::pg::catalog::{self, Objects};
 use crate::pg::error::{self, Report};
 use crate::pg::pace::Pace;
 use crate::pg::progress::{self, Phase};
@@ -18,7 +18,7 @@ use std::path::Path;
 
 /// Checks the root of the store and the part of this database.
 pub fn check(
-    extension: &Extension,
+    objects: &Objects,
     store: &dyn Backend,
     snapshot: &RunSnapshot,
     pace: &mut Pace,
@@ -28,7 +28,7 @@ pub fn check(
     let standby = unsafe { pg_sys::RecoveryInProgress() };
     let births = 0..snapshot.upper();
     let mut mark = match obstacle(findings) {
-        None => Some(mark::mark(extension, snapshot, &births, pace)?),
+        None => Some(mark::mark(objects, snapshot, &births, pace)?),
         Some(why) => {
             tell_of_no_mark(why);
             None

@@ -1,10 +1,8 @@
 //! From a reference to its file: is it there, and is it what was stored?
 
-use crate::check::Problem;
+use crate::check::findings::Problem;
 use crate::pg::error::Report;
-use crate::session::keys;
-use crate::session::opening;
-use pgrx::check_for_interrupts;
+use crate::session::{keys, opening, read};
 use pgrx::pg_sys;
 use rbytea_store::{Backend, Error, PayloadRef, Reader};
 use std::collections::HashSet;
@@ -12,9 +10,6 @@ use std::path::PathBuf;
 
 /// Payloads that are remembered to be in order, because many rows may refer to one: about 100 bytes each.
 const REMEMBERED: usize = 1 << 15;
-
-/// Bytes read at a time.
-const CHUNK: usize = 256 * 1024;
 
 /// Looks at the files of payloads.
 pub struct Examiner {
@@ -33,7 +28,7 @@ impl Examiner {
     pub fn open(digest: bool, rights: bool) -> Result<Self, Report> {
         // SAFETY: reads the server's state.
         let standby = unsafe { pg_sys::RecoveryInProgress() };
-        let buffer = if digest { vec![0; CHUNK] } else { Vec::new() };
+        let buffer = if digest { read::buffer(u64::MAX) } else { Vec::new() };
         let store = opening::open_existing()?;
         if let Some(store) = &store
             && let Err(absent @ Error::StoreMissing { .. }) = store.check_present()
@@ -101,21 +96,7 @@ fn verify(store: &dyn Backend, payload: &PayloadRef, buffer: &mut [u8]) -> Resul
         let ring = keys::ring_with(id).map_err(|_| Problem::NoKey)?;
         reader = reader.decrypting(&ring).map_err(problem)?;
     }
-    read(&reader, payload.len, buffer).map_err(problem)
-}
-
-fn read(reader: &Reader, len: u64, buffer: &mut [u8]) -> Result<(), Error> {
-    let mut verifier = reader.verifier();
-    let mut offset = 0;
-    while offset < len {
-        check_for_interrupts!();
-        let want = (len - offset).min(buffer.len() as u64);
-        let chunk = buffer.get_mut(..want as usize).unwrap_or_default();
-        reader.read_at(offset, chunk)?;
-        verifier.update(chunk);
-        offset += want;
-    }
-    verifier.finish()
+    read::verified(&reader, payload.len, buffer, |_| Ok(())).map_err(problem)
 }
 
 fn problem(error: Error) -> Problem {

@@ -1,20 +1,22 @@
 //! The rows of a check: every reference that a transaction sees, or will see if it commits, looked up in the store.
 
+use crate::check::findings::{Findings, Place, Problem};
 use crate::check::payloads::Examiner;
-use crate::check::{Findings, Place, Problem};
 use crate::mark;
 use crate::mark::horizon::RunSnapshot;
-use crate::pg::catalog::{self, Extension};
-use crate::pg::compat;
 use crate::pg::error::{self, Report};
+use crate::pg::heap_scan::{HeapScan, Slot};
 use crate::pg::memory::{self, TupleMemory};
 use crate::pg::pace::Pace;
+use crate::pg::relation::{Relation, Unlock};
 use crate::pg::subtransaction::{Caught, subtransaction};
+use crate::pg::{catalog, snapshot};
 use crate::value::columns::Closure;
 use crate::value::datum::{Peek, Rbytea};
 use crate::value::walk::{Types, Walker};
 use pgrx::{PgSqlErrorCode, check_for_interrupts, pg_sys, varatt_is_1b, varatt_is_1b_e, varatt_is_4b_u};
 use rbytea_store::PayloadRef;
+use std::num::NonZeroUsize;
 use std::ptr::null_mut;
 
 /// The table, or its partitions and descendants, that have rows.
@@ -63,118 +65,91 @@ fn with_descendants(target: pg_sys::Oid) -> Vec<pg_sys::Oid> {
 }
 
 /// Every relation of the database that can hold a value.
-pub fn all(extension: &Extension) -> Result<Vec<pg_sys::Oid>, Report> {
-    let mut found = mark::holding(extension.type_oid()?);
+pub fn all(type_oid: pg_sys::Oid) -> Vec<pg_sys::Oid> {
+    let mut found = mark::holding(type_oid);
     found.sort_unstable_by_key(|relid| relid.to_u32());
-    Ok(found)
+    found
 }
 
 /// Checks one relation. One that is gone, that has no rows of its own or that belongs to another session has nothing to check.
 pub fn check(
-    extension: &Extension,
+    type_oid: pg_sys::Oid,
     relid: pg_sys::Oid,
     snapshot: &RunSnapshot,
     examiner: &mut Examiner,
     pace: &mut Pace,
     findings: &mut Findings,
 ) -> Result<(), Report> {
-    let types = Closure::new(extension.type_oid()?);
-    // SAFETY: the relation is closed again; an ERROR that passes through aborts the transaction, which closes it too. The
-    // lock goes with it, as after a mark's look at a table: nobody waits for us twice, and we for nobody while we hold it.
-    unsafe {
+    // SAFETY: lookups in the system cache; a relation that is gone has kind 0.
+    let has_rows = unsafe {
         let kind = pg_sys::get_rel_relkind(relid) as u8;
-        if !matches!(kind, b'r' | b'm') || pg_sys::isOtherTempNamespace(pg_sys::get_rel_namespace(relid)) {
-            return Ok(());
-        }
-        let relation = pg_sys::try_relation_open(relid, pg_sys::AccessShareLock as i32);
-        if relation.is_null() {
-            return Ok(());
-        }
-        let checked = scan(relation, &types, snapshot, examiner, pace, findings);
-        pg_sys::relation_close(relation, pg_sys::AccessShareLock as i32);
-        checked
-    }
-}
-
-/// # Safety
-/// `relation` must be open and locked.
-unsafe fn scan(
-    relation: pg_sys::Relation,
-    types: &Closure,
-    snapshot: &RunSnapshot,
-    examiner: &mut Examiner,
-    pace: &mut Pace,
-    findings: &mut Findings,
-) -> Result<(), Report> {
-    // SAFETY: the relation is open; its descriptor lives as long as it is.
-    let columns: Vec<Column> = unsafe {
-        let tupdesc = (*relation).rd_att;
-        (0..(*tupdesc).natts as usize)
-            .map(|index| (index as i32 + 1, &*compat::attribute(tupdesc, index)))
-            .filter(|(_, attribute)| !attribute.attisdropped && types.leads_to_value(attribute.atttypid))
-            .map(|(number, attribute)| Column {
-                number,
-                type_oid: attribute.atttypid,
-                itself: pg_sys::getBaseType(attribute.atttypid) == types.rbytea(),
-            })
-            .collect()
+        matches!(kind, b'r' | b'm') && !pg_sys::isOtherTempNamespace(pg_sys::get_rel_namespace(relid))
     };
+    if !has_rows {
+        return Ok(());
+    }
+    // The lock goes with it, as after a mark's look at a table: nobody waits for us twice, and we for nobody while we hold it.
+    let Some(relation) = Relation::try_open(relid, pg_sys::AccessShareLock, Unlock::AtClose) else {
+        return Ok(());
+    };
+    let types = Closure::new(type_oid);
+    let columns: Vec<Column> = relation
+        .attributes()
+        .filter(|(_, attribute)| types.leads_to_value(attribute.atttypid))
+        .map(|(number, attribute)| Column {
+            number,
+            type_oid: attribute.atttypid,
+            // SAFETY: a lookup in the system cache.
+            itself: unsafe { pg_sys::getBaseType(attribute.atttypid) } == types.rbytea(),
+        })
+        .collect();
     if columns.is_empty() {
         return Ok(());
     }
-    let mut walker = Walker::new(types);
+    let mut walker = Walker::new(&types);
     let mut memory = TupleMemory::new();
     let mut references = Vec::new();
-    // SAFETY: scan, slot and snapshots live to the end of the block; tuples are looked at while the slot holds their page
-    // pinned, and what detoasting allocates goes to a context that is reset for each tuple.
-    unsafe {
-        // No snapshot but ours decides, and ours cannot see what is being written.
-        let mut any =
-            pg_sys::SnapshotData { snapshot_type: pg_sys::SnapshotType::SNAPSHOT_ANY, ..Default::default() };
-        let slot = pg_sys::table_slot_create(relation, null_mut());
-        let scan = pg_sys::table_beginscan_strat(relation, &mut any, 0, null_mut(), true, false);
-        while pg_sys::table_scan_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot) {
-            check_for_interrupts!();
-            pace.step()?;
-            if !counts(relation, slot, snapshot) {
-                continue;
-            }
-            let place = Place { table: (*relation).rd_id, ctid: (*slot).tts_tid };
-            memory.with(|| -> Result<(), Report> {
-                for column in &columns {
-                    let mut is_null = false;
-                    let datum = pg_sys::slot_getattr(slot, column.number, &mut is_null);
-                    if is_null {
-                        continue;
-                    }
-                    references.clear();
-                    let valid = take_apart(datum, column, &mut walker, &mut references)?;
-                    // Asked again whenever something is wrong: the transaction may have been rolled back meanwhile, and
-                    // the file be garbage, or the TOAST rows be gone.
-                    if !valid && counts(relation, slot, snapshot) {
-                        findings.row(place, None, Problem::InvalidValue, None);
-                    }
-                    for payload in &references {
-                        check_for_interrupts!();
-                        if let Some((problem, path)) = examiner.examine(payload)
-                            && counts(relation, slot, snapshot)
-                        {
-                            findings.row(place, Some(payload), problem, Some(&path));
-                        }
+    // No snapshot but ours decides, and ours cannot see what is being written.
+    let mut scan = HeapScan::any(&relation);
+    while let Some(slot) = scan.next() {
+        pace.step()?;
+        // SAFETY: the slot holds a tuple of the relation.
+        let counts = || unsafe { counts(&relation, slot, snapshot) };
+        if !counts() {
+            continue;
+        }
+        let place = Place { table: relid, ctid: slot.tid() };
+        // What detoasting allocates goes to the memory of the tuple.
+        memory.with(|| -> Result<(), Report> {
+            for column in &columns {
+                // SAFETY: the slot holds a tuple of the relation, which has the column.
+                let Some(datum) = (unsafe { slot.attribute(column.number) }) else { continue };
+                references.clear();
+                // SAFETY: a datum of this column, whose page is pinned meanwhile.
+                let valid = unsafe { take_apart(datum, column, &mut walker, &mut references)? };
+                // Asked again whenever something is wrong: the transaction may have been rolled back meanwhile, and
+                // the file be garbage, or the TOAST rows be gone.
+                if !valid && counts() {
+                    findings.row(place, None, Problem::InvalidValue, None);
+                }
+                for payload in &references {
+                    check_for_interrupts!();
+                    if let Some((problem, path)) = examiner.examine(payload)
+                        && counts()
+                    {
+                        findings.row(place, Some(payload), problem, Some(&path));
                     }
                 }
-                Ok(())
-            })?;
-        }
-        pg_sys::table_endscan(scan);
-        pg_sys::ExecDropSingleTupleTableSlot(slot);
+            }
+            Ok(())
+        })?;
     }
     Ok(())
 }
 
 /// A column that leads to values.
 struct Column {
-    number: i32,
+    number: NonZeroUsize,
     type_oid: pg_sys::Oid,
     /// Of the type itself or a domain over it, rather than of one that is made of it.
     itself: bool,
@@ -248,19 +223,12 @@ fn is_valid(taken_apart: Result<(), Caught>) -> Result<bool, Report> {
 /// not what was deleted before.
 ///
 /// # Safety
-/// `slot` must hold a tuple of the open relation.
-unsafe fn counts(
-    relation: pg_sys::Relation,
-    slot: *mut pg_sys::TupleTableSlot,
-    snapshot: &RunSnapshot,
-) -> bool {
+/// `slot` must hold a tuple of the relation.
+unsafe fn counts(relation: &Relation, slot: &Slot<'_>, snapshot: &RunSnapshot) -> bool {
+    let (relation, slot) = (relation.as_ptr(), slot.as_ptr());
     // SAFETY: as promised by the caller; a look at a tuple through a dirty snapshot writes to that snapshot.
     unsafe {
-        let mut dirty = pg_sys::SnapshotData {
-            snapshot_type: pg_sys::SnapshotType::SNAPSHOT_DIRTY,
-            ..Default::default()
-        };
         pg_sys::table_tuple_satisfies_snapshot(relation, slot, snapshot.as_ptr())
-            || pg_sys::table_tuple_satisfies_snapshot(relation, slot, &mut dirty)
+            || pg_sys::table_tuple_satisfies_snapshot(relation, slot, &mut snapshot::dirty())
     }
 }

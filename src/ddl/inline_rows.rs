@@ -2,10 +2,11 @@
 //! one, ALTER TABLE rewrites without firing triggers, materialized views have none. What they left inline in a table is
 //! stored here, in the same transaction, and references are checked as the trigger would.
 
-use crate::pg::catalog::Extension;
 use crate::pg::compat;
 use crate::pg::error::Report;
+use crate::pg::relation::{Relation, Unlock};
 use crate::value::columns::{Closure, Columns};
+use crate::value::walk::Types;
 use crate::write::row_trigger::ensure_all_live;
 use crate::write::update;
 use pgrx::pg_sys;
@@ -108,55 +109,47 @@ pub unsafe fn is_alter_of_composite_type(statement: *mut pg_sys::Node) -> bool {
 }
 
 /// Stores what is still inline in the columns that `source` names.
-pub fn store(relid: pg_sys::Oid, source: &Source, extension: &Extension) -> Result<(), Report> {
+pub fn store(relid: pg_sys::Oid, source: &Source, types: &Closure) -> Result<(), Report> {
     if matches!(source, Source::Nothing) {
         return Ok(());
     }
-    let type_oid = extension.type_oid()?;
-    // SAFETY: the relation stays open and locked until it is closed below (or by the abort of the transaction).
-    unsafe {
-        let relation = pg_sys::try_relation_open(relid, pg_sys::RowExclusiveLock as i32);
-        if relation.is_null() {
-            return Ok(());
-        }
-        let class = (*relation).rd_rel;
-        let tupdesc = (*relation).rd_att;
-        let kind = (*class).relkind as u8;
-        let temporary = (*class).relpersistence as u8 == b't';
-        let types = Closure::new(type_oid);
-        let all = Columns::of(tupdesc, &types);
-        let (mut columns, mut defaults) = (Columns::default(), Vec::new());
-        let stored = all.stored.iter().map(|&column| (column, true));
-        for (column, stored) in stored.chain(all.containers.iter().map(|&(column, _)| (column, false))) {
-            let attribute = &*compat::attribute(tupdesc, column.get() - 1);
-            if !source.writes(attribute) {
-                continue;
-            }
-            if attribute.atthasmissing {
-                defaults.push((column, attribute.atttypid));
-            } else if stored && kind == b'r' && source.fills(attribute, type_oid) {
-                columns.stored.push(column);
-            } else if source.fills(attribute, type_oid) {
-                // A materialized view is only looked at, and so are containers.
-                columns.containers.push((column, attribute.atttypid));
-            }
-        }
-        let result = if temporary || !matches!(kind, b'r' | b'm') {
-            Ok(())
-        } else {
-            defaults
-                .into_iter()
-                .try_for_each(|(column, type_oid)| check_default(tupdesc, column, type_oid, &types))
-                .and_then(|()| {
-                    if columns.is_empty() {
-                        return Ok(());
-                    }
-                    update::rows(relation, &columns, &types)
-                })
-        };
-        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
-        result
+    let relation = Relation::try_open(relid, pg_sys::RowExclusiveLock, Unlock::AtEnd);
+    let Some(relation) = relation else { return Ok(()) };
+    let class = relation.class();
+    let (kind, temporary) = (class.relkind as u8, class.relpersistence as u8 == b't');
+    if temporary || !matches!(kind, b'r' | b'm') {
+        return Ok(());
     }
+    let tupdesc = relation.descriptor();
+    // SAFETY: the descriptor lives as long as the relation is open.
+    let all = unsafe { Columns::of(tupdesc, types) };
+    let (mut columns, mut defaults) = (Columns::default(), Vec::new());
+    let stored = all.stored.iter().map(|&column| (column, true));
+    for (column, stored) in stored.chain(all.containers.iter().map(|&(column, _)| (column, false))) {
+        // SAFETY: the column was found in the descriptor.
+        let attribute = unsafe { &*compat::attribute(tupdesc, column.get() - 1) };
+        if !source.writes(attribute) {
+            continue;
+        }
+        if attribute.atthasmissing {
+            defaults.push((column, attribute.atttypid));
+        } else if stored && kind == b'r' && source.fills(attribute, types.rbytea()) {
+            columns.stored.push(column);
+        } else if source.fills(attribute, types.rbytea()) {
+            // A materialized view is only looked at, and so are containers.
+            columns.containers.push((column, attribute.atttypid));
+        }
+    }
+    for (column, type_oid) in defaults {
+        // SAFETY: the column was found in the descriptor, with this type.
+        unsafe { check_default(tupdesc, column, type_oid, types)? };
+    }
+    if columns.is_empty() {
+        return Ok(());
+    }
+    // SAFETY: the relation has these columns. The statement that filled it, or rewrote it, has locked it against all others, or
+    // nobody else sees it yet.
+    unsafe { update::rows(&relation, &columns, types) }
 }
 
 /// A default that stands in the catalog for all rows of before may be a reference as well.

@@ -4,5 +4,6 @@
 
 pub mod attach;
 pub mod clone_database;
-pub mod inline_rows;
+mod inline_rows;
+mod reconcile;
 pub mod utility_hook;

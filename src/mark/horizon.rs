@@ -1,8 +1,7 @@
 //! The snapshot that a run of the vacuum holds, and the removal horizon whose standing still makes a mark valid
 //! (docs/PROTOCOL.md).
 
-use crate::pg::catalog::Extension;
-use crate::pg::error::Report;
+use crate::pg::catalog::Objects;
 use pgrx::pg_sys;
 
 /// A registered snapshot: while it is held, nothing that it sees is removed.
@@ -70,11 +69,11 @@ impl Horizons {
     }
 
     /// As they are now.
-    pub fn now(extension: &Extension) -> Result<Self, Report> {
-        let history = extension.relation_oid(c"rbytea_vacuum_history")?;
-        let data = oldest_non_removable(history);
+    pub fn now(objects: &Objects) -> Self {
+        // An ERROR if the extension has been dropped: what was found out about it does not hold any more.
+        let data = oldest_non_removable(objects.history);
         let catalog = oldest_non_removable(pg_sys::RelationRelationId);
-        Ok(Self { data, catalog, local: oldest_local_xmin(data) })
+        Self { data, catalog, local: oldest_local_xmin(data) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What must hold before a mark may be made, and the lock that keeps the vacuum of a database from running twice.
 
-use crate::pg::catalog::Extension;
+use crate::pg::catalog::{Extension, Objects};
 use crate::pg::error::{self, Report};
 use crate::pg::{compat, settings};
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -42,18 +42,24 @@ pub fn refuse_if_unsafe() -> Result<(), Report> {
     Ok(())
 }
 
-/// Takes the lock that allows one run at a time in this database, for the rest of the transaction. False if it is not to
-/// be had at once and the run does not wait.
-pub fn lock_history(extension: &Extension, wait: bool) -> Result<bool, Report> {
-    let history = extension.relation_oid(c"rbytea_vacuum_history")?;
+/// Takes the lock that allows one run at a time in this database, for the rest of the transaction. Returns the extension's
+/// objects, which it keeps from being dropped; None if the lock is not to be had at once and the run does not wait.
+pub fn lock_history(extension: &Extension, wait: bool) -> Result<Option<Objects>, Report> {
     let mode = pg_sys::ShareUpdateExclusiveLock as i32;
-    // SAFETY: locks an existing relation; SHARE UPDATE EXCLUSIVE conflicts with itself and with nothing that reads.
-    unsafe {
-        if wait {
-            pg_sys::LockRelationOid(history, mode);
-            return Ok(true);
+    loop {
+        let objects = extension.objects()?;
+        // SAFETY: any OID can be locked; SHARE UPDATE EXCLUSIVE conflicts with itself and with nothing that reads.
+        unsafe {
+            if wait {
+                pg_sys::LockRelationOid(objects.history, mode);
+            } else if !pg_sys::ConditionalLockRelationOid(objects.history, mode) {
+                return Ok(None);
+            }
         }
-        Ok(pg_sys::ConditionalLockRelationOid(history, mode))
+        // The extension may have been dropped, and created anew, before the lock was there.
+        if extension.objects()? == objects {
+            return Ok(Some(objects));
+        }
     }
 }
 

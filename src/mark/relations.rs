@@ -1,42 +1,12 @@
 //! Which relations can hold a value, and the locks that keep them from losing tuples in any way but the ordinary one.
-//! Reads the catalogs as the mark reads tables: every row that is not dead to everyone counts, so that tables and
-//! columns of transactions that have not ended are found too.
 
-use crate::pg::catalog;
+use crate::mark::depend::{Search, search};
 use crate::pg::error::{self, Report};
 use crate::pg::pace::Pace;
+use crate::pg::{catalog, spi};
 use crate::value::walk::Types;
-use pgrx::{PgSqlErrorCode, Spi, pg_sys};
+use pgrx::{PgSqlErrorCode, pg_sys};
 use std::collections::HashSet;
-
-/// pg_depend (catalog/pg_depend.h).
-const DEPEND: pg_sys::Oid = pg_sys::Oid::from_u32(2608);
-
-/// An index of pg_depend with the columns of its first two keys.
-struct Index {
-    oid: pg_sys::Oid,
-    columns: [pg_sys::AttrNumber; 2],
-}
-
-/// Over what depends: classid, objid.
-const DEPENDER: Index = Index { oid: pg_sys::Oid::from_u32(2673), columns: [1, 2] };
-/// Over what is depended on: refclassid, refobjid.
-const REFERENCE: Index = Index { oid: pg_sys::Oid::from_u32(2674), columns: [4, 5] };
-/// pg_depend.deptype of an object that is part of the implementation of another one.
-const DEPENDENCY_INTERNAL: std::ffi::c_char = b'i' as std::ffi::c_char;
-
-/// The fixed part of a pg_depend row.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Depend {
-    classid: pg_sys::Oid,
-    objid: pg_sys::Oid,
-    objsubid: i32,
-    refclassid: pg_sys::Oid,
-    refobjid: pg_sys::Oid,
-    refobjsubid: i32,
-    deptype: std::ffi::c_char,
-}
 
 /// Catalogs that keep values of columns: pg_attribute the defaults that rows of before do not have (attmissingval),
 /// pg_statistic and pg_statistic_ext_data what ANALYZE found in arrays, composites and expressions.
@@ -64,14 +34,6 @@ pub struct Relations {
     hidden: Vec<pg_sys::Oid>,
     types: HashSet<pg_sys::Oid>,
     rbytea: pg_sys::Oid,
-}
-
-/// What pg_depend says.
-struct Search {
-    relations: HashSet<pg_sys::Oid>,
-    types: HashSet<pg_sys::Oid>,
-    /// Whether some relation has a column of a type that is made of the type, rather than of the type itself.
-    nested: bool,
 }
 
 impl Relations {
@@ -168,28 +130,14 @@ pub fn fingerprint(rbytea: pg_sys::Oid) -> Result<i64, Report> {
         relations.into_iter().chain(CATALOGS.into_iter().skip(1).filter(|_| nested)).collect();
     relids.sort_unstable_by_key(|relid| relid.to_u32());
     // A crash takes the counters, and tells so by the time of their reset.
-    let query = "SELECT pg_catalog.hashtextextended(pg_catalog.concat_ws(' ',
-                pg_catalog.pg_stat_get_bgwriter_stat_reset_time(), pg_catalog.string_agg(pg_catalog.concat_ws(' ',
-                    c.oid, c.relfilenode, c.reltoastrelid, pg_catalog.pg_stat_get_tuples_updated(c.oid),
-                    pg_catalog.pg_stat_get_tuples_deleted(c.oid), a.columns), ',' ORDER BY c.oid)), 0)
-           FROM pg_catalog.pg_class c,
-        LATERAL (SELECT pg_catalog.string_agg(pg_catalog.concat(attnum, ':', atttypid), ' ' ORDER BY attnum) AS columns
-                   FROM pg_catalog.pg_attribute WHERE attrelid OPERATOR(pg_catalog.=) c.oid
-                    AND attnum OPERATOR(pg_catalog.>) 0 AND NOT attisdropped) a
-          WHERE c.oid OPERATOR(pg_catalog.=) ANY ($1)";
-    let found = Spi::connect(|client| client.select(query, Some(1), &[relids.into()])?.first().get::<i64>(1));
-    Ok(found.map_err(|error| error::internal(error.to_string()))?.unwrap_or_default())
-}
-
-/// The relations with columns that lead to a value, whatever they store.
-pub fn holding(rbytea: pg_sys::Oid) -> Vec<pg_sys::Oid> {
-    search(rbytea).relations.into_iter().collect()
-}
-
-/// The relations with columns that are made of the row type of this one.
-pub fn made_of_rows_of(relid: pg_sys::Oid) -> Vec<pg_sys::Oid> {
-    let found = row_types(relid).flat_map(|row_type| search(row_type).relations);
-    found.filter(|&found| found != relid).collect()
+    let query = c"SELECT hashtextextended(concat_ws(' ', pg_stat_get_bgwriter_stat_reset_time(), string_agg(concat_ws(' ',
+                    c.oid, c.relfilenode, c.reltoastrelid, pg_stat_get_tuples_updated(c.oid),
+                    pg_stat_get_tuples_deleted(c.oid), a.columns), ',' ORDER BY c.oid)), 0)
+           FROM pg_class c,
+        LATERAL (SELECT string_agg(concat(attnum, ':', atttypid), ' ' ORDER BY attnum) AS columns
+                   FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped) a
+          WHERE c.oid = ANY ($1)";
+    Ok(spi::value(query, &[relids.into()])?.unwrap_or_default())
 }
 
 /// A temporary table of another session that can hold values.
@@ -244,77 +192,4 @@ fn storage(relid: pg_sys::Oid) -> Storage {
             Storage::Hidden
         }
     }
-}
-
-/// Follows pg_depend from the type to all types made of it, to the relations with such columns, to their row types,
-/// and on from there.
-fn search(rbytea: pg_sys::Oid) -> Search {
-    let mut search = Search { relations: HashSet::new(), types: HashSet::from([rbytea]), nested: false };
-    let mut open = vec![rbytea];
-    while let Some(type_oid) = open.pop() {
-        for dependent in depend(&REFERENCE, pg_sys::TypeRelationId, type_oid) {
-            if dependent.classid == pg_sys::TypeRelationId {
-                open.extend(search.types.insert(dependent.objid).then_some(dependent.objid));
-            } else if dependent.classid == pg_sys::RelationRelationId {
-                search.nested |= type_oid != rbytea;
-                if search.relations.insert(dependent.objid) {
-                    for row_type in row_types(dependent.objid) {
-                        open.extend(search.types.insert(row_type).then_some(row_type));
-                    }
-                }
-            }
-        }
-    }
-    search
-}
-
-/// The type of a relation's rows. A table's depends on the table, but a stand-alone composite type is depended on by
-/// the relation that describes it (GenerateTypeDependencies in PostgreSQL's pg_type.c).
-fn row_types(relid: pg_sys::Oid) -> impl Iterator<Item = pg_sys::Oid> {
-    let of_table = depend(&REFERENCE, pg_sys::RelationRelationId, relid)
-        .into_iter()
-        .filter(|row| row.classid == pg_sys::TypeRelationId)
-        .map(|row| row.objid);
-    let of_composite = depend(&DEPENDER, pg_sys::RelationRelationId, relid)
-        .into_iter()
-        .filter(|row| row.refclassid == pg_sys::TypeRelationId && row.deptype == DEPENDENCY_INTERNAL)
-        .map(|row| row.refobjid);
-    of_table.chain(of_composite)
-}
-
-/// The rows of pg_depend with these keys, each that is not dead to everyone.
-fn depend(index: &Index, class: pg_sys::Oid, object: pg_sys::Oid) -> Vec<Depend> {
-    let mut found = Vec::new();
-    // SAFETY: a scan of pg_depend by an index that serves the two keys; rows have the layout of Depend. The snapshot
-    // outlives the scan, and GlobalVisTestFor returns a static of the process.
-    unsafe {
-        let depend = pg_sys::table_open(DEPEND, pg_sys::AccessShareLock as i32);
-        let mut snapshot = pg_sys::SnapshotData {
-            snapshot_type: pg_sys::SnapshotType::SNAPSHOT_NON_VACUUMABLE,
-            vistest: pg_sys::GlobalVisTestFor(depend),
-            ..Default::default()
-        };
-        let mut keys: [pg_sys::ScanKeyData; 2] = [Default::default(); 2];
-        for (key, (column, value)) in keys.iter_mut().zip(index.columns.into_iter().zip([class, object])) {
-            pg_sys::ScanKeyInit(
-                key,
-                column,
-                pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber,
-                pg_sys::F_OIDEQ.into(),
-                pg_sys::Datum::from(value),
-            );
-        }
-        let scan = pg_sys::systable_beginscan(depend, index.oid, true, &mut snapshot, 2, keys.as_mut_ptr());
-        loop {
-            let tuple = pg_sys::systable_getnext(scan);
-            if tuple.is_null() {
-                break;
-            }
-            let header = (*tuple).t_data;
-            found.push(header.cast::<u8>().add((*header).t_hoff as usize).cast::<Depend>().read_unaligned());
-        }
-        pg_sys::systable_endscan(scan);
-        pg_sys::table_close(depend, pg_sys::AccessShareLock as i32);
-    }
-    found
 }

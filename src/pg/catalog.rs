@@ -3,11 +3,12 @@
 
 use crate::pg::encoding::readable;
 use crate::pg::error::{self, Report};
-use pgrx::{PgSqlErrorCode, Spi, pg_sys};
+use crate::pg::{snapshot, spi};
+use pgrx::{PgSqlErrorCode, pg_sys};
 use std::ffi::{CStr, CString};
 
 /// The schema that the extension was created in.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Extension {
     namespace: pg_sys::Oid,
 }
@@ -25,12 +26,7 @@ impl Extension {
 
     /// The schema of the extension in this database; None if it is not installed.
     pub fn installed() -> Result<Option<Self>, Report> {
-        let namespace = Spi::connect(|client| {
-            let query = "SELECT extnamespace FROM pg_catalog.pg_extension WHERE extname OPERATOR(pg_catalog.=) 'rbytea'";
-            let found = client.select(query, Some(1), &[])?;
-            if found.is_empty() { Ok(None) } else { found.first().get::<pg_sys::Oid>(1) }
-        });
-        let namespace = namespace.map_err(|error: pgrx::spi::Error| error::internal(error.to_string()))?;
+        let namespace = spi::value(c"SELECT extnamespace FROM pg_extension WHERE extname = 'rbytea'", &[])?;
         Ok(namespace.map(|namespace| Self { namespace }))
     }
 
@@ -83,11 +79,29 @@ impl Extension {
         CString::new(parts.join(schema)).map_err(|error| error::internal(error.to_string()))
     }
 
-    /// A table of the extension.
-    pub fn relation_oid(&self, name: &CStr) -> Result<pg_sys::Oid, Report> {
+    /// The objects that a run asks for again and again.
+    pub fn objects(self) -> Result<Objects, Report> {
+        let history = c"rbytea_vacuum_history";
         // SAFETY: a syscache lookup by name and namespace.
-        found(unsafe { pg_sys::get_relname_relid(name.as_ptr(), self.namespace) }, "table", name)
+        let relation = unsafe { pg_sys::get_relname_relid(history.as_ptr(), self.namespace) };
+        Ok(Objects {
+            extension: self,
+            type_oid: self.type_oid()?,
+            history: found(relation, "table", history)?,
+        })
     }
+}
+
+/// Objects of the extension, looked up once for a run. They stay what they are while the history is locked
+/// (`mark::preconditions::lock_history`); without that lock they may be dropped meanwhile.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Objects {
+    /// The schema.
+    pub extension: Extension,
+    /// The type.
+    pub type_oid: pg_sys::Oid,
+    /// The table rbytea_vacuum_history.
+    pub history: pg_sys::Oid,
 }
 
 fn found(oid: pg_sys::Oid, kind: &str, name: &CStr) -> Result<pg_sys::Oid, Report> {
@@ -121,16 +135,12 @@ pub fn constraint_name(constraint: pg_sys::Oid) -> Option<String> {
     }
 }
 
-/// Whether some transaction may know a database of this OID: whether pg_database has a row that is not dead to everyone.
+/// Whether some transaction may know a database of this OID: whether pg_database has a row that VACUUM must not remove.
 pub fn database_may_exist(database: pg_sys::Oid) -> bool {
     // SAFETY: a scan of pg_database by its index over oid. The snapshot outlives the scan.
     unsafe {
         let databases = pg_sys::table_open(pg_sys::DatabaseRelationId, pg_sys::AccessShareLock as i32);
-        let mut snapshot = pg_sys::SnapshotData {
-            snapshot_type: pg_sys::SnapshotType::SNAPSHOT_NON_VACUUMABLE,
-            vistest: pg_sys::GlobalVisTestFor(databases),
-            ..Default::default()
-        };
+        let mut snapshot = snapshot::non_removable(databases);
         let mut key = pg_sys::ScanKeyData::default();
         pg_sys::ScanKeyInit(
             &mut key,
@@ -158,7 +168,7 @@ pub fn try_lock_database(database: pg_sys::Oid) -> Option<DatabaseLock> {
     let tag = database_tag(database);
     // SAFETY: takes a lock without waiting; it ends with the transaction at the latest.
     let result = unsafe { pg_sys::LockAcquire(&tag, pg_sys::AccessExclusiveLock as i32, false, true) };
-    (result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL).then_some(DatabaseLock { tag })
+    (result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL).then(|| DatabaseLock { tag })
 }
 
 impl Drop for DatabaseLock {

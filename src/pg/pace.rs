@@ -2,8 +2,8 @@
 //! waits for it, as autovacuum does.
 
 use crate::pg::error::{self, Report};
-use crate::pg::{catalog, compat};
-use pgrx::{PgSqlErrorCode, Spi, pg_sys};
+use crate::pg::{catalog, compat, spi};
+use pgrx::{PgSqlErrorCode, pg_sys};
 use std::time::{Duration, Instant};
 
 /// Steps between two looks at the clock.
@@ -127,9 +127,7 @@ pub fn database_is_wanted() -> bool {
 
 /// Whether some session waits for this one.
 fn is_waited_for() -> Result<bool, Report> {
-    let query = "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks
-                         WHERE NOT granted
-                           AND pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) ANY (pg_catalog.pg_blocking_pids(pid)))";
-    let waiting = Spi::connect(|client| client.select(query, Some(1), &[])?.first().get::<bool>(1));
-    Ok(waiting.map_err(|error| error::internal(error.to_string()))?.unwrap_or(false))
+    let query = c"SELECT EXISTS (SELECT FROM pg_locks
+                          WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid)))";
+    Ok(spi::value(query, &[])?.unwrap_or(false))
 }

@@ -1,54 +1,46 @@
 //! One batch of rbytea_reencrypt(): a piece of a table's scan, row by row. Below SQL like the update of rows after DDL: the
 //! payloads do not change, so no trigger, constraint or policy has a say.
 
-use crate::pg::compat;
 use crate::pg::error::Report;
+use crate::pg::heap_scan::{HeapScan, Slot};
 use crate::pg::memory::TupleMemory;
 use crate::pg::progress::Reencryption;
+use crate::pg::relation::Relation;
+use crate::pg::snapshot::ActiveSnapshot;
 use crate::pg::subtransaction::subtransaction;
-use crate::reencrypt::{Passed, Target};
-use crate::value::columns::Closure;
+use crate::reencrypt::target::Target;
 use crate::value::datum::{Peek, Rbytea, RbyteaResult};
-use crate::value::walk::Types;
 use crate::write::row_trigger::Replaced;
 use crate::write::update::{Constraints, Writer};
-use pgrx::{PgSqlErrorCode, check_for_interrupts, pg_sys};
+use pgrx::{PgSqlErrorCode, pg_sys};
 use rbytea_store::{PayloadId, PayloadRef};
 use std::num::NonZeroUsize;
-use std::ptr::null_mut;
 
 /// Where a pass goes on: after this tuple.
 #[derive(Clone, Copy, Default)]
 pub struct Position(Option<(u32, u16)>);
 
-/// Columns of type rbytea or of a domain over it, without generated ones: those are computed anew.
-///
-/// # Safety
-/// `relation` must be open.
-pub unsafe fn columns(relation: pg_sys::Relation, type_oid: pg_sys::Oid) -> Vec<NonZeroUsize> {
-    let types = Closure::new(type_oid);
-    // SAFETY: as promised by the caller; attributes are numbered from 0 to natts - 1.
-    unsafe {
-        let tupdesc = (*relation).rd_att;
-        (0..(*tupdesc).natts as usize)
-            .filter(|&index| {
-                let attribute = &*compat::attribute(tupdesc, index);
-                !attribute.attisdropped
-                    && attribute.attgenerated == 0
-                    && types.leads_to_value(attribute.atttypid)
-                    && pg_sys::getBaseType(attribute.atttypid) == type_oid
-            })
-            .filter_map(|index| NonZeroUsize::new(index + 1))
-            .collect()
-    }
+/// How a batch has ended.
+pub enum Passed {
+    /// The batch is full.
+    Batch,
+    /// The table ended.
+    End {
+        /// Payloads of this batch.
+        replaced: u64,
+        /// Some row has gone to another partition meanwhile.
+        missed: bool,
+    },
+    /// There is no such table any more.
+    Gone,
 }
 
 /// Goes on with a pass until the batch is full or the table ends.
 ///
 /// # Safety
-/// `relation` must be an open heap table, locked for writing, with these columns.
+/// `relation` must be a heap table, locked for writing, with these columns.
 pub unsafe fn pass(
-    relation: pg_sys::Relation,
+    relation: &Relation,
     columns: &[NonZeroUsize],
     target: &Target,
     batch: u64,
@@ -57,25 +49,26 @@ pub unsafe fn pass(
 ) -> Result<Passed, Report> {
     let mut memory = TupleMemory::new();
     let (mut replaced, mut missed, mut busy) = (0, false, false);
-    // SAFETY: as promised by the caller. Scan, slots and snapshot live to the end of the block, or are released by the abort
-    // when an error passes; the snapshot does not see the versions that are written here.
-    unsafe {
-        pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
-        let snapshot = pg_sys::GetActiveSnapshot();
-        let mut writer = Writer::new(relation, snapshot, Constraints::Checked);
-        let found = pg_sys::table_slot_create(relation, null_mut());
-        let locked = pg_sys::table_slot_create(relation, null_mut());
-        let blocks = pg_sys::RelationGetNumberOfBlocksInFork(relation, pg_sys::ForkNumber::MAIN_FORKNUM);
-        progress.table((*relation).rd_id, blocks);
-        let (mut first, mut last) = (position.next(), tid(pg_sys::InvalidBlockNumber, u16::MAX));
-        let scan = pg_sys::table_beginscan_tidrange(relation, snapshot, &mut first, &mut last);
-        let forward = pg_sys::ScanDirection::ForwardScanDirection;
-        while replaced < batch && pg_sys::table_scan_getnextslot_tidrange(scan, forward, found) {
-            check_for_interrupts!();
-            let at = (*found).tts_tid;
-            let before = std::mem::replace(position, Position::at(&at));
-            replaced += memory.with(|| -> Result<u64, Report> {
-                if !concerns(found, columns, target)? {
+    // Does not see the versions that are written here.
+    let snapshot = ActiveSnapshot::latest();
+    // SAFETY: as promised by the caller; the snapshot is the active one.
+    let mut writer = unsafe { Writer::new(relation, &snapshot, Constraints::Checked) };
+    let locked = Slot::of(relation);
+    // SAFETY: the relation is open, and has storage.
+    let blocks = unsafe {
+        pg_sys::RelationGetNumberOfBlocksInFork(relation.as_ptr(), pg_sys::ForkNumber::MAIN_FORKNUM)
+    };
+    progress.table(relation.oid(), blocks);
+    let mut scan = HeapScan::visible_from(relation, &snapshot, position.next());
+    while replaced < batch
+        && let Some(found) = scan.next()
+    {
+        let at = found.tid();
+        let before = std::mem::replace(position, Position::at(&at));
+        replaced += memory.with(|| -> Result<u64, Report> {
+            // SAFETY: as promised by the caller; a slot is looked at only while it holds a tuple of the relation.
+            unsafe {
+                if outdated(found, columns, target)?.is_empty() {
                     return Ok(0);
                 }
                 // Others may be changing the row: they are waited for, but not while rows of the batch are locked.
@@ -84,7 +77,7 @@ pub unsafe fn pass(
                 } else {
                     pg_sys::LockWaitPolicy::LockWaitSkip
                 };
-                match lock(relation, at, snapshot, locked, policy)? {
+                match lock(relation, at, &snapshot, &locked, policy)? {
                     Locked::Yes => {}
                     Locked::Busy => {
                         busy = true;
@@ -96,25 +89,20 @@ pub unsafe fn pass(
                         return Ok(0);
                     }
                 }
-                let (new, payloads) = rewritten(locked, columns, target)?;
+                let (new, payloads) = rewritten(&locked, columns, target)?;
                 if payloads > 0 {
-                    writer.replace(locked, new)?;
+                    writer.replace(&locked, new)?;
                 }
-                pg_sys::ExecClearTuple(locked);
+                pg_sys::ExecClearTuple(locked.as_ptr());
                 Ok(payloads)
-            })?;
-            progress.done(position.block(), replaced);
-            if busy {
-                // The next batch begins with this row, and waits.
-                *position = before;
-                break;
             }
+        })?;
+        progress.done(position.block(), replaced);
+        if busy {
+            // The next batch begins with this row, and waits.
+            *position = before;
+            break;
         }
-        pg_sys::table_endscan(scan);
-        pg_sys::ExecDropSingleTupleTableSlot(locked);
-        pg_sys::ExecDropSingleTupleTableSlot(found);
-        writer.close();
-        pg_sys::PopActiveSnapshot();
     }
     progress.batch(replaced);
     Ok(if busy || replaced >= batch { Passed::Batch } else { Passed::End { replaced, missed } })
@@ -135,12 +123,12 @@ enum Locked {
 /// Locks the last version of a row for an update and has it in `slot`.
 ///
 /// # Safety
-/// `tid` must be of a tuple of the relation that the snapshot sees, `slot` of its kind.
+/// `tid` must be of a tuple of the relation that the snapshot sees, and the slot of the relation.
 unsafe fn lock(
-    relation: pg_sys::Relation,
+    relation: &Relation,
     mut tid: pg_sys::ItemPointerData,
-    snapshot: pg_sys::Snapshot,
-    slot: *mut pg_sys::TupleTableSlot,
+    snapshot: &ActiveSnapshot,
+    slot: &Slot<'_>,
     policy: pg_sys::LockWaitPolicy::Type,
 ) -> Result<Locked, Report> {
     let mut attempt = |flags: u32| {
@@ -148,10 +136,10 @@ unsafe fn lock(
         // SAFETY: as promised by the caller.
         unsafe {
             pg_sys::table_tuple_lock(
-                relation,
+                relation.as_ptr(),
                 &mut tid,
-                snapshot,
-                slot,
+                snapshot.as_ptr(),
+                slot.as_ptr(),
                 pg_sys::GetCurrentCommandId(true),
                 pg_sys::LockTupleMode::LockTupleNoKeyExclusive,
                 policy,
@@ -168,12 +156,12 @@ unsafe fn lock(
     }
     // Following it is an ERROR where it leads to another partition.
     // SAFETY: what the slot holds was pinned outside of the subtransaction.
-    unsafe { pg_sys::ExecClearTuple(slot) };
+    unsafe { pg_sys::ExecClearTuple(slot.as_ptr()) };
     let followed = subtransaction(|| {
         let result = attempt(pg_sys::TUPLE_LOCK_FLAG_FIND_LAST_VERSION);
         if result == pg_sys::TM_Result::TM_Ok {
             // SAFETY: the slot holds the tuple; its page must not stay pinned beyond the subtransaction.
-            unsafe { pg_sys::ExecMaterializeSlot(slot) };
+            unsafe { pg_sys::ExecMaterializeSlot(slot.as_ptr()) };
         }
         Ok(result)
     });
@@ -193,20 +181,17 @@ unsafe fn lock(
 /// # Safety
 /// `slot` must hold a tuple with these columns.
 unsafe fn outdated(
-    slot: *mut pg_sys::TupleTableSlot,
+    slot: &Slot<'_>,
     columns: &[NonZeroUsize],
     target: &Target,
 ) -> Result<Vec<(NonZeroUsize, PayloadRef)>, Report> {
     let mut found = Vec::new();
     for &column in columns {
-        let mut is_null = false;
-        // SAFETY: as promised by the caller.
-        let datum = unsafe { pg_sys::slot_getattr(slot, column.get() as i32, &mut is_null) };
-        if is_null {
+        // SAFETY: as promised by the caller; a datum of one of our columns, held by the slot.
+        let Some(value) = (unsafe { slot.attribute(column).map(|datum| Rbytea::from_raw(datum)) }) else {
             continue;
-        }
-        // SAFETY: a datum of one of our columns, held by the slot.
-        if let Peek::External(payload) = unsafe { Rbytea::from_raw(datum) }.peek()?
+        };
+        if let Peek::External(payload) = value.peek()?
             && !target.is_met_by(&payload)
         {
             found.push((column, payload));
@@ -215,23 +200,12 @@ unsafe fn outdated(
     Ok(found)
 }
 
-/// # Safety
-/// As for [`outdated`].
-unsafe fn concerns(
-    slot: *mut pg_sys::TupleTableSlot,
-    columns: &[NonZeroUsize],
-    target: &Target,
-) -> Result<bool, Report> {
-    // SAFETY: as promised by the caller.
-    unsafe { Ok(!outdated(slot, columns, target)?.is_empty()) }
-}
-
 /// Writes the payloads of a row once more; returns the references to them, and how many files there are.
 ///
 /// # Safety
 /// As for [`outdated`].
 unsafe fn rewritten(
-    slot: *mut pg_sys::TupleTableSlot,
+    slot: &Slot<'_>,
     columns: &[NonZeroUsize],
     target: &Target,
 ) -> Result<(Replaced, u64), Report> {
@@ -248,7 +222,7 @@ unsafe fn rewritten(
                 copy
             }
         };
-        replaced.push(column, RbyteaResult::external(&copy)?);
+        replaced.push(column, RbyteaResult::external(&copy));
     }
     Ok((replaced, copies.len() as u64))
 }

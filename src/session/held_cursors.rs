@@ -3,7 +3,8 @@
 
 use crate::pg::catalog::Extension;
 use crate::pg::error::Report;
-use crate::pg::{compat, shared};
+use crate::pg::relation::attributes;
+use crate::pg::shared;
 use crate::value::columns::Closure;
 use crate::value::walk::Types;
 use pgrx::{pg_guard, pg_sys};
@@ -137,8 +138,10 @@ fn holds_references(name: &CStr) -> Result<bool, Report> {
     // SAFETY: the portal's descriptor lives as long as it, and a statement's end drops no cursor.
     let types: Vec<pg_sys::Oid> = unsafe {
         let columns = (*portal).tupDesc;
-        let count = if columns.is_null() { 0 } else { (*columns).natts as usize };
-        (0..count).map(|index| (*compat::attribute(columns, index)).atttypid).collect()
+        if columns.is_null() {
+            return Ok(false);
+        }
+        attributes(columns).map(|(_, column)| column.atttypid).collect()
     };
     // Anonymous rows and the values of statistics can hold anything.
     let anything = [pg_sys::RECORDOID, pg_sys::RECORDARRAYOID, pg_sys::ANYARRAYOID];

@@ -96,17 +96,10 @@ pub fn for_each_chunk(value: &Rbytea, mut update: impl FnMut(&[u8])) -> Result<(
         }
         Peek::External(payload) => transaction::with_store(Access::Read, |store| {
             let reader = open(store, &payload)?;
-            let mut verifier = reader.verifier();
-            stream(
-                payload.len,
-                |offset, chunk| Ok(reader.read_at(offset, chunk)?),
-                |chunk| {
-                    verifier.update(chunk);
-                    update(chunk);
-                    Ok(())
-                },
-            )?;
-            Ok(verifier.finish()?)
+            verified(&reader, payload.len, &mut buffer(payload.len), |chunk| {
+                update(chunk);
+                Ok(())
+            })
         }),
     }
 }
@@ -115,21 +108,38 @@ pub fn for_each_chunk(value: &Rbytea, mut update: impl FnMut(&[u8])) -> Result<(
 pub fn for_each_stored_chunk(payload: &PayloadRef, mut update: impl FnMut(&[u8])) -> Result<(), Report> {
     transaction::with_store(Access::Read, |store| {
         let reader = open_file(store, payload)?;
-        let read = |offset, chunk: &mut [u8]| Ok(reader.read_stored_at(offset, chunk)?);
-        stream(reader.stored_len(), read, |chunk| {
+        let len = reader.stored_len();
+        let read = |offset, chunk: &mut [u8]| reader.read_stored_at(offset, chunk);
+        stream(len, &mut buffer(len), read, |chunk| {
             update(chunk);
             Ok(())
         })
     })
 }
 
-/// Reads `len` bytes piece by piece in constant memory.
-pub fn stream(
+/// Feeds a payload of `len` bytes to `update` piece by piece, and compares it with its digest.
+pub fn verified<E: From<store::Error>>(
+    reader: &Reader,
     len: u64,
-    read: impl Fn(u64, &mut [u8]) -> Result<(), Report>,
-    mut update: impl FnMut(&[u8]) -> Result<(), Report>,
-) -> Result<(), Report> {
-    let mut buffer = vec![0; STREAM_BUFFER.min(usize::try_from(len).unwrap_or(STREAM_BUFFER))];
+    buffer: &mut [u8],
+    mut update: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut verifier = reader.verifier();
+    let read = |offset, chunk: &mut [u8]| reader.read_at(offset, chunk);
+    stream(len, buffer, read, |chunk| {
+        verifier.update(chunk);
+        update(chunk)
+    })?;
+    Ok(verifier.finish()?)
+}
+
+/// Reads `len` bytes piece by piece into the buffer, which must not be empty unless there is nothing to read.
+fn stream<E: From<store::Error>>(
+    len: u64,
+    buffer: &mut [u8],
+    read: impl Fn(u64, &mut [u8]) -> store::Result<()>,
+    mut update: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
     let mut offset = 0;
     while offset < len {
         check_for_interrupts!();
@@ -142,8 +152,11 @@ pub fn stream(
     Ok(())
 }
 
-/// Memory that md5sum and its siblings take, whatever the payload's size.
-const STREAM_BUFFER: usize = 256 * 1024;
+/// Memory to read something of this length with: no more than a quarter of a megabyte, however long that is.
+pub fn buffer(len: u64) -> Vec<u8> {
+    const MOST: usize = 256 * 1024;
+    vec![0; usize::try_from(len).map_or(MOST, |len| len.min(MOST))]
+}
 
 /// What to do about a payload that another database of this cluster has.
 fn clone_hint(owner: u32) -> String {

@@ -53,17 +53,20 @@ pub fn with_store<T>(
 }
 
 /// Writes a payload that belongs to the current transaction (I3: the callers are the trigger, rbytea_store and
-/// re-encryption). It is encrypted with `key` or not; `fill` writes its bytes.
-pub fn store_payload(
+/// re-encryption). It is encrypted with `key` or not. `source` opens what its bytes are read from, before a file is made; `fill`
+/// writes them.
+pub fn store_payload<S>(
     key: Option<&Key>,
-    fill: impl FnOnce(&dyn Backend, &mut Writer) -> Result<(), Report>,
+    source: impl FnOnce(&dyn Backend) -> Result<S, Report>,
+    fill: impl FnOnce(S, &mut Writer) -> Result<(), Report>,
 ) -> Result<PayloadRef, Report> {
     // SAFETY: we are inside of a transaction; this assigns its id, which PostgreSQL refuses in a parallel worker.
     let birth = unsafe { pg_sys::GetTopFullTransactionId() }.value;
     with_session(|session| {
         let store = open(&mut session.store, &mut session.cache, Access::Write)?;
+        let source = source(store)?;
         let mut writer = Writer::begin(store, birth, key)?;
-        fill(store, &mut writer)?;
+        fill(source, &mut writer)?;
         Ok(writer.finish(&mut session.pending)?)
     })
 }
@@ -71,13 +74,14 @@ pub fn store_payload(
 /// Writes a payload that is in memory, encrypted if rbytea.qss_mode is on.
 pub fn store_bytes(payload: &[u8]) -> Result<PayloadRef, Report> {
     let ring = settings::qss_mode().then(keys::ring).transpose()?;
-    store_payload(ring.as_ref().map(|ring| ring.newest()), |_, writer| {
+    let write = |(), writer: &mut Writer| {
         for chunk in payload.chunks(CHUNK) {
             check_for_interrupts!();
             writer.write(chunk)?;
         }
         Ok(())
-    })
+    };
+    store_payload(ring.as_ref().map(|ring| ring.newest()), |_| Ok(()), write)
 }
 
 /// Whether the transaction is known not to have committed. False also when it is too old to tell.

@@ -94,7 +94,7 @@ fn rbytea_store(payload: &[u8]) -> Result<RbyteaResult, ErrorReport> {
         pg_sys::PreventCommandIfReadOnly(c"rbytea_store()".as_ptr());
         pg_sys::PreventCommandDuringRecovery(c"rbytea_store()".as_ptr());
     }
-    Ok(RbyteaResult::external(&transaction::store_bytes(payload)?)?)
+    Ok(RbyteaResult::external(&transaction::store_bytes(payload)?))
 }
 
 fn payload_len(value: &Rbytea) -> Result<u64, Report> {

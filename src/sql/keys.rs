@@ -29,7 +29,7 @@ fn rbytea_keys(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorRepor
     };
     let snapshot = RunSnapshot::take();
     let _progress = Progress::begin();
-    let mut payloads = mark::keys(&extension, &snapshot, &mut Pace::of_statement())?;
+    let mut payloads = mark::keys(&extension.objects()?, &snapshot, &mut Pace::of_statement())?;
     for key in ring.iter().flat_map(|ring| ring.iter()) {
         let fingerprint: String = key.fingerprint().iter().map(|byte| format!("{byte:02x}")).collect();
         let count = payloads.remove(&key.id().into()).unwrap_or(0);

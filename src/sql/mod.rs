@@ -1,4 +1,5 @@
-//! The type's SQL surface: input, output, casts, functions and operators. Uses all other folders; none uses it.
+//! The type's SQL surface: input, output, casts, functions and operators. Uses `pg`, `value`, `session` and
+//! `mark`; nothing uses it.
 
 mod functions;
 mod io;

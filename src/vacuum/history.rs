@@ -4,9 +4,11 @@
 use crate::pg::catalog::Extension;
 use crate::pg::encoding;
 use crate::pg::error::{self, Report};
+use crate::pg::snapshot::ActiveSnapshot;
+use crate::pg::spi;
 use crate::vacuum::schedule::{Memory, Stamp, Whole};
 use pgrx::datum::DatumWithOid;
-use pgrx::{Spi, pg_sys};
+use pgrx::pg_sys;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Rows that are kept; the last whole sweep is kept besides.
@@ -130,59 +132,52 @@ pub fn time(stamp: Stamp) -> SystemTime {
 /// What the runs before have left. Rows that were copied from a template tell about another database.
 pub fn recall(extension: &Extension) -> Result<Memory, Report> {
     let query = format!(
-        "WITH every AS (SELECT * FROM @schema@.rbytea_vacuum_history WHERE database OPERATOR(pg_catalog.=) $1),
+        "WITH every AS (SELECT * FROM @schema@.rbytea_vacuum_history WHERE database = $1),
               own AS (SELECT * FROM every WHERE error IS NULL),
-              whole AS (SELECT * FROM own WHERE lower OPERATOR(pg_catalog.=) '0' ORDER BY id DESC LIMIT 1),
-              since AS (SELECT COALESCE(pg_catalog.sum(trashed), 0)::pg_catalog.int8 AS files,
-                               COALESCE(pg_catalog.sum(bytes), 0)::pg_catalog.int8 AS bytes
-                          FROM every WHERE id OPERATOR(pg_catalog.>) (SELECT id FROM whole)
-                        HAVING pg_catalog.count(error) OPERATOR(pg_catalog.=) 0
-                           AND COALESCE(pg_catalog.sum(restored), 0) OPERATOR(pg_catalog.=) 0)
-         SELECT (SELECT upper FROM own ORDER BY upper DESC LIMIT 1)::pg_catalog.text,
-                (SELECT xid FROM every WHERE xid IS NOT NULL ORDER BY xid DESC LIMIT 1)::pg_catalog.text,
+              whole AS (SELECT * FROM own WHERE lower = '0' ORDER BY id DESC LIMIT 1),
+              since AS (SELECT COALESCE(sum(trashed), 0)::bigint AS files, COALESCE(sum(bytes), 0)::bigint AS bytes
+                          FROM every WHERE id > (SELECT id FROM whole)
+                        HAVING count(error) = 0 AND COALESCE(sum(restored), 0) = 0)
+         SELECT (SELECT upper FROM own ORDER BY upper DESC LIMIT 1)::text,
+                (SELECT xid FROM every WHERE xid IS NOT NULL ORDER BY xid DESC LIMIT 1)::text,
                 {moved}, {started}, {finished},
-                (SELECT horizon FROM whole)::pg_catalog.text, (SELECT held FROM whole), (SELECT activity FROM whole),
+                (SELECT horizon FROM whole)::text, (SELECT held FROM whole), (SELECT activity FROM whole),
                 {oldest}, {since},
-                (SELECT trash_files FROM whole) OPERATOR(pg_catalog.+) (SELECT files FROM since),
-                (SELECT trash_bytes FROM whole) OPERATOR(pg_catalog.+) (SELECT bytes FROM since)",
-        moved = micros("pg_catalog.max(moved_at)", "every"),
+                (SELECT trash_files FROM whole) + (SELECT files FROM since),
+                (SELECT trash_bytes FROM whole) + (SELECT bytes FROM since)",
+        moved = micros("max(moved_at)", "every"),
         started = micros("started", "whole"),
         finished = micros("finished", "whole"),
         oldest = micros("oldest_trash", "whole"),
-        since = micros(
-            "pg_catalog.min(moved_at)",
-            "every WHERE trashed OPERATOR(pg_catalog.>) 0 AND id OPERATOR(pg_catalog.>) (SELECT id FROM whole)"
-        ),
+        since = micros("min(moved_at)", "every WHERE trashed > 0 AND id > (SELECT id FROM whole)"),
     );
     let query = extension.query(&query)?;
-    with_latest_snapshot(|| {
-        Spi::connect(|client| {
-            let row = client.select(query.as_c_str(), Some(1), &[my_database()])?.first();
-            let xid = |column| -> Result<Option<u64>, pgrx::spi::Error> {
-                Ok(row.get::<&str>(column)?.and_then(|xid| xid.parse().ok()))
-            };
-            let number = |column| -> Result<Option<u64>, pgrx::spi::Error> {
-                Ok(row.get::<i64>(column)?.map(i64::unsigned_abs))
-            };
-            let whole = match row.get::<i64>(4)? {
-                None => None,
-                Some(started) => Some(Whole {
-                    started,
-                    finished: row.get(5)?.unwrap_or(started),
-                    horizon: xid(6)?.unwrap_or(0),
-                    held: row.get::<i64>(7)?.unwrap_or(0).unsigned_abs(),
-                    activity: row.get(8)?.unwrap_or(0),
-                    oldest_trash: row.get(9)?,
-                }),
-            };
-            Ok(Memory {
-                frontier: xid(1)?.unwrap_or(0),
-                transaction: xid(2)?.unwrap_or(0),
-                moved_at: row.get(3)?,
-                whole,
-                trashed_since: row.get(10)?,
-                trash: number(11)?.zip(number(12)?),
-            })
+    let _snapshot = ActiveSnapshot::latest();
+    spi::row(&query, &[my_database()], |row| {
+        let xid = |column| -> Result<Option<u64>, pgrx::spi::Error> {
+            Ok(row.get::<&str>(column)?.and_then(|xid| xid.parse().ok()))
+        };
+        let number = |column| -> Result<Option<u64>, pgrx::spi::Error> {
+            Ok(row.get::<i64>(column)?.map(i64::unsigned_abs))
+        };
+        let whole = match row.get::<i64>(4)? {
+            None => None,
+            Some(started) => Some(Whole {
+                started,
+                finished: row.get(5)?.unwrap_or(started),
+                horizon: xid(6)?.unwrap_or(0),
+                held: row.get::<i64>(7)?.unwrap_or(0).unsigned_abs(),
+                activity: row.get(8)?.unwrap_or(0),
+                oldest_trash: row.get(9)?,
+            }),
+        };
+        Ok(Memory {
+            frontier: xid(1)?.unwrap_or(0),
+            transaction: xid(2)?.unwrap_or(0),
+            moved_at: row.get(3)?,
+            whole,
+            trashed_since: row.get(10)?,
+            trash: number(11)?.zip(number(12)?),
         })
     })
 }
@@ -242,19 +237,16 @@ pub fn record(extension: &Extension, run: &Run) -> Result<(), Report> {
         expressions.join(", ")
     ))?;
     let trim = extension.query(
-        "DELETE FROM @schema@.rbytea_vacuum_history WHERE id OPERATOR(pg_catalog.<=) (SELECT pg_catalog.max(id) OPERATOR(pg_catalog.-) $1 FROM @schema@.rbytea_vacuum_history)
-            AND id OPERATOR(pg_catalog.<>) ALL (ARRAY(SELECT id FROM @schema@.rbytea_vacuum_history
-                    WHERE lower OPERATOR(pg_catalog.=) '0' AND error IS NULL ORDER BY id DESC LIMIT 1))",
+        "DELETE FROM @schema@.rbytea_vacuum_history
+          WHERE id <= (SELECT max(id) - $1 FROM @schema@.rbytea_vacuum_history)
+            AND id <> ALL (ARRAY(SELECT id FROM @schema@.rbytea_vacuum_history
+                                  WHERE lower = '0' AND error IS NULL ORDER BY id DESC LIMIT 1))",
     )?;
-    let values = values.map(|(_, _, value)| value);
-    Spi::connect_mut(|client| {
-        client.update(insert.as_c_str(), None, &values)?;
-        if has_old_snapshot() {
-            return Ok(());
-        }
-        client.update(trim.as_c_str(), None, &[KEPT.into()]).map(|_| ())
-    })
-    .map_err(|error| error::internal(error.to_string()))
+    spi::execute(&insert, &values.map(|(_, _, value)| value))?;
+    if has_old_snapshot() {
+        return Ok(());
+    }
+    spi::execute(&trim, &[KEPT.into()])
 }
 
 /// In REPEATABLE READ and SERIALIZABLE a row that another run has trimmed would be an error; the next run will trim.
@@ -264,31 +256,19 @@ fn has_old_snapshot() -> bool {
 }
 
 /// How a parameter becomes a value of its column's type.
-const STAMP: &str = "pg_catalog.to_timestamp(0) + $ * '1 microsecond'::pg_catalog.interval";
-const XID: &str = "$::pg_catalog.xid8";
-const LSN: &str = "'0/0'::pg_catalog.pg_lsn + $::pg_catalog.numeric";
+const STAMP: &str = "to_timestamp(0) + $ * '1 microsecond'::interval";
+const XID: &str = "$::xid8";
+const LSN: &str = "'0/0'::pg_lsn + $::numeric";
 
 /// A scalar subquery for a time in microseconds.
 pub fn micros(expression: &str, from: &str) -> String {
-    format!(
-        "(SELECT (EXTRACT(epoch FROM {expression}) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8 FROM {from})"
-    )
+    format!("(SELECT (EXTRACT(epoch FROM {expression}) * 1000000)::bigint FROM {from})")
 }
 
 /// Its OID, as a parameter.
 pub fn my_database() -> DatumWithOid<'static> {
     // SAFETY: a plain read; set when the backend starts.
     unsafe { pg_sys::MyDatabaseId }.into()
-}
-
-/// Runs a query that sees what has been committed until now, whatever the snapshot of the statement sees.
-pub fn with_latest_snapshot<T>(work: impl FnOnce() -> Result<T, pgrx::spi::Error>) -> Result<T, Report> {
-    // SAFETY: an ERROR that passes pops the snapshot with its transaction.
-    unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
-    let result = work();
-    // SAFETY: pushed above.
-    unsafe { pg_sys::PopActiveSnapshot() };
-    result.map_err(|error| error::internal(error.to_string()))
 }
 
 /// Assigned only now, after the moves: a snapshot that is younger than this transaction was taken after them.

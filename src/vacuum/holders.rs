@@ -3,7 +3,8 @@
 use crate::pg::catalog::Extension;
 use crate::pg::encoding::readable;
 use crate::pg::error::{self, Report};
-use pgrx::{PgLogLevel, PgSqlErrorCode, Spi};
+use crate::pg::spi;
+use pgrx::{PgLogLevel, PgSqlErrorCode};
 
 /// What could not be collected in this run.
 pub struct Held {
@@ -18,21 +19,10 @@ pub fn notice(extension: &Extension, held: &Held) -> Result<(), Report> {
     if held.references == 0 && held.young == 0 {
         return Ok(());
     }
-    let query = extension.query(
-        "SELECT pg_catalog.convert_to(holder, pg_catalog.getdatabaseencoding()) FROM @schema@.rbytea_holders() LIMIT 5",
-    )?;
-    let holders = Spi::connect(|client| {
-        client
-            .select(query.as_c_str(), None, &[])?
-            .map(|row| row.get::<Vec<u8>>(1))
-            .collect::<Result<Vec<_>, _>>()
-    });
-    let mut holders: Vec<_> = holders
-        .map_err(|error| error::internal(error.to_string()))?
-        .into_iter()
-        .flatten()
-        .map(|name| readable(&name))
-        .collect();
+    let query = extension
+        .query("SELECT convert_to(holder, getdatabaseencoding()) FROM @schema@.rbytea_holders() LIMIT 5")?;
+    let holders: Vec<Vec<u8>> = spi::column(&query, &[])?;
+    let mut holders: Vec<_> = holders.iter().map(|name| readable(name)).collect();
     if holders.is_empty() {
         holders.push("the transaction that runs the vacuum".to_string());
     }

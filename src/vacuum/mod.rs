@@ -1,5 +1,6 @@
 //! The vacuum: mark, then move to TRASH what nothing refers to, then delete what has been there long enough. One run is one
-//! transaction of one database, of a statement that calls it or of a background worker.
+//! transaction of one database, of a statement that calls it or of a background worker. Uses `pg`, `session`,
+//! `mark` and `ddl`; nothing uses it.
 
 pub mod schedule;
 
@@ -81,7 +82,7 @@ unsafe fn run_of_statement(fcinfo: pg_sys::FunctionCallInfo, request: Request) -
 #[pg_extern]
 fn rbytea_purge_obstacle(fcinfo: pg_sys::FunctionCallInfo) -> Result<Option<String>, ErrorReport> {
     // SAFETY: fcinfo is the call at hand, of a function in the extension's schema.
-    Ok(purge::obstacle(&unsafe { Extension::of_call(fcinfo) })?)
+    Ok(purge::obstacle(unsafe { Extension::of_call(fcinfo) }.type_oid()?))
 }
 
 /// The plan that rvacuum() would carry out now, a row per file. Moves nothing, so it needs no lock.
@@ -94,12 +95,13 @@ fn rvacuum_plan(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorRepo
     };
     preconditions::refuse_if_unsafe()?;
     transaction::with_store(Access::Write, |store| Ok(store.check_present()?))?;
+    let objects = extension.objects()?;
     let mut pace = Pace::of_statement();
     let snapshot = RunSnapshot::take();
     let births = 0..snapshot.upper();
     let _progress = Progress::begin();
     let (mark, swept) = sweep::listing(&births, &mut pace, |listings, pace| {
-        let mut mark = mark::mark(&extension, &snapshot, &births, pace)?;
+        let mut mark = mark::mark(&objects, &snapshot, &births, pace)?;
         let swept = sweep::walk(&births, &mut mark.references, listings, &mut PlanOutput::new(result), pace)?;
         Ok((mark, swept))
     })?;

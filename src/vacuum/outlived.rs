@@ -2,9 +2,10 @@
 
 use crate::pg::catalog::Extension;
 use crate::pg::error::Report;
-use crate::vacuum::history::{micros, my_database, with_latest_snapshot};
+use crate::pg::snapshot::ActiveSnapshot;
+use crate::pg::spi;
+use crate::vacuum::history::{micros, my_database};
 use crate::vacuum::schedule::Stamp;
-use pgrx::Spi;
 
 /// The runs of this database ($1) that everybody has outlived, given the removal horizon ($2).
 ///
@@ -14,29 +15,25 @@ use pgrx::Spi;
 /// their position in the WAL.
 const OLD_ENOUGH: &str = "
     @schema@.rbytea_vacuum_history
-     WHERE database OPERATOR(pg_catalog.=) $1
-       AND xid OPERATOR(pg_catalog.<) $2::pg_catalog.text::pg_catalog.xid8
-       AND lsn OPERATOR(pg_catalog.<=) COALESCE(LEAST(
-           (SELECT pg_catalog.min(restart_lsn) FROM pg_catalog.pg_replication_slots
-             WHERE database IS NULL OR database OPERATOR(pg_catalog.=) pg_catalog.current_database()),
-           (SELECT pg_catalog.min(replay_lsn) FROM pg_catalog.pg_stat_replication)),
+     WHERE database = $1
+       AND xid < $2::text::xid8
+       AND lsn <= COALESCE(LEAST(
+           (SELECT min(restart_lsn) FROM pg_replication_slots
+             WHERE database IS NULL OR database = current_database()),
+           (SELECT min(replay_lsn) FROM pg_stat_replication)),
            'FFFFFFFF/FFFFFFFF')
-       AND moved_at OPERATOR(pg_catalog.<) COALESCE(
-           (SELECT pg_catalog.min(COALESCE(LEAST(query_start, xact_start), backend_start))
-              FROM pg_catalog.pg_stat_activity
-             WHERE datid OPERATOR(pg_catalog.=) $1 AND state IS DISTINCT FROM 'idle'
+       AND moved_at < COALESCE(
+           (SELECT min(COALESCE(LEAST(query_start, xact_start), backend_start))
+              FROM pg_stat_activity
+             WHERE datid = $1 AND state IS DISTINCT FROM 'idle'
                AND backend_type NOT IN ('autovacuum worker', 'walsender')),
            'infinity')";
 
 /// The newest date in TRASH that is old enough for every horizon: whoever could still have a reference to such a file in
 /// hand, without its being in a table, has ended. None if there is none.
 pub fn purge_bound(extension: &Extension, horizon: u64) -> Result<Option<Stamp>, Report> {
-    let query = format!("SELECT {}", micros("pg_catalog.max(moved_at)", OLD_ENOUGH));
-    let query = extension.query(&query)?;
+    let query = extension.query(&format!("SELECT {}", micros("max(moved_at)", OLD_ENOUGH)))?;
     let horizon = horizon.to_string();
-    with_latest_snapshot(|| {
-        Spi::connect(|client| {
-            client.select(query.as_c_str(), Some(1), &[my_database(), horizon.into()])?.first().get(1)
-        })
-    })
+    let _snapshot = ActiveSnapshot::latest();
+    spi::value(&query, &[my_database(), horizon.into()])
 }

@@ -5,7 +5,6 @@ use crate::pg::memory::{self, maintenance_work_mem};
 use crate::pg::pace::Pace;
 use crate::session::opening::Access;
 use crate::session::transaction;
-use crate::vacuum::executor::Executor;
 use rbytea_store::{Backend, PayloadId};
 
 /// What to do with a file that has to move.
@@ -40,7 +39,7 @@ impl Plan {
 
     /// Carries the plan out. False if there was more to do than it can remember: then nothing has been done, but the
     /// whole store has been listed once without an error, and the sweep can be made again with moves at once.
-    pub fn execute(self, executor: &mut Executor, pace: &mut Pace) -> Result<bool, Report> {
+    pub fn execute(self, executor: &mut dyn SweepSink, pace: &mut Pace) -> Result<bool, Report> {
         if self.overflow {
             return Ok(false);
         }

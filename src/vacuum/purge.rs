@@ -3,7 +3,7 @@
 //! any more.
 
 use crate::mark::{self, SortedReferences};
-use crate::pg::catalog::{self, Extension};
+use crate::pg::catalog::{self, Objects};
 use crate::pg::error::Report;
 use crate::pg::injection::{self, Point};
 use crate::pg::pace::Pace;
@@ -14,7 +14,7 @@ use crate::session::transaction;
 use crate::vacuum::history::{self, Left};
 use crate::vacuum::outlived;
 use crate::vacuum::schedule::{Memory, Stamp};
-use pgrx::check_for_interrupts;
+use pgrx::{check_for_interrupts, pg_sys};
 use rbytea_store::judgement::unreferenced;
 use rbytea_store::{Backend, PayloadId};
 use std::time::Duration;
@@ -34,28 +34,24 @@ pub struct Purge {
 
 /// Files with this date, or an older one, may go if no row refers to them; None if none may. The mark does not see what
 /// other sessions have in their temporary tables and cursors, so while there are such, nothing may go.
-pub fn bound(
-    extension: &Extension,
-    horizon: u64,
-    retention: Option<Duration>,
-) -> Result<Option<Stamp>, Report> {
+pub fn bound(objects: &Objects, horizon: u64, retention: Option<Duration>) -> Result<Option<Stamp>, Report> {
     let Some(retention) = retention else { return Ok(None) };
-    if obstacle(extension)?.is_some() {
+    if obstacle(objects.type_oid).is_some() {
         return Ok(None);
     }
     let expired = history::expired(retention);
-    Ok(outlived::purge_bound(extension, horizon)?.map(|safe| safe.min(expired)))
+    Ok(outlived::purge_bound(&objects.extension, horizon)?.map(|safe| safe.min(expired)))
 }
 
 /// What may hold references that no mark can see, and so keeps everything in TRASH.
-pub fn obstacle(extension: &Extension) -> Result<Option<String>, Report> {
+pub fn obstacle(type_oid: pg_sys::Oid) -> Option<String> {
     if held_cursors::are_there() {
-        return Ok(Some("A session has a cursor WITH HOLD that may hold values.".to_string()));
+        return Some("A session has a cursor WITH HOLD that may hold values.".to_string());
     }
-    Ok(mark::hidden(extension.type_oid()?).map(|relid| {
+    mark::hidden(type_oid).map(|relid| {
         let name = catalog::relation_name(relid).unwrap_or_default();
         format!("Another session's temporary table {name} may hold values.")
-    }))
+    })
 }
 
 /// What is in TRASH, if nothing there can go by what the history remembers, and there are as many files: then it is not worth

@@ -3,7 +3,7 @@
 
 use crate::mark::horizon::{Horizons, RunSnapshot};
 use crate::mark::{self, Mark, preconditions};
-use crate::pg::catalog::Extension;
+use crate::pg::catalog::{Extension, Objects};
 use crate::pg::error::{self, Report};
 use crate::pg::injection::{self, Point};
 use crate::pg::pace::Pace;
@@ -64,15 +64,15 @@ pub fn run(extension: &Extension, request: Request, pace: &mut Pace, run: &mut R
         Ok(())
     })?;
     preconditions::refuse_if_unsafe()?;
-    if !preconditions::lock_history(extension, !pace.is_polite())? {
+    let Some(objects) = preconditions::lock_history(extension, !pace.is_polite())? else {
         return Ok(Ended::LockedOut);
-    }
+    };
     let memory = history::recall(extension)?;
     let snapshot = RunSnapshot::take();
-    let activity = mark::fingerprint(extension.type_oid()?)?;
+    let activity = mark::fingerprint(objects.type_oid)?;
     let scope = match request {
         Request::Everything | Request::PurgeNow => Some(Scope::Whole),
-        Request::Visit => schedule::due(&memory, &now(extension, snapshot.upper(), activity)?),
+        Request::Visit => schedule::due(&memory, &now(&objects, snapshot.upper(), activity)?),
     };
     let Some(scope) = scope else { return Ok(Ended::Idle) };
     let _progress = Progress::begin();
@@ -87,7 +87,7 @@ pub fn run(extension: &Extension, request: Request, pace: &mut Pace, run: &mut R
     // but that the next round need not look at an era again. (A row for each such round would be news to the rounds of
     // other databases, and theirs to this one.)
     if scope == Scope::Whole || sweep::any_born(&births, run, pace)? {
-        judge(extension, request, &memory, &snapshot, scope, pace, run)?;
+        judge(&objects, request, &memory, &snapshot, scope, pace, run)?;
     } else if births.start >> 16 == births.end >> 16 {
         return Ok(Ended::Idle);
     }
@@ -96,20 +96,20 @@ pub fn run(extension: &Extension, request: Request, pace: &mut Pace, run: &mut R
 }
 
 /// What the schedule has to know.
-fn now(extension: &Extension, upper: u64, activity: i64) -> Result<Now, Report> {
-    let horizon = Horizons::now(extension)?.full();
+fn now(objects: &Objects, upper: u64, activity: i64) -> Result<Now, Report> {
+    let horizon = Horizons::now(objects).full();
     Ok(Now {
         time: history::now(),
         upper,
         horizon,
         activity,
-        purge_before: purge::bound(extension, horizon, settings::trash_retention())?,
+        purge_before: purge::bound(objects, horizon, settings::trash_retention())?,
         full_interval: settings::vacuum_full_interval(),
     })
 }
 
 fn judge(
-    extension: &Extension,
+    objects: &Objects,
     request: Request,
     memory: &Memory,
     snapshot: &RunSnapshot,
@@ -119,9 +119,9 @@ fn judge(
 ) -> Result<(), Report> {
     let births = run.lower.unwrap_or(0)..snapshot.upper();
     // Before the mark: whoever has an old reference in hand now may put it where the mark has been already.
-    let deletable = if scope == Scope::Whole { deletable(extension, request)? } else { None };
+    let deletable = if scope == Scope::Whole { deletable(objects, request)? } else { None };
     let (mut mark, date, plan, swept) = sweep::listing(&births, pace, |listings, pace| {
-        let mut mark = mark::mark(extension, snapshot, &births, pace)?;
+        let mut mark = mark::mark(objects, snapshot, &births, pace)?;
         (run.relations, run.tuples, run.held) = (mark.relations, mark.tuples, mark.held);
         run.horizon = Some(mark.horizon);
         run.lsn = Some(flush_wal());
@@ -170,7 +170,7 @@ fn judge(
     if whole {
         dropped::collect(retention(request), pace, run)?;
     }
-    holders::notice(extension, &Held { references: mark.held, young: swept.young })
+    holders::notice(&objects.extension, &Held { references: mark.held, young: swept.young })
 }
 
 fn retention(request: Request) -> Option<Duration> {
@@ -181,9 +181,9 @@ fn retention(request: Request) -> Option<Duration> {
 }
 
 /// Files in TRASH with this date, or an older one, may be deleted if a mark that begins now does not find them.
-fn deletable(extension: &Extension, request: Request) -> Result<Option<Stamp>, Report> {
+fn deletable(objects: &Objects, request: Request) -> Result<Option<Stamp>, Report> {
     if request == Request::PurgeNow
-        && let Some(obstacle) = purge::obstacle(extension)?
+        && let Some(obstacle) = purge::obstacle(objects.type_oid)
     {
         let report = error::report(
             PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
@@ -192,7 +192,7 @@ fn deletable(extension: &Extension, request: Request) -> Result<Option<Stamp>, R
         .set_detail(obstacle);
         error::tell(report, PgLogLevel::NOTICE);
     }
-    purge::bound(extension, Horizons::now(extension)?.full(), retention(request))
+    purge::bound(objects, Horizons::now(objects).full(), retention(request))
 }
 
 /// Dates never go back, so a clock that ran ahead once keeps TRASH from being emptied until it is there again. (Going back

@@ -33,14 +33,6 @@ impl Memory {
         let left = self.whole.as_ref().and_then(|whole| whole.oldest_trash);
         [left, self.trashed_since].into_iter().flatten().min()
     }
-
-    /// Whether another whole sweep has begun in the current interval of this length, by the clock.
-    pub fn swept_in_this(&self, interval: Duration, now: Stamp) -> bool {
-        let interval = Stamp::try_from(interval.as_micros()).unwrap_or(Stamp::MAX).max(1);
-        self.whole
-            .as_ref()
-            .is_some_and(|whole| whole.started.div_euclid(interval) == now.div_euclid(interval))
-    }
 }
 
 /// What the history remembers of a whole sweep.

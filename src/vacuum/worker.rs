@@ -211,7 +211,7 @@ pub fn record_failure(mut run: Run) {
     let recorded = transaction(|| {
         let Some(extension) = Extension::installed()? else { return Ok(()) };
         // Its transaction must not be older than moves that another run is making; the row of that run will do for both.
-        if run.moved_at.is_some() && !preconditions::lock_history(&extension, false)? {
+        if run.moved_at.is_some() && preconditions::lock_history(&extension, false)?.is_none() {
             run.moved_at = None;
         }
         history::record(&extension, &run)

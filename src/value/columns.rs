@@ -1,6 +1,6 @@
 //! Which columns of a table have to do with payloads, from their types alone.
 
-use crate::pg::compat;
+use crate::pg::relation::attributes;
 use crate::value::walk::Types;
 use pgrx::pg_sys;
 use std::cell::RefCell;
@@ -24,13 +24,11 @@ impl Columns {
     /// `tupdesc` must be valid.
     pub unsafe fn of(tupdesc: pg_sys::TupleDesc, types: &Closure) -> Self {
         let mut columns = Self::default();
-        // SAFETY: the caller vouches for tupdesc; attributes are numbered from 0 to natts - 1.
+        // SAFETY: the caller vouches for tupdesc; the base type is looked up in the system cache.
         unsafe {
-            for index in 0..(*tupdesc).natts as usize {
-                let attribute = &*compat::attribute(tupdesc, index);
+            for (number, attribute) in attributes(tupdesc) {
                 let type_oid = attribute.atttypid;
-                let Some(number) = NonZeroUsize::new(index + 1) else { continue };
-                if attribute.attisdropped || attribute.attgenerated != 0 || !types.leads_to_value(type_oid) {
+                if attribute.attgenerated != 0 || !types.leads_to_value(type_oid) {
                     continue;
                 }
                 if pg_sys::getBaseType(type_oid) == types.rbytea() {
@@ -71,10 +69,7 @@ impl Closure {
                     if tupdesc.is_null() {
                         return false;
                     }
-                    let found = (0..(*tupdesc).natts as usize).any(|index| {
-                        let attribute = &*compat::attribute(tupdesc, index);
-                        !attribute.attisdropped && self.leads_to_value(attribute.atttypid)
-                    });
+                    let found = attributes(tupdesc).any(|(_, column)| self.leads_to_value(column.atttypid));
                     if (*tupdesc).tdrefcount >= 0 {
                         pg_sys::DecrTupleDescRefCount(tupdesc);
                     }

@@ -165,19 +165,23 @@ impl_sql_translatable!(Rbytea, "rbytea");
 /// A varlena in palloc memory that is about to be returned.
 struct Built(*mut pg_sys::varlena);
 
-/// Allocates a varlena of `len` bytes after the header, which are not initialised. It lives in the current memory context, longer than
-/// the function that fills it.
+/// A varlena of `len` bytes after the header, which are not initialised; an error if there are more than `max`.
 fn build(len: u64, max: u64) -> Result<(Built, &'static mut [MaybeUninit<u8>]), Report> {
     if len > max {
         return Err(error::too_large(len));
     }
-    let len = len as usize;
+    Ok(allocate(len as usize))
+}
+
+/// Allocates a varlena of `len` bytes after the header, which are not initialised and no more than a datum can have. It lives in
+/// the current memory context, longer than the function that fills it.
+fn allocate(len: usize) -> (Built, &'static mut [MaybeUninit<u8>]) {
     // SAFETY: the allocation has room for the header and len bytes.
     unsafe {
         let varlena: *mut pg_sys::varlena = pg_sys::palloc(pg_sys::VARHDRSZ + len).cast();
         set_varsize_4b(varlena, (pg_sys::VARHDRSZ + len) as i32);
         let data = varlena.cast::<u8>().add(pg_sys::VARHDRSZ).cast();
-        Ok((Built(varlena), std::slice::from_raw_parts_mut(data, len)))
+        (Built(varlena), std::slice::from_raw_parts_mut(data, len))
     }
 }
 
@@ -194,10 +198,10 @@ impl RbyteaResult {
     }
 
     /// A reference to a stored payload.
-    pub fn external(payload: &PayloadRef) -> Result<Self, Report> {
-        let (built, data) = build(EXTERNAL_LEN as u64, MAX_INLINE)?;
+    pub fn external(payload: &PayloadRef) -> Self {
+        let (built, data) = allocate(EXTERNAL_LEN);
         data.write_copy_of_slice(&value::encode_external(payload));
-        Ok(Self(built))
+        Self(built)
     }
 
     /// The datum, in the current memory context.

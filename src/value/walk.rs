@@ -1,8 +1,9 @@
 //! From a datum to the references in it, through domains, arrays, composite types, ranges and multiranges.
 //! Relies on its user to know the types; allocates in the current memory context.
 
+use crate::pg::catalog;
 use crate::pg::error::Report;
-use crate::pg::{catalog, compat};
+use crate::pg::relation::attributes;
 use crate::value::datum::{Peek, Rbytea};
 use pgrx::pg_sys;
 use rbytea_store::PayloadRef;
@@ -189,13 +190,12 @@ impl<'a> Walker<'a> {
                 t_data: header,
                 ..Default::default()
             };
-            for index in 0..(*tupdesc).natts as usize {
-                let attribute = &*compat::attribute(tupdesc, index);
-                if attribute.attisdropped || !self.types.leads_to_value(attribute.atttypid) {
+            for (column, attribute) in attributes(tupdesc) {
+                if !self.types.leads_to_value(attribute.atttypid) {
                     continue;
                 }
                 let mut is_null = false;
-                let part = pg_sys::heap_getattr(&mut tuple, index as i32 + 1, tupdesc, &mut is_null);
+                let part = pg_sys::heap_getattr(&mut tuple, column.get() as i32, tupdesc, &mut is_null);
                 if !is_null {
                     self.walk(part, attribute.atttypid, visit)?;
                 }

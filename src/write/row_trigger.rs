@@ -187,7 +187,7 @@ pub fn store_inline(value: &Rbytea, len: u64) -> Result<Option<RbyteaResult>, Re
         return Ok(None);
     }
     let payload = transaction::store_bytes(value.detoast().payload()?)?;
-    Ok(Some(RbyteaResult::external(&payload)?))
+    Ok(Some(RbyteaResult::external(&payload)))
 }
 
 /// A reference that was copied, or kept in a variable, may have outlived the row it came from: its file must be in

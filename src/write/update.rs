@@ -3,44 +3,41 @@
 //! may be about the file.
 
 use crate::pg::error::{self, Report};
+use crate::pg::heap_scan::{HeapScan, Slot};
 use crate::pg::memory::TupleMemory;
+use crate::pg::relation::Relation;
+use crate::pg::snapshot::ActiveSnapshot;
+use crate::pg::subtransaction::subtransaction;
 use crate::pg::{catalog, compat};
 use crate::value::columns::{Closure, Columns};
 use crate::value::datum::{Peek, Rbytea};
 use crate::write::row_trigger::{Replaced, ensure_all_live, ensure_live, store_inline};
-use pgrx::pg_sys::panic::CaughtError;
-use pgrx::{PgLogLevel, PgSqlErrorCode, PgTryBuilder, check_for_interrupts, pg_sys};
-use std::num::NonZeroUsize;
+use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
 use std::ptr::null_mut;
 
 /// Stores the inline payloads in `columns` of every visible row, and checks references.
 ///
 /// # Safety
-/// `relation` must be a table, or a materialized view of which nothing is to be stored, open and locked so that nobody else writes to it; `columns` must be of it.
-pub unsafe fn rows(relation: pg_sys::Relation, columns: &Columns, types: &Closure) -> Result<(), Report> {
+/// `relation` must be a table, or a materialized view of which nothing is to be stored, locked so that nobody else writes to
+/// it; `columns` must be of it.
+pub unsafe fn rows(relation: &Relation, columns: &Columns, types: &Closure) -> Result<(), Report> {
     let mut memory = TupleMemory::new();
-    // SAFETY: as promised by the caller. Scan, slots and snapshot live to the end of the block, or are released by the
-    // abort when an error passes; the snapshot does not see the versions that are written here.
-    unsafe {
-        pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
-        let snapshot = pg_sys::GetActiveSnapshot();
-        let mut writer = Writer::new(relation, snapshot, Constraints::Ignored);
-        let slot = pg_sys::table_slot_create(relation, null_mut());
-        let scan = pg_sys::table_beginscan(relation, snapshot, 0, null_mut());
-        while pg_sys::table_scan_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot) {
-            check_for_interrupts!();
-            let go_on = memory.with(|| -> Result<bool, Report> {
+    // Does not see the versions that are written here.
+    let snapshot = ActiveSnapshot::latest();
+    // SAFETY: as promised by the caller; the snapshot is the active one.
+    let mut writer = unsafe { Writer::new(relation, &snapshot, Constraints::Ignored) };
+    let mut scan = HeapScan::visible(relation, &snapshot);
+    while let Some(slot) = scan.next() {
+        let go_on = memory.with(|| -> Result<bool, Report> {
+            // SAFETY: the slot holds a tuple of the relation, which has these columns and is locked.
+            unsafe {
                 let replaced = look(slot, columns, types)?;
                 if replaced.is_empty() { Ok(true) } else { writer.replace(slot, replaced) }
-            })?;
-            if !go_on {
-                break;
             }
+        })?;
+        if !go_on {
+            break;
         }
-        pg_sys::table_endscan(scan);
-        pg_sys::ExecDropSingleTupleTableSlot(slot);
-        writer.close();
-        pg_sys::PopActiveSnapshot();
     }
     Ok(())
 }
@@ -49,28 +46,21 @@ pub unsafe fn rows(relation: pg_sys::Relation, columns: &Columns, types: &Closur
 ///
 /// # Safety
 /// `slot` must hold a tuple with these columns.
-unsafe fn look(
-    slot: *mut pg_sys::TupleTableSlot,
-    columns: &Columns,
-    types: &Closure,
-) -> Result<Replaced, Report> {
+unsafe fn look(slot: &Slot<'_>, columns: &Columns, types: &Closure) -> Result<Replaced, Report> {
     let mut replaced = Replaced::default();
-    let value = |column: NonZeroUsize| {
-        let mut is_null = false;
-        // SAFETY: as promised by the caller.
-        let datum = unsafe { pg_sys::slot_getattr(slot, column.get() as i32, &mut is_null) };
-        (!is_null).then_some(datum)
-    };
-    for (column, type_oid) in &columns.containers {
-        if let Some(datum) = value(*column) {
-            // SAFETY: a datum of the column's type, held by the slot.
-            unsafe { ensure_all_live(datum, *type_oid, types)? };
+    for &(column, type_oid) in &columns.containers {
+        // SAFETY: as promised by the caller; a datum of the column's type, held by the slot.
+        unsafe {
+            if let Some(datum) = slot.attribute(column) {
+                ensure_all_live(datum, type_oid, types)?;
+            }
         }
     }
     for &column in &columns.stored {
-        let Some(datum) = value(column) else { continue };
-        // SAFETY: a datum of one of our columns, held by the slot.
-        let value = unsafe { Rbytea::from_raw(datum) };
+        // SAFETY: as promised by the caller; a datum of one of our columns, held by the slot.
+        let Some(value) = (unsafe { slot.attribute(column).map(|datum| Rbytea::from_raw(datum)) }) else {
+            continue;
+        };
         match value.peek()? {
             Peek::Inline(len) => {
                 if let Some(stored) = store_inline(&value, len)? {
@@ -92,28 +82,30 @@ pub enum Constraints {
     Checked,
 }
 
-/// What writing needs beyond reading; made for the first row that is written.
-pub struct Writer {
-    relation: pg_sys::Relation,
-    snapshot: pg_sys::Snapshot,
+/// What writing needs beyond reading; made for the first row that is written. Freed by drop, or by the abort of the
+/// (sub)transaction while an ERROR unwinds.
+pub struct Writer<'a> {
+    relation: &'a Relation,
+    snapshot: &'a ActiveSnapshot,
     constraints: Constraints,
     /// Lives longer than a tuple.
     memory: pg_sys::MemoryContext,
     open: Option<Open>,
 }
 
+/// The table's indexes, and what evaluates their expressions.
 struct Open {
     estate: *mut pg_sys::EState,
     target: *mut pg_sys::ResultRelInfo,
     slot: *mut pg_sys::TupleTableSlot,
 }
 
-impl Writer {
+impl<'a> Writer<'a> {
     /// # Safety
-    /// `relation` must be a table, open and locked for writing; `snapshot` must be the active one.
+    /// `relation` must be a table that is locked for writing.
     pub unsafe fn new(
-        relation: pg_sys::Relation,
-        snapshot: pg_sys::Snapshot,
+        relation: &'a Relation,
+        snapshot: &'a ActiveSnapshot,
         constraints: Constraints,
     ) -> Self {
         // SAFETY: a plain read; the current context outlives the scan.
@@ -125,27 +117,23 @@ impl Writer {
     ///
     /// # Safety
     /// `slot` must hold a tuple of the relation that nobody else can change.
-    pub unsafe fn replace(
-        &mut self,
-        slot: *mut pg_sys::TupleTableSlot,
-        replaced: Replaced,
-    ) -> Result<bool, Report> {
-        // SAFETY: as promised by the caller.
-        unsafe {
-            let owner = (*(*self.relation).rd_rel).relowner;
-            if self.open.is_none() {
-                if !takes_updates(self.relation)? {
-                    return Ok(false);
-                }
-                // Constants in the expressions of indexes are computed when the indexes are opened.
-                self.open = Some(as_owner(owner, || Ok(self.open()))?);
+    pub unsafe fn replace(&mut self, slot: &Slot<'_>, replaced: Replaced) -> Result<bool, Report> {
+        let owner = self.relation.class().relowner;
+        if self.open.is_none() {
+            if !takes_updates(self.relation)? {
+                return Ok(false);
             }
-            let Some(open) = &self.open else { return Ok(false) };
-            let old = pg_sys::ExecFetchSlotHeapTuple(slot, false, null_mut());
-            let new = replaced.apply(old, (*self.relation).rd_att);
+            // Constants in the expressions of indexes are computed when the indexes are opened.
+            self.open = Some(as_owner(owner, || Open::begin(self.relation, self.memory)));
+        }
+        let Some(open) = &self.open else { return Ok(false) };
+        // SAFETY: as promised by the caller; both slots are of the relation.
+        unsafe {
+            let old = pg_sys::ExecFetchSlotHeapTuple(slot.as_ptr(), false, null_mut());
+            let new = replaced.apply(old, self.relation.descriptor());
             pg_sys::ExecForceStoreHeapTuple(new, open.slot, false);
-            let mut tid = (*slot).tts_tid;
-            as_owner(owner, || self.write(open, &mut tid))?;
+            let mut tid = slot.tid();
+            as_owner(owner, || self.write(open, &mut tid));
             pg_sys::ExecClearTuple(open.slot);
             let per_tuple = (*open.estate).es_per_tuple_exprcontext;
             if !per_tuple.is_null() {
@@ -159,10 +147,11 @@ impl Writer {
     ///
     /// # Safety
     /// As for [`replace`](Self::replace); `open.slot` must hold the new version of the row at `tid`.
-    unsafe fn write(&self, open: &Open, tid: pg_sys::ItemPointer) -> Result<(), Report> {
+    unsafe fn write(&self, open: &Open, tid: pg_sys::ItemPointer) {
+        let relation = self.relation.as_ptr();
         // SAFETY: as promised by the caller; a relation without constraints has no structure of them.
         unsafe {
-            let constraints = (*(*self.relation).rd_att).constr.as_ref();
+            let constraints = (*self.relation.descriptor()).constr.as_ref();
             if constraints.is_some_and(|constraints| constraints.has_generated_stored) {
                 compat::compute_generated(open.target, open.estate, open.slot);
             }
@@ -170,44 +159,45 @@ impl Writer {
                 if constraints.is_some() {
                     pg_sys::ExecConstraints(open.target, open.slot, open.estate);
                 }
-                if (*(*self.relation).rd_rel).relispartition {
+                if self.relation.class().relispartition {
                     pg_sys::ExecPartitionCheck(open.target, open.slot, open.estate, true);
                 }
             }
-            compat::update_tuple(self.relation, tid, open.slot, self.snapshot, open.target, open.estate);
+            compat::update_tuple(relation, tid, open.slot, self.snapshot.as_ptr(), open.target, open.estate);
         }
-        Ok(())
     }
+}
 
-    /// # Safety
-    /// As for [`rows`].
-    unsafe fn open(&self) -> Open {
-        // SAFETY: the executor state has a context of its own, which must not be below that of the tuple at hand; the
-        // other two are allocated in it. An ERROR on the way ends the scan, and the tuple's context is left then.
+impl Open {
+    /// Of a relation that is locked for writing. `memory` must not be below the memory context of the tuple at hand.
+    fn begin(relation: &Relation, memory: pg_sys::MemoryContext) -> Self {
+        // SAFETY: the executor state has a context of its own, below `memory`; the other two are allocated in it. An ERROR on the
+        // way ends the scan, and the tuple's context is left then.
         unsafe {
-            let memory = pg_sys::MemoryContextSwitchTo(self.memory);
+            let memory = pg_sys::MemoryContextSwitchTo(memory);
             let estate = pg_sys::CreateExecutorState();
             pg_sys::MemoryContextSwitchTo((*estate).es_query_cxt);
             let target: *mut pg_sys::ResultRelInfo =
                 pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()).cast();
             (*target).type_ = pg_sys::NodeTag::T_ResultRelInfo;
-            pg_sys::InitResultRelInfo(target, self.relation, 0, null_mut(), 0);
+            pg_sys::InitResultRelInfo(target, relation.as_ptr(), 0, null_mut(), 0);
             pg_sys::ExecOpenIndices(target, false);
-            let slot = pg_sys::table_slot_create(self.relation, null_mut());
+            let slot = pg_sys::table_slot_create(relation.as_ptr(), null_mut());
             pg_sys::MemoryContextSwitchTo(memory);
-            Open { estate, target, slot }
+            Self { estate, target, slot }
         }
     }
+}
 
-    /// # Safety
-    /// Must be called once, after the last row.
-    pub unsafe fn close(self) {
-        if let Some(open) = self.open {
-            // SAFETY: made by open(), and used no more.
+impl Drop for Open {
+    fn drop(&mut self) {
+        // While an ERROR unwinds, the abort closes the indexes and frees the memory.
+        if !std::thread::panicking() {
+            // SAFETY: made by begin(), for a relation that is still open.
             unsafe {
-                pg_sys::ExecDropSingleTupleTableSlot(open.slot);
-                pg_sys::ExecCloseIndices(open.target);
-                pg_sys::FreeExecutorState(open.estate);
+                pg_sys::ExecDropSingleTupleTableSlot(self.slot);
+                pg_sys::ExecCloseIndices(self.target);
+                pg_sys::FreeExecutorState(self.estate);
             }
         }
     }
@@ -215,39 +205,19 @@ impl Writer {
 
 /// Whether the publications of a table allow updates of it: it may lack a replica identity, or have one that a row filter
 /// or a column list does not fit. Its rows stay as they are then, complete and only large, and a WARNING says so.
-///
-/// # Safety
-/// `relation` must be open.
-unsafe fn takes_updates(relation: pg_sys::Relation) -> Result<bool, Report> {
-    // SAFETY: the pattern of PL/pgSQL's exception blocks: whatever happens, the subtransaction ends here, and memory
-    // context and resource owner are those of before.
-    unsafe {
-        let (memory, owner) = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
-        let back = move || {
-            pg_sys::MemoryContextSwitchTo(memory);
-            pg_sys::CurrentResourceOwner = owner;
-        };
-        let relid = (*relation).rd_id;
-        pg_sys::BeginInternalSubTransaction(std::ptr::null());
-        pg_sys::MemoryContextSwitchTo(memory);
-        PgTryBuilder::new(move || {
-            pg_sys::CheckCmdReplicaIdentity(relation, pg_sys::CmdType::CMD_UPDATE);
-            pg_sys::ReleaseCurrentSubTransaction();
-            back();
-            Ok(true)
-        })
-        .catch_others(move |caught| {
-            pg_sys::RollbackAndReleaseCurrentSubTransaction();
-            back();
-            match &caught {
-                CaughtError::PostgresError(report) if is_refusal(report.sql_error_code()) => {
-                    warn_refused(relid, report.message());
-                    Ok(false)
-                }
-                _ => caught.rethrow(),
-            }
-        })
-        .execute()
+fn takes_updates(relation: &Relation) -> Result<bool, Report> {
+    let checked = subtransaction(|| {
+        // SAFETY: the relation is open.
+        unsafe { pg_sys::CheckCmdReplicaIdentity(relation.as_ptr(), pg_sys::CmdType::CMD_UPDATE) };
+        Ok(())
+    });
+    match checked {
+        Ok(()) => Ok(true),
+        Err(refused) if is_refusal(refused.code) => {
+            warn_refused(relation.oid(), refused.report.message());
+            Ok(false)
+        }
+        Err(caught) => Err(caught.into()),
     }
 }
 
@@ -269,7 +239,7 @@ fn warn_refused(relid: pg_sys::Oid, reason: &str) {
 }
 
 /// Runs `work` as a table's owner, in whose name its expressions are evaluated.
-pub fn as_owner<T>(owner: pg_sys::Oid, work: impl FnOnce() -> Result<T, Report>) -> Result<T, Report> {
+fn as_owner<T>(owner: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
     let (mut user, mut context) = (pg_sys::InvalidOid, 0);
     let restricted = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
     // SAFETY: the pattern of PostgreSQL's own maintenance commands: what is set here is taken back below, or by the

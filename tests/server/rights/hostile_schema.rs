@@ -191,3 +191,51 @@ fn a_hostile_search_path_changes_nothing() {
 fn triggers(db: &Session) -> String {
     db.text("select distinct tgrelid::regclass::text from pg_trigger where tgfoid = 'rbytea_externalize'::regproc order by 1").replace('\n', "|")
 }
+
+/// The extension's queries have a search_path of their own. The session keeps its one, and code of users runs under that: also where
+/// such a query fails, whoever catches the error.
+#[test]
+fn the_search_path_of_a_session_stays_as_it_is() {
+    let cluster = Cluster::with_extension();
+    let db = cluster.session();
+    db.run(
+        "create schema mine; set search_path = mine, public;
+         create function path(int) returns text immutable language plpgsql as $$ begin return current_setting('search_path'); end $$;
+         create table t (n int, b bytea, path text generated always as (path(n)) stored);
+         insert into t select n, 'payload' from generate_series(1, 3) n",
+    );
+    let path = |why: &str| assert_eq!(db.text("show search_path"), "mine, public", "{why}");
+    // Stores what is in the rows, and computes the generated column once more.
+    db.run("alter table t alter b type rbytea using b::rbytea");
+    assert_eq!(db.text("select distinct path from t"), "mine, public");
+    path("after DDL");
+    for call in
+        ["select rbytea_attach()", "select rbytea_check()", "select rvacuum()", "call rbytea_reencrypt('t')"]
+    {
+        db.run(call);
+    }
+    path("after functions");
+    db.run("begin; set local search_path = mine, pg_catalog, public; create table u (r rbytea)");
+    assert_eq!(db.text("show search_path"), "mine, pg_catalog, public");
+    db.run("commit");
+    path("after a transaction with its own");
+    // Fails in the middle of a query: there is no list of dropped objects in another kind of event trigger.
+    db.run("create event trigger wrong on ddl_command_end execute function rbytea_sql_drop()");
+    let message = db.error("create table v (n int)").message().to_string();
+    assert!(message.contains("sql_drop"), "{message}");
+    path("after an error");
+    db.run("begin; set local search_path = mine; savepoint s");
+    db.error("create table v (n int)");
+    db.run("rollback to s");
+    assert_eq!(db.text("show search_path"), "mine");
+    db.run("rollback");
+    path("after a rollback");
+    db.run(
+        "do $$ begin
+             begin create table v (n int); exception when others then null; end;
+             assert current_setting('search_path') = 'mine, public';
+         end $$",
+    );
+    path("after an error that was caught");
+    proves_by_assertions(Promise::BadInput, 8);
+}

@@ -53,7 +53,11 @@ impl<F: Fs> FileStore<F> {
         if let Some(registry) = &self.config.registry
             && !self.registered.load(Ordering::Relaxed)
         {
-            if !matches!(registry.contains_on(&self.fs), Ok(true)) {
+            let listed = match registry.contains_on(&self.fs) {
+                Err(Error::KnownCorrupt { .. }) => false,
+                listed => listed?,
+            };
+            if !listed {
                 // OWNER first: it may be another backend's, which has not synced it yet.
                 if self.config.fsync {
                     let synced = self.fs.sync_dir("").and_then(|()| self.fs.sync_root_entry());

@@ -1,0 +1,40 @@
+//! What a re-encryption makes of payloads.
+
+use crate::pg::error::Report;
+use crate::pg::settings;
+use crate::session::{keys, read, transaction};
+use rbytea_store::{KeyRing, PayloadRef};
+use std::rc::Rc;
+
+/// What payloads are to be.
+pub struct Target {
+    ring: Option<Rc<KeyRing>>,
+    /// Those of later births are nobody's concern: a session with other settings that goes on writing must not keep the call
+    /// from ending.
+    before: u64,
+}
+
+impl Target {
+    /// As new payloads are now.
+    pub fn current(before: u64) -> Result<Self, Report> {
+        Ok(Self { ring: settings::qss_mode().then(keys::ring).transpose()?, before })
+    }
+
+    /// Whether the payload is so already.
+    pub fn is_met_by(&self, payload: &PayloadRef) -> bool {
+        payload.id.birth >= self.before || payload.key_id == self.ring.as_ref().map(|ring| ring.newest().id())
+    }
+
+    /// Writes the payload of a file once more. It is compared with its digest on the way.
+    pub fn copy(&self, payload: &PayloadRef) -> Result<PayloadRef, Report> {
+        let key = self.ring.as_ref().map(|ring| ring.newest());
+        transaction::store_payload(
+            key,
+            |store| read::open(store, payload),
+            |reader, writer| {
+                let mut buffer = read::buffer(payload.len);
+                read::verified(&reader, payload.len, &mut buffer, |chunk| Ok(writer.write(chunk)?))
+            },
+        )
+    }
+}
