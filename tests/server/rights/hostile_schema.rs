@@ -193,7 +193,7 @@ fn triggers(db: &Session) -> String {
 }
 
 /// The extension's queries have a search_path of their own. The session keeps its one, and code of users runs under that: also where
-/// such a query fails, whoever catches the error.
+/// such a query fails, and whatever handler catches the error.
 #[test]
 fn the_search_path_of_a_session_stays_as_it_is() {
     let cluster = Cluster::with_extension();
