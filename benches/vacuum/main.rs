@@ -101,7 +101,7 @@ fn measure_all(payloads: u64, arguments: &Arguments, ballast: &mut Ballast, repo
                 round: u64,
                 garbage: u64,
                 name: &str| {
-        // Neither sees what the other one does; who is the second one may still have it warmer.
+        // Neither uses what the other one stores, but the second one may find warmer caches.
         for turn in 0..2 {
             settle();
             if (round + turn).is_multiple_of(2) {

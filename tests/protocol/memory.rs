@@ -17,9 +17,9 @@ fn a_purge_that_waits_for_the_statements_older_than_its_mark_loses_nothing() {
     holds("statements of the mark", world, &[TRASHED, PURGED]);
 }
 
-/// The rule needs no other one of the purge's, not even TRASH.
+/// The rule suffices without the purge's other rules, even without TRASH.
 #[test]
-fn that_rule_stands_alone() {
+fn waiting_for_the_statements_older_than_the_mark_is_enough() {
     let rules = Rules { purges_later: false, purges_below_horizon: false, ..RULES };
     let world = World { runs: 2, start: Start::Remembered, ..TRASHED_BEFORE };
     holds("statements of the mark alone", world.with(rules), &[TRASHED, PURGED]);

@@ -7,7 +7,7 @@ use crate::{sessions, vacuum};
 use stateright::{Checker, HasDiscoveries, Model, Property};
 use std::time::Instant;
 
-/// No tuple that somebody sees, or that may still be committed, refers to a file that is gone.
+/// No tuple that a snapshot sees, or that may still be committed, refers to a file that is gone.
 pub const NOTHING_LOST: &str = "no tuple refers to a purged file";
 /// Copied from tuple to tuple, a reference always points into LIVE.
 pub const LIVE: &str = "what was copied under snapshots is in LIVE";
@@ -97,7 +97,7 @@ impl Model for World {
     }
 }
 
-/// A payload that no tuple refers to and nobody remembers is lost to sight for ever; what sessions do then is nothing
+/// A payload that no tuple refers to and no session remembers stays unreachable for ever; what sessions do then is nothing
 /// to it.
 fn can_be_referred_to(world: &World, state: &State) -> bool {
     world.write && state.files[1] == File::Absent
@@ -105,7 +105,7 @@ fn can_be_referred_to(world: &World, state: &State) -> bool {
         || state.sessions.iter().any(|session| session.memory.is_some())
 }
 
-/// The tuples that somebody sees or that may still be committed.
+/// The tuples that a snapshot sees or that may still be committed.
 fn undead<'a>(world: &World, state: &'a State) -> impl Iterator<Item = &'a Tuple> {
     let horizon = state.local_horizon(world);
     state.tuples().filter(move |tuple| !state.is_dead(tuple, horizon))

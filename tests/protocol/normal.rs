@@ -47,16 +47,16 @@ impl State {
         }
     }
 
-    /// What everybody sees, now and for ever, may as well have been there before everything.
+    /// What every snapshot sees, now and for ever, may as well have been there before everything.
     fn freeze(&mut self, world: &World) {
         let snapshots: [Option<Snapshot>; 3] =
             [self.sessions[0].snapshot, self.sessions[1].snapshot, self.run.snapshot];
         let running = self.running;
-        let everybody_sees = |xid: Xid| {
+        let all_see = |xid: Xid| {
             running >> xid & 1 == 0 && snapshots.iter().flatten().all(|snapshot| snapshot.sees(xid))
         };
         for tuple in self.tuples.iter_mut().flatten() {
-            if everybody_sees(tuple.xmin) {
+            if all_see(tuple.xmin) {
                 tuple.xmin = 0;
             }
         }

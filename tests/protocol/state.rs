@@ -1,4 +1,4 @@
-//! The state of the model: transactions, snapshots, tuples, files and the run of the vacuum, and who sees what.
+//! The state of the model: transactions, snapshots, tuples, files and the run of the vacuum, and which snapshot sees which tuple.
 
 use crate::world::{Statements, World};
 
@@ -40,7 +40,7 @@ pub struct Tuple {
     pub table: u8,
     pub payload: u8,
     pub xmin: Xid,
-    /// 0 while nobody has deleted it. Aborted transactions leave no trace in the model.
+    /// 0 while no transaction has deleted it. Aborted transactions leave no trace in the model.
     pub xmax: Xid,
     /// Copied from tuple to tuple under snapshots only.
     pub clean: bool,

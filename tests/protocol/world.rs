@@ -16,7 +16,7 @@ pub enum Keep {
 /// What the scans count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counted {
-    /// Tuples that are not dead to everyone.
+    /// Non-removable tuples.
     NotDead,
     /// Tuples that the run's snapshot sees.
     Visible,
@@ -47,7 +47,7 @@ pub enum Stamp {
     Upper,
 }
 
-/// Which marks a purge believes.
+/// Which marks a purge may rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PurgeMark {
     /// Full ones.

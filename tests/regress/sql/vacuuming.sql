@@ -26,7 +26,7 @@ SELECT convert_from(v, 'utf8') FROM copies ORDER BY v::bytea;
 -- Every run leaves a row of history.
 SELECT trashed, restored, error FROM rbytea_vacuum_history ORDER BY id DESC LIMIT 4;
 
--- It is not for everybody.
+-- PUBLIC may not call it.
 CREATE ROLE regress_rbytea_user;
 SET ROLE regress_rbytea_user;
 SELECT rvacuum();

@@ -164,7 +164,7 @@ fn a_connection_limit_is_for_users() {
 }
 
 #[test]
-fn a_role_that_sessions_are_given_is_not_the_worker_s() {
+fn a_role_setting_does_not_change_the_role_of_the_worker() {
     let cluster = cluster_with(&["rbytea.databases_for_vacuuming = ''"]);
     let db = cluster.session();
     db.run("create role alice; create role boss superuser login");
@@ -185,7 +185,7 @@ fn a_role_that_sessions_are_given_is_not_the_worker_s() {
 }
 
 #[test]
-fn a_history_that_somebody_has_locked_keeps_no_other_database_waiting() {
+fn a_history_that_another_session_has_locked_keeps_no_other_database_waiting() {
     // Where locks are logged, they have a transaction id, which holds back what is younger in every database.
     let quiet =
         ["rbytea.databases_for_vacuuming = 'other, postgres'", "wal_level = minimal", "max_wal_senders = 0"];

@@ -79,7 +79,7 @@ fn a_file_in_a_directory_s_place_fails_nothing_or_says_so() {
     fs::rename(&aside, &leaf).unwrap();
     let told = cluster.logged("neither in the store nor in TRASH") > 0
         || other.one("select last_error is not null from rbytea_stat", &[]);
-    assert!(told, "payloads that cannot be read are passed over in silence");
+    assert!(told, "no message tells of payloads that cannot be read");
     other.assert_stored("t", 2);
     db.run("select 1");
 }

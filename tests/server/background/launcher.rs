@@ -7,7 +7,7 @@ use crate::support::cluster::{Cluster, PATIENCE, Shutdown, wait_until};
 use crate::support::twin_tables::{Twins, assert_live_is};
 
 #[test]
-fn garbage_goes_to_trash_and_out_of_it_without_anybody_s_call() {
+fn garbage_goes_to_trash_and_out_of_it_without_a_call_of_rvacuum() {
     let cluster = cluster_with(&["rbytea.trash_retention = -1"]);
     let db = cluster.session();
     db.fill("t", 1..=6);
@@ -40,7 +40,7 @@ fn the_launcher_is_seen_in_pg_stat_activity_and_is_connected_to_no_database() {
     let seen = "select datname is null, backend_type, wait_event_type, wait_event from pg_stat_activity
                  where backend_type = 'rbytea vacuum launcher'";
     wait_until(PATIENCE, || db.text(seen) == "t|rbytea vacuum launcher|Extension|Extension");
-    assert_eq!(db.worker(), None, "nobody asked for a vacuum");
+    assert_eq!(db.worker(), None, "a worker has started, and no database is to be vacuumed");
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn a_reload_changes_the_list_and_the_naptime() {
     cluster.set_conf("rbytea.databases_for_vacuuming = 'other'");
     cluster.reload();
     cluster.await_visit("other");
-    // Only a reload ends such a nap.
+    // Only a reload ends so long a sleep.
     cluster.set_conf("rbytea.vacuum_naptime = '1d'");
     cluster.set_conf("rbytea.databases_for_vacuuming = 'other, postgres'");
     cluster.reload();
@@ -105,7 +105,7 @@ fn a_reload_while_a_worker_runs_is_not_forgotten() {
 }
 
 #[test]
-fn a_list_that_is_none_is_refused_and_the_old_one_stays() {
+fn an_invalid_list_is_refused_and_the_old_one_stays() {
     let cluster = cluster();
     let db = cluster.session();
     for wrong in ["postgres, , other", "postgres other", "\"postgres", ","] {
@@ -188,7 +188,7 @@ fn the_launcher_works_again_after_a_crash() {
 }
 
 #[test]
-fn the_launcher_keeps_nobody_from_stopping_the_server() {
+fn the_launcher_does_not_keep_the_server_from_stopping() {
     for how in [Shutdown::Smart, Shutdown::Fast, Shutdown::Immediate] {
         let mut cluster = bare_cluster_with(&["rbytea.vacuum_naptime = '1d'"]);
         wait_until(PATIENCE, || cluster.session().launcher().is_some());

@@ -1,4 +1,5 @@
-//! The background vacuum gives way: nobody who wants a table or a database for himself waits for it.
+//! The background vacuum gives way: a session that needs an exclusive lock on a table, or a database without other sessions, does not
+//! wait for it.
 
 use std::time::Instant;
 
@@ -87,18 +88,18 @@ fn a_database_that_is_being_scanned_can_be_a_template() {
 }
 
 #[test]
-fn who_waits_for_a_table_in_mid_scan_gets_it_soon() {
+fn a_session_that_waits_for_a_table_in_mid_scan_gets_it_soon() {
     let (cluster, db, other) = in_mid_scan();
     for statement in ["alter table t add column x int", "lock table t in access exclusive mode", "truncate t"]
     {
         await_scan(&db);
         let began = Instant::now();
         other.run(&format!("begin; {statement}; rollback"));
-        // deadlock_timeout, after which autovacuum is made to give way too, and some.
+        // deadlock_timeout, after which autovacuum is cancelled too, and some more.
         let took = began.elapsed();
         assert!(took < SOON, "{statement} took {took:?}");
     }
-    // The worker tries again for a while; when somebody comes each time, it is the next round's turn.
+    // The worker tries again for a while; if another session waits for the table each time, the run ends, and the next round tries again.
     let failures = "select count(*) from rbytea_vacuum_history where error like '%gave way%'";
     let giving_way = || other.one::<i64>(failures, &[]) > 0;
     wait_until(2 * PATIENCE, || {
@@ -193,7 +194,7 @@ fn a_trigger_that_cannot_be_put_back_now_keeps_no_garbage() {
 }
 
 #[test]
-fn databases_that_come_and_go_disturb_nobody() {
+fn databases_are_created_and_dropped_beside_the_background_vacuum() {
     let cluster = cluster_with(&["rbytea.databases_for_vacuuming = 'source, coming, postgres'"]);
     let db = cluster.session();
     let source = create_database(&cluster, "source");

@@ -139,7 +139,7 @@ fn a_round_looks_only_at_what_is_new() {
 }
 
 #[test]
-fn whatever_may_have_cost_a_row_its_life_makes_the_next_visit_a_whole_sweep() {
+fn whatever_may_have_deleted_a_row_makes_the_next_visit_a_whole_sweep() {
     let cluster = cluster();
     let db = cluster.session();
     db.run("create table u (n int, b bytea, r rbytea); create table v (n int, b bytea, r rbytea); create table w (r rbytea[]);
@@ -180,7 +180,7 @@ fn the_full_interval_brings_a_whole_sweep_although_nothing_seems_to_have_changed
     db.fill("t", 1..=3);
     await_rest(&cluster, &db);
     let file = cluster.live().remove(0);
-    // Lost by somebody who is no transaction; only a look at everything finds it.
+    // Lost by a process outside of the server, so no counter of the server tells of it: only a whole sweep finds it.
     std::fs::remove_file(&file).unwrap();
     cluster.await_visit("postgres");
     assert_eq!(cluster.logged("neither in the store nor in TRASH"), 0);
@@ -210,7 +210,7 @@ fn what_an_old_snapshot_held_back_goes_when_that_has_ended() {
 }
 
 #[test]
-fn what_the_purge_had_to_leave_goes_when_nobody_can_have_it_in_hand() {
+fn what_the_purge_had_to_leave_goes_when_no_session_can_refer_to_it() {
     let cluster = cluster();
     let (db, reader) = (cluster.session(), cluster.session());
     db.fill("t", 1..=4);
@@ -282,13 +282,13 @@ fn what_died_before_a_crash_is_collected_after_it() {
     cluster.start();
 
     let db = cluster.session();
-    // The statistics are gone, and with them what tells of the dead; so are the rows of an unlogged table.
+    // The crash has reset the statistics, and with them the counts of dead rows, and has emptied the unlogged table.
     wait_until(PATIENCE, || cluster.live().len() == 3);
     assert_live_is(&cluster, &db, &[("r", "t")]);
 }
 
 #[test]
-fn trash_is_counted_again_when_somebody_else_has_been_at_it() {
+fn trash_is_counted_again_when_its_files_were_changed_from_outside() {
     let cluster =
         cluster_with(&["rbytea.databases_for_vacuuming = 'postgres'", "rbytea.trash_retention = '1d'"]);
     let db = cluster.session();

@@ -151,7 +151,7 @@ fn recovery_to_before_a_purge_needs_an_older_copy_of_the_store() {
     let warnings: Vec<String> = db.notices().iter().map(|notice| notice.message().to_owned()).collect();
     assert!(
         warnings.iter().any(|text| text.starts_with("3 payloads that rows refer to are neither")),
-        "nobody hears of what is lost: {warnings:?}"
+        "no WARNING tells of the lost payloads: {warnings:?}"
     );
     assert_eq!(
         db.text("select lost from rbytea_vacuum_history where error is null order by id desc limit 1"),
@@ -178,7 +178,7 @@ fn recovery_to_before_a_purge_needs_an_older_copy_of_the_store() {
     proves_by_assertions(Promise::Backups, read);
 }
 
-/// The directory of a dropped database has a name that nobody reads it by; it is given its own again by hand.
+/// The directory of a dropped database has another name, by which no read finds it; it is given its own again by hand.
 #[test]
 fn recovery_to_before_a_database_was_dropped_needs_its_directory_back() {
     let mut archived = Archived::new(true);

@@ -8,7 +8,7 @@ use crate::support::cluster::{Cluster, PATIENCE, wait_until};
 use crate::support::judge::disk::{garbage_after_vacuum, outlive_births};
 use crate::support::session::Session;
 
-/// Runs a program of the system, for instance cp, as whoever runs the test: root where the server has a user of its own.
+/// Runs a program of the system, for instance cp, as the user who runs the test: root where the server has a user of its own.
 #[track_caller]
 pub fn system(program: &str, args: &[&str]) {
     let output = Command::new(program).args(args).output().unwrap();

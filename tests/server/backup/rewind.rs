@@ -41,7 +41,7 @@ fn rewind(outside: bool) -> Found {
     new.start();
     new.session().run("select pg_promote()");
     promoted(&new.session());
-    // What the old one does from here on is lost, and wanted so.
+    // What is written to the old primary from here on is lost, as pg_rewind intends.
     store(&db, 101..=103);
     db.run("delete from p where n <= 2");
     db.run("select rvacuum()");

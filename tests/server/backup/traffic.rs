@@ -15,20 +15,20 @@ pub struct Traffic {
     last: AtomicI32,
     /// Rows whose transaction has been acknowledged.
     committed: Mutex<BTreeSet<i32>>,
-    /// Rows that somebody has begun to delete.
+    /// Rows that a session has begun to delete.
     doomed: Mutex<BTreeSet<i32>>,
     /// Payloads that the vacuum has moved.
     moved: AtomicU32,
 }
 
 impl Traffic {
-    /// Rows that are committed and that nobody has begun to delete.
+    /// Rows that are committed and that no session has begun to delete.
     pub fn committed(&self) -> BTreeSet<i32> {
         let committed = self.committed.lock().unwrap();
         committed.difference(&self.doomed.lock().unwrap()).copied().collect()
     }
 
-    /// Those of these rows that nobody has begun to delete since.
+    /// Those of these rows that no session has begun to delete since.
     pub fn spared(&self, mut rows: BTreeSet<i32>) -> BTreeSet<i32> {
         let doomed = self.doomed.lock().unwrap();
         rows.retain(|n| !doomed.contains(n));

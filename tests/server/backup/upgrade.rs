@@ -105,7 +105,7 @@ fn upgrade(old: &Installation, new: &Installation, mode: &str, outside: bool) ->
     assert_eq!(db.sqlstate("select rvacuum()").code(), "55000");
     drop(db);
     if outside {
-        // The worker puts the triggers back by itself, whoever owns the store.
+        // The worker puts the triggers back by itself, also if another cluster owns the store.
         wait_until(PATIENCE, || {
             new.log().matches("rbytea put the row trigger of").count() == DATABASES.len()
         });

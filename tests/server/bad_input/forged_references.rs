@@ -1,4 +1,5 @@
-//! A reference in a row names a file. Whoever passes the bytes of one, in whatever way, has passed 68 bytes of payload.
+//! A reference in a row names a file. A client that sends the bytes of one, in whatever way, has sent a payload of 68
+//! bytes.
 
 use std::error::Error;
 use std::fs;
@@ -62,7 +63,7 @@ fn with_secret() -> (Cluster, Session, Vec<u8>) {
 }
 
 #[test]
-fn they_are_payload_whichever_way_they_come_in() {
+fn bytes_of_a_reference_are_payload_whichever_way_they_come_in() {
     let (cluster, user, reference) = with_secret();
     let hex: String = reference.iter().map(|byte| format!("{byte:02x}")).collect();
     let octal: String = reference.iter().map(|byte| format!("\\{byte:03o}")).collect();
@@ -107,7 +108,7 @@ fn they_are_payload_whichever_way_they_come_in() {
         let way = way.replace("{hex}", &hex).replace("{octal}", &octal).replace("{{", "{").replace("}}", "}");
         let row = &user
             .rows(&format!("select v::bytea, uuid(v) is null, len(v) from (select {way} as v) x"), params)[0];
-        assert_eq!(row.get::<_, Payload>(0), param, "{way} reads somebody else's payload");
+        assert_eq!(row.get::<_, Payload>(0), param, "{way} reads another user's payload");
         assert!(row.get::<_, bool>(1), "{way} has made a reference");
         assert_eq!(row.get::<_, i64>(2), 68, "{way}");
         user.execute(&format!("insert into t values ($how${way}$how$, {way})"), params);
@@ -126,7 +127,7 @@ fn they_are_payload_whichever_way_they_come_in() {
 }
 
 #[test]
-fn they_are_payload_in_copy_arrays_and_rows_of_tables() {
+fn bytes_of_a_reference_are_payload_in_copy_arrays_and_rows_of_tables() {
     let (_cluster, user, reference) = with_secret();
     let hex: String = reference.iter().map(|byte| format!("{byte:02x}")).collect();
     let param = Payload(reference.clone());
@@ -159,7 +160,7 @@ fn they_are_payload_in_copy_arrays_and_rows_of_tables() {
         &[],
     );
     assert_eq!(read.len(), 12);
-    assert!(read.iter().all(|read| *read == param), "a row reads somebody else's payload");
+    assert!(read.iter().all(|read| *read == param), "a row reads another user's payload");
     assert_eq!(
         user.text("select distinct uuid(v) is not null from t"),
         "t",
@@ -168,7 +169,7 @@ fn they_are_payload_in_copy_arrays_and_rows_of_tables() {
 }
 
 #[test]
-fn nobody_can_declare_bytes_to_be_a_reference() {
+fn no_sql_declares_bytes_to_be_a_reference() {
     let (_cluster, user, _) = with_secret();
     for sql in [
         "create cast (bytea as rbytea) without function",

@@ -11,7 +11,7 @@ use crate::support::subscription::{Link, QUICK, far};
 
 /// Types, casts, functions, operators, aggregates and transforms of mallory's own.
 #[test]
-fn nothing_of_ones_own_turns_bytes_into_a_reference() {
+fn no_object_of_a_user_turns_bytes_into_a_reference() {
     let (_cluster, user, hex) = with_secret();
     let bytes = format!("'\\x{hex}'::bytea");
     let statements: Vec<String> = [

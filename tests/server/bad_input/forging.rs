@@ -1,4 +1,4 @@
-//! The bytes of a reference to somebody else's payload, and what must not come of them.
+//! The bytes of a reference to another user's payload, and what must not come of them.
 
 use std::fs;
 
@@ -40,7 +40,7 @@ pub fn reference(cluster: &Cluster, db: &Session, table: &str) -> String {
     heap[at..at + 68].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Whatever comes of these statements, nobody is shown the secret, and no row refers to it.
+/// Whatever comes of these statements, no result has the secret, and no row refers to it.
 #[track_caller]
 pub fn assert_kept(user: &Session, statements: &[String]) -> u64 {
     let secret: String = SECRET.bytes().map(|byte| format!("{byte:02x}")).collect();

@@ -1,4 +1,4 @@
-//! Somebody with the rights of the server's user plants other things in the store: links, pipes, sockets, devices, directories. Nothing
+//! A process with the rights of the server's user puts other things into the store: links, pipes, sockets, devices, directories. Nothing
 //! is read through them, nothing is written or deleted behind them, nothing hangs, and without them everything works as before.
 
 use tokio_postgres::error::SqlState;
@@ -26,7 +26,7 @@ fn in_place_of_a_payload() {
                     "second",
                     "{plant:?}"
                 );
-                // The vacuum may say what it thinks of it. It must not move or delete what is behind.
+                // The vacuum may warn of it. It must not move or delete what the link leads to.
                 let _ = bed.store.superuser.try_run("select rvacuum()");
                 let _ = bed.store.superuser.try_run("select * from rvacuum_plan()");
                 let _ = bed.store.superuser.try_run("select * from rbytea_check()");

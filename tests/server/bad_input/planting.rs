@@ -11,7 +11,7 @@ use crate::support::broken_store::{BrokenStore, as_root, text};
 use crate::support::session::Session;
 use crate::support::store_files::StoreFiles;
 
-/// What stands behind the links: as long as the payload that it pretends to be, and none of anybody's business.
+/// What the links lead to: a file outside of the store, as long as the payload that it pretends to be.
 pub const BEHIND: &str = "paswd";
 
 /// Kinds of things.
@@ -87,7 +87,7 @@ impl Bed {
         fs::create_dir(&outside).unwrap();
         fs::write(outside.join("file"), BEHIND).unwrap();
         for session in store.sessions() {
-            // Whatever hangs ends here.
+            // A statement that hangs is cancelled here.
             session.run("set statement_timeout = '120s'");
         }
         let (oid, _) = StoreFiles::walk(&store.root).pop_first().unwrap();
@@ -139,7 +139,10 @@ pub fn assert_refused(session: &Session, statements: &[&str], plant: Plant) -> u
     for sql in statements {
         match session.try_run(sql) {
             Ok(()) => {
-                assert!(!session.text(sql).contains(BEHIND), "{plant:?}: {sql} reads what is behind");
+                assert!(
+                    !session.text(sql).contains(BEHIND),
+                    "{plant:?}: {sql} reads the file that the link leads to"
+                );
                 panic!("{plant:?}: no error from {sql}");
             }
             Err(error) => {

@@ -49,7 +49,7 @@ fn files_that_no_row_needs_are_found_whatever_made_them_garbage() {
     );
     db.run("insert into t values (15, null, payload(15)); delete from t where n = 15");
     db.run("insert into t values (1, null, payload(16)) on conflict do nothing");
-    db.run("select rbytea_store('nobody keeps this')");
+    db.run("select rbytea_store('no row keeps this')");
     let all = garbage(&cluster, &kept);
     assert!(all.len() > 3 + 1 + 10 + 10 + 1, "{all:#?}");
     finds(&db, &all);
@@ -78,7 +78,7 @@ fn files_that_no_row_needs_are_found_whatever_made_them_garbage() {
     finds_nothing(&db);
 }
 
-/// It is no lie to call them so: the vacuum does. But nobody should be surprised.
+/// The vacuum calls them unreferenced, too. A NOTICE warns that a temporary table may need them.
 #[test]
 fn a_file_that_only_another_sessions_temporary_table_needs_comes_with_a_notice() {
     let cluster = cluster_with_table();
@@ -175,7 +175,7 @@ fn foreign_names_and_kinds_are_found_at_every_level() {
     proves_by_assertions(Promise::DamageIsNoticed, expected.len() as u64);
 }
 
-/// The primary of a standby, a copy of a data directory, a file that somebody has edited.
+/// The primary of a standby, a copy of a data directory, a file that was edited by hand.
 #[test]
 fn an_owner_that_is_another_cluster_or_damaged_is_found() {
     let healthy = healthy();
@@ -215,7 +215,7 @@ fn directories_of_dropped_databases_are_found_until_the_vacuum_has_moved_them() 
     finds_nothing(&db);
     finds_nothing(&other);
     drop(other);
-    // Somebody may know of it who does not see yet that it is gone.
+    // An older snapshot does not see yet that the database is gone.
     let old = cluster.session();
     old.run("begin isolation level repeatable read; select 1");
     wait_until(PATIENCE, || db.try_run("drop database other").is_ok());
@@ -226,7 +226,7 @@ fn directories_of_dropped_databases_are_found_until_the_vacuum_has_moved_them() 
     db.run("select rvacuum()");
     finds_nothing(&db);
     assert!(cluster.store().join(stays).is_dir());
-    // Nobody knows of it.
+    // A directory of a database that never was.
     let unknown = cluster.store().join("4294967295");
     fs::create_dir(&unknown).unwrap();
     set_mode(&unknown, 0o700);

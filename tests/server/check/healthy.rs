@@ -72,7 +72,7 @@ const SETUP: &str = r#"
         inline rbytea generated always as (other_of(r)) stored);
     insert into generated select n, payload(430 + n) from generate_series(1, 3) n;
 
-    -- A default that rows of before do not have.
+    -- A default that older rows do not have on disk.
     create function noted(int) returns rbytea language plpgsql stable as $$ begin
         return (select r from source where n = $1); end $$;
     create table source (n int, r rbytea);
@@ -140,7 +140,7 @@ pub fn healthy() -> Healthy {
          update busy set r = payload(642) where n = 4; insert into arrays select 9, array_agg(r) from busy",
     );
     db.run("begin; insert into busy values (20, payload(650)); delete from busy where n = 5; prepare transaction 'p'");
-    // A copy of a reference whose source goes, in the table of a session that nobody else can read: TRASH can be read.
+    // A copy of a reference whose source goes, in another session's temporary table, which only that session can read: TRASH can be read.
     temporary.run("create temp table hidden as select * from busy where n = 6");
     Healthy { cluster, db, others: vec![old, open, temporary] }
 }
@@ -229,7 +229,7 @@ pub fn finds_nothing(db: &Session) {
     finds(db, &[]);
 }
 
-/// Does something to what is at a path, has somebody judge, and puts back what was there: bytes, owner, mode, dates.
+/// Does something to what is at a path, calls `judge`, and puts back what was there: bytes, owner, mode, dates.
 pub fn while_damaged(path: &Path, damage: impl FnOnce(&Path), judge: impl FnOnce()) {
     let saved = save(path);
     damage(path);
@@ -248,7 +248,7 @@ pub fn save(path: &Path) -> PathBuf {
     saved
 }
 
-/// Undoes [`save`].
+/// The inverse of [`save`].
 pub fn put_back(saved: &Path, path: &Path) {
     remove(path);
     fs::rename(saved, path).unwrap();

@@ -121,7 +121,7 @@ fn nothing_in_the_environment_leads_the_program_astray() {
 
 /// What is wrong with the store as a whole is said once.
 #[test]
-fn flaws_of_the_root_are_told_once() {
+fn flaws_of_the_root_are_reported_once() {
     let cluster = cluster_with_table();
     cluster.session().run("insert into t values (1, null, 'a payload')");
     let _others = ["one", "two"].map(|name| other_database(&cluster, name));

@@ -1,4 +1,4 @@
-//! rbytea_check() beside others: whoever inserts, deletes, rolls back, vacuums, truncates, drops and encrypts meanwhile is no damage.
+//! rbytea_check() beside other sessions: what they insert, delete, roll back, vacuum, truncate, drop and encrypt meanwhile is no damage.
 //! RBYTEA_CHECK_SECONDS bounds the time under load (6 by default).
 
 use std::collections::BTreeSet;
@@ -67,7 +67,7 @@ fn under_load_nothing_is_found_but_garbage() {
         (checks, failures)
     });
     assert!(failures.is_empty(), "RBYTEA_MODEL_SEED={seed}: {}", failures.join("\nand: "));
-    // What has been called garbage is needed by nobody after that: once garbage, always garbage.
+    // No row needs what has been called garbage after that: once garbage, always garbage.
     verdict::reach(&mut cluster, &world).unwrap_or_else(|why| panic!("RBYTEA_MODEL_SEED={seed}: {why}"));
     let needed = names(&cluster.live());
     let mut cases = 0;
@@ -190,7 +190,7 @@ fn stopped_check(cluster: &Cluster, checker: &Session) -> (crate::support::sessi
     (running, process)
 }
 
-/// Nobody keeps what belongs to a transaction that was rolled back, not while somebody looks at its row either.
+/// VACUUM removes the TOAST rows of a transaction that was rolled back also while a check reads its row.
 #[test]
 fn a_row_whose_toast_goes_with_a_rollback_while_it_is_looked_at_is_no_damage() {
     let (cluster, db, writer) = half_written();
@@ -226,7 +226,7 @@ fn a_row_that_is_deleted_while_it_is_looked_at_keeps_its_files() {
 
 /// Rows that lost a race for their key are no rows, though they were in the table for a moment.
 #[test]
-fn all_forms_of_dead_and_living_rows_are_told_apart() {
+fn every_state_of_live_and_dead_tuples_is_recognized() {
     let cluster = cluster_with(&[]);
     let db = cluster.session();
     db.run("create table t (n int primary key, x int, r rbytea); create table other (n int, r rbytea)");
@@ -267,7 +267,7 @@ fn all_forms_of_dead_and_living_rows_are_told_apart() {
     db.run("commit");
     finds_nothing(&outside);
     assert_eq!(check(&outside, "'t', true"), [] as [String; 0]);
-    // Every row that anybody sees, and no other, is missed when all files are gone. (A lock is no deletion.)
+    // Every row that a snapshot sees, and no other, is missed when all files are gone. (A lock is no deletion.)
     cluster.live().iter().for_each(|file| fs::remove_file(file).unwrap());
     let rows: i64 = outside.one("select count(*) from t", &[]);
     let versions = 3;

@@ -71,7 +71,7 @@ fn what_cannot_be_read_is_found_and_hides_nothing_else() {
     let foreign = format!("foreign name|||{beyond}");
     let stem = |levels: usize| Path::new(&file).ancestors().nth(levels).unwrap().display().to_string();
 
-    // A file: its rights are wrong, and only who reads it meets more.
+    // A file: its rights are wrong, and only a check that reads it finds more.
     set_mode(&healthy.path(&file), 0);
     let wrong = format!("wrong rights||{uuid}|{file}");
     finds_with(db, "", &[foreign.clone(), wrong.clone()]);

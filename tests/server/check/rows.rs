@@ -133,7 +133,7 @@ fn a_file_in_trash_is_found_until_the_vacuum_has_brought_it_back() {
         expected.push(format!("in TRASH|{}|{uuid}|{trash}", holder.0));
     }
     finds(db, &expected);
-    // What is wrong with it otherwise weighs more.
+    // A file that is in TRASH and has another problem is reported with that problem.
     let (line, worse) = (expected[0].clone(), expected[0].replace("in TRASH", "wrong size"));
     let file = healthy.path(line.rsplit_once('|').unwrap().1);
     resize(&file, 1);
@@ -172,7 +172,7 @@ fn the_relation_and_ctid_of_a_finding_are_those_of_the_row() {
 
 /// Many rows refer to one file: each is told, however often the file was in order before.
 #[test]
-fn each_row_that_refers_to_a_lost_file_is_told() {
+fn each_row_that_refers_to_a_lost_file_is_reported() {
     let healthy = healthy();
     let db = &healthy.db;
     let (uuid, path) = healthy.payload(("plain", "uuid(r)"));

@@ -12,7 +12,7 @@ use crate::support::store_files::StoreFiles;
 
 fn catch_up(primary: &Session, standby: &Session) {
     let lsn: String = primary.one("select pg_current_wal_insert_lsn()::text", &[]);
-    // Written with the next record, which nobody else may write.
+    // Flushed with the next record, which no session of an idle server writes by itself.
     primary.run("select pg_switch_wal()");
     // What is replayed may cancel it.
     let replayed = || {
@@ -61,7 +61,7 @@ fn a_standby_with_a_store_of_its_own_finds_what_is_wrong_there() {
     proves_by_assertions(Promise::DamageIsNoticed, 3);
 }
 
-/// Behind the primary: rows that are deleted there, files that are in TRASH there, births that nobody here has heard of.
+/// Behind the primary: rows that are deleted there, files that are in TRASH there, births that have not been replayed here.
 #[test]
 fn a_standby_that_lags_behind_on_the_same_store_finds_no_damage() {
     let primary = healthy_primary();
@@ -73,7 +73,7 @@ fn a_standby_that_lags_behind_on_the_same_store_finds_no_damage() {
     );
     let db = standby.session();
     catch_up(&primary.db, &db);
-    // What only an old snapshot of the primary sees, nobody sees here. But that is said.
+    // What only an old snapshot of the primary sees, no snapshot of the standby sees: it is reported as unreferenced, with a NOTICE.
     let found = check(&db, "");
     assert!(found.iter().all(|line| line.starts_with("unreferenced|")), "{found:#?}");
     assert_eq!(found.len(), 2);

@@ -41,7 +41,7 @@ fn a_table_is_checked_with_its_partitions_and_descendants() {
 
 /// Partitions that are younger than the transaction's snapshot have rows, too.
 #[test]
-fn a_look_has_its_own_snapshot_whatever_the_transaction_sees() {
+fn a_check_has_its_own_snapshot_whatever_the_transaction_sees() {
     let cluster = cluster_with_table();
     let db = cluster.session();
     db.run("create table p (n int, r rbytea) partition by list (n); create table p1 partition of p for values in (1)");
@@ -93,7 +93,7 @@ fn whatever_has_no_rows_of_its_own_is_refused() {
     let toast = "select rbytea_check(reltoastrelid::regclass) from pg_class where relname = 'long_arrays'";
     assert_eq!(db.sqlstate(toast).code(), "42809");
     let hidden = "select rbytea_check(oid::regclass) from pg_class where relname = 'hidden'";
-    assert_eq!(db.sqlstate(hidden).code(), "42809", "nobody else can read it");
+    assert_eq!(db.sqlstate(hidden).code(), "42809", "only its own session can read it");
     assert_eq!(db.sqlstate("select rbytea_check('nowhere')").code(), "42P01");
     assert_eq!(db.sqlstate("select rbytea_check(999999999)").code(), "42P01");
     assert_eq!(db.sqlstate("select rbytea_check(digest => null)").code(), "22004");
@@ -151,7 +151,7 @@ fn no_schema_in_the_search_path_leads_the_check_astray() {
     }
 }
 
-/// A store at a relative path is made when somebody stores first. After that it has to be there, as one at an absolute path.
+/// A store at a relative path is made when the first payload is stored. After that it has to be there, as one at an absolute path.
 #[test]
 fn a_store_that_is_not_there_is_an_empty_one_or_an_error() {
     let cluster = cluster_with_table();

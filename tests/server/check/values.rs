@@ -104,7 +104,7 @@ fn invalid_values_are_found_wherever_they_are_and_nothing_else() {
     }
     db.run("delete from version where n = 2");
     fs::remove_file(cluster.store().join("foreign")).unwrap();
-    // Deleted rows are nobody's any more, but while they are there the mark meets them.
+    // No snapshot sees the deleted rows any more, but the mark reads them until they are removed.
     for table in columns.map(|(table, ..)| table) {
         db.run(&format!("vacuum {table}"));
     }

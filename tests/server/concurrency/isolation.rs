@@ -1,5 +1,5 @@
 //! The specs of tests/isolation, run by PostgreSQL's isolationtester: sessions do their work while the vacuum stands at
-//! one of its named points (src/pg/injection.rs). The driver pg_isolation_regress is not needed, and not every installation has
+//! one of its injection points (src/pg/injection.rs). The driver pg_isolation_regress is not needed, and not every installation has
 //! one that works.
 //!
 //! With RBYTEA_ISOLATION_ACCEPT set, what the specs print becomes what is expected.

@@ -138,12 +138,12 @@ fn a_row_fetched_from_a_cursor_can_be_stored_after_its_deletion() {
          end $$; commit",
     );
     db.assert_stored("copies", 3);
-    assert_eq!(db.rvacuum(), 1, "the row that nobody fetched");
+    assert_eq!(db.rvacuum(), 1, "the row that the cursor has not fetched");
     assert_live_is(&cluster, &db, &[("r", "copies")]);
 }
 
 #[test]
-fn an_update_that_waits_for_another_one_stores_the_last_word() {
+fn an_update_that_waits_for_another_one_stores_the_last_value() {
     let (cluster, db) = tables();
     let (first, second) = (cluster.session(), cluster.session());
     let pid = second.pid();
@@ -170,7 +170,7 @@ fn an_update_that_waits_for_another_one_stores_the_last_word() {
 }
 
 #[test]
-fn the_vacuum_deadlocks_with_no_one() {
+fn the_vacuum_takes_part_in_no_deadlock() {
     let (cluster, db) = tables();
     let (holder, vacuum) = (cluster.session(), cluster.session());
 
@@ -192,7 +192,7 @@ fn a_temporary_table_of_another_session_can_give_its_payloads_back() {
     other.run("create temp table own as select * from t");
     db.run("delete from t");
 
-    // Nobody can read another session's temporary tables.
+    // The vacuum cannot read another session's temporary tables.
     assert_eq!(db.rvacuum(), 4);
     assert_eq!(cluster.live().len(), 0);
     other.assert_stored("own", 4);

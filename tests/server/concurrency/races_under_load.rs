@@ -7,7 +7,7 @@ use crate::support::twin_tables::{Twins, assert_live_is, cluster_with};
 #[test]
 fn sessions_that_copy_move_and_delete_while_the_vacuum_runs_lose_nothing() {
     const ROUNDS: i32 = 120;
-    // Dead rows are removed as soon as nobody sees them, behind everybody's back.
+    // Autovacuum removes dead rows as soon as no snapshot sees them.
     let cluster =
         cluster_with(&["autovacuum = on", "autovacuum_naptime = 1s", "autovacuum_vacuum_threshold = 0"]);
     let db = cluster.session();
@@ -28,7 +28,7 @@ fn sessions_that_copy_move_and_delete_while_the_vacuum_runs_lose_nothing() {
                     for round in 1..=ROUNDS {
                         let (from, to) = (tables[round as usize % 3], tables[(round + worker) as usize % 3]);
                         let seed = worker * 10_000 + round;
-                        // Rows of one worker only: nobody waits for anybody.
+                        // Rows of one worker only: no session waits for another's row lock.
                         let mine = format!("n % 4 = {worker}");
                         session.run(&format!("insert into {from} values ({}, payload({seed}), payload({seed}))", seed * 4 + worker));
                         match round % 4 {

@@ -1,4 +1,4 @@
-//! SIGKILL at each named stop point of the vacuum, in the middle of its moves and of its deletions, and between the moves and
+//! SIGKILL at each injection point of the vacuum, in the middle of its moves and of its deletions, and between the moves and
 //! the row of history that tells of them.
 
 use super::ways::{WAYS, assert_sound, cluster, crash};
@@ -17,7 +17,7 @@ const POINTS: [Point; 5] = [
     Point::BeforePurge,
 ];
 
-/// Five rows in each table, some of them with each other's payloads; files in LIVE and in TRASH that nobody needs.
+/// Five rows in each table, some of them with each other's payloads; files in LIVE and in TRASH that no row refers to.
 fn mess(db: &Session) {
     db.run("truncate t, u");
     db.fill("t", 1..=8);
@@ -121,7 +121,7 @@ fn a_run_that_is_killed_in_the_middle_of_its_moves_has_cost_nothing() {
         let db = crash(&mut cluster, way, pid);
         assert!(run.finish().is_err());
         let moved = cluster.trash().len();
-        assert!((2..50).contains(&moved), "it was not in the middle: {moved}");
+        assert!((2..50).contains(&moved), "it was not killed in the middle of its moves: {moved}");
         assert_sound(&cluster, &db, [5, 5]);
     }
     proven(2);
@@ -140,7 +140,7 @@ fn a_run_that_is_killed_in_the_middle_of_its_deletions_has_cost_nothing() {
         let db = crash(&mut cluster, way, pid);
         assert!(run.finish().is_err());
         let left = cluster.trash().len();
-        assert!((1..55).contains(&left), "it was not in the middle: {left}");
+        assert!((1..55).contains(&left), "it was not killed in the middle of its deletions: {left}");
         assert_sound(&cluster, &db, [5, 5]);
     }
     proven(2);
@@ -148,7 +148,7 @@ fn a_run_that_is_killed_in_the_middle_of_its_deletions_has_cost_nothing() {
 
 /// Nothing tells later runs of these moves, but the date of the files.
 #[test]
-fn moves_that_no_row_of_history_tells_of_are_made_up_for() {
+fn files_whose_move_is_in_no_row_of_history_are_purged_later() {
     let mut cluster = cluster(&[]);
     let db = cluster.session();
     db.run(

@@ -2,7 +2,7 @@
 //! vacuum, a database is made from a template now and then, and the background vacuum deletes at the first allowed moment,
 //! while SIGKILL hits backends, the vacuum's worker and launcher, the server's own processes and the postmaster with
 //! everything below it. After each recovery every acknowledged commit has to read back by the digest that the client has
-//! kept; a transaction whose end nobody acknowledged is there as a whole or not at all; what was prepared is still prepared.
+//! kept; a transaction whose end was not acknowledged is there as a whole or not at all; what was prepared is still prepared.
 //! Then the vacuum has to collect whatever no row needs.
 //!
 //! What SIGKILL shows: that what a process had in its memory alone is not needed, whenever it dies, and that recovery and the
@@ -19,7 +19,7 @@ use crate::evidence::{Found, Promise, proves};
 use crate::support::judge::And;
 use crate::support::runs::number;
 
-/// Kills in all, if nobody says how many.
+/// Kills in all, unless RBYTEA_CRASHES says how many.
 const KILLS: u64 = 60;
 
 /// Half of the kills.
@@ -27,7 +27,7 @@ fn half(commits: Commits) {
     let kills = number("RBYTEA_CRASHES").unwrap_or(KILLS).div_ceil(2);
     let seed = number("RBYTEA_CRASHES_SEED").unwrap_or_else(rand::random);
     let mut sum = Found::default();
-    // One, unless a server forsakes it.
+    // One campaign, unless its server has lost what it had to keep.
     for campaign in 0.. {
         let found = Campaign::new(seed.wrapping_add(campaign), commits).run(kills - sum.cases);
         sum.add(found);

@@ -27,7 +27,7 @@ pub enum Trouble {
 pub type Done<T = ()> = Result<T, Trouble>;
 
 /// lock_not_available, deadlock_detected, serialization_failure, object_not_in_prerequisite_state (a mark was given up),
-/// object_in_use (somebody is connected to a template).
+/// object_in_use (another session is connected to a template).
 const REFUSED: &[&str] = &["55P03", "40P01", "40001", "55000", "55006"];
 /// admin_shutdown, crash_shutdown, cannot_connect_now
 const GONE: &[&str] = &["57P01", "57P02", "57P03"];

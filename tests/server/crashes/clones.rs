@@ -50,7 +50,7 @@ impl Clones {
         loop {
             match self.turn(world, &mut rng) {
                 Ok(()) => world.count("databases"),
-                // Somebody was in the template: the vacuum.
+                // The background worker was connected to the template.
                 Err(Trouble::Refused) => world.count("database refused"),
                 Err(Trouble::Gone) => return Ok(()),
                 Err(Trouble::Bug(bug)) => return Err(bug),

@@ -38,7 +38,7 @@ pub fn after_a_crash(db: &Session, world: &World, of_clients: &mut [Transactions
     verdict.dangling((0..lost).map(|_| "the vacuum has met a reference whose file is nowhere".to_owned()));
 }
 
-/// While nobody is at work: the rows are exactly those that the clients know.
+/// While no client is at work: the rows are exactly those that the clients know.
 pub fn at_rest(db: &Session, world: &World, of_clients: &[Transactions], verdict: &mut Verdict) {
     let found = read_all(db, world, verdict);
     let expected: Rows = of_clients.iter().flat_map(|transactions| transactions.rows().clone()).collect();
@@ -47,7 +47,7 @@ pub fn at_rest(db: &Session, world: &World, of_clients: &[Transactions], verdict
     verdict.lost(differ.iter().map(|key| format!("at rest: {key:?} is not what its client knows")));
 }
 
-/// While nobody is at work: the extension's own check has nothing to say of any database.
+/// While no client is at work: the extension's own check has nothing to say of any database.
 pub fn check_is_silent(databases: &[Session], verdict: &mut Verdict) {
     for db in databases {
         let said = db.text("select relation, uuid, problem, path from rbytea_check(digest => true)");
@@ -124,7 +124,7 @@ fn read(db: &Session, world: &World, table: &str, seeds: &str, digests: &str, ve
     rows
 }
 
-/// Where to look for what nobody needs.
+/// Where to look for files that no row refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Among {
     /// In the directories of the databases that there are.
@@ -161,7 +161,7 @@ pub fn everything_else_goes(
         }
         let surplus = [&disk.garbage, &disk.trash, &disk.strays, &disk.others].into_iter().flatten();
         let surplus: Vec<String> =
-            surplus.map(|path| format!("nobody collects {}", path.display())).collect();
+            surplus.map(|path| format!("the vacuum does not collect {}", path.display())).collect();
         let missing = disk.missing();
         let done = surplus.is_empty() && missing.is_empty();
         if done || Instant::now() > deadline {

@@ -71,8 +71,16 @@ fn a_ledger_misses_what_was_durable_and_nothing_else() {
     assert_eq!(losses(&[Durable, Nothing], &[(1, 10), (2, 20)]), 0);
     assert_eq!(losses(&[Durable, Nothing], &[(1, 10), (2, 20), (3, 30)]), 2);
     assert_eq!(losses(&[Durable, Acknowledged, Acknowledged], &[(1, 10)]), 0);
-    assert_eq!(losses(&[Acknowledged, Acknowledged], &[(2, 20)]), 2, "not the first without the second");
-    assert_eq!(losses(&[Acknowledged, Durable], &[]), 4, "what is durable takes along what was before");
+    assert_eq!(
+        losses(&[Acknowledged, Acknowledged], &[(2, 20)]),
+        2,
+        "a later transaction was kept and an earlier one lost"
+    );
+    assert_eq!(
+        losses(&[Acknowledged, Durable], &[]),
+        4,
+        "what was acknowledged before a durable transaction is durable as well"
+    );
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn prepare(cluster: &Cluster) -> (Session, i32) {
 }
 
 #[test]
-fn both_phases_of_a_prepared_transaction_may_be_crashes_apart() {
+fn a_prepared_transaction_survives_crashes_between_its_two_phases() {
     let mut cluster = cluster(&[]);
     let mut kills = 0;
     for way in WAYS {

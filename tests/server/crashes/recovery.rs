@@ -10,7 +10,7 @@ use crate::support::cluster::{Cluster, PATIENCE};
 use crate::support::processes::{Log, Process, child, hold, kill_all, signal};
 use crate::support::twin_tables::Twins;
 
-/// Starts the server and holds its startup process in the middle of the WAL; None if it was faster.
+/// Starts the server and holds its startup process in the middle of the WAL; None if recovery has ended before that.
 fn recovering(cluster: &mut Cluster) -> Option<Process> {
     let mut log = Log::from_now(cluster);
     cluster.launch();

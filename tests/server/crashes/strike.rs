@@ -1,4 +1,4 @@
-//! Who is killed, when, and whether that has happened.
+//! Which process is killed, when, and whether that has happened.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
@@ -62,7 +62,7 @@ pub const DECK: &[Target] = &[
 pub enum Struck {
     /// This child, and what it was doing.
     Child(Process, String),
-    /// Everybody.
+    /// The postmaster with all its children.
     All,
 }
 
@@ -99,7 +99,7 @@ fn find(cluster: &Cluster, world: &World, rng: &mut StdRng, target: Target) -> O
     };
     match target {
         Target::Child(WORKER) => {
-            // A nap ends early when the launcher is told to look at the settings.
+            // The launcher's sleep ends early when it gets a SIGHUP.
             hurry(cluster);
             let end = Instant::now() + Duration::from_millis(300);
             while Instant::now() < end {

@@ -1,5 +1,5 @@
 //! What a client knows by itself of the rows that it alone changes: which transactions the server has acknowledged, in
-//! their order, and which have an outcome that nobody told it. After a crash the rows must be those that some allowed
+//! their order, and whose outcome it was not told. After a crash the rows must be those that some allowed
 //! number of these transactions leaves.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -10,7 +10,7 @@ use crate::support::processes::{Log, Process, signal};
 use crate::support::session::Session;
 use crate::support::twin_tables::{Twins, assert_live_is, cluster_with};
 
-/// Who dies.
+/// Which processes are killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// The process at work; the postmaster ends the others and recovers.

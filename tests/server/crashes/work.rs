@@ -204,7 +204,7 @@ fn delete(client: &mut Client<'_>) -> Done {
 
 // --- references --------------------------------------------------------------------------------------------
 
-/// An id that somebody may have; rows of `shared` from here on are somebody's.
+/// An id that a row of any client may have. The rows of `shared` that are used from here on may be another client's.
 fn any_id(client: &mut Client<'_>) -> i64 {
     let last = client.transactions.rows().keys().map(|(_, id)| *id).max().unwrap_or(0);
     client.rng.random_range(0..=last)

@@ -33,7 +33,7 @@ pub fn payload(rng: &mut StdRng) -> Vec<u8> {
 pub enum Commits {
     /// Most wait for their WAL, some do not.
     Mixed,
-    /// None waits for its WAL, which is written when somebody needs that.
+    /// None waits for its WAL, which is written by the WAL writer, or when another commit flushes it.
     Asynchronous,
 }
 
@@ -67,7 +67,7 @@ impl World {
         if self.commits == Commits::Mixed { Heard::Durable } else { Heard::Acknowledged }
     }
 
-    /// A source of choices that nobody else has.
+    /// A source of random choices with a seed of its own.
     pub fn rng(&self) -> StdRng {
         StdRng::seed_from_u64(self.seed.wrapping_add(self.next.fetch_add(1, SeqCst) as u64))
     }

@@ -178,7 +178,7 @@ fn re_encryption_that_is_killed_goes_on_where_it_was() {
         wait_until(PATIENCE, || watcher.one::<i64>(&done, &[]) >= before + 6);
         let db = crash(&mut cluster, way, pid);
         kills += 1;
-        assert!(running.finish().is_err(), "it was through already");
+        assert!(running.finish().is_err(), "the call had ended before it was killed");
         let after: i64 = db.one(&done, &[]);
         assert!(after >= before + 6, "committed batches are gone");
         assert_sound(&cluster, &db, [rows.into(), 0]);

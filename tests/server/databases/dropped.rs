@@ -63,7 +63,7 @@ fn the_directory_of_a_dropped_database_goes_to_trash_and_later_away() {
 }
 
 #[test]
-fn a_retention_of_minus_one_keeps_it_for_ever_and_an_impatient_superuser_may_purge() {
+fn a_retention_of_minus_one_keeps_it_for_ever_and_rvacuum_purge_deletes_it() {
     let (cluster, db, dir) = two_databases(&["rbytea.trash_retention = -1"]);
     db.run("drop database other");
     for _ in 0..3 {
@@ -150,7 +150,7 @@ fn what_is_no_database_s_directory_is_left_alone() {
     for name in names.iter().chain(&["77777", "88888"]) {
         assert!(cluster.store().join(name).symlink_metadata().is_ok(), "{name} is not the vacuum's");
     }
-    // This could be a database of ours.
+    // This could be a directory of a database that exists.
     let ours = cluster.store().join("77778");
     fs::create_dir(&ours).unwrap();
     chown(&ours, Some(owner.uid()), Some(owner.gid())).unwrap();

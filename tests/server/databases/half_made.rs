@@ -31,7 +31,7 @@ fn a_create_database_that_fails_leaves_nothing_that_harms() {
     assert_eq!(
         db.sqlstate("create database copy template source").code(),
         "55006",
-        "somebody is in the template"
+        "another session is connected to the template"
     );
     drop(blocker);
     assert_eq!(cluster.store_files(), before);
@@ -120,7 +120,7 @@ fn half_made(cluster: &Cluster, db: &Session) -> (Running, Pid) {
 }
 
 #[test]
-fn a_database_that_is_being_made_is_nobody_s_garbage() {
+fn the_directory_of_a_database_that_is_being_made_is_no_garbage() {
     let cluster = cluster_with_source();
     let (db, other) = (cluster.session(), cluster.session());
     other.run("create extension rbytea");
@@ -147,7 +147,7 @@ fn a_database_whose_making_was_cancelled_or_crashed_is_collected() {
     assert_eq!(cluster.store_files(), before);
     cluster.session_in("source").assert_stored("t", 6);
 
-    // A directory that a crash leaves behind belongs to nobody.
+    // A directory that a crash leaves behind belongs to no database.
     let (running, _) = half_made(&cluster, &cluster.session());
     cluster.kill9();
     running.finish().unwrap_err();

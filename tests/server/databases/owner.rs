@@ -34,7 +34,7 @@ fn stranger(conf: &[&str]) -> Cluster {
     cluster
 }
 
-/// Both the files of the cluster's store and their dates, to see that nobody has touched them.
+/// Both the files of the cluster's store and their dates, to see that nothing has touched them.
 fn everything(cluster: &Cluster) -> Vec<(std::path::PathBuf, u64)> {
     let files = StoreFiles::walk(&cluster.store());
     let all = files.into_values().flat_map(|files| [files.live, files.trash, files.strays].concat());
@@ -133,7 +133,7 @@ fn a_restored_backup_that_points_at_the_live_store_moves_nothing_of_it() {
     db.run("drop database third");
     db.rvacuum();
 
-    // It may write; who is in charge decides about that.
+    // It may write; the administrator has to keep it from that.
     theirs.fill("t", 101..=102);
     theirs.assert_stored("t", 5);
     drop(theirs);
@@ -142,7 +142,7 @@ fn a_restored_backup_that_points_at_the_live_store_moves_nothing_of_it() {
     for _ in 0..20 {
         db.run("select pg_current_xact_id()");
     }
-    assert_eq!(db.rvacuum(), 2, "what the copy has written is nobody's here");
+    assert_eq!(db.rvacuum(), 2, "no row of this cluster refers to what the copy has written");
     db.assert_stored("t", 6);
     copy.start();
 

@@ -203,7 +203,7 @@ fn another_key_under_the_same_id() {
     db.assert_stored("(select * from t where n < 30) s", 8);
 }
 
-/// Without the digest: a changed byte of the file is the same change of the payload, and nobody says so.
+/// Without the digest: a changed byte of the file is the same change of the payload, without an error.
 #[test]
 fn what_a_range_and_a_read_without_a_digest_do_not_notice() {
     let (cluster, db) = cluster();

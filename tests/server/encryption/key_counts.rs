@@ -101,7 +101,7 @@ fn a_payload_that_is_only_in_an_array_or_a_view_counts() {
 }
 
 #[test]
-fn a_deleted_row_counts_as_long_as_somebody_can_see_it() {
+fn a_deleted_row_counts_as_long_as_a_snapshot_can_see_it() {
     let cluster = encrypting();
     let (db, reader) = (cluster.session(), cluster.session());
     db.fill("t", 1..=5);

@@ -73,7 +73,7 @@ fn assert_unusable(cluster: &Cluster, db: &Session, alice: &Session, said: &[&st
         let text = all_text(&error);
         let path = default_key_file(cluster);
         for part in [path.to_str().unwrap(), cluster.data().to_str().unwrap(), "'keys'", "\"keys\""] {
-            assert!(!text.contains(part), "{sql}: {part:?} is shown to everybody: {text}");
+            assert!(!text.contains(part), "{sql}: {part:?} is shown to ordinary users: {text}");
         }
         assert!(text.contains("rbytea.key_file"), "{sql}: whom to ask for what? {text}");
         assert_no_key_in(&text, "an error");

@@ -1,5 +1,5 @@
 //! Keys come and go with the configuration: a running session has new ones from its next statement after a reload on, and
-//! nobody sees them.
+//! no user is shown a key.
 
 use std::fs;
 
@@ -126,7 +126,7 @@ fn a_new_session_reads_the_file_as_it_is_and_a_restart_too() {
 }
 
 #[test]
-fn the_mode_is_for_superusers_and_the_path_for_nobody_else() {
+fn superusers_alone_set_the_mode_and_see_the_path() {
     let cluster = encrypting();
     let db = cluster.session();
     db.run("create role alice login; grant all on t to alice; create role bob login");

@@ -38,7 +38,7 @@ fn a_row_does_not_leave_the_bounds_of_its_partition() {
 }
 
 #[test]
-fn a_look_at_the_keys_is_over_when_it_is() {
+fn rbytea_keys_leaves_no_row_of_progress() {
     let (_cluster, db) = tables_to_rotate("create table p (n int, b bytea, r rbytea)");
     for call in ["rbytea_keys()", "rvacuum_plan()"] {
         db.run(&format!("select * from {call}"));

@@ -1,4 +1,4 @@
-//! rbytea_reencrypt() beside readers and writers: nobody sees a payload change, and no change of theirs is lost.
+//! rbytea_reencrypt() beside readers and writers: no reader sees a payload change, and no writer's change is lost.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 use std::thread;
@@ -31,7 +31,11 @@ fn an_old_snapshot_reads_the_old_files() {
     assert_eq!(db.rvacuum(), 0, "files that an old snapshot may still read are no garbage");
     assert_eq!(reader.uuids("r", "t"), before, "a repeatable read has changed");
     reader.assert_stored("t", 20);
-    assert_eq!(counts(&db), "1:20 2:20", "the old key is needed as long as somebody can read with it");
+    assert_eq!(
+        counts(&db),
+        "1:20 2:20",
+        "the old key is needed as long as a snapshot can see a row that refers to it"
+    );
     reader.run("commit");
     reader.assert_stored("t", 20);
     assert_eq!(counts(&db), "1:0 2:20");
@@ -60,7 +64,7 @@ fn a_cursor_goes_on_reading_what_it_was_opened_on() {
 }
 
 #[test]
-fn a_row_that_somebody_changes_is_waited_for_and_has_the_change() {
+fn a_row_that_another_session_changes_is_waited_for_and_has_the_change() {
     // What the other session does to row 3, how it ends, and what is then there of key 2.
     let changes = [
         ("update t set b = payload(-3), r = payload(-3) where n = 3", "commit", 10),
@@ -196,7 +200,7 @@ fn no_change_of_a_busy_table_is_lost() {
         }
         drop(stopping);
     });
-    assert!(added.load(SeqCst) > 0 && payloads.load(SeqCst) > 0, "nobody wrote");
+    assert!(added.load(SeqCst) > 0 && payloads.load(SeqCst) > 0, "the other sessions have written nothing");
     db.run("call rbytea_reencrypt('t')");
     assert_eq!(db.one::<i64>("select sum(m)::bigint from t", &[]), added.load(SeqCst), "an UPDATE was lost");
     db.assert_stored("t", rows.load(SeqCst));
@@ -208,7 +212,7 @@ fn no_change_of_a_busy_table_is_lost() {
 }
 
 #[test]
-fn two_calls_for_one_table_get_on_with_each_other() {
+fn concurrent_calls_for_one_table_lose_nothing() {
     let (cluster, db) = rows_to_rotate(200);
     let calls: Vec<_> = (0..3).map(|_| cluster.session()).collect();
     let running: Vec<_> = calls.iter().map(|call| call.start("call rbytea_reencrypt('t', 10)")).collect();
@@ -226,7 +230,7 @@ fn two_calls_for_one_table_get_on_with_each_other() {
     db.assert_stored("t", 200);
 }
 
-/// Somebody may go on writing payloads of another kind; a call that waits for the last of them would never end.
+/// Other sessions may go on writing payloads of the other mode; a call that waits for the last of them would never end.
 #[test]
 fn a_call_ends_also_while_others_write_in_the_other_mode() {
     let cluster = encrypting();
@@ -252,7 +256,7 @@ fn a_call_ends_also_while_others_write_in_the_other_mode() {
         db.run("set rbytea.qss_mode = off; set statement_timeout = '120s'");
         let outcome = db.try_run("call rbytea_reencrypt('t', 50)");
         drop(stopping);
-        outcome.expect("the call went on as long as somebody wrote");
+        outcome.expect("the call went on as long as other sessions wrote");
     });
     db.assert_stored("t", 200);
 }

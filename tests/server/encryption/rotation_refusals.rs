@@ -134,7 +134,7 @@ fn any_isolation_level_will_do() {
 }
 
 #[test]
-fn who_may_not() {
+fn a_call_without_the_rights() {
     let (cluster, db) = rows_to_rotate(20);
     db.run(
         "create role alice login; create role bob login; grant usage, create on schema public to alice, bob;
@@ -171,7 +171,7 @@ fn who_may_not() {
 }
 
 #[test]
-fn a_superuser_sees_which_key_file_is_wrong_whoever_owns_the_table() {
+fn a_superuser_sees_which_key_file_is_wrong_also_if_another_user_owns_the_table() {
     let (cluster, db) = rows_to_rotate(20);
     db.run("create role alice; alter table t owner to alice");
     set_keys(&cluster, &[2]);

@@ -48,7 +48,7 @@ fn a_row_that_moves_to_another_partition_meanwhile_is_not_forgotten() {
     let pid = call.pid();
     let running = call.start("call rbytea_reencrypt('p', 2)");
     wait_until(PATIENCE, || db.sees_waiting(pid));
-    // Behind the place where the call waits, and to the partition that it has finished.
+    // Into a part of the table that the call has scanned already, and to a partition that it has finished.
     db.run("update p set n = 50 where n = 109");
     other.run("commit");
     running.finish().unwrap();
@@ -199,7 +199,7 @@ fn an_unlogged_table() {
 }
 
 #[test]
-fn no_trigger_rule_or_policy_has_a_say() {
+fn no_trigger_rule_or_policy_is_applied() {
     let (cluster, db) = tables_to_rotate(&format!(
         "create table s (n int primary key, b bytea, r rbytea, changed timestamptz);
          create table log (what text);
@@ -226,7 +226,7 @@ fn no_trigger_rule_or_policy_has_a_say() {
     assert_eq!(triggers(&db, "s"), 1);
 }
 
-/// Nobody can read the temporary tables of other sessions, and nobody else needs to.
+/// No session can read another session's temporary tables; each re-encrypts its own.
 #[test]
 fn a_temporary_child_of_another_session_is_left_alone() {
     let (cluster, db) =

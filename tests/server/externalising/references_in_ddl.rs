@@ -137,7 +137,11 @@ fn a_file_in_trash_comes_back_when_ddl_stores_a_reference_to_it() {
             wanted.iter().cloned().collect(),
             "the purge could delete it: {statement}"
         );
-        assert_eq!(cluster.trash().len(), 1, "nobody has asked for the other: {statement}");
+        assert_eq!(
+            cluster.trash().len(),
+            1,
+            "the statement has brought back a file that it does not refer to: {statement}"
+        );
         let reads = format!("select bool_and({column}::bytea = payload(1)) from {table}");
         assert!(carrier.one::<bool>(&reads, &[]), "{statement}");
 

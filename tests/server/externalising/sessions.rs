@@ -1,4 +1,4 @@
-//! Payloads are stored whoever writes them and however triggers are set: ordinary users, replicas, restores.
+//! Payloads are stored for every kind of session that writes them, and however triggers are set: ordinary users, replicas, restores.
 
 use crate::support::twin_tables::{Twins, assert_live_is, cluster, cluster_with_table, triggers};
 
@@ -173,7 +173,7 @@ fn rbytea_attach_puts_lost_triggers_back() {
         db.run(&format!(
             "update pg_trigger set tgenabled = '{state}' where tgrelid in ('t'::regclass, 'u'::regclass)"
         ));
-        // A session that has not looked at the tables yet: nobody told the others of the change.
+        // A new session: the UPDATE of pg_trigger has invalidated no other session's relation cache.
         assert_eq!(cluster.session().one::<i64>("select rbytea_attach()", &[]), 2, "{state}");
         assert_eq!(triggers(&db, "t") + triggers(&db, "part") + triggers(&db, "u"), 3);
     }

@@ -6,7 +6,7 @@ use crate::support::twin_tables::{Twins, assert_live_is, cluster_with_table};
 fn what_a_before_trigger_puts_into_the_row_is_stored() {
     let cluster = cluster_with_table();
     let db = cluster.session();
-    // 'zzz' is the last name that people think of.
+    // A name that sorts after all usual ones.
     db.run(
         "create function change() returns trigger language plpgsql as
             $$ begin new.b := payload(new.n * 2); new.r := payload(new.n * 2); return new; end $$;

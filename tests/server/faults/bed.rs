@@ -18,7 +18,7 @@ use crate::support::judge::acknowledged;
 use crate::support::session::Session;
 use crate::support::volumes::Kind;
 
-/// Errors, and the SQLSTATE of each. EINTR is none: whoever is interrupted tries again.
+/// Errors, and the SQLSTATE of each. EINTR is not among them: a call that is interrupted is tried again.
 const ERRNOS: &[(&str, &str)] = &[
     ("EIO", "58030"),
     ("ENOSPC", "53100"),
@@ -29,7 +29,7 @@ const ERRNOS: &[(&str, &str)] = &[
     ("EINTR", ""),
 ];
 
-/// Calls that nobody but the store makes in a backend whose WAL is written with open_datasync.
+/// System calls that only the store makes in a backend whose WAL is written with open_datasync.
 pub const CALLS: &[&str] = &[
     "openat2",
     "mkdirat",
@@ -210,7 +210,7 @@ impl Bed {
         let tried_again = rule.action == "EINTR" && !is_not_repeated(rule.call);
         match outcome {
             Ok(()) if tried_again || hits.iter().all(|hit| is_optional(hit, scenario.tolerates)) => {}
-            Ok(()) => panic!("{what} and nobody is told"),
+            Ok(()) => panic!("{what} and the statement succeeds all the same"),
             Err(error) => {
                 let error = error.as_db_error().unwrap_or_else(|| panic!("{what}: {error:?}")).clone();
                 let expected = if code.is_empty() && !tried_again { "58030" } else { code };
@@ -237,7 +237,7 @@ impl Bed {
         self.judge(rule.call);
     }
 
-    /// Looks at everything, and tidies up.
+    /// Compares every row and file with what was acknowledged, and removes garbage.
     fn judge(&mut self, what: &str) {
         let found = acknowledged::judge(self.db(), &self.store.root, &self.kept);
         if found.lost + found.dangling + found.leaked > 0 {
@@ -275,7 +275,7 @@ fn is_optional(hit: &str, tolerates: &[&str]) -> bool {
         || tolerates.iter().any(|part| hit.contains(part))
 }
 
-/// So that a scenario makes as many calls in the last case as in the first. Nobody else is in the store, and every case has a
+/// So that a scenario makes as many calls in the last case as in the first. No other session uses the store, and every case has a
 /// new session.
 fn remove_empty_leaves(root: &Path) {
     for database in fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()) {

@@ -108,7 +108,7 @@ fn a_file_with_other_bytes() {
 }
 
 #[test]
-fn a_file_that_is_none_or_may_not_be_read() {
+fn a_path_that_is_no_file_or_may_not_be_read() {
     let store = BrokenStore::whole();
     let files = store.sessions().map(|session| store.file(session, "select uuid(v) from t where id = 1"));
     for file in &files {

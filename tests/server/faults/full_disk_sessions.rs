@@ -79,7 +79,7 @@ fn sessions_that_fill_the_disk_together_keep_what_was_acknowledged() {
     proves(Promise::ErrorsLoseNothing, sum);
 }
 
-/// Whatever TRASH needs itself must not be missing when it is needed most.
+/// The blocks that TRASH itself needs must be there when the disk is full.
 #[test]
 fn a_disk_that_is_full_to_the_last_block_before_the_first_vacuum_has_room_after_it() {
     let mut sum = Found::default();
@@ -106,7 +106,7 @@ fn a_disk_that_is_full_to_the_last_block_before_the_first_vacuum_has_room_after_
     proves(Promise::Collected, sum);
 }
 
-/// With a retention nothing leaves TRASH by itself; rvacuum_purge() is the way out, and it must be one.
+/// With a retention nothing leaves TRASH by itself; rvacuum_purge() must make room.
 #[test]
 fn a_full_disk_whose_garbage_is_retained_has_room_after_purges_by_hand() {
     let mut sum = Found::default();

@@ -85,7 +85,7 @@ fn assert_full(store: &BrokenStore, what: &str, sql: &str) -> Found {
     let error = db.error(sql);
     assert_eq!(*error.code(), SqlState::DISK_FULL, "{what}");
     assert!(error.hint().unwrap_or_default().contains("rvacuum_purge()"), "{what}: what to do? {error:?}");
-    // Somebody else reads, and writes nothing, while it is full.
+    // Another session reads, and writes nothing, while it is full.
     assert_eq!(store.user.text("select convert_from(v, 'utf8') from t where id = 1"), "first", "{what}");
     db.run("rollback");
     assert_eq!(db.pid(), pid, "{what}: the session has not survived");

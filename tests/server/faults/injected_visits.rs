@@ -53,7 +53,7 @@ fn a_visit_whose_call_fails_says_so_and_the_next_one_goes_on() {
         assert_fails(&cluster, &db, first, fault);
         kept.insert(first);
         found.cases += 1;
-        // The visits alone: nobody calls rvacuum().
+        // By the background worker's visits alone: no session calls rvacuum().
         wait_until(PATIENCE, || cluster.live().len() == kept.len() && cluster.trash().is_empty());
         found.lost += acknowledged::lost(&db, &kept);
     }

@@ -101,7 +101,7 @@ fn every_failing_call_of_a_transaction_that_goes_on() {
         },
         end: &|bed, acknowledged| {
             if acknowledged {
-                // Which of them is for the function to say, as it has swallowed the error.
+                // Only the function knows which of them failed, because it has caught the error.
                 let rows = bed.db().column::<i32>("select n from twins where n >= $1", &[&(bed.next - 3)]);
                 bed.kept.extend(rows);
             }
@@ -117,7 +117,7 @@ fn file_of(bed: &Bed, n: i32) -> PathBuf {
     StoreFiles::walk(&bed.store.root).values().find_map(|files| files.find(&uuid)).unwrap().clone()
 }
 
-/// Puts the file of a row into TRASH, as a vacuum does that is about to find out.
+/// Puts the file of a row into TRASH, as a vacuum would for a reference that it could not see.
 fn misplace(bed: &Bed, n: i32) {
     let file = file_of(bed, n);
     let trash = file.ancestors().nth(3).unwrap().join("TRASH");

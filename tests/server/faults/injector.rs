@@ -52,7 +52,7 @@ impl Injection {
                 "strace cannot trace a backend, so nothing can be said about failing system calls: {said}"
             );
         }
-        // Nobody reads the rest, which is a line for each new thread.
+        // The rest, a line for each new thread, is thrown away.
         std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
         Self { strace, output: output.to_owned() }
     }

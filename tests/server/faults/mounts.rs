@@ -57,7 +57,7 @@ fn nothing_is_written_into_the_mount_point_of_a_store_that_is_not_mounted() {
     let misplaced = payloads(&store.root);
     store.volume().mount();
     assert_eq!(acknowledged, Vec::<String>::new(), "acknowledged, and {misplaced} payloads are gone now");
-    assert_eq!(misplaced, 0, "payloads that nobody will ever find");
+    assert_eq!(misplaced, 0, "payloads in the mount point's directory, which the mounted file system hides");
     proves(Promise::ErrorsLoseNothing, Found { cases: 9, ..assert_back(&store, &kept) });
 }
 
@@ -114,7 +114,7 @@ fn the_background_vacuum_takes_no_mount_point_for_an_empty_store() {
     store.cluster.reload();
     wait_until(PATIENCE, || db.one("select exists (select from rbytea_vacuum_history)", &[]));
     let outcome = db.text("select distinct error is null from rbytea_vacuum_history");
-    // Nobody moves anything while it is looked at.
+    // The background vacuum moves nothing while the test looks at the store.
     store.cluster.set_conf("rbytea.databases_for_vacuuming = ''");
     store.cluster.reload();
     wait_until(PATIENCE, || db.worker().is_none());
@@ -225,7 +225,7 @@ fn a_directory_of_a_database_that_is_away_for_a_time_is_missed_and_nothing_is_lo
     assert_eq!(db.one::<i64>("select rvacuum()", &[]), 0);
     let warned =
         db.notices().iter().any(|notice| notice.message().contains("neither in the store nor in TRASH"));
-    assert!(warned, "a store without files is not worth a word");
+    assert!(warned, "no WARNING tells that the payloads are missing");
     if directory.exists() {
         // Whatever the run has made there.
         fs::remove_dir_all(&directory).unwrap();

@@ -1,5 +1,5 @@
-//! Calls that transfer less than they were asked to, or are interrupted: the store goes on where they ended, and what it cannot
-//! have it misses.
+//! Calls that transfer less than they were asked to, or are interrupted: the store goes on where they ended, and raises an error
+//! for bytes that are not there.
 
 use std::fs;
 use std::path::Path;
@@ -113,7 +113,7 @@ fn reads_that_are_short_or_lie_give_the_right_bytes_or_an_error() {
     for sql in [whole, range] {
         check("retval=0", sql, Err(SqlState::DATA_CORRUPTED));
     }
-    // Bytes that nobody has written. (A range has no digest to compare with.)
+    // Bytes that no write has put into the file. (A range has no digest to compare with.)
     check("retval=5:poke_exit=@arg2=4669727374", whole, Err(SqlState::DATA_CORRUPTED));
     check("error=EINTR", whole, Ok("first"));
     check("error=EIO", whole, Err(SqlState::IO_ERROR));
@@ -133,7 +133,7 @@ fn calls_that_are_interrupted_again_and_again_are_tried_again() {
         let delete = format!("delete from twins where n >= {}", numbers.start + 3);
         let read = "do $$ begin if exists (select from twins where r::bytea <> b) then raise 'wrong bytes'; end if; end $$";
         let statements = [&insert(&numbers), &delete, "select rvacuum()", read, "select rvacuum()"];
-        // The server's own reads of its tables are none of the store's business.
+        // The server's own reads of its tables are not the subject.
         let paths = if call == "pread64" { bed.paths() } else { Vec::new() };
         bed.succeed(Rule { call, when: "1+2", action: "EINTR", paths: &paths }, &statements);
     }

@@ -23,7 +23,7 @@ fn a_missing_root() {
         let error = store.assert_error(sql, &SqlState::CONFIG_FILE_ERROR);
         assert_names(&error, &[text(&store.root), "does not exist", "Create the directory", "mounted"]);
     }
-    assert!(!store.root.exists(), "a root that is not mounted must not be made up");
+    assert!(!store.root.exists(), "a root that is not mounted must not be created");
     fs::rename(&away, &store.root).unwrap();
     store.assert_repaired();
 }

@@ -90,7 +90,7 @@ fn a_call_whose_session_is_terminated_leaves_no_harm() {
 }
 
 #[test]
-fn a_call_of_somebody_who_may_not_is_not_recorded() {
+fn a_call_without_the_right_to_execute_is_not_recorded() {
     let (_cluster, db) = with_garbage();
     db.run("create role alice; set role alice");
     assert_eq!(db.sqlstate("select rvacuum()").code(), "42501");
@@ -158,7 +158,10 @@ fn the_history_keeps_a_bounded_number_of_rows_and_the_last_whole_sweep() {
     wait_until(PATIENCE, || rows() <= 1002);
     assert!(rows() >= 1000, "recent runs are kept");
     let kept: bool = db.one("select exists (select from rbytea_vacuum_history where id = $1)", &[&whole]);
-    assert!(kept, "the next visit would sweep everything, because nobody knows of the last whole sweep");
+    assert!(
+        kept,
+        "the next visit would sweep the whole store, because the row of the last whole sweep is gone"
+    );
     assert!(
         db.one::<bool>(
             "select last_whole_sweep is not null and live_files is not null from rbytea_stat",
@@ -197,7 +200,7 @@ fn the_history_is_not_dumped_and_the_extension_s_users_cannot_write_it() {
     }
 }
 
-/// A snapshot of before does not see that the rows are gone, and would stumble over them.
+/// An older snapshot does not see that the rows are gone, and deleting them once more would be a serialization failure.
 #[test]
 fn a_run_under_an_old_snapshot_whose_history_another_run_has_trimmed_succeeds() {
     let (cluster, db) = with_garbage();

@@ -17,7 +17,7 @@ fn rbytea_stat_has_the_numbers_that_are_on_disk() {
     let db = cluster.session();
     let never = "select datname, live_files, live_bytes, trash_files, trash_bytes, oldest_trash, last_whole_sweep, last_success,
                         last_run, last_failure, last_error, swept_before, held, young, lost from rbytea_stat";
-    assert_eq!(db.text(never), "postgres||||||||||||||", "nobody has looked yet");
+    assert_eq!(db.text(never), "postgres||||||||||||||", "no run has counted files yet");
     db.run("insert into t select n, payload(n, n * 100), payload(n, n * 100) from generate_series(1, 20) n");
     db.run("delete from t where n % 4 = 0");
     db.run("set rbytea.external_threshold = 10000; insert into t values (50, payload(50), payload(50)); reset rbytea.external_threshold");
@@ -162,7 +162,7 @@ fn progress_shows_the_runs_of_other_databases_and_of_workers() {
         other.text("select pid, datname, phase from rbytea_stat_progress_vacuum"),
         format!("{worker}|postgres|moving files")
     );
-    // Other commands' progress is not the vacuum's, and the other way round.
+    // Progress of other commands is not shown as the vacuum's, nor the vacuum's as that of other commands.
     assert_eq!(db.text("select count(*) from pg_stat_progress_vacuum"), "0");
     gate.go_on(Point::BeforeMoves);
     wait_until(PATIENCE, || {
@@ -171,7 +171,7 @@ fn progress_shows_the_runs_of_other_databases_and_of_workers() {
 }
 
 #[test]
-fn who_monitors_the_server_sees_the_views_and_nobody_else_does() {
+fn members_of_pg_monitor_alone_see_the_views() {
     let cluster = cluster_with_table();
     let db = cluster.session();
     db.fill("t", 1..=2);
@@ -194,7 +194,7 @@ fn who_monitors_the_server_sees_the_views_and_nobody_else_does() {
     db.run("begin isolation level repeatable read; select");
     let named: String = monitor.one("select held_by[1] from rbytea_stat", &[]);
     assert!(named.starts_with(&format!("process {} ", db.pid())), "{named}");
-    assert_eq!(monitor.sqlstate("select rvacuum()").code(), "42501", "who sees need not be who does");
+    assert_eq!(monitor.sqlstate("select rvacuum()").code(), "42501", "pg_monitor gives no right to vacuum");
 }
 
 #[test]

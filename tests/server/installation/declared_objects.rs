@@ -144,15 +144,15 @@ fn the_extension_is_what_is_declared() {
 fn rights_are_those_that_are_declared() {
     let cluster = Cluster::with_extension();
     let db = cluster.session();
-    db.run("create role nobody_special");
+    db.run("create role ordinary");
     let closed = format!(
-        "select p.oid::regprocedure::text from {FUNCTIONS} where not has_function_privilege('nobody_special', p.oid, 'execute')"
+        "select p.oid::regprocedure::text from {FUNCTIONS} where not has_function_privilege('ordinary', p.oid, 'execute')"
     );
-    assert_eq!(set(&db, &closed), names(CLOSED), "functions that not everybody may call");
-    assert!(db.one::<bool>("select has_type_privilege('nobody_special', 'rbytea', 'usage')", &[]));
+    assert_eq!(set(&db, &closed), names(CLOSED), "functions without EXECUTE for PUBLIC");
+    assert!(db.one::<bool>("select has_type_privilege('ordinary', 'rbytea', 'usage')", &[]));
     let history = "select string_agg(p, ', ') from unnest(array['select', 'insert', 'update', 'delete', 'truncate', 'references', 'trigger']) p
-                   where has_table_privilege('nobody_special', 'rbytea_vacuum_history', p)";
-    assert_eq!(db.one::<Option<String>>(history, &[]), None, "everybody's rights to the history");
+                   where has_table_privilege('ordinary', 'rbytea_vacuum_history', p)";
+    assert_eq!(db.one::<Option<String>>(history, &[]), None, "rights of PUBLIC to the history");
     assert_eq!(
         set(&db, &format!("select p.proname::text from {FUNCTIONS} where p.prosecdef")),
         names(&["rbytea_holders", "rbytea_purge_holders", "rvacuum", "rvacuum_plan", "rvacuum_purge"]),

@@ -36,7 +36,7 @@ fn server_starts_again_after_every_kind_of_end() {
     cluster.start();
 
     assert_eq!(cluster.session().one::<i32>("select n from t", &[]), 1);
-    assert!(cluster.live().is_empty(), "nobody has stored a payload");
+    assert!(cluster.live().is_empty(), "a file in LIVE, and no payload was stored");
 }
 
 #[test]

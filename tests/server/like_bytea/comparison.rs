@@ -161,7 +161,7 @@ fn hash_partitions_hold_a_payload_in_every_form() {
     );
 }
 
-/// There is no order on purpose; who wants one says of what.
+/// There is no order on purpose; a query that needs one casts to bytea.
 #[test]
 fn order_is_that_of_the_cast() {
     let cluster = Cluster::with_extension();

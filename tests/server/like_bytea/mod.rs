@@ -1,4 +1,4 @@
-//! To whoever uses it rbytea is bytea: each behaviour is asked of both, and for payloads in memory, in a row and in a
+//! To its users rbytea is like bytea: each behaviour is asked of both, and for payloads in memory, in a row and in a
 //! file alike.
 
 mod clients;

@@ -24,7 +24,7 @@ use crate::support::session::Session;
 /// Sessions at work at the same time.
 const ACTORS: usize = 6;
 
-/// How long a run stands at a point at most.
+/// How long a run waits at an injection point at most.
 const STAND: Duration = Duration::from_millis(250);
 
 const SETTINGS: &[&str] = &[
@@ -85,7 +85,7 @@ fn the_background_vacuum_loses_nothing_and_leaves_nothing_under_load() {
     );
 }
 
-/// Makes runs stand at their points for a while, so that a lot happens there; a mark of such small tables is over in an
+/// Makes runs wait at their injection points for a while, so that a lot happens there; a mark of such small tables is over in an
 /// instant otherwise.
 fn stop_runs(db: &Session, world: &World) {
     let mut point = 0;
@@ -98,7 +98,7 @@ fn stop_runs(db: &Session, world: &World) {
     }
 }
 
-/// Two keys, for nobody but the server.
+/// Two keys, readable by the server's user alone.
 fn write_key_file(path: &Path) {
     let keys = format!("1 {}\n2 {}\n", "1f".repeat(32), "2e".repeat(32));
     fs::write(path, keys).unwrap();
@@ -107,7 +107,7 @@ fn write_key_file(path: &Path) {
     chown(path, Some(data.uid()), Some(data.gid())).unwrap();
 }
 
-/// Who comes between re-encryption and its rows: deadlocks, statements that lock without waiting, dropped tables and columns.
+/// What may keep re-encryption from its rows: deadlocks, statements that lock without waiting, dropped tables and columns.
 const MAY_STOP_ROTATION: &[&str] = &["40P01", "55P03", "42P01", "42809"];
 
 /// Encrypts and decrypts the payloads of every table, again and again.
@@ -159,7 +159,7 @@ fn judge(cluster: &mut Cluster, world: &World) -> Result<(), String> {
     }
     drop(db);
     verdict::reach(cluster, world)?;
-    // No row needs it, nobody is at work: TRASH has to become empty, and the background vacuum does it.
+    // No row needs it, and no session is at work: TRASH has to become empty, and the background vacuum does it.
     wait_until(PATIENCE, || cluster.trash().is_empty());
     verdict::reach(cluster, world)
 }

@@ -46,7 +46,7 @@ fn a_declaration_that_is_rolled_back_lets_the_purge_go_on() {
             holder.run("rollback");
         }
         // Before another statement of the session, which may be idle for days.
-        assert_eq!(purge(&db), 1, "{declare} {end}: there is no cursor, and nobody can empty TRASH");
+        assert_eq!(purge(&db), 1, "{declare} {end}: there is no cursor, and yet the purge deletes nothing");
         assert_eq!(holder.one::<i64>("select count(*) from pg_cursors where is_holdable", &[]), 0);
         assert_counted(&cluster, &db, end);
     }
@@ -102,9 +102,9 @@ fn a_cursor_that_survives_a_failed_commit_keeps_its_files() {
             holder.run("close all");
         }
         db.run("select rvacuum_purge()");
-        assert!(cluster.trash().is_empty(), "nobody has a cursor any more");
+        assert!(cluster.trash().is_empty(), "no session has a cursor any more");
     }
-    assert!(survivors > 0, "no cursor has outlived a failed commit: this shows nothing");
+    assert!(survivors > 0, "no cursor has outlived a failed commit, so the test has tested nothing");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The purge: which files in TRASH rvacuum() and rvacuum_purge() delete, and when (I8). What may still be needed by
-//! somebody is in horizons.rs and hidden_values.rs.
+//! The purge: which files in TRASH rvacuum() and rvacuum_purge() delete, and when (I8). Files that another session
+//! may still need are the subject of horizons.rs and hidden_values.rs.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, chown, symlink};
@@ -89,7 +89,7 @@ fn without_a_retention_the_next_run_deletes() {
 }
 
 #[test]
-fn an_impatient_superuser_waits_for_no_retention_but_for_the_next_transaction() {
+fn rvacuum_purge_ignores_the_retention_and_deletes_what_earlier_transactions_trashed() {
     let (cluster, db) = with_trash("7d");
     db.run("delete from t where n = 5");
     assert_eq!(db.one::<i64>("select rvacuum_purge()", &[]), 4);
@@ -108,7 +108,7 @@ fn an_impatient_superuser_waits_for_no_retention_but_for_the_next_transaction() 
     assert_eq!(cluster.session_as("alice").sqlstate("select rvacuum_purge()").code(), "42501");
 }
 
-/// The history, which tells when files came to TRASH, has lost the run.
+/// The row of history that says when files were moved to TRASH was rolled back with the run.
 #[test]
 fn what_a_run_trashed_that_was_rolled_back_is_deleted_later() {
     let (cluster, db) = with_trash("7d");
@@ -184,8 +184,8 @@ fn what_no_vacuum_has_put_into_trash_stays_there() {
     assert_eq!(cluster.trash(), [link, young]);
 }
 
-/// Every date that a file in TRASH gets is later than every date that a run before has told, so that who is older than the
-/// move is found to be older whatever the clock does.
+/// The date that a run gives to a file in TRASH is later than every date that an earlier run has given, so that a transaction
+/// older than the move is found to be older whatever the clock does.
 #[test]
 fn a_clock_that_was_put_back_deletes_nothing_early() {
     let (cluster, db) = with_trash("0");
@@ -236,7 +236,7 @@ fn a_file_with_a_date_to_come_keeps_it_in_trash() {
 }
 
 #[test]
-fn a_clock_that_ran_ahead_is_told_of() {
+fn a_warning_tells_of_a_clock_that_ran_ahead() {
     let (cluster, db) = with_trash("0");
     db.run("delete from t");
     db.rvacuum();
@@ -247,6 +247,6 @@ fn a_clock_that_ran_ahead_is_told_of() {
     assert_eq!(cluster.trash().len(), trash, "dates do not go back");
     assert!(
         db.notices().iter().any(|notice| notice.message().contains("a date in the future")),
-        "nobody says why"
+        "no NOTICE says why the file stays in TRASH"
     );
 }

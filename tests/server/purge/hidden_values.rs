@@ -1,4 +1,5 @@
-//! The purge and values that are in no table: in variables of procedures, in other sessions' temporary tables. Whoever could still store such a value finds its file (I7, I8).
+//! The purge and values that are in no table that the vacuum can scan: in variables of procedures, in other sessions' temporary tables. A
+//! session that could still store such a value finds its file (I7, I8).
 
 use crate::support::cluster::{Cluster, PATIENCE, wait_until};
 use crate::support::session::{Running, Session};
@@ -25,7 +26,7 @@ fn a_value_that_a_procedure_puts_into_an_array_during_the_mark_keeps_its_file() 
 
     let call = caller.start("call carry()");
     wait_until(PATIENCE, || db.sees_waiting(of_caller));
-    assert_eq!(db.rvacuum(), 1, "nobody can know of the variable");
+    assert_eq!(db.rvacuum(), 1, "the vacuum cannot see a procedure's variable");
     db.run("select pg_advisory_unlock(1)");
     let second = "select exists (select from pg_locks where pid = $1 and not granted and objid = 2)";
     wait_until(PATIENCE, || db.one::<bool>(second, &[&of_caller]));
@@ -66,7 +67,7 @@ fn carrying(rest: &str) -> (Cluster, Session, Session, Running) {
     db.run("delete from t");
     db.run("select pg_advisory_unlock(1)");
     wait_until(PATIENCE, || db.one::<bool>(waits, &[&pid, &2]));
-    assert_eq!(db.rvacuum(), 2, "nobody can know of the variable");
+    assert_eq!(db.rvacuum(), 2, "the vacuum cannot see a procedure's variable");
     (cluster, db, caller, call)
 }
 

@@ -1,5 +1,5 @@
-//! Who keeps the purge from deleting: everybody who is older than the move to TRASH and might have a reference in hand. And
-//! who does not: everybody who came later.
+//! What keeps the purge from deleting: snapshots, transactions, statements, slots and standbys that are older than the move to TRASH
+//! and might have a reference. And what does not: those that came later.
 
 use crate::purge::waiting::{garbage, held_by, purge, tables, trash_one};
 use crate::support::cluster::{PATIENCE, wait_until};
@@ -56,7 +56,7 @@ fn an_exported_snapshot_and_its_importer() {
 #[test]
 fn a_transaction_without_a_snapshot() {
     holds("begin; select pg_current_xact_id()", "rollback");
-    // It has neither a snapshot nor an id, and PL/pgSQL might have kept nothing; but that is not known.
+    // It has neither a snapshot nor a transaction id, but the vacuum cannot know whether a variable holds a reference.
     holds("begin; select count(*) from t", "commit");
 }
 
@@ -91,7 +91,7 @@ fn a_running_procedure_that_has_committed_since() {
     let running = first.start("call work(10)");
     first_at_10(&db);
     trash_one(&db);
-    // From here on its snapshot and its transaction are younger than the move. It is not.
+    // From here on its snapshot and its transaction are younger than the move. The statement itself is older.
     holder.run("select pg_advisory_unlock(10)");
     first_at_11(&db);
     let later = second.start("call work(20)");
@@ -116,7 +116,7 @@ fn a_session_that_does_nothing_holds_nothing() {
 }
 
 #[test]
-fn a_session_whose_doings_are_not_known_holds_everything_that_came_after_it() {
+fn a_session_without_track_activities_holds_everything_that_was_trashed_after_its_start() {
     let (cluster, db) = tables();
     let secret = cluster.session();
     secret.run("set track_activities = off; select 1");

@@ -1,4 +1,4 @@
-//! rvacuum_purge() says what keeps everything in TRASH, for nothing else would tell.
+//! rvacuum_purge() says in a NOTICE what keeps everything in TRASH: the count that it returns does not.
 
 use crate::purge::waiting::{purge, tables, trash_one};
 use crate::support::session::Session;
@@ -25,11 +25,11 @@ fn rvacuum_purge_names_another_session_s_temporary_table() {
     for _ in 0..2 {
         assert_eq!(purge(&db), 0);
         let expected = format!("Another session's temporary table {schema}.\"Own rows\" may hold values.");
-        assert_eq!(obstacles(&db), [expected], "nobody knows why TRASH stays full");
+        assert_eq!(obstacles(&db), [expected], "rvacuum_purge() does not say why TRASH stays full");
     }
     other.run("drop table \"Own rows\"; create temp table own (n int, b bytea)");
     assert_eq!(purge(&db), 1);
-    assert!(obstacles(&db).is_empty(), "a table without payloads is in nobody's way");
+    assert!(obstacles(&db).is_empty(), "a temporary table without an rbytea column holds back no file");
 }
 
 #[test]
@@ -46,9 +46,9 @@ fn rvacuum_purge_tells_of_a_cursor_with_hold() {
     assert!(obstacles(&db).is_empty());
 }
 
-/// Who waits for the retention anyway is not told.
+/// Sessions that call rvacuum(), which waits for the retention anyway, get no NOTICE.
 #[test]
-fn nobody_else_is_told_of_obstacles() {
+fn only_rvacuum_purge_tells_of_obstacles() {
     let (cluster, db) = tables();
     let other = cluster.session();
     db.run("create temp table mine as select * from t");

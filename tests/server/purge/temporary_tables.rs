@@ -1,4 +1,4 @@
-//! The purge and other sessions' temporary tables, which nobody else can read: while there are any, nothing is deleted.
+//! The purge and other sessions' temporary tables, which the vacuum cannot read: while there are any, nothing is deleted.
 
 use crate::purge::waiting::{held_by, purge, tables, trash_one};
 use crate::support::cluster::{PATIENCE, wait_until};
@@ -16,7 +16,7 @@ fn a_temporary_table_keeps_every_file_until_it_is_gone() {
         let other = cluster.session();
         other.run(make);
         trash_one(&db);
-        assert_eq!(purge(&db), 0, "nobody can read it: {make}");
+        assert_eq!(purge(&db), 0, "a payload of another session's temporary table is lost: {make}");
         assert!(held_by(&db).contains("temporary table"), "{}", held_by(&db));
         other.run(unmake);
         assert_eq!(purge(&db), 1, "{unmake}");
@@ -37,7 +37,7 @@ fn a_temporary_table_keeps_every_file_until_it_is_gone() {
     db.assert_stored("mine", 1);
 }
 
-/// Its table stays in the catalog until autovacuum, or a session that gets the same place, drops it.
+/// Its table stays in the catalog until autovacuum, or a session with the same backend id, drops it.
 #[test]
 fn a_temporary_table_that_a_crash_has_left_behind_holds_nothing() {
     let (cluster, db) = tables();
@@ -52,5 +52,5 @@ fn a_temporary_table_that_a_crash_has_left_behind_holds_nothing() {
     let db = cluster.session();
     let left = "select count(*) from pg_class where relname = 'own' and relpersistence = 't'";
     assert_eq!(db.one::<i64>(left, &[]), 1, "the test is about a table that is still there");
-    assert_eq!(purge(&db), 1, "its session is gone, so nobody can read it");
+    assert_eq!(purge(&db), 1, "its session is gone, so no session can read it");
 }

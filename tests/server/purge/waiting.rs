@@ -12,7 +12,7 @@ pub fn tables() -> (Cluster, Session) {
     (cluster, db)
 }
 
-/// Writes a file that is garbage to everybody, whatever they see.
+/// Writes a file that no snapshot can refer to.
 pub fn garbage(db: &Session) {
     db.run("begin");
     db.fill("t", 9..=9);

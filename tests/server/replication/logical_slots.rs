@@ -134,7 +134,7 @@ fn a_slot_stops_at_a_payload_that_is_missing_and_goes_on_when_it_is_back() {
 
 /// Each side has files of its own for the rows of both.
 #[test]
-fn both_ways() {
+fn tables_are_replicated_in_both_directions() {
     let cluster = Cluster::with_extension_and(QUICK);
     let db = cluster.session();
     let far = far(&cluster);

@@ -1,5 +1,5 @@
-//! Two primaries on one store: a standby that was promoted while the old primary goes on. What each promises the other, before and
-//! after one of them has said whose the store is.
+//! Two primaries on one store: a standby that was promoted while the old primary goes on. What neither may delete of the other's, before
+//! and after the new one has adopted the store.
 
 use crate::evidence::{Found, Promise, proves};
 use crate::support::background::Watching;
@@ -32,7 +32,7 @@ fn rvacuum(db: &Session) -> i64 {
 /// The owner is the old primary. The new one takes nothing away; what the old one takes away is in TRASH for the retention, where
 /// it is read, and the adoption brings it back.
 #[test]
-fn until_the_new_one_adopts_the_store_it_moves_nothing_and_what_it_writes_is_kept_for_the_retention() {
+fn until_the_new_primary_adopts_the_store_it_moves_nothing_and_what_it_writes_is_kept_for_the_retention() {
     let (old, root, new, mut old_ledger) = split();
     let (old_db, new_db) = (old.session(), new.session());
     let mut new_ledger = old_ledger.clone();
@@ -79,7 +79,7 @@ fn until_the_new_one_adopts_the_store_it_moves_nothing_and_what_it_writes_is_kep
 
 /// The owner is the new primary. The old one still runs: it may write, and no longer vacuum; what it has is kept for the retention.
 #[test]
-fn once_the_new_one_has_adopted_the_store_the_old_one_moves_nothing() {
+fn once_the_new_primary_has_adopted_the_store_the_old_one_moves_nothing() {
     let (old, root, new, mut old_ledger) = split();
     let (old_db, new_db) = (old.session(), new.session());
     let mut new_ledger = old_ledger.clone();

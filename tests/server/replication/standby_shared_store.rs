@@ -127,7 +127,7 @@ fn what_would_write_is_refused_and_the_vacuum_stays_away() {
         reader.run("rollback");
     }
     assert!(allowed.is_empty(), "read_only_sql_transaction is not what they raise: {allowed:?}");
-    // Its caller may not write; that it needs a transaction id is PostgreSQL's to say.
+    // The caller may not write; PostgreSQL's own error says that a transaction id is needed.
     let state = reader.sqlstate("select rbytea_store('x')");
     assert!(["25006", "55000"].contains(&state.code()), "rbytea_store: {state:?}");
     assert_eq!(reader.launcher(), None, "a standby has nothing to move");
@@ -179,7 +179,7 @@ fn rows_that_the_primary_has_deleted_are_there_until_the_deletion_is_replayed() 
         }
         assert!(
             db.text("select purge_held_by from rbytea_stat").contains("standby "),
-            "nobody is told who holds TRASH back"
+            "purge_held_by does not name the standby that keeps files in TRASH"
         );
         let before = tree(&root);
         let found = seen.compare(&reader, "t");

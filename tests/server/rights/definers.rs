@@ -37,7 +37,7 @@ fn a_superuser_s_function_lends_what_it_does_and_nothing_else() {
     );
     let user = cluster.session_as("mallory");
     assert_eq!(user.text("select sum_of(1) = md5('one'), convert_from(value_of(2), 'utf8'), md5sum(value_of(1)) = md5('one')"), "t|two|t");
-    // What was handed out may be kept: it is a value.
+    // A value that the function has returned may be stored.
     user.run("create table mallory.kept as select value_of(1) as v; select put(4, value_of(2)); select put(5, 'five'); create table mallory.stored as select store('stored') as v");
     assert_eq!(user.text("select convert_from(v, 'utf8') from mallory.kept union all select convert_from(v, 'utf8') from mallory.stored"), "one\nstored");
     assert_eq!(
@@ -164,7 +164,7 @@ fn no_ordinary_user_sets_what_is_for_superusers() {
                 assert_eq!(effective(&user, name), default, "{way}: {set:?}");
                 cases += 1;
             }
-            assert_eq!(in_a_session_of(&db, name), default, "{name} for everybody");
+            assert_eq!(in_a_session_of(&db, name), default, "{name} for all sessions");
             // In the packet that opens the connection.
             let mut config = cluster.config("mallory", "postgres");
             config.options(format!("-c {name}={value}"));
@@ -185,7 +185,8 @@ fn no_ordinary_user_sets_what_is_for_superusers() {
     proves_by_assertions(Promise::BadInput, cases);
 }
 
-/// A superuser may hand out settings. Where the store is changes with a reload only, for everybody or nobody.
+/// A superuser may hand out settings. The path of the store changes with a reload only, for all sessions at
+/// once.
 #[test]
 fn a_grant_of_the_path_does_not_make_it_a_session_s_own() {
     let (cluster, db) = cluster(&[]);
@@ -209,7 +210,7 @@ fn a_grant_of_the_path_does_not_make_it_a_session_s_own() {
             SqlState::INSUFFICIENT_PRIVILEGE
         );
     }
-    // What is granted, is granted: there is no key.
+    // A setting that was granted can be set; the INSERT then fails, because there is no key.
     user.run("set rbytea.qss_mode = on");
     assert_eq!(user.sqlstate("insert into mallory.t values ('x')"), SqlState::CONFIG_FILE_ERROR);
     proves_by_assertions(Promise::BadInput, 11);
@@ -220,7 +221,7 @@ fn effective(user: &Session, name: &str) -> String {
     user.text(&format!("select current_setting('{name}')"))
 }
 
-/// What is in effect where nobody has set anything.
+/// What is in effect in a session that has set nothing.
 fn in_a_session_of(db: &Session, name: &str) -> String {
     db.run("select rbytea 'x'");
     effective(db, name)

@@ -1,5 +1,5 @@
-//! Names that somebody has put in the way: neither the extension's script nor what runs later finds a function or an operator of
-//! anybody else under a built-in name.
+//! Functions and operators with built-in names in another user's schema: neither the extension's script nor what runs later calls
+//! them.
 
 use crate::evidence::{Promise, proves_by_assertions};
 use crate::support::cluster::Cluster;
@@ -7,7 +7,7 @@ use crate::support::encryption::{ENCRYPTING, set_keys};
 use crate::support::session::Session;
 use crate::support::twin_tables::Twins;
 
-/// What the script must not call: functions that fit better than the built-in ones, which take `VARIADIC "any"` or need a cast.
+/// Functions that the script must not call: they fit better than the built-in ones, which take `VARIADIC "any"` or need a cast.
 const DECOYS: &str = "
     create function age(xid8) returns int language sql as 'select 1';
     create function concat(text, text) returns text language sql as 'select null::text';
@@ -15,7 +15,7 @@ const DECOYS: &str = "
     create function now(int default 1) returns timestamptz language sql as 'select null::timestamptz'";
 
 #[test]
-fn a_schema_of_somebody_else_has_no_part_in_the_extension() {
+fn objects_of_a_hostile_schema_have_no_part_in_the_extension() {
     let cluster = Cluster::running();
     let db = cluster.session();
     db.run("create role mallory login; create schema theirs authorization mallory");
@@ -88,9 +88,10 @@ const SHADOWS: &str = r#"
         if made < 2000 then raise exception 'only % names are in the way', made; end if;
     end $$"#;
 
-/// All that looks something up in the catalogs, or in tables of the extension, in a session whose search_path is somebody else's.
+/// Every function and command that looks something up in the catalogs, or in tables of the extension, in a session whose
+/// search_path begins with another user's schema.
 #[test]
-fn a_search_path_of_somebody_else_changes_nothing() {
+fn a_hostile_search_path_changes_nothing() {
     let cluster = Cluster::with_extension_and(&[ENCRYPTING, &["max_locks_per_transaction = 1000"]].concat());
     set_keys(&cluster, &[1]);
     let db = cluster.session();
@@ -109,8 +110,16 @@ fn a_search_path_of_somebody_else_changes_nothing() {
 
     let hostile = cluster.session();
     hostile.run("set search_path = hostile, pg_catalog, public");
-    assert_eq!(hostile.error("select now()").message(), "hijacked function now", "nothing is in the way");
-    assert_eq!(hostile.error("select 1 + 1").message(), "hijacked operator +", "nothing is in the way");
+    assert_eq!(
+        hostile.error("select now()").message(),
+        "hijacked function now",
+        "the hostile schema hides no function"
+    );
+    assert_eq!(
+        hostile.error("select 1 + 1").message(),
+        "hijacked operator +",
+        "the hostile schema hides no operator"
+    );
     let statements = [
         "select * from public.rvacuum()",
         "select * from public.rvacuum_plan()",
@@ -170,7 +179,11 @@ fn a_search_path_of_somebody_else_changes_nothing() {
         }
     }
     assert_eq!(db.text("select rolsuper from pg_roles where rolname = 'mallory'"), "f");
-    assert_eq!(db.text("select count(*) > 3 from rbytea_vacuum_history"), "t", "the history went astray");
+    assert_eq!(
+        db.text("select count(*) > 3 from rbytea_vacuum_history"),
+        "t",
+        "runs are not in the extension's history"
+    );
     assert_eq!(triggers(&db), "made|part1|t|taken|taken2");
     proves_by_assertions(Promise::BadInput, ran);
 }
@@ -180,7 +193,7 @@ fn triggers(db: &Session) -> String {
 }
 
 /// The extension's queries have a search_path of their own. The session keeps its one, and code of users runs under that: also where
-/// such a query fails, whoever catches the error.
+/// such a query fails, and whatever handler catches the error.
 #[test]
 fn the_search_path_of_a_session_stays_as_it_is() {
     let cluster = Cluster::with_extension();

@@ -1,4 +1,4 @@
-//! The type, its functions and the vacuum give nobody rights that he does not have: ordinary users, owners of databases, functions
+//! The type, its functions and the vacuum give no user rights that he does not have: ordinary users, owners of databases, functions
 //! with other rights, row security, the files on the disk.
 
 mod definers;

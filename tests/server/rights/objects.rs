@@ -1,5 +1,5 @@
 //! Who may do what with each object of the extension: the grants as they are, compared with those declared here, and tried by each kind
-//! of user. An object that nobody has declared fails the test.
+//! of user. An object that is not declared here fails the test.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use crate::evidence::{Promise, proves_by_assertions};
 use crate::support::cluster::Cluster;
 use crate::support::session::Session;
 
-/// Kinds of users: nobody in particular, a member of pg_monitor, the owner of tables, the owner of the database.
+/// Kinds of users: one without special rights, a member of pg_monitor, the owner of tables, the owner of the database.
 const USERS: [&str; 4] = ["alice", "monitor", "tables", "dba"];
 
 /// What only a superuser has until he grants it.
@@ -42,8 +42,8 @@ const MONITORING: &[&str] = &[
     "view rbytea_stat_progress_vacuum",
 ];
 
-/// What is for everybody.
-const EVERYBODY: &[&str] = &[
+/// What PUBLIC may use.
+const FOR_PUBLIC: &[&str] = &[
     "type rbytea",
     "function bytea(rbytea)",
     "function len(rbytea)",
@@ -122,17 +122,17 @@ fn each_object_is_granted_as_declared_and_none_is_undeclared() {
     for row in db.rows(GRANTS, &[&users]) {
         found.entry(row.get(0)).or_default().insert(row.get(1), row.get(2));
     }
-    let declared: BTreeSet<&str> = [SUPERUSER_ONLY, MONITORING, EVERYBODY].concat().into_iter().collect();
+    let declared: BTreeSet<&str> = [SUPERUSER_ONLY, MONITORING, FOR_PUBLIC].concat().into_iter().collect();
     let undeclared: Vec<_> = found.keys().filter(|name| !declared.contains(name.as_str())).collect();
     let gone: Vec<_> = declared.iter().filter(|name| !found.contains_key(**name)).collect();
     assert!(undeclared.is_empty() && gone.is_empty(), "undeclared: {undeclared:#?}, gone: {gone:#?}");
     let mut cases = 0;
     for (name, rights) in &found {
         for (who, what) in rights {
-            let everybody = if name.starts_with("type") { "usage" } else { "execute" };
+            let usual = if name.starts_with("type") { "usage" } else { "execute" };
             let reading = if name.starts_with("function") { "execute" } else { "select" };
             let expected = match name.as_str() {
-                name if EVERYBODY.contains(&name) => everybody,
+                name if FOR_PUBLIC.contains(&name) => usual,
                 name if MONITORING.contains(&name) && who == "monitor" => reading,
                 _ => "",
             };
@@ -245,7 +245,7 @@ fn each_kind_of_user_is_refused_what_is_not_granted() {
                 Err(error) => {
                     let code = error.code().cloned();
                     assert!(!allowed, "{who} may not: {sql}: {error:?}");
-                    // Of some it is said first that nobody can do that with such an object.
+                    // For some objects the server says first that the operation is impossible for every user.
                     let refused = [
                         SqlState::INSUFFICIENT_PRIVILEGE,
                         SqlState::WRONG_OBJECT_TYPE,

@@ -63,7 +63,7 @@ fn ordinary_users_do_everything_with_the_type() {
 }
 
 #[test]
-fn who_may_read_the_row_may_read_its_payload_and_nobody_else() {
+fn a_payload_is_readable_with_the_privileges_of_its_row_and_no_others() {
     let cluster = Cluster::with_extension();
     let owner = mallory(&cluster);
     cluster.session().run("create role reader login; create role stranger login; grant usage on schema mallory to reader, stranger");
@@ -133,9 +133,9 @@ fn the_storage_path_is_for_superusers() {
     assert_eq!(user.text(&format!("show {PATH}")), "rbytea", "who may read all settings may read this one");
 }
 
-/// Without shared_preload_libraries a session can set any name under a prefix that nobody has reserved yet.
+/// Without shared_preload_libraries a session can set any name under a prefix that no library has reserved yet.
 #[test]
-fn nobody_redirects_the_store_before_the_library_is_loaded() {
+fn no_session_redirects_the_store_before_the_library_is_loaded() {
     let cluster = Cluster::with_extension_and(&["shared_preload_libraries = ''"]);
     let owner = mallory(&cluster);
     let elsewhere = cluster.dir().join("elsewhere");
@@ -214,6 +214,6 @@ fn the_vacuum_runs_nothing_of_its_caller() {
     assert_eq!(
         superuser.text("select count(*) from public.rbytea_vacuum_history"),
         "1",
-        "the history went astray"
+        "the run is not in the extension's history"
     );
 }

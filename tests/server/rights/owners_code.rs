@@ -1,4 +1,4 @@
-//! Maintenance by a superuser touches tables of everybody. What their owners have written (functions in indexes, constraints,
+//! Maintenance by a superuser touches tables of all users. What their owners have written (functions in indexes, constraints,
 //! policies, generated columns, defaults) runs as the owner or not at all, as it does under VACUUM and REINDEX.
 
 use crate::evidence::{Promise, proves_by_assertions};
@@ -59,7 +59,7 @@ fn as_mallory(cluster: &Cluster) -> Session {
     user
 }
 
-/// Nobody but mallory has run mallory's code. Returns the places where that was.
+/// Only mallory has run mallory's code. Returns the places where that was.
 #[track_caller]
 fn assert_only_mallory(db: &Session, after: &str) -> Vec<String> {
     assert_eq!(
@@ -70,7 +70,7 @@ fn assert_only_mallory(db: &Session, after: &str) -> Vec<String> {
     assert_eq!(
         db.text("select string_agg(distinct place || ' as ' || who, ', ') from mallory.noted where who <> 'mallory'"),
         "",
-        "{after} has run mallory's code as somebody else"
+        "{after} has run mallory's code with another user's rights"
     );
     assert_eq!(db.text("select session_user, current_user"), "postgres|postgres", "{after}");
     db.column("select distinct place from mallory.noted order by 1", &[])
@@ -103,7 +103,7 @@ fn reencryption_runs_it_as_the_owner() {
             "what has to run has not: {ran:?}"
         );
         for place in ["policy", "with check", "trigger", "rule", "statement", "domain", "default", "view"] {
-            assert!(!ran.contains(&place.to_owned()), "{place} has a say in {call}");
+            assert!(!ran.contains(&place.to_owned()), "{call} has run the owner's code in a {place}");
         }
         assert_eq!(
             db.text("show search_path"),

@@ -115,7 +115,7 @@ fn a_policy_judges_what_is_stored_and_a_refused_row_stores_nothing() {
         "secret",
         "a hidden row was changed"
     );
-    // What was refused is garbage, and goes.
+    // The payload of a refused row is garbage, and is collected.
     db.one::<i64>("select rvacuum()", &[]);
     assert_eq!(cluster.live().len(), files);
     proves_by_assertions(Promise::BadInput, 6);

@@ -127,7 +127,7 @@ fn what_the_store_makes_is_for_the_server_s_user_alone() {
     proves_by_assertions(Promise::BadInput, cases);
 }
 
-/// A key file that somebody else could read is refused, whatever group access the data directory has; one of the server's user with
+/// A key file that other users could read is refused, whatever group access the data directory has; one of the server's user with
 /// 0600 is taken, and one with more is not.
 #[test]
 fn a_key_file_is_for_the_server_s_user_alone() {

@@ -9,7 +9,7 @@ use crate::support::twin_tables::Twins;
 
 const BOTH: &[&str] = &["rbytea.databases_for_vacuuming = 'theirs, ours'"];
 
-/// What anybody may set, as it would do the most harm.
+/// Settings that any user may set, with the values that would do the most harm.
 const SETTINGS: &[&str] = &[
     "search_path = mallory",
     "default_transaction_read_only = on",

@@ -1,4 +1,4 @@
-//! A cluster with a background vacuum that never naps for long, and how to see what that is doing.
+//! A cluster with a background vacuum that never sleeps for long, and how to see what that is doing.
 #![allow(dead_code, reason = "every user of this module takes the part it needs")]
 
 use crate::support::cluster::{Cluster, PATIENCE, wait_until};
@@ -15,10 +15,10 @@ const QUICK: &[&str] = &[
     "log_min_messages = debug1",
 ];
 
-/// The class of the advisory locks at which the vacuum stops.
+/// The class of the advisory locks at which the vacuum's injection points wait.
 const STOP_POINTS: i32 = 0x7262;
 
-/// Where the vacuum can be stopped.
+/// Injection points of the vacuum.
 #[derive(Clone, Copy, Debug)]
 pub enum Point {
     /// Between the locking of the relations and the mark.
@@ -102,11 +102,11 @@ pub trait Watching {
     fn launcher(&self) -> Option<i32>;
     /// The process id of the worker in this session's database.
     fn worker(&self) -> Option<i32>;
-    /// Makes the next runs in this session's database stop at a point, until `go_on`.
+    /// Makes the next runs in this session's database wait at an injection point, until `go_on`.
     fn stop_at(&self, point: Point);
-    /// Lets stopped runs go on.
+    /// Lets the runs that wait go on.
     fn go_on(&self, point: Point);
-    /// Waits for a worker in this session's database that has stopped at the point, which this session or another one
+    /// Waits for a worker in this session's database that waits at the injection point, which this session or another one
     /// holds; its process id.
     fn await_stopped(&self, point: Point) -> i32;
     /// Runs statements and makes their statistics known at once: the background vacuum goes by them.
@@ -129,7 +129,7 @@ impl Watching for Session {
     #[track_caller]
     fn go_on(&self, point: Point) {
         let held: bool = self.one("select pg_advisory_unlock($1, $2)", &[&STOP_POINTS, &(point as i32)]);
-        assert!(held, "nobody was to be stopped at {point:?}");
+        assert!(held, "the test did not hold the injection point {point:?}");
     }
 
     #[track_caller]

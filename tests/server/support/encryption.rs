@@ -40,7 +40,7 @@ pub fn default_key_file(cluster: &Cluster) -> PathBuf {
     cluster.data().join("keys")
 }
 
-/// Writes that key file, and has nobody read it.
+/// Writes that key file without a reload: sessions go on with the keys that they have read.
 pub fn set_keys(cluster: &Cluster, ids: &[u16]) {
     put(cluster, &default_key_file(cluster), &key_file(ids), 0o600);
 }

@@ -1,4 +1,4 @@
-//! Whom to kill, and to be sure that it was this very process that died by our signal.
+//! The server's processes: finding one, killing it, and making sure that it died by this signal.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
@@ -32,7 +32,7 @@ pub fn children(cluster: &Cluster) -> Vec<Process> {
     let postmaster = cluster.postmaster();
     let list = fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children"));
     let pids = list
-        .expect("the kernel tells nobody's children")
+        .expect("the kernel does not list children (CONFIG_PROC_CHILDREN)")
         .split_whitespace()
         .map(str::to_owned)
         .collect::<Vec<_>>();
@@ -53,7 +53,7 @@ pub fn child(cluster: &Cluster, title: &str) -> Option<Process> {
 pub fn signal(cluster: &Cluster, process: &Process, signal: Signal) {
     let Some(pid) = Pid::from_raw(process.pid) else { return };
     let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return };
-    // The process id may have become somebody else's before the handle was there.
+    // Another process may have got the process id before the handle was there.
     if fs::read_link(format!("/proc/{}/cwd", process.pid)).is_ok_and(|cwd| cwd == cluster.data()) {
         // One that has ended meanwhile needs none.
         let _ = pidfd_send_signal(&handle, signal);
@@ -71,7 +71,7 @@ pub fn hold(cluster: &Cluster, process: &Process) {
     });
 }
 
-/// Ends the launcher's nap: it looks at the settings, and then at its databases.
+/// Ends the launcher's sleep: it reads the settings, and then looks at its databases.
 pub fn hurry(cluster: &Cluster) {
     if let Some(launcher) = child(cluster, "rbytea vacuum launcher") {
         signal(cluster, &launcher, Signal::HUP);

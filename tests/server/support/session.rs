@@ -294,7 +294,7 @@ impl Running {
     }
 }
 
-/// A result; an error only when the transaction has ended by it. The server tells of it before that, and somebody else who looks
+/// A result; an error only when the transaction has ended by it. The server tells of it before that, and another session
 /// could still find the transaction's locks and its snapshot.
 async fn settled<T>(client: &Client, result: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let result = result.await;

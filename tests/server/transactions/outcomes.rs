@@ -148,7 +148,7 @@ fn a_variable_is_stored_even_after_the_vacuum_has_trashed_its_file() {
         db.run("select pg_advisory_lock(1)");
         let call = caller.start(&format!("call store({number}, payload({number}))"));
         wait_until(PATIENCE, || db.sees_waiting(pid));
-        assert_eq!(db.rvacuum(), 1, "nobody can know of the variable");
+        assert_eq!(db.rvacuum(), 1, "the vacuum cannot see a procedure's variable");
         if lost {
             // As a purge much later would.
             std::fs::remove_file(&cluster.trash()[0]).unwrap();

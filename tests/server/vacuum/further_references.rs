@@ -169,7 +169,7 @@ fn an_unlogged_table_that_a_crash_empties_gives_its_files_back() {
 }
 
 #[test]
-fn an_exported_snapshot_keeps_what_it_sees_for_whoever_imports_it() {
+fn an_exported_snapshot_keeps_what_it_sees_for_sessions_that_import_it() {
     let cluster = cluster_with_table();
     let (db, exporter, importer) = (cluster.session(), cluster.session(), cluster.session());
     db.fill("t", 1..=2);
@@ -229,7 +229,11 @@ fn tables_in_other_tablespaces_and_under_row_security() {
          create role alice login; grant execute on function rvacuum() to alice; alter table secret owner to alice;
          truncate t",
     );
-    assert_eq!(cluster.session_as("alice").rvacuum(), 0, "whoever runs it, all rows count");
+    assert_eq!(
+        cluster.session_as("alice").rvacuum(),
+        0,
+        "rows that row security hides from the caller count as well"
+    );
     db.assert_stored("far", 1);
     db.assert_stored("secret", 1);
     db.run("alter table far set tablespace pg_default");

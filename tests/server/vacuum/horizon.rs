@@ -33,7 +33,7 @@ fn a_snapshot_of_another_session_keeps_what_it_sees() {
     db.run("begin");
     db.fill("t", 5..=6);
     db.run("rollback");
-    assert_eq!(db.rvacuum(), 2, "what was rolled back is in nobody's snapshot");
+    assert_eq!(db.rvacuum(), 2, "what was rolled back is in no snapshot");
     assert!(detail(&db).contains(&pid));
     reader.assert_stored("t", 4);
     reader.run("commit");

@@ -8,7 +8,7 @@ use crate::support::cluster::{PATIENCE, Shutdown, wait_until};
 use crate::support::twin_tables::{Twins, assert_live_is, cluster, cluster_with, with_garbage};
 
 #[test]
-fn only_those_who_were_allowed_to_may_vacuum() {
+fn the_vacuum_is_for_superusers_until_execute_is_granted() {
     let (cluster, db) = with_garbage();
     db.run("create role alice login");
     let alice = cluster.session_as("alice");

@@ -14,7 +14,7 @@ fn rvacuum_counts_what_each_committed_statement_has_freed() {
         "create table copy (n int, b bytea, r rbytea); create table other (n int, b bytea, r rbytea);
          create materialized view m as select * from other",
     );
-    assert_eq!(db.rvacuum(), 0, "a store that nobody has written to");
+    assert_eq!(db.rvacuum(), 0, "a store that was never written to");
     db.fill("t", 1..=20);
     db.fill("other", 1..=5);
     assert_eq!(db.rvacuum(), 0, "every file has its row");

@@ -30,7 +30,7 @@ fn file_of(cluster: &Cluster, uuid: &str) -> PathBuf {
 }
 
 #[test]
-fn they_agree_with_the_file_on_disk() {
+fn sums_and_sizes_agree_with_the_file_on_disk() {
     let cluster = Cluster::with_extension();
     let db = twins(&cluster);
     let rows = db.rows(

@@ -3,7 +3,7 @@
 //! The inputs are mutations of good ones by a seeded generator and no fuzzer's: the code that judges them runs in a
 //! server, where a fuzzer sees nothing of it (rbytea's input and output functions are those of bytea, called).
 //! RBYTEA_GENERATED_INPUTS (100,000 by default) is the number of inputs of each test. They are the same ones in every run, so that
-//! what a change breaks is the change's doing; RBYTEA_GENERATED_SEED makes others (`make soak`: ones that nobody has seen yet).
+//! what a change breaks is the change's doing; RBYTEA_GENERATED_SEED makes others (`make soak`: new ones in every run).
 
 mod binary;
 mod bytes;

@@ -186,7 +186,7 @@ impl Cluster {
         drop(self.session());
     }
 
-    /// From now on nobody but sessions has a snapshot: autovacuum is off, and no failure of a vacuum is being written down.
+    /// From now on only the test's sessions have snapshots: autovacuum is off, and no failure of a vacuum is being written down.
     pub fn calm(&self) {
         self.set_conf("autovacuum = off");
         self.reload();
@@ -214,7 +214,7 @@ pub fn wait_until(deadline: Duration, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// A port that nobody uses now. It only names the socket, unless the test listens on an address.
+/// A port that no process listens on now. It only names the socket, unless the test listens on an address.
 fn free_port() -> u16 {
     std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }

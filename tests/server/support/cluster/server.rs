@@ -88,7 +88,7 @@ impl Cluster {
     /// postmaster has ended.
     #[track_caller]
     pub fn kill9(&mut self) -> ExitStatus {
-        // At once: nobody goes on with what another one's death has made possible.
+        // All at once: no process goes on after it has seen that another one has died.
         let mut stopped = HashSet::new();
         wait_until(PATIENCE, || {
             let new: Vec<Pid> = self.processes().into_iter().filter(|pid| stopped.insert(*pid)).collect();
@@ -100,7 +100,7 @@ impl Cluster {
         self.kill9_in_turn()
     }
 
-    /// The same one after another, as somebody would who kills the postmaster: its children notice that, or go on for a while.
+    /// The same one after another, as if a user had killed the postmaster: its children notice that, or go on for a while.
     pub fn kill9_in_turn(&mut self) -> ExitStatus {
         let mut server = self.server.take().expect("the server is not running");
         server.kill().unwrap();

@@ -88,7 +88,7 @@ impl Ledger {
         self.0.values().map(|digest| *digest.as_bytes()).collect::<BTreeSet<_>>().len()
     }
 
-    /// Reads every row of the table in binary format and compares it. Rows too many are lost ones too: nobody has asked for them.
+    /// Reads every row of the table in binary format and compares it. Rows too many count as lost ones: no client has inserted them.
     #[track_caller]
     pub fn compare(&self, db: &Session, table: &str) -> Found {
         let mut found = Found { cases: self.0.len() as u64, ..Found::default() };

@@ -21,7 +21,7 @@ pub const OPERATIONS: &[Operation] = &[
     ddl("truncate", 1, &[IN_USE], truncate),
     ddl("create table as", 3, &[], create_table_as),
     ddl("drop table", 2, &[IN_USE], drop_table),
-    // undefined_column, duplicate_column: another session has been faster.
+    // undefined_column, duplicate_column: another session has made or dropped the column before.
     ddl("alter column", 3, &[IN_USE, "42703", "42701"], alter_column),
     ddl("rewrite", 2, &[IN_USE], rewrite),
     // undefined_table, wrong_object_type: attached, or not attached, already.

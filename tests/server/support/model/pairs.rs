@@ -60,7 +60,7 @@ impl Pair {
         Self { name: name.to_owned(), key, shape, ns: (0, 3), primary_key: "id" }
     }
 
-    /// The tables that are always there. The rows of `s` are `a`'s doing, so it is only copied from.
+    /// The tables that are always there. The rows of `s` are written by a trigger of `a`, so it is only copied from.
     pub fn all() -> Vec<Self> {
         let p = Self { primary_key: "id, n", ..Self::new("p", 3, Shape::Plain) };
         vec![

@@ -7,7 +7,7 @@ use tokio_postgres::Error;
 pub enum Trouble {
     /// An error that concurrency brings about. Nothing of the operation may remain.
     Refused,
-    /// The connection is gone because somebody killed it.
+    /// The connection is gone because another session or the test killed it.
     Gone,
     /// What must not happen.
     Bug(String),
@@ -27,7 +27,7 @@ const CANCELED: &str = "57014";
 pub struct Tolerance {
     /// SQLSTATEs that the operation may end with.
     pub states: &'static [&'static str],
-    /// Somebody has cancelled or killed this session, or the server.
+    /// Another session or the test has cancelled or killed this session, or the server.
     pub disturbed: bool,
     /// The connection does not exist any more.
     pub closed: bool,

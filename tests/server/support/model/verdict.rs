@@ -1,4 +1,4 @@
-//! The end of a run: what the tables and the store have to look like when nobody is at work any more.
+//! The end of a run: what the tables and the store have to look like when no session is at work any more.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -52,7 +52,7 @@ pub fn reach(cluster: &mut Cluster, world: &World) -> Result<(), String> {
     nothing_bad_is_in_the_log(cluster, world)
 }
 
-/// Crashes show here that the sessions took for somebody's doing, and so do the vacuum's complaints.
+/// Crashes show here that the sessions took for planned kills, and so do the vacuum's warnings.
 fn nothing_bad_is_in_the_log(cluster: &Cluster, world: &World) -> Result<(), String> {
     let bad = |line: &&str| {
         let killed = line.contains("terminated by signal") && !line.contains("terminated by signal 9");

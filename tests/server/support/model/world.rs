@@ -71,12 +71,12 @@ impl World {
         }
     }
 
-    /// The first of `count` row ids that nobody has had.
+    /// The first of `count` row ids that no row has had.
     pub fn ids(&self, count: i32) -> i32 {
         self.next_id.fetch_add(count, SeqCst)
     }
 
-    /// A number for a name that nobody has had.
+    /// A number for a name that no object has had.
     pub fn name(&self) -> i32 {
         self.next_name.fetch_add(1, SeqCst)
     }

@@ -24,7 +24,7 @@ pub const OPERATIONS: &[Operation] = &[
     write("copy in", 6, copy_in),
     write("upsert", 6, upsert),
     write("merge", 6, merge),
-    write("nobody's payload", 2, orphan),
+    write("payload without a row", 2, orphan),
     write("refused insert", 3, refused_insert),
 ];
 
