@@ -88,7 +88,7 @@ pub fn parse_database_dir(name: &str) -> Option<u32> {
 /// Directory name of a dropped database: `<oid>-<seconds since 1970, 8 hex digits>`.
 ///
 /// In the root, and no longer than this: a base backup is a stream of ustar entries, which end with an ERROR where a
-/// path below the data directory has more than 99 bytes. A file of a dropped database has 97 under a root called
+/// path below the data directory has more than 99 bytes. A file of a dropped database has 96 under a root called
 /// `rbytea`.
 pub fn dropped_dir(oid: u32, trashed_at: u32) -> String {
     format!("{}-{trashed_at:08x}", database_dir(oid))
