@@ -205,35 +205,35 @@ COMMENT ON EVENT TRIGGER rbytea_detach IS 'takes the row trigger away with the l
 -- The vacuum ------------------------------------------------------------------------------------------------------------
 
 CREATE TABLE rbytea_vacuum_history (
-    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    origin       text NOT NULL,
-    database     oid NOT NULL,
-    started      timestamptz NOT NULL,
-    finished     timestamptz NOT NULL,
-    lsn          pg_lsn,
-    xid          xid8,
-    moved_at     timestamptz,
-    lower        xid8,
-    upper        xid8,
-    horizon      xid8,
-    activity     bigint,
-    relations    bigint NOT NULL,
-    tuples       bigint NOT NULL,
-    directories  bigint NOT NULL,
-    files        bigint NOT NULL,
-    held         bigint NOT NULL,
-    young        bigint NOT NULL,
-    trashed      bigint NOT NULL,
-    bytes        bigint NOT NULL,
-    restored     bigint NOT NULL,
-    lost         bigint NOT NULL,
-    purged       bigint NOT NULL,
-    purged_bytes bigint NOT NULL,
-    live_bytes   bigint,
-    trash_files  bigint,
-    trash_bytes  bigint,
-    oldest_trash timestamptz,
-    error        text
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    origin        text NOT NULL,
+    database      oid NOT NULL,
+    started       timestamptz NOT NULL,
+    finished      timestamptz NOT NULL,
+    lsn           pg_lsn,
+    xid           xid8,
+    moved_at      timestamptz,
+    lower         xid8,
+    upper         xid8,
+    horizon       xid8,
+    activity      bigint,
+    relations     bigint NOT NULL,
+    tuples        bigint NOT NULL,
+    directories   bigint NOT NULL,
+    files         bigint NOT NULL,
+    recently_dead bigint NOT NULL,
+    not_judged    bigint NOT NULL,
+    trashed       bigint NOT NULL,
+    bytes         bigint NOT NULL,
+    restored      bigint NOT NULL,
+    lost          bigint NOT NULL,
+    purged        bigint NOT NULL,
+    purged_bytes  bigint NOT NULL,
+    live_bytes    bigint,
+    trash_files   bigint,
+    trash_bytes   bigint,
+    oldest_trash  timestamptz,
+    error         text
 );
 COMMENT ON TABLE rbytea_vacuum_history IS 'what each run of the vacuum did; also the lock that keeps it to one run at a time';
 COMMENT ON SEQUENCE rbytea_vacuum_history_id_seq IS 'numbers the runs';
@@ -250,8 +250,8 @@ COMMENT ON COLUMN rbytea_vacuum_history.relations IS 'relations scanned';
 COMMENT ON COLUMN rbytea_vacuum_history.tuples IS 'tuples looked at';
 COMMENT ON COLUMN rbytea_vacuum_history.directories IS 'directories of LIVE read';
 COMMENT ON COLUMN rbytea_vacuum_history.files IS 'files seen in LIVE';
-COMMENT ON COLUMN rbytea_vacuum_history.held IS 'references in deleted rows that an old snapshot may still see';
-COMMENT ON COLUMN rbytea_vacuum_history.young IS 'files of transactions that had not ended, or that began after the oldest of those';
+COMMENT ON COLUMN rbytea_vacuum_history.recently_dead IS 'references in deleted rows that an old snapshot may still see';
+COMMENT ON COLUMN rbytea_vacuum_history.not_judged IS 'files of transactions that had not ended, or that began after the oldest of those';
 COMMENT ON COLUMN rbytea_vacuum_history.trashed IS 'files moved to TRASH';
 COMMENT ON COLUMN rbytea_vacuum_history.bytes IS 'bytes of the files moved to TRASH';
 COMMENT ON COLUMN rbytea_vacuum_history.restored IS 'files moved back from TRASH because a tuple refers to them';
@@ -380,7 +380,7 @@ CREATE VIEW @extschema@.rbytea_stat AS
            whole.trash_files, whole.trash_bytes, whole.oldest_trash,
            whole.finished AS last_whole_sweep, done.finished AS last_success, last.finished AS last_run,
            failed.finished AS last_failure, failed.error AS last_error,
-           done.upper AS swept_before, done.held, done.young, whole.lost,
+           done.upper AS swept_before, done.recently_dead, done.not_judged, whole.lost,
            ARRAY(SELECT holder FROM @extschema@.rbytea_holders()) AS held_by,
            ARRAY(SELECT @extschema@.rbytea_purge_holders()) AS purge_held_by
       FROM (SELECT) AS one

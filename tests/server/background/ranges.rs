@@ -198,7 +198,7 @@ fn what_an_old_snapshot_held_back_goes_when_that_has_ended() {
     db.fill("t", 1..=4);
     reader.run("begin isolation level repeatable read; select");
     db.run_and_tell("delete from t where n <= 3");
-    let held = "select held from rbytea_stat";
+    let held = "select recently_dead from rbytea_stat";
     wait_until(PATIENCE, || db.text(held) == "3");
     cluster.await_visit("postgres");
     reader.assert_stored("t", 4);
@@ -238,7 +238,7 @@ fn a_vacuum_by_hand_and_one_in_the_background_do_not_wait_for_each_other_for_eve
     db.fill("t", 1..=4);
     await_rest(&cluster, &db);
     gate.stop_at(Point::BeforeMoves);
-    db.run("set rbytea.stop_points = on");
+    db.run("set rbytea.injection_points = on");
     db.run_and_tell("delete from t where n = 1");
     gate.await_stopped(Point::BeforeMoves);
     let pid = db.pid();

@@ -36,7 +36,7 @@ fn proven(cases: usize) {
 
 #[test]
 fn a_run_by_hand_that_is_killed_at_any_point_has_cost_nothing() {
-    let mut cluster = cluster(&["rbytea.stop_points = on"]);
+    let mut cluster = cluster(&["rbytea.injection_points = on"]);
     for way in WAYS {
         for point in POINTS {
             let (gate, vacuum) = (cluster.session(), cluster.session());
@@ -58,7 +58,7 @@ fn a_run_by_hand_that_is_killed_at_any_point_has_cost_nothing() {
 #[test]
 fn a_visit_of_the_background_vacuum_that_is_killed_at_any_point_has_cost_nothing() {
     let mut cluster = cluster(&[
-        "rbytea.stop_points = on",
+        "rbytea.injection_points = on",
         "rbytea.databases_for_vacuuming = 'postgres'",
         "rbytea.vacuum_naptime = 1s",
     ]);

@@ -77,7 +77,7 @@ fn a_call_that_is_cancelled_or_times_out_is_recorded() {
 fn a_call_whose_session_is_terminated_leaves_no_harm() {
     let (cluster, db) = with_garbage();
     let victim = cluster.session();
-    victim.run("set rbytea.stop_points = on");
+    victim.run("set rbytea.injection_points = on");
     let pid = victim.pid();
     db.stop_at(Point::BeforeMoves);
     let run = victim.start("select rvacuum()");
@@ -141,7 +141,7 @@ fn the_history_keeps_a_bounded_number_of_rows_and_the_last_whole_sweep() {
     assert_eq!(db.rvacuum(), 1);
     let whole: i64 = db.one("select max(id) from rbytea_vacuum_history", &[]);
     let copy_rows = "insert into rbytea_vacuum_history (origin, database, started, finished, xid, lower, upper, relations, tuples,
-               directories, files, held, young, trashed, bytes, restored, lost, purged, purged_bytes)
+               directories, files, recently_dead, not_judged, trashed, bytes, restored, lost, purged, purged_bytes)
            select 'background', database, now(), now(), xid, upper, upper, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
              from (select * from rbytea_vacuum_history where lower = '0' order by id desc limit 1) h, generate_series(1, $1)";
     db.execute(copy_rows, &[&1500]);
@@ -206,7 +206,7 @@ fn a_run_under_an_old_snapshot_whose_history_another_run_has_trimmed_succeeds() 
     let (cluster, db) = with_garbage();
     assert_eq!(db.rvacuum(), 4);
     let old = "insert into rbytea_vacuum_history (origin, database, started, finished, xid, lower, upper, relations, tuples,
-                   directories, files, held, young, trashed, bytes, restored, lost, purged, purged_bytes)
+                   directories, files, recently_dead, not_judged, trashed, bytes, restored, lost, purged, purged_bytes)
                select 'background', database, now(), now(), xid, upper, upper, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
                  from rbytea_vacuum_history, generate_series(1, 1100) order by id limit 1100";
     let rows = || db.one::<i64>("select count(*) from rbytea_vacuum_history", &[]);

@@ -16,13 +16,13 @@ fn rbytea_stat_has_the_numbers_that_are_on_disk() {
     let cluster = cluster_with_table();
     let db = cluster.session();
     let never = "select datname, live_files, live_bytes, trash_files, trash_bytes, oldest_trash, last_whole_sweep, last_success,
-                        last_run, last_failure, last_error, swept_before, held, young, lost from rbytea_stat";
+                        last_run, last_failure, last_error, swept_before, recently_dead, not_judged, lost from rbytea_stat";
     assert_eq!(db.text(never), "postgres||||||||||||||", "no run has counted files yet");
     db.run("insert into t select n, payload(n, n * 100), payload(n, n * 100) from generate_series(1, 20) n");
     db.run("delete from t where n % 4 = 0");
     db.run("set rbytea.external_threshold = 10000; insert into t values (50, payload(50), payload(50)); reset rbytea.external_threshold");
     assert_eq!(db.rvacuum(), 5);
-    let stat = "select live_files, live_bytes, trash_files, trash_bytes, lost, held, young from rbytea_stat";
+    let stat = "select live_files, live_bytes, trash_files, trash_bytes, lost, recently_dead, not_judged from rbytea_stat";
     let expected = || {
         let (live, trash) = (cluster.live(), cluster.trash());
         format!("{}|{}|{}|{}|0|0|0", live.len(), bytes(&live), trash.len(), bytes(&trash))
@@ -80,7 +80,7 @@ fn rbytea_stat_names_who_holds_garbage_back() {
     db.run("begin; insert into t values (8, null, '\\x01'); prepare transaction 'it''s'");
     db.run("select pg_create_physical_replication_slot('idle')");
     db.rvacuum();
-    assert_eq!(db.text("select held, young from rbytea_stat"), "1|2");
+    assert_eq!(db.text("select recently_dead, not_judged from rbytea_stat"), "1|2");
     let holders: Vec<String> = db.column("select unnest(held_by) from rbytea_stat", &[]);
     assert!(holders[0].starts_with(&format!("process {} ", reader.pid())), "the oldest first: {holders:?}");
     assert!(
@@ -93,7 +93,7 @@ fn rbytea_stat_names_who_holds_garbage_back() {
     writer.run("rollback");
     db.run("rollback prepared 'it''s'");
     assert_eq!(db.rvacuum(), 3);
-    assert_eq!(db.text("select held, young, held_by from rbytea_stat"), "0|0|{}");
+    assert_eq!(db.text("select recently_dead, not_judged, held_by from rbytea_stat"), "0|0|{}");
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn progress_shows_each_phase_of_a_run_by_hand_and_nothing_afterwards() {
     db.run("create table u (n int, b bytea, r rbytea)");
     db.fill("t", 1..=6);
     db.run("delete from t where n <= 2");
-    vacuum.run("set rbytea.stop_points = on");
+    vacuum.run("set rbytea.injection_points = on");
     let pid = vacuum.pid();
     let relations: i64 = {
         db.rvacuum();

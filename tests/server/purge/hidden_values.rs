@@ -20,7 +20,7 @@ fn a_value_that_a_procedure_puts_into_an_array_during_the_mark_keeps_its_file() 
              insert into arrays values (payload(1), array[v]);
          end $$",
     );
-    vacuum.run("set rbytea.stop_points = on");
+    vacuum.run("set rbytea.injection_points = on");
     let (of_caller, of_vacuum) = (caller.pid(), vacuum.pid());
     db.run("select pg_advisory_lock(1), pg_advisory_lock(2), pg_advisory_lock(29282, 3)");
 

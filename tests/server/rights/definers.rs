@@ -118,7 +118,7 @@ fn no_ordinary_user_sets_what_is_for_superusers() {
             (PATH, elsewhere.as_str(), "rbytea"),
             ("rbytea.key_file", "/etc/passwd", ""),
             ("rbytea.qss_mode", "on", "off"),
-            ("rbytea.stop_points", "on", "off"),
+            ("rbytea.injection_points", "on", "off"),
             ("rbytea.trash_retention", "0", "7d"),
             ("rbytea.databases_for_vacuuming", "template1", ""),
             ("rbytea.vacuum_naptime", "1s", "1min"),

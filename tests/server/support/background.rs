@@ -11,12 +11,12 @@ const QUICK: &[&str] = &[
     "rbytea.vacuum_naptime = '1s'",
     "rbytea.trash_retention = 0",
     "rbytea.log_min_duration = 0",
-    "rbytea.stop_points = on",
+    "rbytea.injection_points = on",
     "log_min_messages = debug1",
 ];
 
 /// The class of the advisory locks at which the vacuum's injection points wait.
-const STOP_POINTS: i32 = 0x7262;
+const INJECTION_POINTS: i32 = 0x7262;
 
 /// Injection points of the vacuum.
 #[derive(Clone, Copy, Debug)]
@@ -123,12 +123,12 @@ impl Watching for Session {
     }
 
     fn stop_at(&self, point: Point) {
-        self.execute("select pg_advisory_lock($1, $2)", &[&STOP_POINTS, &(point as i32)]);
+        self.execute("select pg_advisory_lock($1, $2)", &[&INJECTION_POINTS, &(point as i32)]);
     }
 
     #[track_caller]
     fn go_on(&self, point: Point) {
-        let held: bool = self.one("select pg_advisory_unlock($1, $2)", &[&STOP_POINTS, &(point as i32)]);
+        let held: bool = self.one("select pg_advisory_unlock($1, $2)", &[&INJECTION_POINTS, &(point as i32)]);
         assert!(held, "the test did not hold the injection point {point:?}");
     }
 
@@ -139,7 +139,7 @@ impl Watching for Session {
               and database = (select oid from pg_database where datname = current_database())";
         let mut stopped = Vec::new();
         wait_until(PATIENCE, || {
-            stopped = self.column(query, &[&STOP_POINTS, &(point as i32)]);
+            stopped = self.column(query, &[&INJECTION_POINTS, &(point as i32)]);
             !stopped.is_empty()
         });
         stopped[0]

@@ -51,7 +51,7 @@ fn out_of_line_values_that_vanish_during_the_mark_do_not_fail_it() {
 
     let pid = vacuum.pid();
     db.run("select pg_advisory_lock(29282, 2)");
-    vacuum.run("set rbytea.stop_points = on");
+    vacuum.run("set rbytea.injection_points = on");
     let run = vacuum.start("select rvacuum()");
     wait_until(PATIENCE, || db.sees_waiting(pid));
     reader.run("commit");
