@@ -4,7 +4,9 @@ use crate::pg::settings;
 use pgrx::pg_sys;
 use rbytea_store as store;
 use rbytea_store::file::layout::database_dir;
-use rbytea_store::{Backend, Config, DataDirectory, FileStore, OwnerId, PayloadId, RootRegistry};
+use rbytea_store::{
+    Backend, Config, DataDirectory, DirSyncCache, FileStore, OwnerId, PayloadId, RootRegistry,
+};
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -22,6 +24,34 @@ pub enum Access {
     Read,
     /// Yes.
     Write,
+}
+
+/// The store of the current database, open for one transaction.
+pub struct Opened {
+    files: FileStore,
+}
+
+/// What outlives the store's closing: which directories are known to be durable.
+#[derive(Default)]
+pub struct Cache {
+    dirs: DirSyncCache,
+}
+
+impl Opened {
+    /// Opens it with what was learnt of it before.
+    pub fn open(access: Access, cache: Cache) -> Result<Self, store::Error> {
+        Ok(Self { files: FileStore::open(config(access)?)?.with_cache(cache.dirs) })
+    }
+
+    /// The store, for payloads.
+    pub fn backend(&self) -> &dyn Backend {
+        &self.files
+    }
+
+    /// Closes it and keeps what was learnt.
+    pub fn close(self) -> Cache {
+        Cache { dirs: self.files.into_cache() }
+    }
 }
 
 fn open(config: Config) -> Result<Box<dyn Backend>, store::Error> {
@@ -59,7 +89,7 @@ pub fn open_for(database: pg_sys::Oid) -> Result<Box<dyn Backend>, store::Error>
 }
 
 /// The store of the current database as the settings describe it.
-pub fn config(access: Access) -> Result<Config, store::Error> {
+fn config(access: Access) -> Result<Config, store::Error> {
     let path = settings::filesystem_storage_path();
     // SAFETY: DataDir is set before any backend starts and never changes.
     let directory = Path::new(OsStr::from_bytes(unsafe { CStr::from_ptr(pg_sys::DataDir) }.to_bytes()));

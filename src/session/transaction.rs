@@ -3,11 +3,10 @@
 
 use crate::pg::error::{self, Report};
 use crate::pg::settings;
-use crate::session::opening;
-use crate::session::opening::Access;
+use crate::session::opening::{Access, Cache, Opened};
 use crate::session::{held_cursors, keys};
 use pgrx::{check_for_interrupts, pg_guard, pg_sys};
-use rbytea_store::{Backend, DirSyncCache, FileStore, Key, PayloadRef, Pending, PendingState, Writer};
+use rbytea_store::{Backend, Key, PayloadRef, Pending, PendingState, Writer};
 use std::cell::Cell;
 use std::ffi::c_void;
 use std::ops::{Deref, DerefMut};
@@ -16,9 +15,9 @@ use std::ops::{Deref, DerefMut};
 struct Session {
     /// Opened when first needed and closed at the end of the transaction, so that no idle backend keeps a file system
     /// from being unmounted or misses a change of the setting.
-    store: Option<FileStore>,
-    /// What outlives the store's closing: directories that are known to be durable.
-    cache: Option<DirSyncCache>,
+    store: Option<Opened>,
+    /// What outlives the store's closing.
+    cache: Option<Cache>,
     /// The files that the current transaction has written, and those that its procedure has written and rolled back.
     pending: Pending,
 }
@@ -129,15 +128,14 @@ impl Drop for Borrowed {
 }
 
 fn open<'a>(
-    store: &'a mut Option<FileStore>,
-    cache: &mut Option<DirSyncCache>,
+    store: &'a mut Option<Opened>,
+    cache: &mut Option<Cache>,
     access: Access,
-) -> Result<&'a FileStore, Report> {
+) -> Result<&'a dyn Backend, Report> {
     if store.is_none() {
-        *store =
-            Some(FileStore::open(opening::config(access)?)?.with_cache(cache.take().unwrap_or_default()));
+        *store = Some(Opened::open(access, cache.take().unwrap_or_default())?);
     }
-    store.as_ref().ok_or_else(|| error::internal("the payload store did not open"))
+    store.as_ref().map(Opened::backend).ok_or_else(|| error::internal("the payload store did not open"))
 }
 
 #[pg_guard]
@@ -198,7 +196,7 @@ fn forget() {
 fn close() {
     let mut session = SESSION.take().unwrap_or(Session::new());
     if let Some(store) = session.store.take() {
-        session.cache = Some(store.into_cache());
+        session.cache = Some(store.close());
     }
     SESSION.set(Some(session));
 }

@@ -1,5 +1,5 @@
-//! What a test has shown of a guarantee, for the table in docs/EVIDENCE.md (`make evidence`): each test that proves one
-//! reports how many cases it ran and what it found in them. Without RBYTEA_EVIDENCE nothing is written.
+//! What a test has shown of a guarantee, for the table in docs/EVIDENCE.md (`make evidence`): each test that proves
+//! one reports how many cases it ran and what it found in them. Without RBYTEA_EVIDENCE nothing is written.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What a crash leaves.
+//! What a crash leaves: a disk on which everything durable survives, and of the rest what the test chooses.
 
 use super::disk::{DATA, Names, Pending, ROOT};
 use super::names::{Change, NameStep, Removal};
@@ -111,8 +111,9 @@ fn file_after(now: &[u8], durable: &[u8], left: Option<FileLeft>) -> Vec<u8> {
     }
 }
 
-/// The names in each directory that is not as it is on the disk. A removal that the file system's journal would have kept from
-/// surviving by itself does not survive: of a name by a rename whose new name does not, and of a directory that is not empty.
+/// The names in each directory that is not as it is on the disk. A removal that the file system's journal would have
+/// kept from surviving by itself does not survive: of a name by a rename whose new name does not, and of a directory
+/// that is not empty.
 fn surviving_names(disk: &Disk, all: &[Change], mut chosen: Vec<&Change>) -> BTreeMap<u64, Names> {
     let half = |change: &Change, other: &Change| {
         change.rename.is_some() && change.rename == other.rename && change.step.adds()
@@ -133,7 +134,7 @@ fn surviving_names(disk: &Disk, all: &[Change], mut chosen: Vec<&Change>) -> BTr
             NameStep::Remove(id, Removal::Rmdir) => !names_of(id).is_empty(),
             _ => false,
         });
-        // One at a time: what comes back may make others possible.
+        // One at a time: a directory that comes back may be what another name needs.
         match refused {
             Some(at) => drop(chosen.remove(at)),
             None => return names,

@@ -1,4 +1,4 @@
-//! What is on the disk and what is only in the page cache.
+//! The state of the file system: what is on the disk and what is only in the page cache.
 
 use super::names::{Change, NameStep, Removal};
 use super::*;
@@ -40,7 +40,7 @@ pub(super) struct Disk {
     pub(super) space: Option<usize>,
     /// Bytes after which the next write is cut off.
     pub(super) cut: Option<usize>,
-    /// Grows with every change of what is there or of what is durable.
+    /// Grows with every change of the file system or of what is durable.
     pub(super) version: u64,
 }
 
@@ -254,7 +254,7 @@ impl Disk {
         self.root_durable = true;
     }
 
-    /// The bytes of a file that are not durable yet never will be. Whoever has it open is told once.
+    /// The bytes of a file that are not durable yet never will be. Each open descriptor reports the error once.
     pub(super) fn lose(&mut self, id: u64) {
         self.errors += 1;
         let node = self.node(id);

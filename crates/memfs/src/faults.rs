@@ -1,4 +1,4 @@
-//! What is to fail, and what has been done: every operation of the file system passes here.
+//! The faults that a test has planned, and the record of operations: every operation of the file system passes here.
 
 use super::disk::Disk;
 use super::*;
@@ -45,7 +45,7 @@ pub(super) struct Script {
     fault: Option<(u64, Fault)>,
     /// The kind of operation that the fault met.
     met: Option<Op>,
-    /// While it is recorded what happens.
+    /// While operations are recorded.
     record: Option<Record>,
 }
 
@@ -123,7 +123,7 @@ impl Script {
 }
 
 impl Op {
-    /// Whether it changes what is there.
+    /// Whether it changes a directory, a file or an inode.
     pub fn changes(self) -> bool {
         use Op::*;
         matches!(self, Mkdir | Create | Rename | Link | Unlink | Rmdir | Write | Truncate | SetMtime)
@@ -149,7 +149,7 @@ impl MemFs {
         self.script.lock().unwrap()
     }
 
-    /// Does an operation, or not.
+    /// Does an operation, unless a fault is planned for it.
     pub(super) fn run<T>(
         &self,
         op: Op,
@@ -174,7 +174,7 @@ impl MemFs {
         }
     }
 
-    /// The same once more, where nothing has failed yet.
+    /// A copy with a disk of its own, on which no fault is planned.
     pub fn copy(&self) -> Self {
         let copy = self.with(self.disk().clone());
         copy.script().done = self.operations();

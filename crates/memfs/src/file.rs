@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct MemFile {
     pub(super) fs: MemFs,
     pub(super) id: u64,
-    /// Of its write-back errors, those that this descriptor has been told of.
+    /// How many of the file's write-back errors this descriptor has reported.
     pub(super) seen: AtomicU64,
     /// As it was opened.
     pub(super) path: String,
@@ -75,9 +75,9 @@ impl FsFile for MemFile {
             disk.lose(self.id);
         }
         let errors = disk.nodes[self.id as usize].errors;
-        let told = self.seen.swap(errors, Ordering::SeqCst);
+        let reported = self.seen.swap(errors, Ordering::SeqCst);
         synced?;
-        if told == errors { Ok(()) } else { Err(os(EIO)) }
+        if reported == errors { Ok(()) } else { Err(os(EIO)) }
     }
 
     fn start_writeback(&self, _: Range<u64>) -> io::Result<()> {

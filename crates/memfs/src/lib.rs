@@ -1,24 +1,27 @@
-//! A file system in memory that knows what a crash would leave, and that can be told to fail.
+//! A file system in memory that knows what a crash would leave, and in which any operation can be made to fail.
 //!
-//! Every file has bytes and every directory names that are on the disk, and others that are only in the page cache until
-//! an fsync of that file or that directory, or a syncfs. What of the latter a crash leaves is the test's to choose
-//! (`crash`): nothing, everything, or any subset. It is meaner than a real file system where that costs nothing:
-//! - Each directory is durable for itself. (On ext4, XFS and btrfs the fsync of one makes older changes of others durable.)
-//! - The two halves of a rename are two changes: after a crash a file may have both names. If somebody fsyncs the old
-//!   directory before the new one, it may have none.
-//! - Of names that no fsync has reached, any subset survives, whatever their order. A file that is named may have none of its
-//!   bytes, some, or its length in zeros.
-//! - A failed fsync loses what it was to write, and the next one says that all is well. A failed syncfs does that to every file.
+//! Every file has bytes and every directory names that are on the disk, and others that are only in the page cache
+//! until an fsync of that file or that directory, or a syncfs. What of the latter a crash leaves is the test's to
+//! choose (`crash`): nothing, everything, or any subset. It is meaner than a real file system where that costs
+//! nothing:
+//! - Each directory is durable for itself. (On ext4, XFS and btrfs the fsync of one makes older changes of others
+//!   durable.)
+//! - The two halves of a rename are two changes: after a crash a file may have both names. If the old directory
+//!   is fsynced before the new one, it may have none.
+//! - Of names that no fsync has reached, any subset survives, whatever their order. A file that is named may have
+//!   none of its bytes, some, or its length in zeros.
+//! - A failed fsync loses what it was to write, and the next one succeeds. A failed syncfs does that to every file.
 //!
 //! The liberties that it takes, on which the store relies:
-//! - While neither directory has been fsynced, a rename leaves the file under at least one name that leads to it (it is
-//!   atomic in the journal of every file system that has one).
-//! - After a kill or a planned failure, the fsync of the old directory makes the new name durable, too: who would have
-//!   fsynced the new one first is dead or has given up (the same journal).
+//! - While neither directory has been fsynced, a rename leaves the file under at least one name that leads to it (it
+//!   is atomic in the journal of every file system that has one).
+//! - After a kill or a planned failure, the fsync of the old directory makes the new name durable, too: the process
+//!   that would have fsynced the new one first is dead or has failed (the same journal).
 //! - A directory is not gone from the disk as long as something is in it there.
-//! - The date that a file had when it was renamed is durable when its new name is (the inode is journaled with the rename).
-//! - A failed fsync of a directory leaves its changes pending. (Where they would be lost, the journal is aborted and the file
-//!   system is read-only from then on: `Fault::ReadOnly`.)
+//! - The date that a file had when it was renamed is durable when its new name is (the inode is journaled with the
+//!   rename).
+//! - A failed fsync of a directory leaves its changes pending. (Where they would be lost, the journal is aborted and
+//!   the file system is read-only from then on: `Fault::ReadOnly`.)
 //! - A completed fsync is never undone, and what was durable does not change by itself.
 
 #![allow(
@@ -155,7 +158,7 @@ impl MemFs {
         self.disk().space = Some(bytes);
     }
 
-    /// The kernel fails to write a file back: the bytes are lost, whoever has it open will be told once.
+    /// The kernel fails to write a file back: the bytes are lost, and each open descriptor reports it once.
     pub fn lose_writeback(&self, path: &str) {
         let mut disk = self.disk();
         let id = disk.find(path).unwrap();

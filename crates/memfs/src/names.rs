@@ -1,4 +1,4 @@
-//! Changes of names that no fsync has reached.
+//! Changes of names that no fsync has reached, in their order: what `crash` may drop.
 
 use super::disk::Names;
 use std::time::SystemTime;

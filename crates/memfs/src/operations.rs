@@ -1,4 +1,4 @@
-//! The operations of the file system in memory: each is counted, and fails when it was told to.
+//! The operations of the file system in memory: each is counted, and fails where a test has planned it.
 
 use super::disk::{DATA, ROOT};
 use super::file::MemFile;
@@ -181,7 +181,7 @@ impl Fs for MemFs {
                 Ok((dir, disk.dir(dir)?.clone()))
             },
         )?;
-        // backwards, for nobody may rely on an order
+        // backwards: no caller may rely on an order
         for (name, id) in names.into_iter().rev() {
             let kind = self.run(Op::ReadEntry, || format!("{path}/{name}"), |disk| Ok(disk.kind(id)))?;
             if let Err(error) = visit(&dir, Entry { name: name.as_ref(), kind }) {
@@ -268,7 +268,7 @@ impl Fs for MemFs {
         if synced.is_err() {
             let mut disk = self.disk();
             disk.pending().files.into_iter().for_each(|(id, ..)| disk.lose(id));
-            // has been told
+            // this handle has reported them
             handle.store(disk.errors, Ordering::SeqCst);
         }
         synced

@@ -1,4 +1,5 @@
-//! The store without a server: what a payload costs from the first byte to durable, and back, and what each step of it costs.
+//! The store without a server: what a payload costs from the first byte to durable, and back, and what each step of
+//! it costs.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};

@@ -1,7 +1,7 @@
-//! What encryption costs the store, without a server: encrypted payloads beside plain ones, written and made durable one
-//! per commit, and read from the operating system's cache. `make bench-encryption` runs it, in a directory of its own in
-//! the working directory. Plain and encrypted take turns, so that the ratio of the medians means something on a busy
-//! machine.
+//! What encryption costs the store, without a server: encrypted payloads beside plain ones, written and made durable
+//! one per commit, and read from the operating system's cache. `make bench-encryption` runs it, in a directory of its
+//! own in the working directory. Plain and encrypted take turns, so that the ratio of the medians means something on
+//! a busy machine.
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
 use rbytea_store::crypt::cipher::{Keystream, Kuznyechik};

@@ -4,8 +4,8 @@
 use crate::{PayloadId, PayloadRef, Shard};
 use std::ops::Range;
 
-/// What the mark remembers of a reference: 48 bits of the birth (its era, the name of the top directory) and 80 bits of
-/// the uuid. Two payloads that agree in all of them would keep each other from being collected; none is ever lost.
+/// What the mark remembers of a reference: 48 bits of the birth (its era, the name of the top directory) and 80 bits
+/// of the uuid. Two payloads that agree in all of them would keep each other from being collected; none is ever lost.
 /// Keys sort in the order in which the store lists its directories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MarkKey(pub [u8; 16]);
@@ -62,12 +62,12 @@ impl Reference {
     }
 }
 
-/// What the mark says about one directory.
+/// The judgement of one directory.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
-    /// Files that no tuple refers to and that nobody can refer to any more.
+    /// Files that no tuple refers to and no transaction can refer to any more.
     pub garbage: Vec<PayloadId>,
-    /// Files of transactions that had not ended when the mark began: nothing can be said about them.
+    /// Files of transactions that had not ended when the mark began: they are not judged.
     pub young: u64,
     /// Files of earlier transactions than this run judges.
     pub old: u64,
@@ -149,7 +149,7 @@ impl<I: Iterator<Item = Reference>> Marks<I> {
     }
 }
 
-/// Those of the candidates that no reference names. Whatever agrees with a reference in what its key remembers stays.
+/// Those of the candidates that no reference names. One that agrees with a reference in the bits of its key stays.
 pub fn unreferenced(
     mut candidates: Vec<PayloadId>,
     references: impl Iterator<Item = Reference>,

@@ -1,8 +1,8 @@
 //! The store: payloads of one database, and the bytes of a value that refers to one. Knows no PostgreSQL.
 //!
-//! [`Writer`] and [`Reader`] stand above the seam ([`backend`]): digest, encryption, padding, verification are the same
-//! whatever the backend is. [`FileStore`] ([`file`]) is the one backend that there is. Promises I1, I3, I4, I5, I7 and I8 to
-//! its callers; docs/ARCHITECTURE.md has the invariants.
+//! [`Writer`] and [`Reader`] stand above the seam ([`backend`]): digest, encryption, padding, verification are the
+//! same whatever the backend is. [`FileStore`] ([`file`](mod@file)) is the one backend that there is. Promises I1,
+//! I3, I4, I5, I7 and I8 to its callers; docs/ARCHITECTURE.md has the invariants.
 
 #![deny(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Whose store it is (I9): a cluster, and how OWNER tells it:
+//! The cluster that owns a store (I9), and the contents of the file OWNER, which names it:
 //! `{"format":1,"system_identifier":"<decimal>","timeline":<number>,
 //! "data_directory":{"inode":"<decimal>","created":"<decimal>"}}`.
 //! 64-bit numbers are strings because JSON's end at 2^53.
@@ -67,7 +67,7 @@ struct AnyFormat {
 }
 
 impl OwnerId {
-    /// What OWNER says.
+    /// Parses the contents of OWNER.
     ///
     /// # Errors
     /// `UnknownFormat`, `OwnerCorrupt`.
@@ -93,7 +93,7 @@ impl OwnerId {
         })
     }
 
-    /// What OWNER is to say.
+    /// The contents of OWNER.
     pub(crate) fn to_json(self) -> Result<Vec<u8>> {
         let Self { system_identifier, timeline, data_directory } = self;
         let file = OwnerFile {

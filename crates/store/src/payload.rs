@@ -1,4 +1,5 @@
-//! A payload's identity, and what a value's header knows of it.
+//! A payload's identity, the shard that it belongs to, and the reference to it that a value's header holds. Plain
+//! data; relies on nothing.
 
 use uuid::Uuid;
 
@@ -20,8 +21,8 @@ impl PayloadId {
     }
 }
 
-/// The payloads whose births have the same upper 48 bits and whose uuids have the same first byte: what is listed at once.
-/// Ordered by era, then by byte.
+/// The payloads whose births have the same upper 48 bits and whose uuids have the same first byte: what is listed at
+/// once. Ordered by era, then by byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Shard {
     /// `birth >> 16`: a range of 65536 transactions.

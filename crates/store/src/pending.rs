@@ -1,5 +1,5 @@
-//! The uploads that the current transaction has finished and not yet synced: a pure state machine above every backend. It
-//! decides whether there is something to sync; a backend's [`Batch`] knows what and how.
+//! The uploads that the current transaction has finished and not yet synced: a pure state machine above every
+//! backend. It decides whether there is something to sync; a backend's [`Batch`] knows what and how.
 //!
 //! ```text
 //! Empty ──add──▶ Collecting ──sync──▶ Synced ──add──▶ Collecting
@@ -58,7 +58,8 @@ impl Failure {
     }
 }
 
-/// The uploads of one transaction. Belongs to the transaction; commit, abort and prepare end in [`forget`](Self::forget).
+/// The uploads of one transaction. Belongs to the transaction; commit, abort and prepare end in
+/// [`forget`](Self::forget).
 pub struct Pending {
     state: State,
 }
@@ -126,12 +127,12 @@ impl Pending {
         if let State::Failed(failure) = &self.state { Err(failure.error()) } else { Ok(()) }
     }
 
-    /// Makes every upload durable (I1). `interrupts` is called between system calls and may unwind; the transaction then
-    /// counts as failed.
+    /// Makes every upload durable (I1). `interrupts` is called between system calls and may unwind; the transaction
+    /// then counts as failed.
     ///
     /// # Errors
-    /// Those of [`Backend::sync`]; after a failed sync `Sync` for every later call until [`forget`](Self::forget): nothing is
-    /// synced a second time.
+    /// Those of [`Backend::sync`]; after a failed sync `Sync` for every later call until [`forget`](Self::forget):
+    /// nothing is synced a second time.
     pub fn sync(&mut self, backend: &(impl Backend + ?Sized), interrupts: &mut dyn FnMut()) -> Result<()> {
         self.check()?;
         let mut batch = match std::mem::replace(&mut self.state, State::Empty) {
@@ -141,14 +142,14 @@ impl Pending {
                 return Ok(());
             }
         };
-        // Until it is known to have succeeded: it may be interrupted, and what was synced by then must not be taken for
-        // granted nor synced again.
+        // Until the sync has succeeded: an interrupt may unwind it, and then some uploads are durable and others are
+        // not, and none of them is synced again.
         let interrupted = Failure { path: ".".into(), errno: None, kind: io::ErrorKind::Interrupted };
         self.state = State::Failed(interrupted);
         let synced = backend.sync(&mut *batch, interrupts);
         self.state = match &synced {
             Ok(()) => State::Synced,
-            // Another store has them.
+            // The batch is another store's.
             Err(Error::Unsupported { .. }) => State::Collecting(batch),
             Err(error) => State::Failed(Failure::of(error)),
         };

@@ -1,5 +1,5 @@
-//! Reading payloads, and checking that they are what was written, whatever the backend: ranges, decryption, verification of
-//! what a backend's [`Stored`] has.
+//! Reading payloads, and checking that they are what was written, whatever the backend: ranges, decryption,
+//! verification of what a backend's [`Stored`] has.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -114,7 +114,7 @@ impl Reader {
         while !buf.is_empty() {
             let read = self.stored.read_at(offset, buf)?;
             if read == 0 {
-                // where it ended is how many bytes it has now
+                // the read ended where the file does now
                 return Err(Error::WrongSize {
                     path: self.path().into(),
                     expected: self.stored_len,
@@ -132,8 +132,8 @@ impl Reader {
         Verifier { reader: self, hasher: blake3::Hasher::new() }
     }
 
-    /// Whether the bytes that fill an encrypted payload up to a whole block are the zeros that were written. The digest
-    /// does not cover them.
+    /// Whether the bytes that fill an encrypted payload up to a whole block are the zeros that were written. The
+    /// digest does not cover them.
     fn padding_is_zero(&self) -> Result<bool> {
         let mut buf = [0; BLOCK as usize];
         let len = self.stored_len.saturating_sub(self.payload.len).min(BLOCK);
@@ -165,11 +165,11 @@ impl Verifier<'_> {
         self.hasher.update(data);
     }
 
-    /// Compares with the digest in the header. What no reader asks for is looked at, too: the rest of an encrypted
-    /// payload's last block.
+    /// Compares with the digest in the header, and checks the padding of an encrypted payload's last block, which the
+    /// digest does not cover.
     ///
     /// # Errors
-    /// `WrongDigest`; as [`Reader::read_at`] for that rest.
+    /// `WrongDigest`; as [`Reader::read_at`] for the padding.
     pub fn finish(self) -> Result<()> {
         let Reader { payload, .. } = self.reader;
         if self.hasher.finalize() == blake3::Hash::from_bytes(payload.digest)

@@ -35,7 +35,7 @@ pub enum Value<'a> {
 /// Why bytes are not a value of this type. Every variant means that the datum is corrupted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
-    /// Not even the version byte is there.
+    /// No bytes at all, so no version byte.
     #[error("value has no version byte")]
     Empty,
     /// A version that this library does not know.

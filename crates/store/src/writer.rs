@@ -1,6 +1,6 @@
-//! Where a payload is written: the one door through which payloads come into being (I3), whatever the backend. Counts, digests,
-//! encrypts and pads what a backend's [`Upload`] stores. A finished payload is handed to [`Pending`], which makes it durable
-//! before the commit (I1).
+//! Where a payload is written: the one door through which payloads come into being (I3), whatever the backend.
+//! Counts, digests, encrypts and pads what a backend's [`Upload`] stores. A finished payload is handed to
+//! [`Pending`], which makes it durable before the commit (I1).
 
 use crate::backend::{Backend, Upload};
 use crate::crypt::cipher::{BLOCK, Keystream};
@@ -21,7 +21,8 @@ pub struct Writer {
 #[doc(hidden)]
 pub const BUFFER: usize = 128 * 1024;
 
-/// Bytes that are stored before they are digested: the device is busy with them while the processor is with the digest.
+/// Bytes that are stored before they are digested: the device is busy with them while the processor is with the
+/// digest.
 const PIECE: usize = 256 * 1024;
 
 /// What turns a payload into the bytes that are stored.

@@ -1,7 +1,7 @@
-//! Where a payload is encrypted and decrypted: Kuznyechik (GOST R 34.12-2015, RFC 7801) in counter mode (GOST R 34.13-2015,
-//! 5.2). The writer and the reader apply it, whatever the backend.
-//! Relies on a key that encrypts one payload and nothing else (`keys`); then the IV can be zero and no part of the
-//! keystream is ever used for two payloads. Promises secrecy alone: the digest in the row shows what was changed.
+//! Where a payload is encrypted and decrypted: Kuznyechik (GOST R 34.12-2015, RFC 7801) in counter mode (GOST R
+//! 34.13-2015, 5.2). The writer and the reader apply it, whatever the backend. Relies on a key that encrypts one
+//! payload and nothing else (`keys`); then the IV can be zero and no part of the keystream is ever used for two
+//! payloads. Promises secrecy alone: the digest in the row shows what was changed.
 
 use ctr::cipher::array::Array;
 use ctr::cipher::{InnerIvInit, KeyInit, StreamCipherCore, StreamCipherSeekCore};

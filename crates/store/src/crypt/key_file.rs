@@ -25,7 +25,7 @@ pub enum KeyFileProblem {
     NotRegular,
     /// Neither the effective user's nor root's.
     WrongOwner,
-    /// Others could read it.
+    /// The group or other users have access to it.
     Accessible,
     /// More than [`MAX_BYTES`].
     TooLarge,
@@ -83,7 +83,7 @@ impl KeyFileProblem {
     /// A full sentence for DETAIL.
     pub fn detail(self) -> Option<String> {
         let detail = match self {
-            // as PostgreSQL says it of the server's private key
+            // PostgreSQL's words for the server's private key
             Self::Accessible => {
                 "File must have permissions u=rw (0600) or less if owned by the database user, or permissions \
                  u=rw,g=r (0640) or less if owned by root."
@@ -130,8 +130,8 @@ pub(super) fn no_key(path: &Path) -> Error {
     KeyFileProblem::NoKey.of(path, None)
 }
 
-/// Whether a key file with this owner and mode is safe from others, by the rules that PostgreSQL has for the server's
-/// private key (`check_ssl_key_file_permissions` in be-secure-common.c).
+/// Whether a key file with this owner and mode is safe from other users, by the rules that PostgreSQL has for the
+/// server's private key (`check_ssl_key_file_permissions` in be-secure-common.c).
 #[doc(hidden)]
 pub fn check_access(owner: u32, user: u32, mode: u32) -> std::result::Result<(), KeyFileProblem> {
     let forbidden = match owner {
@@ -172,7 +172,7 @@ pub(super) fn read(path: &Path) -> Result<(Zeroizing<Vec<u8>>, usize)> {
     Err(wrong(KeyFileProblem::TooLarge))
 }
 
-/// What a key file says, in its order.
+/// The entries of a key file, in its order.
 pub(super) struct Entries {
     pub ids: Vec<u16>,
     /// As many keys, one after another.

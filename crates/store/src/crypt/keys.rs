@@ -28,7 +28,7 @@ pub struct KeyRing {
 }
 
 impl KeyRing {
-    /// Reads a key file that nobody but the effective user and root can read.
+    /// Reads a key file that only the effective user and root can read.
     ///
     /// # Errors
     /// `KeyFile`.
@@ -112,7 +112,7 @@ impl Key {
         Kuznyechik::new(&kdf(self.master(), PAYLOAD_LABEL, uuid.as_bytes()))
     }
 
-    /// Tells keys apart without saying anything about them: the first bytes of the Streebog-256 of a value that is
+    /// Distinguishes keys and reveals nothing about them: the first bytes of the Streebog-256 of a value that is
     /// derived for this purpose.
     pub fn fingerprint(&self) -> [u8; 8] {
         let check = kdf(self.master(), CHECK_LABEL, &[]);

@@ -1,6 +1,6 @@
 //! Memory for key bytes that a process holds for long: in no core dump, out of swap where the system allows that,
-//! overwritten when it is given back. Relies on mmap(2); fork(2) hands both the bytes and their absence from core dumps
-//! on to the child, the lock against swapping is the parent's alone.
+//! overwritten when it is given back. Relies on mmap(2); fork(2) hands both the bytes and their absence from core
+//! dumps on to the child, the lock against swapping is the parent's alone.
 
 use std::alloc::{Layout, handle_alloc_error};
 use std::ptr::{self, NonNull};
@@ -15,13 +15,13 @@ pub struct Secret {
 }
 
 impl Secret {
-    /// Copies `bytes`; whoever had them before overwrites them there.
+    /// Copies `bytes`; the caller overwrites its own copy.
     ///
     /// Without memory the process ends, as with any other allocation.
     pub fn new(bytes: &[u8]) -> Self {
         let page = rustix::param::page_size();
         let mapped = bytes.len().max(1).next_multiple_of(page);
-        // SAFETY: a private anonymous mapping at an address that the kernel chooses touches no memory there is.
+        // SAFETY: a private anonymous mapping at an address that the kernel chooses overlaps no other memory.
         let pages = unsafe {
             libc::mmap(
                 ptr::null_mut(),
@@ -36,8 +36,7 @@ impl Secret {
             Some(pages) if pages.as_ptr().cast() != libc::MAP_FAILED => pages,
             _ => handle_alloc_error(Layout::for_value(bytes)),
         };
-        // Both before the bytes are there. A limit (RLIMIT_MEMLOCK) or an old kernel may refuse; that makes the secret
-        // no less usable.
+        // Best effort, before the bytes are there: a limit (RLIMIT_MEMLOCK) or an old kernel may refuse.
         // SAFETY: the range is the mapping made above and nothing else; neither call changes its contents.
         unsafe {
             libc::madvise(pages.as_ptr().cast(), mapped, libc::MADV_DONTDUMP);
@@ -50,7 +49,7 @@ impl Secret {
 
     /// The bytes. Copies of them are the caller's to overwrite.
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: `pages` maps `mapped >= len` readable, initialised bytes until `self` is dropped; nobody writes to
+        // SAFETY: `pages` maps `mapped >= len` readable, initialised bytes until `self` is dropped; no code writes to
         // them before that.
         unsafe { std::slice::from_raw_parts(self.pages.as_ptr(), self.len) }
     }
@@ -65,9 +64,9 @@ impl Drop for Secret {
     }
 }
 
-// SAFETY: the mapping belongs to this value alone and to no thread.
+// SAFETY: the mapping belongs to this value alone, and any thread may use and unmap it.
 unsafe impl Send for Secret {}
-// SAFETY: a shared Secret can only be read.
+// SAFETY: `&Secret` gives read access alone; only `drop`, which has it exclusively, writes.
 unsafe impl Sync for Secret {}
 
 impl std::fmt::Debug for Secret {

@@ -1,5 +1,6 @@
-//! Listing ahead: threads read leaf directories while their caller is busy with something else, so that a disk has more
-//! than one thing to do and a second core has something. The caller gets them in order, and nothing else changes.
+//! Listing ahead: threads read leaf directories while their caller is busy with something else, so that a disk has
+//! more than one request in its queue and a second core is used. The caller gets the directories in order, as without
+//! threads.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -50,7 +51,7 @@ impl<F: Fs> FileStore<F> {
             let _end = End(&queue);
             (ahead.start)(&mut || {
                 for _ in 0..ahead.threads {
-                    // Without it, the caller lists alone.
+                    // Best effort: without the thread, the others and the caller list.
                     let _ = thread::Builder::new()
                         .name("rbytea list".into())
                         .spawn_scoped(scope, || queue.run(self));
@@ -73,7 +74,8 @@ impl<F: Fs> Iterator for Listings<'_, F> {
                 self.next += 1;
                 return Some(listed);
             }
-            // Better to lend a hand than to wait; and what comes next is listed whether there is room or not.
+            // The caller lists, too, instead of waiting; and the directory that it needs next whether there is room
+            // or not.
             if state.claimed == self.next || state.buffered < self.queue.most {
                 match state.claim() {
                     Some((index, claim)) => {
@@ -99,9 +101,9 @@ impl<F: Fs> std::fmt::Debug for Listings<'_, F> {
 /// What the threads share.
 struct Queue<'a, F: Fs> {
     state: Mutex<State<'a, F>>,
-    /// Something has been listed.
+    /// A thread has listed a directory.
     listed: Condvar,
-    /// Something has been taken.
+    /// The caller has taken a directory.
     room: Condvar,
     most: usize,
 }
@@ -110,11 +112,11 @@ struct State<'a, F: Fs> {
     shards: Shards<'a, F>,
     /// Directories that a thread lists or has listed: the index of the next one.
     claimed: usize,
-    /// What `done` takes, in payloads.
+    /// The size of `done`, in payloads.
     buffered: usize,
-    /// By index.
+    /// Directories that have been listed and not taken, by index.
     done: BTreeMap<usize, Result<Listed>>,
-    /// Nothing is to be listed any more.
+    /// No thread is to list any more.
     over: bool,
 }
 
@@ -134,11 +136,11 @@ impl<F: Fs> State<'_, F> {
 
 impl<'a, F: Fs> Queue<'a, F> {
     fn lock(&self) -> MutexGuard<'_, State<'a, F>> {
-        // Nothing is left half done when a holder unwinds.
+        // No holder leaves the state half changed when it unwinds.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a thread does.
+    /// The body of a thread: lists until all is listed or the caller has ended.
     fn run(&self, store: &FileStore<F>) {
         let mut state = self.lock();
         while !state.over {
@@ -149,14 +151,14 @@ impl<'a, F: Fs> Queue<'a, F> {
                 state = self.list(store, index, claim);
             }
         }
-        // The caller may wait for more than there is.
+        // The caller may be waiting for a directory that will not come.
         self.listed.notify_all();
     }
 
-    /// Lists what was claimed.
+    /// Lists a directory that was claimed.
     fn list(&self, store: &FileStore<F>, index: usize, claim: Result<Shard>) -> MutexGuard<'_, State<'a, F>> {
         let listed = claim.and_then(|shard| {
-            // The caller, who waits for this directory, must not wait for ever.
+            // A panic becomes an error: the caller, which waits for this directory, must not wait for ever.
             let listing =
                 catch_unwind(AssertUnwindSafe(|| store.list_shard(shard))).unwrap_or_else(|_| {
                     Err(store.io("read directory", &shard.path())(io::Error::other("the thread panicked")))
@@ -172,13 +174,13 @@ impl<'a, F: Fs> Queue<'a, F> {
     }
 }
 
-/// The memory of a directory that has been listed, in payloads: it takes some by itself.
+/// The memory of a directory that has been listed, in payloads; an empty one takes that of a few.
 fn cost(listed: &Result<Listed>) -> usize {
     const DIRECTORY: usize = 8;
     DIRECTORY + listed.as_ref().map_or(0, |(_, listing)| listing.payloads.len())
 }
 
-/// Tells the threads that the caller wants no more.
+/// Ends the threads when the caller is done.
 struct End<'a, 'b, F: Fs>(&'a Queue<'b, F>);
 
 impl<F: Fs> Drop for End<'_, '_, F> {

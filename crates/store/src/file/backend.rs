@@ -1,4 +1,4 @@
-//! The file backend behind the seam: each operation, in one line.
+//! The file backend as an implementation of [`Backend`]: each operation calls the one of [`FileStore`] that does it.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -63,7 +63,7 @@ impl<F: Fs> Backend for FileStore<F> {
     }
 
     fn prepare_moves(&self) {
-        // Whatever has to be moved will say so.
+        // Best effort: the first move that needs TRASH reports the error.
         let _ = self.make_trash();
     }
 

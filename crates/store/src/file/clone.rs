@@ -27,9 +27,9 @@ impl<F: Fs> FileStore<F> {
     /// `interrupts` is called for every file, and between the parts of a copy; it may unwind.
     ///
     /// # Errors
-    /// Those of a first write , `Io`, `Sync`.
+    /// Those of a first write, `Io`, `Sync`.
     pub(super) fn clone_database(&self, source: u32, interrupts: &mut dyn FnMut()) -> Result<Cloned> {
-        // What is not there now may be there when its file system is mounted.
+        // A directory that is missing now may be there when its file system is mounted.
         self.check_present()?;
         let directory = database_dir(source);
         let exists = found(self.fs.stat(&directory)).map_err(self.io("stat directory", &directory))?;
@@ -44,7 +44,7 @@ impl<F: Fs> FileStore<F> {
             store: self,
             source: directory,
             cloned: Cloned::default(),
-            met: false,
+            any: false,
             syncfs: syncfs.map_err(self.io("open directory", ""))?,
             unsynced: BTreeSet::new(),
             trash: false,
@@ -84,13 +84,14 @@ impl Place {
     }
 }
 
-/// Whether files that are there already are counted.
+/// Whether files that the database has already are counted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Seen {
     Count,
     Skip,
 }
 
+/// How the database got a file.
 enum Given {
     Linked,
     Copied,
@@ -102,13 +103,13 @@ struct Cloning<'a, F: Fs> {
     /// Directory of the other database.
     source: String,
     cloned: Cloned,
-    /// Whether there was any file.
-    met: bool,
+    /// Whether the other database had any file.
+    any: bool,
     /// What to make one syncfs through at the end. Without it, directories are fsynced.
     syncfs: Option<F::SyncHandle>,
     /// Leaf directories of this database with files that may not be durable yet.
     unsynced: BTreeSet<Shard>,
-    /// Whether the same goes for TRASH.
+    /// Whether TRASH of this database has such files.
     trash: bool,
 }
 
@@ -116,7 +117,7 @@ impl<F: Fs> Cloning<'_, F> {
     fn trash(&mut self, seen: Seen, interrupts: &mut dyn FnMut()) -> Result<()> {
         let (store, dir) = (self.store, format!("{}/{TRASH}", self.source));
         store.each(&dir, &mut |entry| match payload(&entry) {
-            Some(id) => self.take(&id, Place::Trash, seen, interrupts),
+            Some(id) => self.clone_file(&id, Place::Trash, seen, interrupts),
             None => Ok(()),
         })
     }
@@ -126,7 +127,7 @@ impl<F: Fs> Cloning<'_, F> {
         for era in store.eras(&self.source, 0..=u64::MAX)? {
             for shard in store.era_shards(&self.source, era)? {
                 for id in store.list_leaf(&self.source, shard)?.payloads {
-                    self.take(&id, Place::Live, Seen::Count, interrupts)?;
+                    self.clone_file(&id, Place::Live, Seen::Count, interrupts)?;
                 }
             }
         }
@@ -134,7 +135,7 @@ impl<F: Fs> Cloning<'_, F> {
     }
 
     /// Gives the database a file that was listed in the other one, and notes what has to be fsynced for it.
-    fn take(
+    fn clone_file(
         &mut self,
         id: &PayloadId,
         listed: Place,
@@ -142,20 +143,20 @@ impl<F: Fs> Cloning<'_, F> {
         interrupts: &mut dyn FnMut(),
     ) -> Result<()> {
         interrupts();
-        // It may have been moved since, and back; in neither place it is purged, so it was garbage.
+        // It may have been moved since, and back. A file that is in neither place was purged, so it was garbage.
         for from in [listed, listed.other(), listed] {
-            // What was not listed may be anything; a link to a link would be one more name for it.
+            // An entry that was not listed may be a symbolic link, which a hard link would give one more name.
             if from != listed && self.store.file_len(&from.path(&self.source, id))?.is_none() {
                 continue;
             }
-            let Some((given, place)) = self.give(id, from, interrupts)? else { continue };
+            let Some((given, place)) = self.link_or_copy(id, from, interrupts)? else { continue };
             match given {
                 Given::Linked => self.cloned.linked += 1,
                 Given::Copied => self.cloned.copied += 1,
                 Given::Present => self.cloned.present += u64::from(seen == Seen::Count),
             }
-            self.met = true;
-            // What is present may come from a call that failed or crashed before it synced.
+            self.any = true;
+            // A file that is present may come from a call that failed or crashed before it synced.
             match place {
                 Place::Trash => self.trash = true,
                 Place::Live if self.syncfs.is_none() && self.store.config.fsync => {
@@ -171,8 +172,9 @@ impl<F: Fs> Cloning<'_, F> {
         Ok(())
     }
 
-    /// Says where the database has the file now; `None` when the other one has it not in `place`.
-    fn give(
+    /// Links or copies a file. Returns where the database has it now; `None` when the other one does not have it in
+    /// `place`.
+    fn link_or_copy(
         &self,
         id: &PayloadId,
         place: Place,
@@ -200,7 +202,7 @@ impl<F: Fs> Cloning<'_, F> {
             if let Some(given) = given {
                 return Ok(Some((given, place)));
             }
-            // The file is missing, or the directory that it is to go to.
+            // ENOENT: the file is missing, or the directory that it is to go to.
             if store.file_len(&from)?.is_none() {
                 return Ok(None);
             }
@@ -212,7 +214,7 @@ impl<F: Fs> Cloning<'_, F> {
     /// Makes durable what the database has been given, and what it had already.
     fn sync(&mut self, interrupts: &mut dyn FnMut()) -> Result<()> {
         let store = self.store;
-        if !self.met {
+        if !self.any {
             return Ok(());
         }
         if let Some(handle) = &self.syncfs {
@@ -234,7 +236,7 @@ impl<F: Fs> Cloning<'_, F> {
             interrupts();
             match store.fs.sync_dir(&dir) {
                 Ok(()) => {}
-                // emptied and removed meanwhile
+                // the vacuum has emptied and removed it meanwhile
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => return Err(Error::sync(shown(&dir), e)),
             }

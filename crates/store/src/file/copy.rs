@@ -88,8 +88,8 @@ impl<F: Fs> Drop for Temporary<'_, F> {
     }
 }
 
-/// Whether a file will never be linked: the file system has no links, or not one more for this file, or none
-/// between these directories, or the file may not be changed.
+/// Whether link(2) will never succeed: the file system has no links (EPERM, EOPNOTSUPP, ENOSYS), the file has too
+/// many (EMLINK), the directories cannot share one (EXDEV), or the file is immutable (EPERM).
 pub(super) fn refuses_links(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),

@@ -1,4 +1,5 @@
-//! The databases that share one root, as their directories say.
+//! The databases that share one root. Relies on the names of directories; looks for a missing payload in the other
+//! databases, and changes nothing.
 
 use super::fs::{EntryKind, Fs};
 use super::layout::{database_dir, parse_database_dir};

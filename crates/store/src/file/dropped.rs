@@ -21,9 +21,10 @@ impl DroppedDatabase {
 }
 
 impl<F: Fs> FileStore<F> {
-    /// Gives the directory of a database that was dropped the name of a dropped one, durably. False when there was none.
+    /// Gives the directory of a database that was dropped the name of a dropped one, durably. False when there was
+    /// none.
     ///
-    /// That the database is gone is for the caller to know (I6), as is who owns the store (I9).
+    /// The caller knows that the database is gone (I6) and that this cluster owns the store (I9).
     ///
     /// # Errors
     /// `Io`, `Sync`. After the latter the directory has its new name and may have the old one after a crash.
@@ -72,8 +73,8 @@ impl<F: Fs> FileStore<F> {
 
     /// Removes a dropped database: every file that the store gave it, and the directories that are empty then.
     ///
-    /// Can be called again after an error, an interrupt or a crash, and by several at once, each of whom counts
-    /// what it removed itself. `interrupts` is called for every entry of a directory and may unwind.
+    /// Can be called again after an error, an interrupt or a crash, and by several processes at once, each of which
+    /// counts what it removed itself. `interrupts` is called for every entry of a directory and may unwind.
     ///
     /// # Errors
     /// `Io`, `Sync`.
@@ -137,8 +138,8 @@ impl<F: Fs> FileStore<F> {
     }
 }
 
-/// The name of a file that the store made: a payload in its leaf directory or, where there is no shard, in TRASH, where what is left of
-/// a copy lies too.
+/// The name of a file that the store made: a payload in its leaf directory or, where there is no shard, in TRASH,
+/// where what is left of a copy lies too.
 fn ours<'a>(entry: &Entry<'a>, shard: Option<Shard>) -> Option<&'a str> {
     let name = entry.name.to_str().filter(|_| entry.kind == EntryKind::File)?;
     let ours = match (payload(entry), shard) {

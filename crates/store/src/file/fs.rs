@@ -1,6 +1,6 @@
 //! The file system as the store sees it: primitive operations on '/'-separated paths relative to the root.
 //! An implementation never follows a symbolic link below the root and retries EINTR itself. What must be
-//! durable goes through [`publish`] or the functions in `sync`, so that no call site can forget an fsync.
+//! durable goes through `publish` or the functions in `sync`, so that no call site can forget an fsync.
 
 use std::ffi::OsStr;
 use std::io;
@@ -68,8 +68,8 @@ pub trait Fs: Send + Sync + Sized + 'static {
 
     /// The root, for messages.
     fn root(&self) -> &Path;
-    /// The same, rooted in another directory that exists and that the effective user owns: the data directory, which has the
-    /// list of the roots that a cluster has written to.
+    /// The same file system, rooted in another directory that exists and that the effective user owns: the data
+    /// directory, which has the list of the roots that a cluster has written to.
     ///
     /// # Errors
     /// As for opening the root.
@@ -92,8 +92,8 @@ pub trait Fs: Send + Sync + Sized + 'static {
     fn unlink(&self, path: &str) -> io::Result<()>;
     /// Removes an empty directory; `DirectoryNotEmpty` otherwise.
     fn rmdir(&self, path: &str) -> io::Result<()>;
-    /// Reads a directory entry by entry, in no particular order. The inner result is that of `visit`, after whose first
-    /// error nothing more is read.
+    /// Reads a directory entry by entry, in no particular order. The inner result is that of `visit`, after whose
+    /// first error nothing more is read.
     fn read_dir(&self, path: &str, visit: Visit<'_, Self::Dir>) -> io::Result<Result<()>>;
     /// Looks at a path without following a link.
     fn stat(&self, path: &str) -> io::Result<Stat>;
@@ -127,7 +127,7 @@ pub trait FsFile {
     fn write_all(&mut self, data: &[u8]) -> io::Result<()>;
     /// Reads at an offset, up to `buf.len()` bytes; 0 at the end of the file.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
-    /// What is known of it.
+    /// Its length, times, kind and rights.
     fn stat(&self) -> io::Result<Stat>;
     /// Its length in bytes.
     fn len(&self) -> io::Result<u64> {
@@ -141,7 +141,7 @@ pub trait FsFile {
     fn truncate(&self) -> io::Result<()>;
     /// Makes its bytes and length durable; fails as well for what has been lost since it was opened.
     fn sync_data(&self) -> io::Result<()>;
-    /// Has the kernel begin to write these bytes back. An error may be all that is ever heard of them: they are lost.
+    /// Has the kernel begin to write these bytes back. After an error they are lost, and no later call need report it.
     fn start_writeback(&self, bytes: Range<u64>) -> io::Result<()>;
     /// Sets the time of its last modification.
     fn set_mtime(&self, time: SystemTime) -> io::Result<()>;
@@ -154,8 +154,8 @@ pub(super) enum Replace {
     No,
 }
 
-/// Writes a small file in the root so that it is seen whole or not at all, durable on return. `shown` is what errors call the
-/// root.
+/// Writes a small file in the root so that it is seen whole or not at all, durable on return. `shown` is what errors
+/// call the root.
 ///
 /// Returns false if the name existed and was to be kept.
 pub(super) fn publish<F: Fs>(
@@ -169,7 +169,7 @@ pub(super) fn publish<F: Fs>(
     let temporary = format!("{name}.{}", copy_name(uuid::Uuid::new_v4()));
     let result = publish_as(fs, shown, &temporary, name, bytes, replace, fsync);
     if !matches!(result, Ok(true)) {
-        // The name is this call's alone, and the first error is the one that matters.
+        // Best effort: no other call uses this name, and the first error is the one to report.
         let _ = fs.unlink(&temporary);
     }
     result

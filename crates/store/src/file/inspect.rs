@@ -17,22 +17,23 @@ use crate::error::{Error, Result};
 use crate::payload::Shard;
 
 /// Takes each entry: what is wrong with it, if anything, and its path below the root.
-pub type Look<'a> = &'a mut dyn FnMut(Option<Flaw>, PathBuf) -> Result<()>;
+pub type Report<'a> = &'a mut dyn FnMut(Option<Flaw>, PathBuf) -> Result<()>;
 
 impl<F: Fs> FileStore<F> {
-    /// Looks at the root and at what is in it. Others may be able to read the root itself, but must not be able to write.
+    /// Looks at the root and at its entries. Other users may be able to read the root itself, but must not be able to
+    /// write.
     ///
     /// # Errors
     /// `Io`, or what `report` returns.
-    pub fn inspect_root(&self, report: Look<'_>) -> Result<()> {
+    pub fn inspect_root(&self, report: Report<'_>) -> Result<()> {
         let root = self.fs.stat("").map_err(self.io("stat directory", ""))?;
         if !root.owned || root.mode & 0o022 != 0 {
             report(Some(Flaw::WrongRights), shown(""))?;
         }
         let is_database =
             |name: &str| parse_database_dir(name).is_some() || parse_dropped_dir(name).is_some();
-        // The file system's own, where the root is a mount point.
-        let report: Look<'_> =
+        // lost+found belongs to the file system, where the root is a mount point.
+        let report: Report<'_> =
             &mut |flaw, path| if path == Path::new("lost+found") { Ok(()) } else { report(flaw, path) };
         self.inspect("", report, &mut |entry| match entry.kind {
             EntryKind::File => entry.name == OWNER || parse_new_owner_name(entry.name.as_bytes()).is_some(),
@@ -45,7 +46,7 @@ impl<F: Fs> FileStore<F> {
     ///
     /// # Errors
     /// `Io`, or what `report` returns.
-    pub fn inspect_database(&self, report: Look<'_>) -> Result<Vec<u64>> {
+    pub fn inspect_database(&self, report: Report<'_>) -> Result<Vec<u64>> {
         let mut eras = Vec::new();
         self.inspect(&self.database, report, &mut |entry| {
             let name = directory(entry);
@@ -61,7 +62,7 @@ impl<F: Fs> FileStore<F> {
     ///
     /// # Errors
     /// `Io`, or what `report` returns.
-    pub fn inspect_trash(&self, report: Look<'_>) -> Result<()> {
+    pub fn inspect_trash(&self, report: Report<'_>) -> Result<()> {
         self.inspect(&self.in_database(TRASH), report, &mut |entry| {
             payload(entry).is_some()
                 || entry.kind == EntryKind::File && parse_copy_name(entry.name.as_bytes()).is_some()
@@ -72,7 +73,7 @@ impl<F: Fs> FileStore<F> {
     ///
     /// # Errors
     /// `Io`, or what `report` returns.
-    pub fn inspect_era(&self, era: u64, report: Look<'_>) -> Result<Vec<Shard>> {
+    pub fn inspect_era(&self, era: u64, report: Report<'_>) -> Result<Vec<Shard>> {
         let mut shards = Vec::new();
         self.inspect(&self.in_database(&era_dir(era)), report, &mut |entry| {
             let byte = directory(entry).and_then(parse_byte_dir);
@@ -83,11 +84,11 @@ impl<F: Fs> FileStore<F> {
         Ok(shards)
     }
 
-    /// Looks at every file of a leaf directory; returns the payloads in it, as [`list_shard`](Self::list_shard) does.
+    /// Looks at every file of a leaf directory; returns the payloads in it, as `list_shard` does.
     ///
     /// # Errors
     /// `Io`, or what `report` returns.
-    pub fn inspect_shard(&self, shard: Shard, report: Look<'_>) -> Result<Listing> {
+    pub fn inspect_shard(&self, shard: Shard, report: Report<'_>) -> Result<Listing> {
         let path = self.in_database(&shard.path());
         self.inspect(&path, report, &mut |entry| payload(entry).is_some_and(|id| id.shard() == shard))?;
         self.list_shard(shard)
@@ -97,7 +98,7 @@ impl<F: Fs> FileStore<F> {
     fn inspect(
         &self,
         dir: &str,
-        report: Look<'_>,
+        report: Report<'_>,
         belongs: &mut dyn FnMut(&Entry<'_>) -> bool,
     ) -> Result<()> {
         let read = self.fs.read_dir(dir, &mut |opened, entry| {
@@ -114,16 +115,16 @@ impl<F: Fs> FileStore<F> {
         found(read).map_err(self.io("read directory", dir))?.unwrap_or(Ok(()))
     }
 
-    /// All of it: the root, TRASH, and LIVE shard by shard.
+    /// The whole inspection: the root, TRASH, and LIVE shard by shard.
     pub(super) fn inspect_all(&self, inspection: &mut dyn Inspection) -> Result<()> {
-        let mut through = Through { inspection, ended: false };
-        through.dir(|look| self.inspect_root(look))?;
-        through.dir(|look| self.inspect_trash(look))?;
-        for era in through.dir(|look| self.inspect_database(look))? {
-            for shard in through.dir(|look| self.inspect_era(era, look))? {
-                let listing = through.dir(|look| self.inspect_shard(shard, look))?;
-                if !through.ended {
-                    through.ended = through.inspection.shard(shard, &listing).is_break();
+        let mut walk = Walk { inspection, ended: false };
+        walk.dir(|report| self.inspect_root(report))?;
+        walk.dir(|report| self.inspect_trash(report))?;
+        for era in walk.dir(|report| self.inspect_database(report))? {
+            for shard in walk.dir(|report| self.inspect_era(era, report))? {
+                let listing = walk.dir(|report| self.inspect_shard(shard, report))?;
+                if !walk.ended {
+                    walk.ended = walk.inspection.shard(shard, &listing).is_break();
                 }
             }
         }
@@ -131,15 +132,15 @@ impl<F: Fs> FileStore<F> {
     }
 }
 
-/// The way of an inspection through the store.
-struct Through<'a> {
+/// An inspection on its way through the store.
+struct Walk<'a> {
     inspection: &'a mut dyn Inspection,
     ended: bool,
 }
 
-impl Through<'_> {
+impl Walk<'_> {
     /// Looks at a directory. One that cannot be read is reported, and has nothing in it.
-    fn dir<T: Default>(&mut self, inspect: impl FnOnce(Look<'_>) -> Result<T>) -> Result<T> {
+    fn dir<T: Default>(&mut self, inspect: impl FnOnce(Report<'_>) -> Result<T>) -> Result<T> {
         if self.ended {
             return Ok(T::default());
         }

@@ -87,14 +87,15 @@ pub fn parse_database_dir(name: &str) -> Option<u32> {
 
 /// Directory name of a dropped database: `<oid>-<seconds since 1970, 8 hex digits>`.
 ///
-/// In the root, and no longer than this: a base backup is a stream of ustar entries, which end with an ERROR where a path below the
-/// data directory has more than 99 bytes. A file of a dropped database has 97 under a root called `rbytea`.
+/// In the root, and no longer than this: a base backup is a stream of ustar entries, which end with an ERROR where a
+/// path below the data directory has more than 99 bytes. A file of a dropped database has 97 under a root called
+/// `rbytea`.
 pub fn dropped_dir(oid: u32, trashed_at: u32) -> String {
     format!("{}-{trashed_at:08x}", database_dir(oid))
 }
 
-/// The earliest date of a dropped database, in January 2021. `<oid>-20261231`, as somebody may call a copy of a directory, is far
-/// below it.
+/// The earliest date of a dropped database, in January 2021. `<oid>-20261231`, a name that a user may give
+/// to a copy of a directory, is far below it.
 pub const FIRST_DROPPED: u32 = 0x6000_0000;
 
 /// The inverse of [`dropped_dir`]; `None` for every other string, and for dates before [`FIRST_DROPPED`].

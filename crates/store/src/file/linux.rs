@@ -7,14 +7,14 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 /// sync_file_range(2) with SYNC_FILE_RANGE_WRITE: the kernel starts to write these bytes back and waits for nothing.
 ///
 /// # Errors
-/// What the file system could not do, such as finding room for bytes that it took before: nothing else may ever tell of that.
-/// A kernel or sandbox without the call is no error.
+/// What the file system could not do, such as allocating blocks for bytes of an earlier write: no later call need
+/// report it. A kernel or sandbox without the call is no error.
 pub fn start_writeback(file: BorrowedFd<'_>, bytes: Range<u64>) -> io::Result<()> {
     let offset =
         |byte: u64| libc::off64_t::try_from(byte).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
     let (start, end) = (offset(bytes.start)?, offset(bytes.end)?);
     loop {
-        // SAFETY: takes an open descriptor and numbers.
+        // SAFETY: `file` keeps the descriptor open during the call, which accesses no memory of this process.
         let done = unsafe {
             libc::sync_file_range(file.as_raw_fd(), start, end - start, libc::SYNC_FILE_RANGE_WRITE)
         };

@@ -63,7 +63,7 @@ impl<F: Fs> FileStore<F> {
         self.each(&format!("{database}/{}", shard.path()), &mut |entry| {
             match payload(&entry).filter(|id| id.shard() == shard) {
                 Some(id) => {
-                    // A directory may be long, and Rust would end the process for want of memory.
+                    // A directory may be long, and a failed allocation would end the process.
                     let room = listing.payloads.try_reserve(1);
                     room.map_err(|_| {
                         self.io("read directory", &shard.path())(io::ErrorKind::OutOfMemory.into())

@@ -1,4 +1,5 @@
-//! Looking for a payload's file, wherever it is (I7).
+//! Where a payload's file is looked for: in LIVE, in TRASH, and in LIVE again (I7). Relies on moves that keep one
+//! name at every moment; promises that a file which another process moves meanwhile is found.
 
 use std::path::{Path, PathBuf};
 
@@ -9,8 +10,8 @@ use crate::error::{Error, Result};
 use crate::payload::PayloadId;
 
 impl<F: Fs> FileStore<F> {
-    /// What `look` finds, in LIVE, else in TRASH, else in LIVE again, because a file may be moved between two looks (I7); and
-    /// whether that was in TRASH.
+    /// What `look` finds, in LIVE, else in TRASH, else in LIVE again, because another process may move the file
+    /// between two looks (I7); and whether that was in TRASH.
     fn look_for<T>(
         &self,
         id: &PayloadId,

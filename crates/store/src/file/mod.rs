@@ -1,6 +1,6 @@
-//! The file backend: each payload is a file below one root. Relies on [`fs::Fs`] for the operating system; what must be
-//! durable goes through the helpers of `sync` and `fs`, so that no call site can forget an fsync. Uses the crate's identities
-//! and errors; nothing above the seam uses more of it than opening a store takes.
+//! The file backend: each payload is a file below one root. Relies on [`fs::Fs`] for the operating system; what must
+//! be durable goes through the helpers of `sync` and `fs`, so that no call site can forget an fsync. Uses the crate's
+//! identities and errors; nothing above the seam uses more of it than opening a store takes.
 
 pub mod ahead;
 mod backend;
@@ -40,17 +40,17 @@ use os::OsFs;
 use sync::{DurableDirs, SyncfsHandle};
 
 pub use ahead::Listings;
-pub use inspect::Look;
+pub use inspect::Report;
 pub use list::Shards;
 pub use moves::FileMoves;
 pub use registry::RootRegistry;
 pub use sync::SYNCFS_FROM;
 pub use upload::MAX_OPEN;
 
-/// How often an operation makes a directory again that a concurrent `remove_empty_dirs` took away.
+/// How often an operation makes a directory again that a concurrent `remove_empty_dirs` has removed.
 const ATTEMPTS: usize = 32;
 
-/// Everything a store needs to be told.
+/// How a store is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The root directory; relative paths start at the working directory.
@@ -67,7 +67,7 @@ pub struct Config {
     pub registry: Option<RootRegistry>,
 }
 
-/// One database's part of one store, in files. Clones share what they know of it.
+/// One database's part of one store, in files. Clones share their caches.
 pub struct FileStore<F: Fs = OsFs> {
     inner: Arc<Inner<F>>,
 }
@@ -111,7 +111,7 @@ impl FileStore {
     }
 }
 
-/// What a process has learnt of a store that it has closed: which directories are durable, so that they need no fsync again.
+/// Which directories of a closed store are durable, so that they need no fsync when this process opens it again.
 #[derive(Debug, Default)]
 pub struct DirSyncCache {
     origin: Option<upload::Origin>,
@@ -135,7 +135,7 @@ impl<F: Fs> FileStore<F> {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Takes up what this process has learnt of the same store before. What was learnt of another store is dropped.
+    /// Takes over the cache of an earlier handle of the same store. The cache of another store is dropped.
     #[must_use]
     pub fn with_cache(self, cache: DirSyncCache) -> Self {
         if cache.origin == Some(self.origin()) {
@@ -145,7 +145,7 @@ impl<F: Fs> FileStore<F> {
         self
     }
 
-    /// Closes the store and keeps what was learnt of it.
+    /// Closes the store and keeps its cache.
     pub fn into_cache(self) -> DirSyncCache {
         let durable = std::mem::take(&mut *self.durable());
         let registered = self.registered.load(Ordering::Relaxed);
@@ -189,8 +189,8 @@ impl<F: Fs> FileStore<F> {
         move |source| Error::Io { op, path, source }
     }
 
-    /// Makes TRASH if the database has a directory without it. As long as there is room: a disk that is full gets room when
-    /// files move to TRASH and are deleted there.
+    /// Makes TRASH if the database has a directory without it. Called while there is room: a full disk gets room only
+    /// by files that move to TRASH and are deleted there.
     fn make_trash(&self) -> Result<()> {
         let path = self.in_database(TRASH);
         match self.fs.mkdir(&path) {

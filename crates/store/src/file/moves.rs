@@ -1,6 +1,6 @@
-//! Where a payload is trashed and restored: its file is moved from LIVE to TRASH (I6) and back (I7). The unlink of the purge
-//! is here, too (I8). Which payloads they are is for the caller to know.
-//! Every move is one rename that replaces nothing, so a file always has exactly one name, whoever else moves it.
+//! Where a payload is trashed and restored: its file is moved from LIVE to TRASH (I6) and back (I7). The unlink of
+//! the purge is here, too (I8). Which payloads they are is for the caller to know. Every move is one rename that
+//! replaces nothing, so a file always has exactly one name, even if other processes move it.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -42,14 +42,15 @@ impl<F: Fs> FileStore<F> {
 
     /// Brings a file back from TRASH if it is there; the move is durable on return (I7).
     ///
-    /// Safe against others that trash or restore the same file meanwhile; such a file may be `WasLive`.
+    /// Safe against other processes that trash or restore the same file meanwhile; such a file may be `WasLive`.
     ///
     /// # Errors
     /// `Io`, `Sync`.
     pub(super) fn restore(&self, id: &PayloadId) -> Result<Restored> {
         let (live, trashed) = (self.live(id), self.trashed(id));
         let leaf = self.in_database(&id.shard().path());
-        // a file that is moved to and fro can be missed in one place after the other, but not for ever
+        // a file that another process trashes and restores can be missed in one place after the other, but not for
+        // ever
         for _ in 0..ATTEMPTS {
             if self.is_live(id)? {
                 return Ok(Restored::WasLive);

@@ -58,21 +58,21 @@ impl OsFs {
         })
     }
 
-    /// The same without openat2, as on a kernel before 5.6: for tests.
+    /// Without openat2, as on a kernel before 5.6: for tests.
     #[doc(hidden)]
     #[must_use]
     pub fn without_openat2(self) -> Self {
         Self { openat2: false, ..self }
     }
 
-    /// The same without syncfs, as on a kernel before 5.8 or an unknown file system: for tests.
+    /// Without syncfs, as on a kernel before 5.8 or an unknown file system: for tests.
     #[doc(hidden)]
     #[must_use]
     pub fn without_syncfs(self) -> Self {
         Self { syncfs: false, ..self }
     }
 
-    /// The same without hard links, as on a file system that has none: for tests.
+    /// Without hard links, as on a file system that has none: for tests.
     #[doc(hidden)]
     #[must_use]
     pub fn without_links(self) -> Self {
@@ -114,7 +114,7 @@ impl OsFs {
         Ok((at, name))
     }
 
-    /// What NO_XDEV does for openat2.
+    /// Refuses mount points, as NO_XDEV does for openat2.
     fn check_device(&self, fd: &OwnedFd) -> io::Result<()> {
         if retry_on_intr(|| sys::fstat(fd))?.st_dev == self.identity.0 {
             Ok(())
@@ -265,10 +265,11 @@ impl Fs for OsFs {
 
     fn syncfs(&self, handle: &OwnedFd) -> io::Result<()> {
         sys::syncfs(handle)?;
-        // A file system without a journal may flush the device's cache before it writes its metadata. An fsync does not; that of the
-        // root has nothing else left to do.
+        // A file system without a journal may flush the device's cache before it writes its metadata. An fsync does
+        // not; that of the root has nothing else left to do.
         sys::fsync(handle)?;
-        // One that has shut down, or given up its journal, may let both succeed, but it begins no change any more. This one need not last.
+        // A file system that has shut down, or aborted its journal, may let both succeed, but refuses every new
+        // change, such as this one, which need not be durable.
         retry_on_intr(|| sys::futimens(handle, &os_file::ACCESSED_NOW))?;
         if sys::fstatvfs(handle)?.f_flag.contains(sys::StatVfsMountFlags::RDONLY) {
             return Err(Errno::ROFS.into());

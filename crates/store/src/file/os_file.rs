@@ -47,7 +47,7 @@ impl FsFile for OsFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        // No retry, not even on EINTR: an fsync that failed once says nothing the second time.
+        // No retry, not even on EINTR: after a failed fsync the next one may succeed without the lost bytes.
         Ok(sys::fdatasync(&self.0)?)
     }
 
@@ -70,7 +70,7 @@ pub(super) fn read_dir(dir: &OwnedFd, visit: Visit<'_, OwnedFd>) -> io::Result<R
     let mut entries = RawDir::new(dir, buffer.spare_capacity_mut());
     while let Some(entry) = entries.next() {
         let entry = match entry {
-            // a signal, on a file system that can be interrupted; the next call asks for the same again
+            // a signal, on a file system that can be interrupted; the next call reads the same entries
             Err(Errno::INTR) => continue,
             other => other?,
         };
@@ -79,7 +79,7 @@ pub(super) fn read_dir(dir: &OwnedFd, visit: Visit<'_, OwnedFd>) -> io::Result<R
             continue;
         }
         let kind = match entry.file_type() {
-            // some file systems do not say
+            // some file systems do not fill in d_type
             FileType::Unknown => match stat_in(dir, name) {
                 Ok(stat) => stat.kind,
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
@@ -99,7 +99,7 @@ pub(super) fn stat_in(dir: &OwnedFd, name: &OsStr) -> io::Result<Stat> {
     Ok(stat(&retry_on_intr(|| sys::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW))?))
 }
 
-/// A change of an inode that changes nothing that anybody asks for.
+/// A change of the access time alone, which the store never reads.
 pub(super) const ACCESSED_NOW: Timestamps = Timestamps {
     last_access: Timespec { tv_sec: 0, tv_nsec: sys::UTIME_NOW },
     last_modification: Timespec { tv_sec: 0, tv_nsec: sys::UTIME_OMIT },
@@ -150,7 +150,7 @@ fn timespec(time: SystemTime) -> io::Result<Timespec> {
     })
 }
 
-/// What the store needs to know, of what the kernel says.
+/// The kernel's stat as the store's.
 pub(super) fn stat(stat: &sys::Stat) -> Stat {
     Stat {
         len: u64::try_from(stat.st_size).unwrap_or_default(),

@@ -9,8 +9,9 @@ use std::sync::OnceLock;
 use super::os::{BENEATH, DIR_MODE};
 use crate::error::{Error, Result};
 
-/// File systems (`f_type` of statfs(2)) whose syncfs writes data and metadata of every file: ext4 (and ext2, whose number is the same), XFS,
-/// btrfs. Others are known not to (FUSE sends nothing to its server, f2fs says nothing of a checkpoint that failed) or unknown.
+/// File systems (`f_type` of statfs(2)) whose syncfs writes data and metadata of every file: ext4 (and ext2, whose
+/// number is the same), XFS, btrfs. Others are known not to (FUSE sends nothing to its server, f2fs does not report a
+/// checkpoint that failed) or unknown.
 const TRUSTED_SYNCFS: [u64; 3] = [0xEF53, 0x5846_5342, 0x9123_683E];
 
 /// Opens the root, and makes it first if it is missing and `create` says so.
@@ -18,7 +19,7 @@ pub(super) fn open(path: &Path, create: bool) -> Result<(OwnedFd, sys::Stat)> {
     let root = match open_root(path) {
         Err(Errno::NOENT) if create => {
             match retry_on_intr(|| sys::mkdir(path, DIR_MODE)) {
-                // without a parent directory it stays missing, and the diagnosis says so
+                // ENOENT, ENOTDIR: without a parent directory it stays missing, which is the error of the second open
                 Ok(()) | Err(Errno::EXIST | Errno::NOENT | Errno::NOTDIR) => {}
                 Err(e) => return Err(Error::io("create directory", path, e.into())),
             }
@@ -49,9 +50,9 @@ fn open_root(path: &Path) -> rustix::io::Result<OwnedFd> {
     retry_on_intr(|| sys::openat(CWD, path, flags, Mode::empty()))
 }
 
-/// Why the root could not be opened. Of a foreign directory of mode 0700, that it is foreign.
+/// Why the root could not be opened; of another user's directory of mode 0700 the wrong owner, not EACCES.
 fn not_opened(path: &Path, error: Errno) -> Error {
-    // Somebody may make it right now; who came too early has not seen it.
+    // The error of that moment: another backend may have made it since, so it is not looked at again.
     if error == Errno::NOENT {
         return Error::RootMissing { path: path.into() };
     }
@@ -65,15 +66,15 @@ fn not_opened(path: &Path, error: Errno) -> Error {
     }
 }
 
-/// Whether openat2 can be used. Old kernels answer ENOSYS, some sandboxes EPERM or EINVAL; asked once in the life of a process, and about
-/// the root: later on EPERM and EINVAL could be about a file.
+/// Whether openat2 can be used. Old kernels answer ENOSYS, some sandboxes EPERM or EINVAL. Asked once in the life of
+/// a process, and about the root: later on EPERM and EINVAL could be about a file.
 pub(super) fn kernel_has_openat2(root: &OwnedFd) -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
     ANSWER.get().copied().unwrap_or_else(|| {
         match sys::openat2(root, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), BENEATH) {
             Ok(_) => *ANSWER.get_or_init(|| true),
             Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => *ANSWER.get_or_init(|| false),
-            // Too many open files, for instance, which says nothing about the next time.
+            // Such as EMFILE, which need not be the answer of the next call.
             Err(_) => false,
         }
     })
@@ -92,7 +93,7 @@ fn kernel_reports_syncfs_errors() -> bool {
 
 /// Whether a syncfs there can be trusted.
 pub(super) fn trusted_syncfs(root: &OwnedFd) -> bool {
-    // f_type is signed or not, 32 or 64 bits, as the architecture pleases; the magics are 32 bits
+    // whether f_type is signed and how wide it is depends on the architecture; the magic numbers have 32 bits
     kernel_reports_syncfs_errors()
         && sys::fstatfs(root).is_ok_and(|fs| TRUSTED_SYNCFS.contains(&(fs.f_type as u64 & 0xFFFF_FFFF)))
 }

@@ -1,5 +1,5 @@
 //! The file OWNER in the root: who owns the store (I9), and whether the store is there at all.
-//! Written whole or not at all.
+//! Relies on `publish`, which writes a file whole or not at all; the bytes are those of [`OwnerId`].
 
 use std::sync::atomic::Ordering;
 
@@ -13,7 +13,7 @@ use crate::owner::{OwnerId, corrupt};
 const MAX_LEN: u64 = 4096;
 
 impl<F: Fs> FileStore<F> {
-    /// The cluster that OWNER names; `None` while nobody has claimed the store.
+    /// The cluster that OWNER names; `None` while no cluster has claimed the store.
     ///
     /// # Errors
     /// `UnknownFormat`, `OwnerCorrupt`, `Io`.
@@ -29,10 +29,12 @@ impl<F: Fs> FileStore<F> {
         OwnerId::from_json(&bytes).map(Some)
     }
 
-    /// Whether the store is there: a root without OWNER that this cluster has written to is another directory, or an empty one.
+    /// Whether the store is there: a root without OWNER that this cluster has written to is another directory, or an
+    /// empty one.
     ///
     /// # Errors
-    /// `StoreMissing`, and those of [`owner`](Self::owner) and [`RootRegistry::contains`](super::RootRegistry::contains).
+    /// `StoreMissing`, and those of [`owner`](Self::owner) and
+    /// [`RootRegistry::contains`](super::RootRegistry::contains).
     pub(super) fn check_present(&self) -> Result<()> {
         self.owner().and_then(|owner| self.is_present(owner))
     }
@@ -53,7 +55,11 @@ impl<F: Fs> FileStore<F> {
         if let Some(registry) = &self.config.registry
             && !self.registered.load(Ordering::Relaxed)
         {
-            if !matches!(registry.contains_on(&self.fs), Ok(true)) {
+            let listed = match registry.contains_on(&self.fs) {
+                Err(Error::RegistryCorrupt { .. }) => false,
+                listed => listed?,
+            };
+            if !listed {
                 // OWNER first: it may be another backend's, which has not synced it yet.
                 if self.config.fsync {
                     let synced = self.fs.sync_dir("").and_then(|()| self.fs.sync_root_entry());
@@ -66,7 +72,7 @@ impl<F: Fs> FileStore<F> {
         Ok(())
     }
 
-    /// Whether this cluster may move files (I9). A store that nobody has claimed is anybody's.
+    /// Whether this cluster may move files (I9). A store without an owner is any cluster's.
     ///
     /// # Errors
     /// `NotOwner`, and those of [`check_present`](Self::check_present).
@@ -81,8 +87,8 @@ impl<F: Fs> FileStore<F> {
     /// Makes this cluster the owner, durably. Returns the owner before.
     ///
     /// # Errors
-    /// Those of [`owner`](Self::owner) and [`RootRegistry::add`](super::RootRegistry::add), and `Io` or `Sync` of writing. An
-    /// unreadable OWNER is not replaced.
+    /// Those of [`owner`](Self::owner) and [`RootRegistry::add`](super::RootRegistry::add), and `Io` or `Sync` of
+    /// writing. An unreadable OWNER is not replaced.
     pub(super) fn adopt(&self) -> Result<Option<OwnerId>> {
         let previous = self.owner()?;
         if previous != Some(self.config.owner) {

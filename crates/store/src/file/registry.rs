@@ -1,6 +1,6 @@
-//! Which roots this cluster has written to, remembered outside of them: a mount point whose file system is missing looks like a
-//! store that no session has used yet, and what was written there would be gone when the file system comes back.
-//! A JSON list in a file of the data directory, written whole or not at all.
+//! Which roots this cluster has written to, remembered outside of them: a mount point whose file system is missing
+//! looks like a store that no session has used yet, and what was written there would be gone when the file system
+//! comes back. A JSON list in a file of the data directory, written whole or not at all.
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,7 @@ impl RootRegistry {
     /// Whether this cluster has written to a store here.
     ///
     /// # Errors
-    /// `Io`, `KnownCorrupt`.
+    /// `Io`, `RegistryCorrupt`.
     pub fn contains(&self) -> Result<bool> {
         self.listed(&OsFs::open(&self.directory, false)?)
     }
@@ -39,7 +39,7 @@ impl RootRegistry {
         Ok(self.read(fs)?.contains(&self.entry()))
     }
 
-    /// Remembers it, durably if `fsync`. A damaged list is written anew: the caller has seen that the store is there.
+    /// Adds the root, durably if `fsync`. A damaged list is written anew: the caller has seen that the store is there.
     ///
     /// # Errors
     /// `Io`, `Sync`.
@@ -47,7 +47,7 @@ impl RootRegistry {
     pub fn add<F: Fs>(&self, near: &F, fsync: bool) -> Result<()> {
         let fs = near.rooted_in(&self.directory)?;
         let mut roots = match self.read(&fs) {
-            Err(Error::KnownCorrupt { .. }) => Vec::new(),
+            Err(Error::RegistryCorrupt { .. }) => Vec::new(),
             roots => roots?,
         };
         if !roots.contains(&self.entry()) {
@@ -76,6 +76,6 @@ impl RootRegistry {
     }
 
     fn corrupt(&self, error: &serde_json::Error) -> Error {
-        Error::KnownCorrupt { path: self.file.into(), reason: error.to_string() }
+        Error::RegistryCorrupt { path: self.file.into(), reason: error.to_string() }
     }
 }

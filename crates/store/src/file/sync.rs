@@ -16,9 +16,9 @@ use crate::error::{Error, Result};
 /// From this many files on, one syncfs takes the place of an fdatasync for each file and an fsync for each
 /// directory.
 ///
-/// A syncfs also waits for what others have written to the file system. Measured on ext4 (Linux 6.18, a virtual
-/// disk whose flush takes 0.15 ms), write-back started before, each file in a leaf of its own, medians in ms; the syncfs without the
-/// fsync that makes sure of it, which takes one flush more:
+/// A syncfs also waits for what other processes have written to the file system. Measured on ext4 (Linux 6.18, a
+/// virtual disk whose flush takes 0.15 ms), write-back started before, each file in a leaf of its own, medians in ms;
+/// the syncfs without the fsync that makes sure of it, which takes one flush more:
 ///
 /// ```text
 /// files                            1     2     4     8    16    32
@@ -30,7 +30,7 @@ use crate::error::{Error, Result};
 /// ```
 ///
 /// Alone on its file system a syncfs always wins, and the more so the slower a flush is; next to a busy neighbour
-/// it loses. So transactions of a few files pay a small price that does not depend on anybody else, and only
+/// it loses. So transactions of a few files pay a small price that no other process raises, and only
 /// those that would wait for dozens of flushes take the one that does.
 pub const SYNCFS_FROM: u64 = 8;
 
@@ -71,7 +71,7 @@ impl DurableDirs {
     }
 }
 
-/// Whether what the store remembers as durable spares an fsync.
+/// Whether a directory that the store remembers as durable is not fsynced again.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cached {
     Trust,
@@ -152,7 +152,7 @@ impl<F: Fs> FileStore<F> {
     }
 
     /// The syncfs handle that all files of a transaction share. A new transaction gets a new one: it must not
-    /// fail for what another one was told already.
+    /// fail for an error that an earlier transaction has reported.
     pub(super) fn current_syncfs_handle(&self) -> Result<Option<Arc<SyncfsHandle<F>>>> {
         if !self.config.fsync {
             return Ok(None);
@@ -193,7 +193,7 @@ pub(super) fn chain(dir: &str) -> Vec<String> {
     chain
 }
 
-/// What is behind the locks stays consistent when a holder unwinds, so a poisoned lock is a good one.
+/// No holder leaves the data half changed when it unwinds, so a poisoned lock can be used.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,5 +1,5 @@
-//! What the file backend keeps beside payloads and removes when nothing needs it: empty directories, and files that a crash
-//! has left without a name of their own.
+//! What the file backend keeps beside payloads and removes when nothing needs it: empty directories, and files that a
+//! crash has left without a name of their own.
 
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -11,9 +11,10 @@ use super::{FileStore, found};
 use crate::error::Result;
 
 impl<F: Fs> FileStore<F> {
-    /// Removes what a crash has left of files that had not got their own names: copies in TRASH, and new OWNERs older than `before`.
+    /// Removes what a crash has left of files that had not got their own names: copies in TRASH, and new OWNERs older
+    /// than `before`.
     ///
-    /// Nobody may be copying files into this database: that is for the caller to know.
+    /// The caller knows that no other process is copying files into this database.
     ///
     /// # Errors
     /// `Io`.
@@ -49,8 +50,8 @@ impl<F: Fs> FileStore<F> {
 
     /// Removes the empty leaf directories of an era, and then the era's own if it is empty.
     ///
-    /// Only for eras in which no transaction, running or to come, can create a file: what the store remembers
-    /// as durable rests on it. A concurrent `restore` makes its directory again.
+    /// Only for eras in which no transaction, running or to come, can create a file: the cache of durable
+    /// directories relies on it. A concurrent `restore` makes its directory again.
     ///
     /// # Errors
     /// `Io`.
@@ -71,7 +72,7 @@ impl<F: Fs> FileStore<F> {
                 Ok(true)
             }
             Err(e) if e.kind() == NotFound => Ok(true),
-            // POSIX lets rmdir say EEXIST for a directory that is not empty
+            // POSIX allows EEXIST as well for a directory that is not empty
             Err(e) if matches!(e.kind(), DirectoryNotEmpty | AlreadyExists) => Ok(false),
             Err(e) => Err(self.io("remove directory", dir)(e)),
         }

@@ -1,5 +1,5 @@
-//! Writing a payload's file, and the files of one transaction that are not durable yet. Descriptors and memory stay bounded
-//! however many files a transaction writes.
+//! Writing a payload's file, and the files of one transaction that are not durable yet. Descriptors and memory stay
+//! bounded however many files a transaction writes.
 
 use std::any::Any;
 use std::collections::{BTreeSet, VecDeque};
@@ -16,12 +16,13 @@ use crate::payload::{PayloadId, Shard};
 /// Most files that a transaction keeps open.
 pub const MAX_OPEN: usize = 16;
 
-/// The write-back of a file begins whenever so many more bytes of it are there. Measured for 16 MiB alone: written and synced in 12 ms, and
-/// in 20 ms when its write-back begins only after all of it has been written (ext4, Linux 6.18).
+/// The write-back of a file begins whenever so many more bytes of it are there. Measured for 16 MiB alone: written
+/// and synced in 12 ms, and in 20 ms when its write-back begins only after all of it has been written (ext4, Linux
+/// 6.18).
 ///
-/// That of a small file begins, too, when it is whole, although a syncfs that begins many at once takes less time: rows of 4 KiB, a hundred
-/// of them per commit, took 167 µs each instead of 197. Only who begins it is sure to hear that there are no blocks for it (delayed
-/// allocation of an ext4 that goes on in spite of errors).
+/// That of a small file begins, too, when it is whole, although a syncfs that begins many at once takes less time:
+/// rows of 4 KiB, a hundred of them per commit, took 167 µs each instead of 197. Only the call that begins it is sure
+/// to report that there are no blocks for it (delayed allocation of an ext4 mounted with errors=continue).
 const WRITE_BACK: u64 = 256 * 1024;
 
 /// A store: device and inode of its root, and the database.
@@ -71,15 +72,15 @@ fn random_uuid() -> uuid::Uuid {
     uuid::Uuid::new_v4()
 }
 
-/// The file of a payload being written. Dropped unfinished, it is truncated, so that the space comes back at once; the empty
-/// file is left to the vacuum (I5, I8).
+/// The file of a payload being written. Dropped unfinished, it is truncated, so that the space comes back at once;
+/// the empty file is left to the vacuum (I5, I8).
 pub(super) struct FileUpload<F: Fs> {
     id: PayloadId,
     /// Below the root.
     path: String,
     origin: Origin,
     fsync: bool,
-    /// `None` once it has been handed on.
+    /// `None` once the batch has it.
     file: Option<F::File>,
     syncfs: Option<Arc<SyncfsHandle<F>>>,
     len: u64,
@@ -138,8 +139,8 @@ impl<F: Fs> Upload for FileUpload<F> {
         let file = self.file.take().filter(|_| self.fsync);
         let (id, path, syncfs) = (self.id, std::mem::take(&mut self.path), self.syncfs.take());
         match files.add(file.map(|file| Written { id, path, file, syncfs })) {
-            // Its descriptor is the only one that is sure to hear of a lost write, so it must not be closed before it has
-            // been synced.
+            // Its descriptor is the only one that is sure to report a lost write, so it must not be closed before it
+            // has been synced.
             Some(evicted) => evicted.sync_data(),
             None => Ok(()),
         }
@@ -199,7 +200,7 @@ impl<F: Fs> FileBatch<F> {
             .ok_or(Error::Unsupported { what: "writing to two stores in one transaction" })
     }
 
-    /// What to make one syncfs through, if that is the way.
+    /// The handle for one syncfs, if there are enough files for it.
     pub(super) fn syncfs(&self) -> Option<&SyncfsHandle<F>> {
         self.handle.as_deref().filter(|_| self.files >= SYNCFS_FROM)
     }
@@ -207,13 +208,13 @@ impl<F: Fs> FileBatch<F> {
     /// Adds a file (`None` when there is nothing to sync). Returns one that must be synced before it is closed.
     fn add(&mut self, written: Option<Written<F>>) -> Option<Written<F>> {
         self.files += 1;
-        // without fsync there is nothing to remember
+        // without fsync there is nothing to sync later
         let mut written = written?;
         self.shards.insert(written.id.shard());
         let handle = written.syncfs.take();
         self.handle = match (self.handle.take(), handle) {
             (Some(a), Some(b)) => Some(if a.opened <= b.opened { a } else { b }),
-            // The older one answers for what comes later, too.
+            // The older handle reports errors of later files, too.
             (Some(a), None) => Some(a),
             (None, handle) if self.files == 1 => handle,
             _ => None,

@@ -1,4 +1,5 @@
-//! Databases that share a store: each has a part of its own, one can be made from another, and a dropped one goes as a whole.
+//! Databases that share a store: each has a part of its own, one can be made from another, and a dropped one goes as
+//! a whole.
 
 use crate::support::{
     DATABASE, OTHER, Place, US, day, get, live, move_to_trash, on_every_backend, put, trash,
@@ -12,7 +13,7 @@ on_every_backend! {
     a_clone_can_be_made_again
     neither_database_of_a_clone_takes_a_payload_from_the_other
     a_dropped_database_is_put_aside_and_deleted
-    what_crashes_have_left_can_be_removed_at_any_time
+    leftovers_of_crashes_can_be_removed_at_any_time
 }
 
 fn each_database_has_its_own_payloads(place: &dyn Place) {
@@ -80,7 +81,7 @@ fn a_dropped_database_is_put_aside_and_deleted(place: &dyn Place) {
     assert_eq!((store.dropped_databases().unwrap(), live(&*store)), (vec![], vec![id]));
 }
 
-fn what_crashes_have_left_can_be_removed_at_any_time(place: &dyn Place) {
+fn leftovers_of_crashes_can_be_removed_at_any_time(place: &dyn Place) {
     let store = place.open();
     store.remove_leftovers(SystemTime::now()).unwrap();
     let ids = [put(&*store, 1, b"x"), put(&*store, 1, b"y")];

@@ -9,9 +9,9 @@ on_every_backend! {
     a_store_without_payloads_lists_nothing
     shards_and_payloads_ascend
     a_range_of_births_is_a_range_of_eras
-    threads_ahead_change_nothing
+    threads_ahead_do_not_change_the_listing
     a_listing_may_end_early
-    what_is_in_trash_is_not_listed
+    payloads_in_trash_are_not_listed
     an_error_of_the_visitor_ends_the_listing_of_trash
     a_store_in_order_is_inspected_without_a_flaw
     an_inspection_may_end_early
@@ -81,7 +81,7 @@ fn a_range_of_births_is_a_range_of_eras(place: &dyn Place) {
     assert_eq!(shards(&*store, none, &Ahead::NOT), []);
 }
 
-fn threads_ahead_change_nothing(place: &dyn Place) {
+fn threads_ahead_do_not_change_the_listing(place: &dyn Place) {
     let store = place.open();
     fill(&*store);
     let alone = shards(&*store, 0..=u64::MAX, &Ahead::NOT);
@@ -105,7 +105,7 @@ fn a_listing_may_end_early(place: &dyn Place) {
     }
 }
 
-fn what_is_in_trash_is_not_listed(place: &dyn Place) {
+fn payloads_in_trash_are_not_listed(place: &dyn Place) {
     let store = place.open();
     let (kept, moved) = (put(&*store, 1, b"x"), put(&*store, 1, b"y"));
     move_to_trash(&*store, &[moved], day(1));

@@ -1,5 +1,5 @@
-//! What every backend of the store must do, said at the seam and nowhere below it: a backend is finished when this suite
-//! passes for it. `on_every_backend` has the list of them.
+//! What every backend of the store must do, tested through the trait `Backend` alone: a backend is finished when this
+//! suite passes for it. `on_every_backend` has the list of them.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod databases;

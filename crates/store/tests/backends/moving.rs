@@ -1,22 +1,22 @@
-//! LIVE and TRASH: what is moved is read wherever it is, comes back, and is deleted from TRASH alone.
+//! LIVE and TRASH: a moved payload is readable in either, can be restored, and is deleted from TRASH alone.
 
 use crate::support::{Place, day, get, live, move_to_trash, on_every_backend, put, trash};
 use rbytea_store::{Backend, PayloadId, Restored, Trashed};
 use uuid::Uuid;
 
 on_every_backend! {
-    what_is_in_trash_is_read
-    what_is_in_trash_has_the_date_when_it_came
+    a_payload_in_trash_reads_back
+    a_payload_in_trash_has_the_date_of_its_move
     a_date_in_trash_never_becomes_earlier
-    only_what_is_live_is_trashed
-    what_was_trashed_comes_back
-    only_what_is_in_trash_is_deleted
-    what_is_open_is_read_to_its_end
+    only_live_payloads_are_trashed
+    a_trashed_payload_can_be_restored
+    only_payloads_in_trash_are_deleted
+    an_open_payload_is_read_to_its_end_although_it_is_moved_and_purged
     an_era_that_was_swept_can_be_written_to_again
-    what_is_moved_to_and_fro_is_always_found
+    a_payload_that_is_trashed_and_restored_concurrently_is_always_found
 }
 
-fn what_is_in_trash_is_read(place: &dyn Place) {
+fn a_payload_in_trash_reads_back(place: &dyn Place) {
     let store = place.open();
     let (kept, garbage) = (put(&*store, 1, b"kept"), put(&*store, 1, b"garbage"));
     move_to_trash(&*store, &[garbage], day(1));
@@ -40,7 +40,7 @@ fn dates(store: &dyn Backend) -> Vec<(PayloadId, u64, std::time::SystemTime)> {
     dates
 }
 
-fn what_is_in_trash_has_the_date_when_it_came(place: &dyn Place) {
+fn a_payload_in_trash_has_the_date_of_its_move(place: &dyn Place) {
     let store = place.open();
     let id = put(&*store, 1, b"twelve bytes");
     move_to_trash(&*store, &[id], day(5));
@@ -57,7 +57,7 @@ fn a_date_in_trash_never_becomes_earlier(place: &dyn Place) {
     }
 }
 
-fn only_what_is_live_is_trashed(place: &dyn Place) {
+fn only_live_payloads_are_trashed(place: &dyn Place) {
     let store = place.open();
     let id = put(&*store, 1, b"seven b");
     let nowhere = PayloadId { birth: 1, uuid: Uuid::from_u128(1) };
@@ -69,7 +69,7 @@ fn only_what_is_live_is_trashed(place: &dyn Place) {
     assert_eq!(trash(&*store), [id]);
 }
 
-fn what_was_trashed_comes_back(place: &dyn Place) {
+fn a_trashed_payload_can_be_restored(place: &dyn Place) {
     let store = place.open();
     let id = put(&*store, 1, b"x");
     assert_eq!(store.restore(&id).unwrap(), Restored::WasLive);
@@ -80,7 +80,7 @@ fn what_was_trashed_comes_back(place: &dyn Place) {
     assert_eq!(store.restore(&PayloadId { birth: 2, ..id }).unwrap(), Restored::Missing);
 }
 
-fn only_what_is_in_trash_is_deleted(place: &dyn Place) {
+fn only_payloads_in_trash_are_deleted(place: &dyn Place) {
     let store = place.open();
     let id = put(&*store, 1, b"seven b");
     let mut moves = store.moves();
@@ -95,7 +95,7 @@ fn only_what_is_in_trash_is_deleted(place: &dyn Place) {
     assert_eq!((get(&*place.open(), &id), store.restore(&id).unwrap()), (None, Restored::Missing));
 }
 
-fn what_is_open_is_read_to_its_end(place: &dyn Place) {
+fn an_open_payload_is_read_to_its_end_although_it_is_moved_and_purged(place: &dyn Place) {
     let store = place.open();
     let id = put(&*store, 1, b"still here");
     let stored = store.open(&id).unwrap().unwrap();
@@ -122,8 +122,8 @@ fn an_era_that_was_swept_can_be_written_to_again(place: &dyn Place) {
     assert!(get(&*store, &more).is_some());
 }
 
-/// One moves, the other one reads: whatever the order, there is no moment at which the payload is nowhere.
-fn what_is_moved_to_and_fro_is_always_found(place: &dyn Place) {
+/// One thread moves, the other one reads: at every moment the payload is LIVE or in TRASH.
+fn a_payload_that_is_trashed_and_restored_concurrently_is_always_found(place: &dyn Place) {
     let store = place.open();
     let id = put(&*store, 1, b"x");
     for step in 0..50 {

@@ -7,8 +7,8 @@ on_every_backend! {
     the_first_writer_owns_the_store
     another_cluster_reads_and_neither_writes_nor_moves
     a_promoted_standby_writes_and_does_not_move
-    whoever_adopts_a_store_owns_it
-    looking_claims_nothing
+    a_cluster_that_adopts_the_store_owns_it
+    reading_does_not_claim_the_store
 }
 
 fn the_first_writer_owns_the_store(place: &dyn Place) {
@@ -40,7 +40,7 @@ fn a_promoted_standby_writes_and_does_not_move(place: &dyn Place) {
     assert_eq!(promoted.owner().unwrap(), Some(US));
 }
 
-fn whoever_adopts_a_store_owns_it(place: &dyn Place) {
+fn a_cluster_that_adopts_the_store_owns_it(place: &dyn Place) {
     let (store, promoted) = (place.open(), place.open_as(PROMOTED, DATABASE));
     put(&*store, 1, b"x");
     assert_eq!(promoted.adopt().unwrap(), Some(US));
@@ -49,7 +49,7 @@ fn whoever_adopts_a_store_owns_it(place: &dyn Place) {
     assert_eq!(place.open().check_owner().unwrap_err().kind(), Kind::NotOwner);
 }
 
-fn looking_claims_nothing(place: &dyn Place) {
+fn reading_does_not_claim_the_store(place: &dyn Place) {
     let store = place.open();
     store.check_owner().unwrap();
     store.check_present().unwrap();

@@ -87,7 +87,7 @@ pub fn get(store: &dyn Backend, id: &PayloadId) -> Option<(Vec<u8>, bool)> {
     let mut filled = 0;
     while filled < bytes.len() {
         match stored.read_at(filled as u64, &mut bytes[filled..]).unwrap() {
-            0 => panic!("less is stored than it says"),
+            0 => panic!("fewer bytes are read than len() has promised"),
             more => filled += more,
         }
     }

@@ -1,4 +1,4 @@
-//! What is uploaded and synced can be read as it was uploaded, and nothing else can.
+//! Uploads: a payload that is uploaded and synced reads back, an aborted one does not.
 
 use crate::support::{
     DATABASE, OTHER, Place, US, get, live, no_interrupts, on_every_backend, put, sync, upload,
@@ -7,9 +7,9 @@ use rbytea_store::{Kind, PayloadId};
 use uuid::Uuid;
 
 on_every_backend! {
-    what_was_uploaded_is_read
+    an_uploaded_payload_reads_back
     an_empty_payload_is_a_payload
-    any_part_is_read
+    any_range_reads_back
     every_upload_has_an_id_of_its_own
     an_upload_outlives_the_store_that_began_it
     a_batch_is_synced_by_a_store_that_was_opened_later
@@ -17,14 +17,14 @@ on_every_backend! {
     a_batch_holds_a_bounded_number_of_descriptors
     a_batch_belongs_to_one_store
     a_sync_can_be_interrupted
-    what_was_never_uploaded_is_nowhere
+    a_payload_that_was_never_uploaded_is_not_found
 }
 
 fn sample(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 7 + i / 251) as u8).collect()
 }
 
-fn what_was_uploaded_is_read(place: &dyn Place) {
+fn an_uploaded_payload_reads_back(place: &dyn Place) {
     let store = place.open();
     for len in [1, 16, 4096, 262_144, 1_000_003] {
         let id = put(&*store, 70_000, &sample(len));
@@ -44,7 +44,7 @@ fn an_empty_payload_is_a_payload(place: &dyn Place) {
     assert!(store.open(&id).unwrap().unwrap().is_empty().unwrap());
 }
 
-fn any_part_is_read(place: &dyn Place) {
+fn any_range_reads_back(place: &dyn Place) {
     let store = place.open();
     let bytes = sample(5000);
     let stored = store.open(&put(&*store, 1, &bytes)).unwrap().unwrap();
@@ -96,7 +96,7 @@ fn an_aborted_upload_is_garbage(place: &dyn Place) {
     let aborted = upload(&*store, 1, &sample(300_000));
     let id = aborted.id();
     drop(aborted);
-    // Whether anything is left of it is the backend's affair; no bytes of it are.
+    // The backend may keep an empty payload, but none of its bytes.
     assert!(get(&*store, &id).is_none_or(|(bytes, _)| bytes.is_empty()));
     let kept = put(&*store, 1, b"another one of the same transaction");
     assert!(get(&*store, &kept).is_some());
@@ -142,11 +142,11 @@ fn a_sync_can_be_interrupted(place: &dyn Place) {
     let interrupted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         store.sync(&mut *batch, &mut || std::panic::resume_unwind(Box::new("cancelled")))
     }));
-    assert!(interrupted.is_err(), "nobody asked whether to go on");
+    assert!(interrupted.is_err(), "interrupts was not called");
     put(&*store, 2, b"the store can be used as before");
 }
 
-fn what_was_never_uploaded_is_nowhere(place: &dyn Place) {
+fn a_payload_that_was_never_uploaded_is_not_found(place: &dyn Place) {
     let store = place.open();
     let id = PayloadId { birth: 1, uuid: Uuid::from_u128(1) };
     for _ in 0..2 {

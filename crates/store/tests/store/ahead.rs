@@ -1,4 +1,5 @@
-//! Listing ahead gives what listing gives, in the same order, whoever does the work; and it ends when nobody wants it.
+//! Listing ahead gives the same payloads in the same order as listing, with any number of threads, and ends with the
+//! caller's work.
 
 use crate::listing::every_failure_is_reported;
 use crate::support::{Bed, OsBed, commit, list};
@@ -53,13 +54,13 @@ where
 }
 
 #[test]
-fn what_is_found_does_not_depend_on_threads_and_room() {
+fn the_listing_does_not_depend_on_threads_and_room() {
     finds_the_same(&OsBed::new());
     finds_the_same(&MemFs::new());
 }
 
 #[test]
-fn any_error_fails_the_whole_listing_whoever_meets_it() {
+fn an_error_in_any_thread_fails_the_whole_listing() {
     for op in [Op::ReadDir, Op::ReadEntry] {
         for threads in [0, 1, 3] {
             let fill = |fs: &MemFs| {
@@ -73,7 +74,7 @@ fn any_error_fails_the_whole_listing_whoever_meets_it() {
 }
 
 #[test]
-fn threads_list_while_the_caller_does_something_else_but_no_more_than_there_is_room_for() {
+fn threads_list_ahead_of_the_caller_within_the_limit() {
     let fs = MemFs::new();
     let store = fs.store();
     fill(&store);
@@ -86,7 +87,7 @@ fn threads_list_while_the_caller_does_something_else_but_no_more_than_there_is_r
     let before = listed();
     let ahead = ahead(threads, room);
     let taken = store.list_ahead(ALL, &ahead, |listings| {
-        // Nobody asks, and they do it all the same: the first era's leaves, and files.
+        // The caller takes nothing, and the threads list: the first era's leaves, and files.
         while listed() - before < 3 + 10 + room as u64 {
             std::thread::yield_now();
         }
@@ -121,7 +122,7 @@ fn work_that_ends_early_or_panics_ends_the_listing() {
 }
 
 #[test]
-fn threads_are_started_where_the_caller_says() {
+fn threads_are_started_by_the_callers_function() {
     let fs = MemFs::new();
     let store = fs.store();
     fill(&store);

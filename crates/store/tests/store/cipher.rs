@@ -44,7 +44,7 @@ fn keystream_crosses_the_largest_offset() {
 }
 
 #[test]
-fn applying_nothing_is_fine_anywhere() {
+fn an_empty_buffer_is_accepted_at_any_offset() {
     let mut cipher = Kuznyechik::new(&KEY);
     for offset in [0, 1, BLOCK, u64::MAX] {
         cipher.apply(offset, &mut []);
@@ -74,14 +74,14 @@ fn offsets() -> impl Strategy<Value = u64> {
 
 proptest! {
     #[test]
-    fn any_range_is_what_the_definition_says(key: [u8; 32], offset in offsets(), len in 0..300usize) {
+    fn any_range_is_that_of_the_definition(key: [u8; 32], offset in offsets(), len in 0..300usize) {
         let mut bytes = vec![0; len];
         Kuznyechik::new(&key).apply(offset, &mut bytes);
         prop_assert_eq!(bytes, defined(&key, offset, len));
     }
 
     #[test]
-    fn twice_is_not_at_all(offset in offsets(), data in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn applying_twice_restores_the_data(offset in offsets(), data in prop::collection::vec(any::<u8>(), 0..300)) {
         let mut cipher = Kuznyechik::new(&KEY);
         let mut bytes = data.clone();
         cipher.apply(offset, &mut bytes);

@@ -14,7 +14,7 @@ pub const NONE: Cloned = Cloned { linked: 0, copied: 0, present: 0 };
 on_every_file_system! {
     a_clone_has_what_its_template_has_where_it_has_it
     cloning_again_finds_everything_present
-    what_the_clone_has_moved_is_left_where_it_is
+    a_file_that_the_clone_has_moved_is_left_where_it_is
     a_clone_outlives_the_files_of_its_template
     a_template_outlives_the_files_of_its_clone
     without_a_template_nothing_is_made
@@ -23,7 +23,7 @@ on_every_file_system! {
     a_file_that_is_trashed_meanwhile_is_found
     a_file_that_is_restored_meanwhile_is_found
     a_file_that_is_trashed_before_its_directory_is_read_is_found
-    a_file_that_comes_back_just_when_trash_is_read_is_found
+    a_file_that_is_restored_while_trash_is_read_is_found
     a_file_that_is_purged_meanwhile_is_skipped
     directories_that_the_clones_vacuum_removes_are_made_again
     foreign_names_and_links_stay_behind
@@ -71,7 +71,7 @@ fn cloning_again_finds_everything_present<B: Bed>(bed: &B) {
     same(&template, &store, &[live, vec![more]].concat());
 }
 
-fn what_the_clone_has_moved_is_left_where_it_is<B: Bed>(bed: &B) {
+fn a_file_that_the_clone_has_moved_is_left_where_it_is<B: Bed>(bed: &B) {
     let (template, store) = (bed.store(), bed.store_for(CLONE));
     let (live, garbage) = fill(&template);
     clone(&store);
@@ -181,7 +181,7 @@ fn a_file_that_is_trashed_before_its_directory_is_read_is_found<B: Bed>(bed: &B)
     same(&bed.store(), &bed.store_for(CLONE), &[first, later]);
 }
 
-fn a_file_that_comes_back_just_when_trash_is_read_is_found<B: Bed>(bed: &B) {
+fn a_file_that_is_restored_while_trash_is_read_is_found<B: Bed>(bed: &B) {
     let template = bed.store();
     let (first, later) = (commit(&template, 1, b"first"), commit(&template, 0x1_0000, b"later"));
     let mut listed = 0;

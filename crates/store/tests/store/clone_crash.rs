@@ -1,4 +1,4 @@
-//! Cloning, with whatever fails at whatever moment, and with a crash after it.
+//! Cloning with a failure of any operation, and a crash after it.
 
 use crate::clone::{CLONE, NONE, clone, fill, same};
 use crate::support::{Bed, DATABASE, commit, config, list_trash, live, names, read};
@@ -57,7 +57,7 @@ const COPYING: [(Op, u64); 6] =
 const SYNCING: [(Op, u64); 2] = [(Op::SyncDir, 8), (Op::SyncRoot, 1)];
 
 #[test]
-fn whatever_fails_and_whenever_the_next_call_completes_it_durably() {
+fn after_any_failure_the_next_call_completes_the_clone_durably() {
     let syncfs = [(Op::Syncfs, 1)];
     let met: [&[&[(Op, u64)]]; 4] = [
         &[&ALWAYS, &syncfs],
@@ -89,7 +89,7 @@ fn completes(fs: &MemFs, payloads: &[PayloadRef], result: Result<Cloned, Kind>) 
 }
 
 #[test]
-fn a_directory_that_is_missing_for_a_moment_is_made_again() {
+fn a_directory_that_is_removed_while_cloning_is_made_again() {
     for fs in all() {
         let (live, garbage) = fill(&fs.store());
         // of the database's directory, its TRASH or first era: the one below
@@ -100,7 +100,7 @@ fn a_directory_that_is_missing_for_a_moment_is_made_again() {
 }
 
 #[test]
-fn a_refused_link_is_a_copy_and_any_other_error_is_one() {
+fn a_refused_link_becomes_a_copy_and_any_other_error_is_returned() {
     let [emlink, exdev, eopnotsupp, enosys] = [31, 18, 95, 38];
     for (errno, copied) in [
         (EPERM, true),
@@ -127,11 +127,11 @@ fn a_refused_link_is_a_copy_and_any_other_error_is_one() {
 }
 
 #[test]
-fn what_a_crash_leaves_of_a_copy_is_no_payload() {
+fn an_unfinished_copy_is_not_listed_as_a_payload() {
     let fs = MemFs::new().without_links();
     let payload = commit(&fs.store(), 1, b"12345");
     let store = fs.store_for(CLONE);
-    // neither the rename nor what would tidy up after it
+    // neither the rename succeeds nor the unlink after its failure
     fs.fail(Op::Rename, 1, EIO);
     fs.fail(Op::Unlink, 1, EIO);
     store.clone_database(DATABASE, &mut || ()).unwrap_err();
@@ -140,7 +140,7 @@ fn what_a_crash_leaves_of_a_copy_is_no_payload() {
     assert_eq!(list_trash(&store), []);
     assert_eq!(clone(&store), Cloned { copied: 1, ..NONE });
     store.remove_leftovers(UNIX_EPOCH).unwrap();
-    assert_eq!(trash(), [""; 0], "nobody else would remove it");
+    assert_eq!(trash(), [""; 0], "the copy would stay for ever");
     assert_eq!(read(&store, &payload).unwrap(), b"12345");
 }
 
@@ -154,7 +154,7 @@ fn a_write_back_that_is_lost_while_cloning_is_noticed() {
 }
 
 #[test]
-fn directories_are_synced_once_or_the_file_system_is() {
+fn a_clone_syncs_each_directory_once_or_the_file_system() {
     let [with, without, ..] = all();
     for fs in [with, without] {
         let (live, _) = fill(&fs.store());
@@ -174,7 +174,7 @@ fn directories_are_synced_once_or_the_file_system_is() {
 }
 
 #[test]
-fn fsync_off_clones_without_any() {
+fn with_fsync_off_a_clone_makes_no_fsync() {
     for fs in all() {
         fill(&fs.store());
         let (syncs, handles) = (fs.syncs(), fs.count(Op::OpenSyncHandle));

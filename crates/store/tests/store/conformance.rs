@@ -81,14 +81,15 @@ struct World<F: Fs> {
     dirs: [Option<F::Dir>; 3],
 }
 
-/// What a step says: an answer, or the kind of error. None when there was nothing open to do it with.
+/// The result of a step: an answer, or the kind of error. None when the file or directory that it needs is not open.
 type Answer = Option<Result<String, io::ErrorKind>>;
 
 fn seconds(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::new(seconds, 123_456_789)
 }
 
-/// What of a stat both can know: of a directory neither the length nor the date, and no date that nobody gave.
+/// The part of a stat that is the same on both: of a directory neither length nor date, and only dates that a step
+/// has set.
 fn shown(stat: Stat) -> String {
     if stat.kind == EntryKind::Dir {
         return "a directory".into();
@@ -167,14 +168,14 @@ impl<F: Fs> World<F> {
         })
     }
 
-    /// Every path with what is there: of files the bytes.
+    /// Every path with its contents: of files the bytes.
     fn tree(&self) -> BTreeMap<String, String> {
         let mut tree = BTreeMap::new();
         let mut dirs = vec![String::new()];
         while let Some(dir) = dirs.pop() {
             for (name, kind) in list(&self.fs, &dir).unwrap() {
                 let path = if dir.is_empty() { name } else { format!("{dir}/{name}") };
-                let there = match kind {
+                let contents = match kind {
                     EntryKind::Dir => {
                         dirs.push(path.clone());
                         "a directory".into()
@@ -186,7 +187,7 @@ impl<F: Fs> World<F> {
                         format!("{bytes:?} {}", shown(file.stat().unwrap()))
                     }
                 };
-                tree.insert(path, there);
+                tree.insert(path, contents);
             }
         }
         tree

@@ -35,7 +35,7 @@ fn every_synced_payload_survives_however_many_there_are() {
 }
 
 #[test]
-fn without_a_sync_nothing_is_left() {
+fn without_a_sync_a_crash_leaves_nothing() {
     for fs in both() {
         let store = fs.store();
         let payload = write(&store, 1, b"uncommitted", &mut Pending::new()).unwrap();
@@ -75,7 +75,7 @@ fn the_second_payload_in_a_directory_survives_too() {
 }
 
 #[test]
-fn a_directory_that_was_removed_is_synced_anew() {
+fn a_directory_that_was_removed_and_made_again_is_synced_again() {
     for fs in both() {
         let store = fs.store();
         let payload = commit(&store, 1, b"committed");
@@ -92,10 +92,10 @@ fn a_directory_that_was_removed_is_synced_anew() {
 }
 
 #[test]
-fn a_directory_that_somebody_removed_and_we_made_again_is_synced_anew() {
+fn a_directory_that_the_vacuum_removed_and_a_backend_made_again_is_synced_again() {
     for fs in both() {
         let (backend, vacuum) = (fs.store(), fs.store());
-        // meets every leaf directory, so that all of them are known to be durable
+        // meets every leaf directory, so that the cache has all of them
         let garbage: Vec<_> = (0..2000).map(|_| commit(&backend, 1, b"garbage")).collect();
         garbage.iter().for_each(|payload| drop(vacuum.moves().trash(&payload.id, std::time::UNIX_EPOCH)));
         vacuum.era_swept(0).unwrap();
@@ -105,7 +105,7 @@ fn a_directory_that_somebody_removed_and_we_made_again_is_synced_anew() {
 }
 
 #[test]
-fn a_restore_does_not_trust_what_it_remembers_of_directories() {
+fn a_restore_does_not_rely_on_the_cache_of_durable_directories() {
     let fs = MemFs::new();
     let (backend, vacuum) = (fs.store(), fs.store());
     let payload = commit(&backend, 1, b"committed");
@@ -172,7 +172,7 @@ fn a_synced_payload_survives_a_crash_after_any_later_uncommitted_write() {
 }
 
 #[test]
-fn fsync_off_makes_no_fsync_and_promises_nothing() {
+fn with_fsync_off_no_fsync_is_made() {
     for fs in both() {
         let store = FileStore::with_fs(fs.clone(), Config { fsync: false, ..config(fs.root()) });
         let mut pending = Pending::new();

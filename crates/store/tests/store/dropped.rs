@@ -16,10 +16,10 @@ on_every_file_system! {
     only_directories_with_an_oid_and_a_date_are_dropped_databases
     a_purge_removes_every_file_and_directory
     a_purge_leaves_all_other_databases_alone
-    a_purge_goes_on_where_another_one_was_interrupted
+    a_purge_continues_an_interrupted_one
     foreign_names_are_left_alone_with_the_directories_above
     links_in_place_of_directories_are_not_followed
-    what_is_left_of_a_copy_goes_too
+    a_purge_removes_unfinished_copies_too
     a_link_in_place_of_a_dropped_database_is_not_followed
 }
 
@@ -130,7 +130,7 @@ fn a_purge_leaves_all_other_databases_alone<B: Bed>(bed: &B) {
     }
 }
 
-fn a_purge_goes_on_where_another_one_was_interrupted<B: Bed>(bed: &B) {
+fn a_purge_continues_an_interrupted_one<B: Bed>(bed: &B) {
     fill(&bed.store());
     let store = bed.store_for(5);
     let dropped = drop_database(&store);
@@ -204,7 +204,7 @@ fn links_in_place_of_directories_are_not_followed<B: Bed>(bed: &B) {
     }
 }
 
-fn what_is_left_of_a_copy_goes_too<B: Bed>(bed: &B) {
+fn a_purge_removes_unfinished_copies_too<B: Bed>(bed: &B) {
     commit(&bed.store(), 1, b"x");
     bed.plant(&format!("{DATABASE}/TRASH/{}", copy_name(uuid::Uuid::from_u128(7))), b"half");
     let dropped = drop_database(&bed.store());
@@ -224,7 +224,7 @@ fn a_link_in_place_of_a_dropped_database_is_not_followed<B: Bed>(bed: &B) {
 }
 
 #[test]
-fn several_purges_at_once_remove_each_file_once() {
+fn concurrent_purges_count_each_file_once() {
     for _ in 0..10 {
         let bed = OsBed::new();
         let store = bed.store();
@@ -252,7 +252,7 @@ fn several_purges_at_once_remove_each_file_once() {
 }
 
 #[test]
-fn of_several_that_trash_a_database_one_does() {
+fn of_concurrent_calls_that_trash_a_database_one_returns_true() {
     for _ in 0..50 {
         let bed = OsBed::new();
         bed.plant(&format!("{DATABASE}/other"), b"");

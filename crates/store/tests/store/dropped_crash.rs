@@ -1,4 +1,4 @@
-//! Trashing and purging a dropped database, with whatever fails at whatever moment, and with a crash after it.
+//! Trashing and purging a dropped database with a failure of any operation, and a crash after it.
 
 use crate::dropped::{day, drop_database, purge};
 use crate::support::{Bed, DATABASE, commit, config, read};
@@ -42,7 +42,7 @@ fn a_trashed_database_stays_trashed_and_loses_nothing() {
 }
 
 #[test]
-fn whatever_fails_while_a_database_is_trashed_the_next_call_completes_it() {
+fn after_any_failure_the_next_call_completes_the_trashing() {
     for (op, least) in [(Op::Stat, 1), (Op::Rename, 1), (Op::SyncDir, 1)] {
         for nth in 1.. {
             let fs = MemFs::new();
@@ -75,7 +75,7 @@ fn whatever_fails_while_a_database_is_trashed_the_next_call_completes_it() {
 }
 
 #[test]
-fn what_a_store_remembers_of_its_own_database_goes_with_it() {
+fn trashing_its_own_database_clears_the_cache_of_a_store() {
     let fs = MemFs::new().without_syncfs();
     let store = fs.store();
     let mut pending = Pending::new();
@@ -101,7 +101,7 @@ fn a_complete_purge_stays_complete() {
 }
 
 #[test]
-fn whatever_fails_while_a_database_is_purged_the_next_call_completes_it() {
+fn after_any_failure_the_next_call_completes_the_purge() {
     let ops = [
         (Op::ReadDir, 10),
         (Op::ReadEntry, 15),
@@ -156,7 +156,7 @@ fn any_error_fails_the_listings_of_databases() {
 }
 
 #[test]
-fn fsync_off_drops_and_purges_without_any() {
+fn with_fsync_off_trashing_and_purging_make_no_fsync() {
     let fs = MemFs::new();
     commit(&fs.store(), 1, b"x");
     let config = Config { fsync: false, database: OTHER, ..config(fs.root()) };

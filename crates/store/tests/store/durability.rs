@@ -107,7 +107,7 @@ fn a_write_back_lost_before_the_payload_was_finished_is_noticed() {
 }
 
 #[test]
-fn a_write_back_lost_before_the_store_was_opened_anew_is_noticed() {
+fn a_write_back_lost_before_the_store_was_reopened_is_noticed() {
     let fs = MemFs::new();
     let (before, after) = (fs.store(), fs.store());
     let mut writer = Writer::begin(&before, 1, None).unwrap();
@@ -120,7 +120,7 @@ fn a_write_back_lost_before_the_store_was_opened_anew_is_noticed() {
 }
 
 #[test]
-fn a_new_transaction_is_not_told_of_an_old_failure() {
+fn a_new_transaction_does_not_fail_for_an_earlier_write_back_error() {
     let fs = MemFs::new();
     let store = fs.store();
     let mut pending = pending_with(&store, 20);
@@ -160,7 +160,7 @@ fn a_failed_sync_is_never_retried() {
 }
 
 #[test]
-fn a_failure_while_making_room_fails_the_transaction() {
+fn a_failed_sync_of_an_evicted_file_fails_the_transaction() {
     let fs = MemFs::new().without_syncfs();
     let store = fs.store();
     drop(Writer::begin(&store, 1, None).unwrap());

@@ -1,5 +1,5 @@
 //! Encryption changes the file and nothing else: every range of every payload reads back, and the file is what the
-//! documentation says, so that others can decrypt it.
+//! documentation says, so that other programs can decrypt it.
 
 use crate::clone::{CLONE, clone};
 use crate::support::{
@@ -25,7 +25,7 @@ on_every_file_system! {
     an_empty_payload_has_an_empty_file
     a_range_that_ends_in_the_padding_is_an_error
     stored_bytes_need_no_key
-    one_plaintext_has_one_digest_and_a_file_of_its_own_each_time
+    equal_plaintexts_have_equal_digests_and_different_files
     encrypted_and_plain_payloads_live_side_by_side
     an_older_key_still_reads
     a_trashed_and_a_cloned_payload_reads_back
@@ -108,7 +108,7 @@ fn plans() -> impl Strategy<Value = (usize, Vec<usize>, Vec<(usize, usize)>)> {
 
 fn any_payload_in_any_pieces_reads_back_in_any_range<B: Bed>(bed: &B) {
     let store = bed.store();
-    // A failure is shrunk here and printed; a file of failures would have to be told where it belongs.
+    // A failure is shrunk here and printed; no file of failures is kept beside the tests.
     let config = ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() };
     let holds = TestRunner::new(config).run(&plans(), |(len, cuts, ends)| {
         let bytes = sample(len);
@@ -213,7 +213,7 @@ fn stored_bytes_need_no_key<B: Bed>(bed: &B) {
     }
 }
 
-fn one_plaintext_has_one_digest_and_a_file_of_its_own_each_time<B: Bed>(bed: &B) {
+fn equal_plaintexts_have_equal_digests_and_different_files<B: Bed>(bed: &B) {
     let store = bed.store();
     let bytes = sample(64);
     let payloads =
@@ -274,7 +274,7 @@ fn a_reader_outlives_the_move_of_its_file() {
 }
 
 #[test]
-fn a_missing_file_is_not_found_before_its_key_is_missed() {
+fn a_missing_file_is_reported_before_its_missing_key() {
     let store = MemFs::new().store();
     let mut payload = commit_encrypted(&store, 1, b"x");
     payload.id.uuid = uuid::Uuid::from_u128(77);

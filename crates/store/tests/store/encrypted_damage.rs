@@ -1,4 +1,5 @@
-//! Whatever happened to a file or to its key, a whole read of it is an error that says which payload and which file.
+//! When a file or its key was damaged or exchanged, a whole read of it is an error that names the payload and the
+//! file.
 
 use crate::encrypted::{raw, sample};
 use crate::support::{
@@ -9,12 +10,12 @@ use rbytea_store::{Backend, Error, FileStore, Kind, PayloadRef, Reader};
 use std::path::Path;
 
 on_every_file_system! {
-    a_flipped_bit_anywhere_is_noticed
-    swapped_files_are_noticed
-    swapped_blocks_are_noticed
+    a_flipped_bit_anywhere_is_detected
+    swapped_files_are_detected
+    swapped_blocks_are_detected
     a_file_of_another_length_is_the_wrong_size
     a_file_that_shrinks_under_a_reader_is_the_wrong_size
-    a_wrong_key_is_noticed
+    a_wrong_key_is_detected
     a_missing_key_is_named
     an_encrypted_file_is_not_taken_for_a_plain_one
     a_plain_file_is_not_taken_for_an_encrypted_one
@@ -31,7 +32,7 @@ fn has_the_wrong_digest<F: Fs>(store: &FileStore<F>, payload: &PayloadRef, conte
     assert!(message.contains(&live(store, payload)), "{message}");
 }
 
-fn a_flipped_bit_anywhere_is_noticed<B: Bed>(bed: &B) {
+fn a_flipped_bit_anywhere_is_detected<B: Bed>(bed: &B) {
     let store = bed.store();
     // the last of three blocks has one byte of the payload and 15 that no reader asks for
     for payload in [commit(&store, 1, &sample(33)), commit_encrypted(&store, 1, &sample(33))] {
@@ -47,7 +48,7 @@ fn a_flipped_bit_anywhere_is_noticed<B: Bed>(bed: &B) {
     }
 }
 
-fn swapped_files_are_noticed<B: Bed>(bed: &B) {
+fn swapped_files_are_detected<B: Bed>(bed: &B) {
     let store = bed.store();
     // of the same length, and of the same number of blocks
     for (one, other) in [(40, 40), (33, 48)] {
@@ -61,7 +62,7 @@ fn swapped_files_are_noticed<B: Bed>(bed: &B) {
     }
 }
 
-fn swapped_blocks_are_noticed<B: Bed>(bed: &B) {
+fn swapped_blocks_are_detected<B: Bed>(bed: &B) {
     let store = bed.store();
     let payload = commit_encrypted(&store, 1, &[7; 64]);
     let mut file = raw(&store, &payload);
@@ -109,7 +110,7 @@ fn a_file_that_shrinks_under_a_reader_is_the_wrong_size<B: Bed>(bed: &B) {
     }
 }
 
-fn a_wrong_key_is_noticed<B: Bed>(bed: &B) {
+fn a_wrong_key_is_detected<B: Bed>(bed: &B) {
     let store = bed.store();
     let mut other = MASTER;
     other[31] ^= 1;

@@ -17,7 +17,7 @@ fn key() -> Option<&'static Key> {
 
 /// The writer makes one write of each buffer, and one of the padding.
 #[test]
-fn whichever_write_fails_the_payload_is_not_finished() {
+fn a_payload_is_not_finished_after_any_failed_write() {
     for len in [10, 2 * BUFFER, 2 * BUFFER + 7] {
         let writes = len.div_ceil(BUFFER) as u64 + u64::from(len % 16 != 0);
         for nth in 1..=writes {
@@ -121,7 +121,7 @@ fn more_payloads_than_descriptors_survive() {
 }
 
 #[test]
-fn without_a_sync_nothing_is_left() {
+fn without_a_sync_a_crash_leaves_nothing() {
     for fs in both() {
         let store = fs.store();
         let payload = write_with(&store, 1, b"uncommitted", key(), &mut Pending::new()).unwrap();
@@ -162,7 +162,7 @@ fn transaction(store: &FileStore<MemFs>, bytes: &[u8]) -> Result<Vec<PayloadRef>
 }
 
 #[test]
-fn whatever_fails_and_whenever_what_is_committed_survives() {
+fn committed_payloads_survive_any_failure() {
     let bytes = sample(2007);
     for op in [Op::Mkdir, Op::Create, Op::Write, Op::SyncData, Op::SyncDir, Op::SyncRoot] {
         let mut failed = 0;

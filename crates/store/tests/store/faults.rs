@@ -25,7 +25,7 @@ fn every_step_of_a_write_names_its_error() {
             let mut pending = Pending::new();
             let error = write(&store, 1, b"x", &mut pending).unwrap_err();
             assert_eq!(error.kind(), kind, "{op:?}: {error}");
-            assert!(!error.to_string().contains("/mem"), "the root is not for everybody to see: {error}");
+            assert!(!error.to_string().contains("/mem"), "a message has the path of the root: {error}");
             assert!(!error.to_string().contains("os error"), "{error}");
             assert_eq!(error.hint().is_some(), kind != Kind::Io, "{error}");
             assert_eq!(pending.state(), PendingState::Empty);

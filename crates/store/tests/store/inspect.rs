@@ -3,7 +3,7 @@
 use crate::support::{Bed, DATABASE, commit, commit_encrypted, live, on_every_file_system};
 use crate::trash::trash;
 use rbytea_evidence::{Promise, proves_by_assertions};
-use rbytea_store::file::Look;
+use rbytea_store::file::Report;
 use rbytea_store::file::fs::{EntryKind, Fs};
 use rbytea_store::{Backend, FileStore, Flaw, Kind, PayloadRef, Result, Shard};
 use std::path::PathBuf;
@@ -13,19 +13,19 @@ on_every_file_system! {
     a_store_in_order_has_no_flaw
     a_store_without_a_directory_has_no_flaw
     a_payload_is_located_wherever_it_is
-    what_lies_in_place_of_a_payload_is_told
+    an_entry_in_place_of_a_payload_is_located_without_a_length
     foreign_names_are_found_at_every_level
-    a_directory_in_place_of_a_file_and_the_other_way_round
+    directories_in_place_of_files_and_files_in_place_of_directories_are_foreign
     a_link_is_no_directory_and_is_not_followed
-    what_is_no_directory_cannot_be_read
-    what_the_reporter_refuses_ends_the_look
+    a_file_in_place_of_a_directory_cannot_be_inspected
+    an_error_of_the_callback_ends_the_inspection
 }
 
-/// An entry that was looked at.
+/// An entry that was inspected.
 pub type Seen = (String, Option<Flaw>);
 
-/// Everything that a whole look sees below the root, sorted, and the payloads that it lists.
-pub fn look<F: Fs>(store: &FileStore<F>) -> (Vec<Seen>, Vec<PayloadRef>) {
+/// All entries that a whole inspection reports, sorted, and the payloads that it lists.
+pub fn inspect_all<F: Fs>(store: &FileStore<F>) -> (Vec<Seen>, Vec<PayloadRef>) {
     let mut seen = Vec::new();
     let mut report = |flaw, path: PathBuf| {
         seen.push((path.to_string_lossy().into_owned(), flaw));
@@ -52,10 +52,10 @@ pub fn look<F: Fs>(store: &FileStore<F>) -> (Vec<Seen>, Vec<PayloadRef>) {
 
 /// What is wrong, by path.
 pub fn flaws<F: Fs>(store: &FileStore<F>) -> Vec<(String, Flaw)> {
-    look(store).0.into_iter().filter_map(|(path, flaw)| Some((path, flaw?))).collect()
+    inspect_all(store).0.into_iter().filter_map(|(path, flaw)| Some((path, flaw?))).collect()
 }
 
-/// A store with something of every kind in it: what it shows to whoever looks is in order.
+/// A store with entries of every kind, all in order.
 pub fn fill<B: Bed>(bed: &B) -> Vec<PayloadRef> {
     let dropped = bed.store_for(20000);
     commit(&dropped, 1, b"of a dropped database");
@@ -70,7 +70,7 @@ pub fn fill<B: Bed>(bed: &B) -> Vec<PayloadRef> {
         }
     }
     trash(&store, &commit(&store, 4, b"garbage"));
-    // What a crash may leave: later runs take it away.
+    // Leftovers of a crash, which later runs of the vacuum remove.
     let uuid = uuid::Uuid::from_u128(0xC0FFEE);
     for leftover in [format!("OWNER.{uuid}.tmp"), format!("{DATABASE}/TRASH/{uuid}.tmp")] {
         drop(bed.fs().create_new(&leftover).unwrap());
@@ -80,7 +80,7 @@ pub fn fill<B: Bed>(bed: &B) -> Vec<PayloadRef> {
 
 fn a_store_in_order_has_no_flaw<B: Bed>(bed: &B) {
     let mut payloads = fill(bed);
-    let (seen, mut listed) = look(&bed.store());
+    let (seen, mut listed) = inspect_all(&bed.store());
     assert_eq!(seen.iter().filter(|(_, flaw)| flaw.is_some()).collect::<Vec<_>>(), [] as [&Seen; 0]);
     payloads.sort_by_key(|payload| payload.id);
     listed.sort_by_key(|payload| payload.id);
@@ -91,11 +91,11 @@ fn a_store_in_order_has_no_flaw<B: Bed>(bed: &B) {
         assert_eq!(seen.iter().filter(|(seen, _)| *seen == path).count(), 1, "{path}");
     }
     let before = seen.len();
-    assert_eq!(look(&bed.store()).0.len(), before, "a look has changed something");
+    assert_eq!(inspect_all(&bed.store()).0.len(), before, "an inspection has changed the store");
 }
 
 fn a_store_without_a_directory_has_no_flaw<B: Bed>(bed: &B) {
-    assert_eq!(look(&bed.store()), (vec![], vec![]));
+    assert_eq!(inspect_all(&bed.store()), (vec![], vec![]));
     assert_eq!(bed.store().inspect_era(7, &mut |_, _| panic!("nothing is there")).unwrap(), []);
 }
 
@@ -112,7 +112,7 @@ fn a_payload_is_located_wherever_it_is<B: Bed>(bed: &B) {
     assert_eq!(store.locate(&payload.id).unwrap(), None);
 }
 
-fn what_lies_in_place_of_a_payload_is_told<B: Bed>(bed: &B) {
+fn an_entry_in_place_of_a_payload_is_located_without_a_length<B: Bed>(bed: &B) {
     let store = bed.store();
     for kind in [EntryKind::Dir, EntryKind::Other] {
         let payload = commit(&store, 1, b"x");
@@ -179,7 +179,7 @@ fn foreign_names_are_found_at_every_level<B: Bed>(bed: &B) {
     proves_by_assertions(Promise::DamageIsNoticed, expected.len() as u64);
 }
 
-fn a_directory_in_place_of_a_file_and_the_other_way_round<B: Bed>(bed: &B) {
+fn directories_in_place_of_files_and_files_in_place_of_directories_are_foreign<B: Bed>(bed: &B) {
     let payloads = fill(bed);
     let fs = bed.fs();
     let file = live(&bed.store(), &payloads[0]);
@@ -218,10 +218,10 @@ fn a_link_is_no_directory_and_is_not_followed<B: Bed>(bed: &B) {
     assert_eq!(flaws(&bed.store()), foreign(planted));
 }
 
-fn what_is_no_directory_cannot_be_read<B: Bed>(bed: &B) {
+fn a_file_in_place_of_a_directory_cannot_be_inspected<B: Bed>(bed: &B) {
     bed.plant(&DATABASE.to_string(), b"a file");
     let store = bed.store();
-    let ignore: Look<'_> = &mut |_, _| Ok(());
+    let ignore: Report<'_> = &mut |_, _| Ok(());
     assert_eq!(store.inspect_trash(ignore).unwrap_err().kind(), Kind::Io);
     assert_eq!(store.inspect_database(ignore).unwrap_err().kind(), Kind::Io);
     assert_eq!(store.inspect_era(0, ignore).unwrap_err().kind(), Kind::Io);
@@ -235,7 +235,7 @@ fn what_is_no_directory_cannot_be_read<B: Bed>(bed: &B) {
     assert_eq!(seen, foreign(vec![DATABASE.to_string()]));
 }
 
-fn what_the_reporter_refuses_ends_the_look<B: Bed>(bed: &B) {
+fn an_error_of_the_callback_ends_the_inspection<B: Bed>(bed: &B) {
     fill(bed);
     let mut calls = 0;
     let mut refuse = |_, _| -> Result<()> {

@@ -1,6 +1,6 @@
 //! What only a real file system has: modes, owners, and names and kinds of every sort.
 
-use crate::inspect::{fill, flaws, look};
+use crate::inspect::{fill, flaws, inspect_all};
 use crate::support::{Bed, DATABASE, OsBed, commit, live};
 use rbytea_evidence::{Promise, proves_by_assertions};
 use rbytea_store::Backend;
@@ -22,7 +22,7 @@ fn beds() -> [OsBed; 2] {
 fn levels(bed: &OsBed) -> Vec<(String, u32)> {
     let payload = fill(bed)[0];
     let store = bed.store();
-    let (seen, _) = look(&store);
+    let (seen, _) = inspect_all(&store);
     let first = |prefix: &str| seen.iter().find(|(path, _)| path.starts_with(prefix)).unwrap().0.clone();
     let leaf = format!("{DATABASE}/{}", payload.id.shard().path());
     vec![
@@ -43,7 +43,8 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// A mode that is too narrow is as wrong: the server may not be able to read. Nothing here takes the owner's right to look.
+/// A mode that is too narrow is as wrong: the server may not be able to read. None of these modes takes the owner's
+/// right to read.
 #[test]
 fn every_mode_but_the_stores_own_is_found_at_every_level() {
     let mut cases = 0;

@@ -1,5 +1,5 @@
-//! Somebody with the master key, a payload's uuid and length, and OpenSSL with its GOST engine needs no rbytea to read a
-//! payload's file. On Debian that takes the packages `openssl` and `libengine-gost-openssl`.
+//! With the master key, a payload's uuid and length, and OpenSSL with its GOST engine, a payload's file can be read
+//! without rbytea. On Debian that takes the packages `openssl` and `libengine-gost-openssl`.
 
 use crate::encrypted::sample;
 use crate::support::{Bed, MASTER, OsBed, commit_encrypted, digits, hex, live};
@@ -19,7 +19,7 @@ fn run(arguments: &[&str], input: &[u8]) -> Output {
     let input = input.to_vec();
     let writer = std::thread::spawn(move || stdin.write_all(&input));
     let output = child.wait_with_output().unwrap();
-    // whoever ends early says why on stderr
+    // EPIPE: when openssl ends early, the reason is on stderr
     let _ = writer.join().unwrap();
     output
 }
@@ -51,7 +51,7 @@ fn derived(label: &[u8], seed: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn openssl_knows_the_standards_own_example() {
+fn openssl_reproduces_the_example_of_the_standard() {
     // GOST R 34.13-2015, A.1.2
     let key = "8899aabbccddeeff0011223344556677fedcba98765432100123456789abcdef";
     let plaintext = hex("1122334455667700ffeeddccbbaa9988 00112233445566778899aabbcceeff0a");
@@ -78,7 +78,7 @@ fn openssl_decrypts_a_payload_file() {
 }
 
 #[test]
-fn openssl_alone_gets_from_the_master_key_to_the_payload() {
+fn openssl_decrypts_a_payload_from_the_master_key() {
     let bed = OsBed::new();
     let payload = commit_encrypted(&bed.store(), 1, b"worth keeping");
     let key = derived(b"rbytea payload", payload.id.uuid.as_bytes());

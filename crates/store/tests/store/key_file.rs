@@ -1,4 +1,4 @@
-//! Key files: what is accepted, and what the errors say and do not say.
+//! Key files: which are accepted, and that errors name the problem and repeat no text of the file.
 
 use proptest::prelude::*;
 use rbytea_store::crypt::key_file::{MAX_BYTES, check_access};
@@ -110,23 +110,23 @@ fn bad_files_are_refused_with_line_and_reason() {
         assert_eq!(error.to_string(), expected, "{text:?}");
         assert_eq!(error.kind(), Kind::Config);
         assert!(error.detail().is_some() || error.hint().is_some(), "{error}");
-        assert!(says_nothing_of(&text, &error), "{error:?}");
+        assert!(does_not_repeat(&text, &error), "{error:?}");
     }
 }
 
-/// Whether what users and logs get to see has no eight hexadecimal digits in a row of `text`.
-fn says_nothing_of(text: impl AsRef<[u8]>, error: &Error) -> bool {
-    let said = format!("{error}\n{error:?}\n{error:#?}\n{:?}\n{:?}", error.detail(), error.hint());
-    let said = said.to_lowercase().into_bytes();
+/// Whether message, DETAIL, HINT and debug output of an error have no eight hexadecimal digits in a row of `text`.
+fn does_not_repeat(text: impl AsRef<[u8]>, error: &Error) -> bool {
+    let output = format!("{error}\n{error:?}\n{error:#?}\n{:?}\n{:?}", error.detail(), error.hint());
+    let output = output.to_lowercase().into_bytes();
     let text = text.as_ref().to_ascii_lowercase();
     let digits = text.windows(8).filter(|run| run.iter().all(u8::is_ascii_hexdigit));
-    digits.into_iter().all(|run| !said.windows(8).any(|window| window == run))
+    digits.into_iter().all(|run| !output.windows(8).any(|window| window == run))
 }
 
 #[test]
-fn the_check_for_leaks_notices_one() {
+fn the_check_for_leaked_digits_detects_them() {
     let leak = Error::OwnerCorrupt { path: "x".into(), reason: A[..8].to_uppercase() };
-    assert!(!says_nothing_of(format!("1 {A}"), &leak));
+    assert!(!does_not_repeat(format!("1 {A}"), &leak));
 }
 
 /// Pieces of which nearly right files are made, and bytes of any kind.
@@ -147,10 +147,10 @@ fn texts() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
-    fn no_text_panics_or_comes_out_again(text in texts()) {
+    fn no_text_causes_a_panic_or_appears_in_an_error(text in texts()) {
         match parse(&text) {
             Ok(ring) => prop_assert!(!ring.iter().any(|key| key.id() == 0)),
-            Err(error) => prop_assert!(says_nothing_of(&text, &error), "{error:?}"),
+            Err(error) => prop_assert!(does_not_repeat(&text, &error), "{error:?}"),
         }
     }
 }
@@ -194,7 +194,7 @@ fn a_file_that_others_could_read_is_refused() {
 }
 
 #[test]
-fn access_is_judged_as_that_to_the_key_of_the_server() {
+fn access_is_checked_as_for_the_servers_private_key() {
     let (us, root, them) = (26, 0, 1000);
     for (owner, user, mode, expected) in [
         (us, us, 0o100600, Ok(())),
@@ -230,10 +230,10 @@ fn a_missing_file_is_named_with_the_reason() {
 }
 
 #[test]
-fn what_is_no_file_is_refused_at_once() {
+fn a_pipe_or_directory_is_refused_without_blocking() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(problem(dir.path()), Problem::NotRegular);
-    // nobody ever writes to it: without O_NONBLOCK this would wait for ever
+    // no process writes to it: without O_NONBLOCK this would wait for ever
     let pipe = dir.path().join("pipe");
     rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
     assert_eq!(problem(&pipe), Problem::NotRegular);

@@ -27,7 +27,7 @@ fn keystream(mut cipher: Kuznyechik) -> Vec<u8> {
 }
 
 #[test]
-fn highest_id_encrypts_wherever_it_stands() {
+fn the_key_with_the_highest_id_encrypts_whatever_the_order_of_lines() {
     for text in [format!("7 {ONE}\n300 {TWO}\n"), format!("300 {TWO}\n7 {ONE}\n")] {
         let ring = ring(&text);
         assert_eq!(ids(&ring), [7, 300]);
@@ -52,7 +52,7 @@ fn missing_key_is_named_by_id_and_file() {
 }
 
 #[test]
-fn missing_key_without_a_key_file_says_so() {
+fn a_missing_key_without_a_key_file_is_reported_as_such() {
     let error = Error::KeyMissing { path: "".into(), id: 8 };
     assert_eq!(error.to_string(), "encryption key 8 is not available: there is no key file");
 }
@@ -60,7 +60,7 @@ fn missing_key_without_a_key_file_says_so() {
 /// Computed with another implementation of the standards (the Python package gostcrypto 1.2.5). When these change, no
 /// file that was written before can be read any more.
 #[test]
-fn format_of_encrypted_files_stays() {
+fn the_format_of_encrypted_files_does_not_change() {
     let ring = ring(&format!("1 {ONE}"));
     let master: [u8; 32] = hex(ONE).try_into().unwrap();
     let derived = kdf(&master, b"rbytea payload", PAYLOAD.as_bytes());
@@ -84,7 +84,7 @@ fn every_payload_and_every_key_has_its_own_keystream() {
 }
 
 #[test]
-fn debug_shows_ids_alone() {
+fn debug_output_has_key_ids_only() {
     let ring = ring(&format!("1 {ONE}\n2 {TWO}"));
     assert_eq!(format!("{:?}", ring.newest()), "Key(2)");
     assert_eq!(format!("{ring:?}"), "[Key(1), Key(2)]");

@@ -59,7 +59,7 @@ proptest! {
     }
 
     #[test]
-    fn the_path_says_the_shard(id in id()) {
+    fn the_path_contains_the_shard(id in id()) {
         let path = id.live_path();
         let parts: Vec<&str> = path.split('/').collect();
         prop_assert_eq!(parts.len(), 3);
@@ -89,7 +89,9 @@ proptest! {
     }
 
     #[test]
-    fn a_dropped_databases_directory_parses_to_what_it_was_made_of(oid in 1..=u32::MAX, trashed_at in FIRST_DROPPED..=u32::MAX) {
+    fn a_dropped_databases_directory_parses_to_what_it_was_made_of(
+        oid in 1..=u32::MAX, trashed_at in FIRST_DROPPED..=u32::MAX,
+    ) {
         let name = dropped_dir(oid, trashed_at);
         prop_assert_eq!(parse_dropped_dir(&name), Some((oid, trashed_at)));
         prop_assert_eq!(parse_database_dir(&name), None);

@@ -12,7 +12,7 @@ on_every_file_system! {
     a_range_of_births_is_a_range_of_directories
     foreign_names_are_counted_and_left_alone
     foreign_names_in_trash_are_counted_and_left_alone
-    what_the_visitor_refuses_ends_the_listing
+    an_error_of_the_visitor_ends_the_listing
 }
 
 fn a_store_without_a_directory_is_empty<B: Bed>(bed: &B) {
@@ -101,7 +101,7 @@ fn foreign_names_in_trash_are_counted_and_left_alone<B: Bed>(bed: &B) {
     assert_eq!(bed.fs().stat(&foreign).unwrap().len, 6);
 }
 
-fn what_the_visitor_refuses_ends_the_listing<B: Bed>(bed: &B) {
+fn an_error_of_the_visitor_ends_the_listing<B: Bed>(bed: &B) {
     let store = bed.store();
     for _ in 0..3 {
         trash(&store, &commit(&store, 1, b"x"));

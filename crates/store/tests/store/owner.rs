@@ -1,14 +1,14 @@
-//! Whose store it is (I9).
+//! The file OWNER: which cluster may write to the store, and which may move files (I9).
 
 use crate::support::{Bed, COPY, PROMOTED, THEM, US, commit, names, on_every_file_system, read};
 use rbytea_store::file::fs::{Fs, FsFile};
 use rbytea_store::{Backend, Error, Kind, OWNER, Writer};
 
 on_every_file_system! {
-    the_first_to_write_owns_the_store
+    the_first_cluster_that_writes_owns_the_store
     another_cluster_may_read_but_neither_write_nor_move
     a_promoted_standby_and_a_copy_may_write_but_not_move
-    whoever_adopts_may_write
+    a_cluster_that_adopts_the_store_may_write
     the_timeline_counts_as_well
     the_data_directory_counts_as_well
     adopting_changes_the_owner
@@ -17,7 +17,7 @@ on_every_file_system! {
     no_temporary_file_is_left
 }
 
-fn the_first_to_write_owns_the_store<B: Bed>(bed: &B) {
+fn the_first_cluster_that_writes_owns_the_store<B: Bed>(bed: &B) {
     let store = bed.store();
     assert_eq!(store.owner().unwrap(), None);
     store.check_owner().unwrap();
@@ -63,7 +63,7 @@ fn a_promoted_standby_and_a_copy_may_write_but_not_move<B: Bed>(bed: &B) {
     assert_eq!(bed.store().owner().unwrap(), Some(US));
 }
 
-fn whoever_adopts_may_write<B: Bed>(bed: &B) {
+fn a_cluster_that_adopts_the_store_may_write<B: Bed>(bed: &B) {
     commit(&bed.store(), 1, b"ours");
     let other = bed.store_of(THEM);
     assert_eq!(Writer::begin(&other, 1, None).map(drop).unwrap_err().kind(), Kind::NotOwner);

@@ -161,7 +161,7 @@ fn files_and_directories_are_private_to_the_server() {
 }
 
 #[test]
-fn a_dropped_writer_does_not_trouble_the_other_files() {
+fn a_dropped_writer_leaves_the_other_files_alone() {
     let bed = OsBed::new();
     let store = bed.store();
     let mut pending = Pending::new();

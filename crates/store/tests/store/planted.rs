@@ -20,8 +20,8 @@ fn payload(birth: u64) -> PayloadRef {
     PayloadRef { id, len: 1, digest: [0; 32], key_id: None }
 }
 
-/// Nothing that names this payload may do anything but fail.
-fn everything_refuses<B: Bed>(bed: &B, payload: &PayloadRef) {
+/// Every operation on this payload fails.
+fn every_operation_refuses<B: Bed>(bed: &B, payload: &PayloadRef) {
     let store = bed.store();
     let mut moves = store.moves();
     assert_eq!(Reader::open(&store, payload).unwrap_err().kind(), Kind::Io);
@@ -35,7 +35,7 @@ fn a_link_in_place_of_a_file_is_refused<B: Bed>(bed: &B) {
     let path = live(&bed.store(), &payload);
     bed.plant(&format!("{path}.other"), b"");
     bed.plant_link(&path);
-    everything_refuses(bed, &payload);
+    every_operation_refuses(bed, &payload);
     let listing = bed.store().list_shard(payload.id.shard()).unwrap();
     assert_eq!((listing.payloads, listing.foreign), (vec![], 2));
 }
@@ -44,7 +44,7 @@ fn a_link_in_place_of_a_leaf_directory_is_refused<B: Bed>(bed: &B) {
     let payload = payload(1);
     bed.plant(&format!("{DATABASE}/000000000000/other"), b"");
     bed.plant_link(&format!("{DATABASE}/{}", payload.id.shard().path()));
-    everything_refuses(bed, &payload);
+    every_operation_refuses(bed, &payload);
     assert_eq!(bed.store().list_shard(payload.id.shard()).unwrap_err().kind(), Kind::Io);
     assert_eq!(list(&bed.store()).unwrap(), [], "a link is no directory of ours");
 }
@@ -52,14 +52,14 @@ fn a_link_in_place_of_a_leaf_directory_is_refused<B: Bed>(bed: &B) {
 fn a_link_in_place_of_an_era_is_refused<B: Bed>(bed: &B) {
     bed.plant(&format!("{DATABASE}/other"), b"");
     bed.plant_link(&format!("{DATABASE}/000000000000"));
-    everything_refuses(bed, &payload(1));
+    every_operation_refuses(bed, &payload(1));
     assert_eq!(Writer::begin(&bed.store(), 1, None).unwrap_err().kind(), Kind::Io);
     assert_eq!(bed.store().era_swept(0).unwrap_err().kind(), Kind::Io);
 }
 
 fn a_link_in_place_of_the_database_is_refused<B: Bed>(bed: &B) {
     bed.plant_link(&DATABASE.to_string());
-    everything_refuses(bed, &payload(1));
+    every_operation_refuses(bed, &payload(1));
     assert_eq!(Writer::begin(&bed.store(), 1, None).unwrap_err().kind(), Kind::Io);
     assert_eq!(list(&bed.store()).unwrap_err().kind(), Kind::Io, "not an empty store (I10)");
     assert_eq!(bed.store().list_trash(&mut |_, _| Ok(())).unwrap_err().kind(), Kind::Io);
@@ -74,12 +74,12 @@ fn a_link_in_place_of_the_owner_is_refused<B: Bed>(bed: &B) {
 fn a_directory_in_place_of_a_file_is_refused<B: Bed>(bed: &B) {
     let payload = payload(1);
     bed.plant(&format!("{}/inside", live(&bed.store(), &payload)), b"");
-    everything_refuses(bed, &payload);
+    every_operation_refuses(bed, &payload);
 }
 
 fn a_file_in_place_of_a_directory_is_refused<B: Bed>(bed: &B) {
     bed.plant(&format!("{DATABASE}/000000000000"), b"");
-    everything_refuses(bed, &payload(1));
+    every_operation_refuses(bed, &payload(1));
     assert_eq!(Writer::begin(&bed.store(), 1, None).unwrap_err().kind(), Kind::Io);
 }
 
@@ -93,7 +93,7 @@ fn a_fifo_is_refused_and_does_not_hang() {
         std::fs::remove_file(&path).unwrap();
         let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
         assert!(made.success());
-        everything_refuses(&bed, &payload);
+        every_operation_refuses(&bed, &payload);
     }
 }
 

@@ -1,4 +1,5 @@
-//! Real threads on a real file system: whatever moves, a payload is never lost and never doubled (I7).
+//! Concurrent threads on the operating system's file system: while files are moved, no payload is lost or doubled
+//! (I7).
 
 use crate::clone::CLONE;
 use crate::support::{Bed, DATABASE, OsBed, US, commit, config, list, list_trash, open, read, write};
@@ -53,7 +54,7 @@ fn a_file_that_is_trashed_and_restored_at_once_is_never_lost() {
             for _ in 0..3000 {
                 match backend.restore(&payload.id) {
                     Ok(restored) => assert_ne!(restored, Restored::Missing),
-                    // a mover that never pauses can outrun it, which is an error and no loss
+                    // a thread that moves the file without a pause can outrun the restore: an error, and no loss
                     Err(e) => assert!(e.to_string().ends_with("moved again and again"), "{e}"),
                 }
             }
@@ -197,7 +198,7 @@ fn no_file_is_missed_or_doubled_while_the_templates_vacuum_trashes_and_restores(
 }
 
 #[test]
-fn a_purge_of_the_template_never_troubles_a_clone() {
+fn a_concurrent_purge_of_the_template_never_fails_a_clone() {
     for _ in 0..10 {
         let bed = OsBed::new();
         let payloads = filled(&bed);

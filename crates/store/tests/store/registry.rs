@@ -1,4 +1,4 @@
-//! A store that is not there: this cluster has written to its root, and now the root is another directory.
+//! The list of roots that a cluster has written to: a missing store is noticed when its root is now another directory.
 
 use crate::support::{COPY, THEM, US, commit, config, names, open, read};
 use rbytea_memfs::{EIO, MemFs, Op};
@@ -61,7 +61,7 @@ fn is_missing<T: std::fmt::Debug>(result: Result<T, Error>, cluster: &Cluster) {
 }
 
 #[test]
-fn nothing_is_written_where_a_store_was_and_is_not() {
+fn a_missing_store_is_not_written_to() {
     let cluster = Cluster::new();
     let payload = commit(&cluster.store(), 1, b"before");
     cluster.unmount();
@@ -79,17 +79,17 @@ fn nothing_is_written_where_a_store_was_and_is_not() {
 }
 
 #[test]
-fn a_process_that_has_written_before_notices_as_well() {
+fn a_process_that_has_written_before_notices_the_missing_store() {
     let cluster = Cluster::new();
     let store = cluster.store();
     commit(&store, 1, b"before");
-    let knowledge = store.into_cache();
+    let cache = store.into_cache();
     cluster.unmount();
-    is_missing(Writer::begin(&cluster.store().with_cache(knowledge), 2, None).map(drop), &cluster);
+    is_missing(Writer::begin(&cluster.store().with_cache(cache), 2, None).map(drop), &cluster);
 }
 
 #[test]
-fn whoever_adopts_begins_anew() {
+fn adopting_a_missing_store_creates_it_anew() {
     let cluster = Cluster::new();
     commit(&cluster.store(), 1, b"left behind");
     cluster.unmount();
@@ -117,7 +117,7 @@ fn another_root_is_another_store() {
 }
 
 #[test]
-fn whoever_may_write_to_a_store_that_is_there_already_remembers_it_too() {
+fn the_first_write_to_an_existing_store_registers_its_root() {
     let cluster = Cluster::new();
     commit(&open(config(&cluster.root())).unwrap(), 1, b"of another data directory");
     let store = |owner| {
@@ -132,7 +132,7 @@ fn whoever_may_write_to_a_store_that_is_there_already_remembers_it_too() {
 }
 
 #[test]
-fn looking_remembers_nothing() {
+fn checks_register_nothing() {
     let cluster = Cluster::new();
     let store = cluster.store();
     store.check_owner().unwrap();
@@ -153,14 +153,14 @@ fn the_list_is_private_and_written_whole() {
 }
 
 #[test]
-fn a_damaged_list_is_an_error_for_whom_it_matters() {
+fn a_damaged_list_is_an_error_only_where_the_store_may_be_missing() {
     let cluster = Cluster::new();
     let payload = commit(&cluster.store(), 1, b"x");
     fs::write(cluster.file(), b"[\"").unwrap();
     assert_eq!(read(&cluster.store(), &payload).unwrap(), b"x");
     cluster.unmount();
     let error = Writer::begin(&cluster.store(), 2, None).map(drop).unwrap_err();
-    assert!(matches!(error, Error::KnownCorrupt { .. }), "{error:?}");
+    assert!(matches!(error, Error::RegistryCorrupt { .. }), "{error:?}");
     assert_eq!(error.kind(), Kind::Corrupted);
     cluster.mount();
     commit(&cluster.store(), 2, b"the list is written anew");
@@ -168,9 +168,9 @@ fn a_damaged_list_is_an_error_for_whom_it_matters() {
     is_missing(Writer::begin(&cluster.store(), 3, None).map(drop), &cluster);
 }
 
-/// Between the two looks of a first writer, another one was first.
+/// OWNER is missing at the first lookup, and then another backend writes it and registers the root.
 #[test]
-fn a_store_that_somebody_has_made_meanwhile_is_there() {
+fn a_store_that_another_backend_is_creating_is_not_missing() {
     let cluster = Cluster::new();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -192,14 +192,14 @@ fn a_store_that_somebody_has_made_meanwhile_is_there() {
 }
 
 #[test]
-fn what_is_remembered_is_durable_before() {
+fn the_owner_is_durable_before_the_root_is_registered() {
     let fs = MemFs::new();
     let registry = RootRegistry { directory: "/data".into(), file: LIST, root: "root".into() };
     let store = |fs: &MemFs| {
         let config = Config { registry: Some(registry.clone()), ..config(Fs::root(fs)) };
         FileStore::with_fs(fs.clone(), config)
     };
-    // Another process has renamed OWNER, and has not synced it.
+    // OWNER is renamed and its directory not synced, as when another process has got so far.
     fs.fail(Op::SyncDir, 1, EIO);
     Writer::begin(&store(&fs), 1, None).map(drop).unwrap_err();
     assert!(!registry.contains_on(&fs).unwrap());
@@ -210,7 +210,7 @@ fn what_is_remembered_is_durable_before() {
 }
 
 #[test]
-fn roots_that_are_no_text_are_told_apart() {
+fn roots_that_are_not_utf8_are_distinguished() {
     use std::os::unix::ffi::OsStrExt;
     let cluster = Cluster::new();
     let roots = [&b"caf\xe9"[..], b"caf\xe8", b"caf\\xE9"]

@@ -54,7 +54,7 @@ fn a_root_that_is_a_file_is_an_error() {
 fn a_root_that_another_user_owns_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let me = dir.path().metadata().unwrap().uid();
-    // The superuser gives a directory away; anybody else finds one in the root of the file system.
+    // The superuser can chown a directory; for other users there is one in the root of the file system.
     let (root, owner) = if me == 0 {
         chown(dir.path(), Some(12345), None).unwrap();
         (dir.path(), 12345)
@@ -70,7 +70,7 @@ fn a_root_that_another_user_owns_is_an_error() {
 }
 
 #[test]
-fn a_link_to_a_directory_is_a_fine_root() {
+fn a_link_to_a_directory_is_accepted_as_root() {
     let dir = tempfile::tempdir().unwrap();
     let (real, link) = (dir.path().join("real"), dir.path().join("link"));
     std::fs::create_dir(&real).unwrap();
@@ -80,7 +80,7 @@ fn a_link_to_a_directory_is_a_fine_root() {
 }
 
 #[test]
-fn a_link_to_nowhere_is_a_missing_root() {
+fn a_dangling_link_is_a_missing_root() {
     let dir = tempfile::tempdir().unwrap();
     let link = dir.path().join("link");
     symlink(dir.path().join("nowhere"), &link).unwrap();

@@ -1,5 +1,5 @@
-//! Memory for keys. That it is overwritten cannot be seen from outside once it is given back; what the kernel was asked
-//! for can.
+//! Memory for keys. That it is overwritten cannot be seen from outside once it is given back; what the kernel was
+//! asked for can.
 
 use rbytea_store::crypt::secret::Secret;
 
@@ -61,5 +61,5 @@ fn a_secret_can_be_read_in_other_threads() {
 
 #[test]
 fn debug_shows_nothing() {
-    assert_eq!(format!("{:?}", Secret::new(b"do not tell")), "Secret(..)");
+    assert_eq!(format!("{:?}", Secret::new(b"a secret")), "Secret(..)");
 }

@@ -1,4 +1,4 @@
-//! What a process remembers of a store between transactions.
+//! The cache of durable directories, which a process keeps between transactions.
 
 use crate::support::{Bed, DATABASE, commit, config, read, write};
 use rbytea_memfs::{MemFs, Op};
@@ -14,9 +14,9 @@ fn reopening_does_not_sync_known_directories_again() {
         write(&store, 1, b"every leaf directory gets a file", &mut pending).unwrap();
     }
     pending.sync(&store, &mut || ()).unwrap();
-    let knowledge = store.into_cache();
+    let cache = store.into_cache();
 
-    let store = fs.store().with_cache(knowledge);
+    let store = fs.store().with_cache(cache);
     let (dirs, roots) = (fs.count(Op::SyncDir), fs.count(Op::SyncRoot));
     let payload = commit(&store, 2, b"in a known directory");
     assert_eq!((fs.count(Op::SyncDir) - dirs, fs.count(Op::SyncRoot) - roots), (1, 0));
@@ -28,7 +28,7 @@ fn reopening_does_not_sync_known_directories_again() {
 }
 
 #[test]
-fn knowledge_of_another_database_is_dropped() {
+fn the_cache_of_another_database_is_dropped() {
     let fs = MemFs::new().without_syncfs();
     let here = fs.store();
     commit(&here, 1, b"makes the directories of this database durable");
@@ -53,7 +53,7 @@ fn fill_every_leaf(fs: &MemFs) {
 }
 
 #[test]
-fn one_sync_of_an_era_is_good_for_all_leaves_that_it_has() {
+fn one_sync_of_an_era_makes_all_its_leaves_durable() {
     let fs = MemFs::new().without_syncfs();
     fill_every_leaf(&fs);
     let store = fs.store();
@@ -75,13 +75,13 @@ fn one_sync_of_an_era_is_good_for_all_leaves_that_it_has() {
 }
 
 #[test]
-fn a_leaf_that_is_younger_than_the_sync_of_its_era_is_not_taken_for_durable() {
+fn a_leaf_made_after_the_sync_of_its_era_is_not_taken_for_durable() {
     let fs = MemFs::new().without_syncfs();
     let store = fs.store();
     let mut known: Vec<_> = (0..10).map(|_| commit(&store, 1, b"the era is listed")).collect();
-    // Made after the last listing, by somebody who does not commit.
+    // Made after the last listing, by a transaction that does not commit.
     fill_every_leaf(&fs);
-    known.push(commit(&store, 1, b"in a leaf of somebody else's"));
+    known.push(commit(&store, 1, b"in a leaf that another transaction has made"));
     let after = fs.after_crash().store();
     for payload in &known {
         read(&after, payload).expect("a committed payload is lost");

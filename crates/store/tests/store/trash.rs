@@ -1,4 +1,4 @@
-//! LIVE and TRASH: what is moved stays readable (I7), what is deleted was in TRASH (I8).
+//! LIVE and TRASH: a moved payload stays readable (I7), and only payloads in TRASH are deleted (I8).
 
 use crate::support::{Bed, DATABASE, OsBed, commit, live, on_every_file_system, read};
 use rbytea_store::file::fs::Fs;
@@ -9,14 +9,14 @@ on_every_file_system! {
     a_payload_in_trash_still_reads
     an_open_reader_outlives_trash_and_purge
     a_restored_payload_is_live_again
-    restoring_what_is_live_changes_nothing
-    restoring_what_is_nowhere_says_so
-    trash_remembers_when_it_was_filled
+    restoring_a_live_payload_changes_nothing
+    restoring_a_payload_without_a_file_reports_it_missing
+    a_file_in_trash_has_the_date_of_its_move
     a_date_in_trash_never_becomes_earlier
-    trashing_twice_finds_it_gone
-    of_a_name_in_both_places_the_live_file_is_kept
+    trashing_a_payload_twice_reports_it_gone
+    of_two_files_in_live_and_in_trash_the_live_one_is_kept
     purge_deletes_only_in_trash
-    empty_directories_go_and_full_ones_stay
+    empty_directories_are_removed_and_others_stay
     a_directory_that_vanished_is_made_again
 }
 
@@ -44,22 +44,22 @@ fn a_payload_in_trash_still_reads<B: Bed>(bed: &B) {
 }
 
 #[test]
-fn a_payload_that_comes_back_between_two_looks_is_found() {
+fn a_payload_that_is_restored_between_the_lookups_in_live_and_trash_is_found() {
     let fs = rbytea_memfs::MemFs::new();
     let store = fs.store();
     let payload = commit(&store, 1, b"x");
-    // as if it had been in TRASH at the first look, and been restored before the second
+    // as if it had been in TRASH at the first lookup, and been restored before the second
     fs.fail(rbytea_memfs::Op::Open, 1, rbytea_memfs::ENOENT);
     assert_eq!(read(&store, &payload).unwrap(), b"x");
 }
 
 #[test]
-fn a_restore_never_replaces_what_became_live_meanwhile() {
+fn a_restore_never_replaces_a_file_that_became_live_meanwhile() {
     let fs = rbytea_memfs::MemFs::new();
     let store = fs.store();
     let payload = commit(&store, 1, b"live!");
     fs.plant(&format!("{DATABASE}/{}", payload.id.trash_path()), b"other");
-    // the first look misses it
+    // the first lookup misses it
     fs.fail(rbytea_memfs::Op::Stat, 1, rbytea_memfs::ENOENT);
     assert_eq!(store.restore(&payload.id).unwrap(), Restored::WasLive);
     assert_eq!(read(&store, &payload).unwrap(), b"live!");
@@ -86,14 +86,14 @@ fn a_restored_payload_is_live_again<B: Bed>(bed: &B) {
     assert_eq!(read(&store, &payload).unwrap(), b"back");
 }
 
-fn restoring_what_is_live_changes_nothing<B: Bed>(bed: &B) {
+fn restoring_a_live_payload_changes_nothing<B: Bed>(bed: &B) {
     let store = bed.store();
     let payload = commit(&store, 1, b"here");
     assert_eq!(store.restore(&payload.id).unwrap(), Restored::WasLive);
     assert_eq!(read(&store, &payload).unwrap(), b"here");
 }
 
-fn restoring_what_is_nowhere_says_so<B: Bed>(bed: &B) {
+fn restoring_a_payload_without_a_file_reports_it_missing<B: Bed>(bed: &B) {
     let store = bed.store();
     let id = PayloadId { birth: 1, uuid: uuid::Uuid::from_u128(1) };
     assert_eq!(store.restore(&id).unwrap(), Restored::Missing);
@@ -101,7 +101,7 @@ fn restoring_what_is_nowhere_says_so<B: Bed>(bed: &B) {
     assert_eq!(store.restore(&id).unwrap(), Restored::Missing);
 }
 
-fn trash_remembers_when_it_was_filled<B: Bed>(bed: &B) {
+fn a_file_in_trash_has_the_date_of_its_move<B: Bed>(bed: &B) {
     let store = bed.store();
     let payload = commit(&store, 1, b"12345");
     trash(&store, &payload);
@@ -131,7 +131,7 @@ fn a_date_in_trash_never_becomes_earlier<B: Bed>(bed: &B) {
     }
 }
 
-fn trashing_twice_finds_it_gone<B: Bed>(bed: &B) {
+fn trashing_a_payload_twice_reports_it_gone<B: Bed>(bed: &B) {
     let store = bed.store();
     let payload = commit(&store, 1, b"12345");
     trash(&store, &payload);
@@ -140,7 +140,7 @@ fn trashing_twice_finds_it_gone<B: Bed>(bed: &B) {
 }
 
 /// As in a copy of the store that was made while the file was moved.
-fn of_a_name_in_both_places_the_live_file_is_kept<B: Bed>(bed: &B) {
+fn of_two_files_in_live_and_in_trash_the_live_one_is_kept<B: Bed>(bed: &B) {
     let store = bed.store();
     let payload = commit(&store, 1, b"live!");
     bed.plant(&format!("{DATABASE}/{}", payload.id.trash_path()), b"other");
@@ -177,7 +177,7 @@ fn purge_deletes_only_in_trash<B: Bed>(bed: &B) {
     assert_eq!(Reader::open(&store, &payload).unwrap_err().kind(), Kind::NotFound);
 }
 
-fn empty_directories_go_and_full_ones_stay<B: Bed>(bed: &B) {
+fn empty_directories_are_removed_and_others_stay<B: Bed>(bed: &B) {
     let store = bed.store();
     let (gone, kept) = (commit(&store, 1, b"gone"), commit(&store, 0x2_0000, b"kept"));
     trash(&store, &gone);

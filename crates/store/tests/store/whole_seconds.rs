@@ -1,5 +1,6 @@
-//! A file system that remembers whole seconds only. What a run of the vacuum has trashed must not look as if an earlier run
-//! had: the purge goes by the dates of runs, and would delete what somebody may still have in hand (I8).
+//! A file system that remembers whole seconds only. A file that a run of the vacuum has trashed must not have the
+//! date of an earlier run: the purge goes by the dates of runs, and would delete a payload that a session may still
+//! refer to (I8).
 
 use crate::support::{Bed, commit, list_trash, read};
 use proptest::prelude::*;
@@ -55,7 +56,7 @@ fn a_date_in_trash_is_the_next_whole_second() {
 }
 
 #[test]
-fn what_a_run_has_trashed_is_not_deleted_on_behalf_of_an_earlier_run_in_the_same_second() {
+fn a_purge_by_an_earlier_run_spares_files_that_a_later_run_has_trashed_in_the_same_second() {
     let (_, store) = coarse();
     let (first, second) = (at(SECOND, 108_000_000), at(SECOND, 317_000_000));
     let (old, young) = (commit(&store, 1, b"old"), commit(&store, 2, b"young"));
@@ -72,7 +73,7 @@ fn what_a_run_has_trashed_is_not_deleted_on_behalf_of_an_earlier_run_in_the_same
 }
 
 #[test]
-fn a_file_that_comes_and_goes_in_one_second_keeps_the_later_date() {
+fn a_file_that_is_restored_and_trashed_in_one_second_keeps_the_later_date() {
     let (_, store) = coarse();
     let payload = commit(&store, 1, b"12345");
     for nanoseconds in [100_000_000, 200_000_000, 0, 999_999_999] {
@@ -84,7 +85,7 @@ fn a_file_that_comes_and_goes_in_one_second_keeps_the_later_date() {
     assert_eq!(trash(&store, &payload, at(SECOND + 1, 1)), at(SECOND + 2, 0));
 }
 
-/// A file that is in TRASH with too old a date would be anybody's.
+/// A file in TRASH with too old a date could be purged at once.
 #[test]
 fn a_file_whose_date_cannot_be_set_is_not_trashed() {
     for nth in 1..=2 {

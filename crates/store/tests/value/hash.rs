@@ -13,7 +13,7 @@ proptest! {
     }
 
     #[test]
-    fn the_seed_matters_and_the_same_seed_says_the_same(digest in any::<[u8; 32]>(), a in any::<u64>(), b in any::<u64>()) {
+    fn the_extended_hash_depends_on_the_seed(digest in any::<[u8; 32]>(), a in any::<u64>(), b in any::<u64>()) {
         prop_assert_eq!(hash_extended(&digest, a), hash_extended(&digest, a));
         prop_assert_eq!(a == b, hash_extended(&digest, a) == hash_extended(&digest, b), "rows would share a partition");
     }

@@ -1,5 +1,5 @@
-//! Which files the sweep and the purge call garbage, against a set: a file is garbage if it was born in the range of the
-//! run and its mark is not in the set.
+//! Which files the sweep and the purge call garbage, against a set: a file is garbage if it was born in the range of
+//! the run and its mark is not in the set.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
@@ -22,7 +22,8 @@ fn any_id() -> impl Strategy<Value = PayloadId> {
     })
 }
 
-/// What a run sees: files, references (several to one file, and to files that are gone), and the births that it judges.
+/// What a run sees: files, references (several to one file, and to files that are gone), and the births that it
+/// judges.
 #[derive(Debug)]
 struct Scene {
     files: BTreeSet<PayloadId>,
@@ -124,7 +125,7 @@ proptest! {
     }
 
     #[test]
-    fn the_verdict_is_that_of_a_set(scene in any_scene()) {
+    fn the_verdict_is_that_of_the_set_model(scene in any_scene()) {
         let marked = scene.marked();
         let (verdicts, at_end) = scene.judge();
         for (listing, verdict) in scene.directories().values().zip(&verdicts) {
@@ -159,7 +160,7 @@ proptest! {
     }
 
     #[test]
-    fn a_reference_survives_its_encoding_and_sorts_as_it(ids in vec(any_id(), 2), lens in vec(any::<u64>(), 2)) {
+    fn an_encoded_reference_decodes_to_itself_and_sorts_as_it(ids in vec(any_id(), 2), lens in vec(any::<u64>(), 2)) {
         let of = |index: usize| Reference { key: MarkKey::of(&ids[index]), len: lens[index] };
         prop_assert_eq!(Reference::decode(&of(0).encode()), of(0));
         prop_assert_eq!(of(0).encode().cmp(&of(1).encode()), of(0).cmp(&of(1)));

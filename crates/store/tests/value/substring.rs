@@ -38,7 +38,7 @@ fn enumerate(start: i32, length: Option<i32>, total: u64) -> Vec<u64> {
 }
 
 #[test]
-fn a_negative_length_is_an_error_even_where_nothing_is_left() {
+fn a_negative_length_is_an_error_also_for_an_empty_range() {
     for (start, total) in [(1, 10), (-5, 10), (11, 10), (i32::MAX, 0), (i32::MIN, 0)] {
         assert_eq!(substring_range(start, Some(-1), total), Err(NegativeLength));
         assert_eq!(substring_range(start, Some(i32::MIN), total), Err(NegativeLength));
@@ -72,7 +72,9 @@ proptest! {
 
     /// Payloads beyond 2 GiB have no model in bytea; the definition holds all the same.
     #[test]
-    fn nobody_gets_more_bytes_than_asked_for(start in argument(), length in 0..=i32::MAX, total in total()) {
+    fn a_range_has_the_length_asked_for_within_the_payload(
+        start in argument(), length in 0..=i32::MAX, total in total(),
+    ) {
         let (offset, len) = substring_range(start, Some(length), total).unwrap();
         let end = (i128::from(start) + i128::from(length)).clamp(1, i128::from(total) + 1);
         let first = i128::from(start).clamp(1, i128::from(total) + 1);

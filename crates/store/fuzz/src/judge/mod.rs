@@ -29,7 +29,7 @@ fn take_id(bytes: &mut Unstructured<'_>) -> PayloadId {
     PayloadId { birth: u64::from_le_bytes(take(bytes)), uuid: Uuid::from_bytes(take(bytes)) }
 }
 
-/// `text` with one byte exchanged, where and for what the fuzzer says.
+/// `text` with one byte exchanged, where and for what the fuzzer chooses.
 fn near(text: &[u8], bytes: &mut Unstructured<'_>) -> Vec<u8> {
     let [at, byte] = take(bytes);
     let mut near = text.to_vec();

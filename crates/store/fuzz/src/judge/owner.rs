@@ -1,5 +1,5 @@
 //! The file OWNER: what is taken for one is exactly what a store writes, but for the white space and the order that
-//! JSON leaves open. A store whose OWNER is misread would be vacuumed by a stranger.
+//! JSON leaves open. A store whose OWNER is misread would be vacuumed by another cluster.
 
 use std::fmt;
 use std::path::Path;
@@ -19,7 +19,7 @@ pub fn owner(bytes: &[u8]) {
     let mut rest = Unstructured::new(bytes);
     let id = take_owner(&mut rest);
     let fs = MemFs::new();
-    assert_eq!(store(&fs, id).adopt().expect("nobody's store can be adopted"), None);
+    assert_eq!(store(&fs, id).adopt().expect("a store without an owner can be adopted"), None);
     let mut written = vec![0; 300];
     let file = fs.open(OWNER).expect("it has just been written");
     let len = file.read_at(0, &mut written).expect("it can be read");
@@ -87,13 +87,13 @@ fn parsed(bytes: &[u8]) {
     }
     if found.is_ok() {
         match store.check_owner() {
-            Ok(()) => assert_eq!(expected, Meaning::Owner(us), "a stranger's store may be vacuumed: {shown}"),
+            Ok(()) => assert_eq!(expected, Meaning::Owner(us), "another cluster's store may be vacuumed: {shown}"),
             Err(Error::NotOwner { found, expected: us }) => assert_ne!(found, us),
             Err(error) => panic!("{error}: {shown}"),
         }
     } else {
-        store.check_owner().expect_err("nobody's store may not be vacuumed");
-        store.adopt().expect_err("what nobody can read is not replaced");
+        store.check_owner().expect_err("a store with an unreadable owner may not be vacuumed");
+        store.adopt().expect_err("an unreadable OWNER is not replaced");
         let mut kept = vec![0; bytes.len() + 1];
         let len = fs.open(OWNER).and_then(|file| file.read_at(0, &mut kept)).expect("it is still there");
         assert_eq!(&kept[..len], bytes, "an unreadable OWNER was written over");

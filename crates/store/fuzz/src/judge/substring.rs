@@ -1,5 +1,6 @@
-//! Which bytes `substring` means, against three definitions: that of the SQL standard in integers that cannot overflow,
-//! byte by byte where there are few, and PostgreSQL's own steps (bytea_substring in varlena.c) for what fits bytea.
+//! Which bytes `substring` means, against three definitions: that of the SQL standard in integers that cannot
+//! overflow, byte by byte where there are few, and PostgreSQL's own steps (bytea_substring in varlena.c) for what
+//! fits bytea.
 
 use arbitrary::Unstructured;
 

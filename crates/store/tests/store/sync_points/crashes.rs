@@ -1,4 +1,4 @@
-//! The machine, or the process, dies between any two operations.
+//! The machine crashes, or the process is killed, between any two operations.
 
 use super::judge::{Tally, judge};
 use super::scenarios::{ADOPTION, CLAIM, DATABASES, RESTORES, Scenario, VACUUMS, WRITES};
@@ -7,7 +7,7 @@ use super::{Choice, disks};
 use rbytea_evidence::{Promise, proves};
 use rbytea_memfs::{Snapshot, Step};
 
-/// What one undisturbed run of a scenario did, and the disk after each of its operations.
+/// The operations of one run of a scenario without faults, and the disk after each of them.
 pub struct Recorded {
     pub world: World,
     pub steps: Vec<Step>,
@@ -18,17 +18,17 @@ pub struct Recorded {
 
 pub fn record(scenario: &Scenario) -> Recorded {
     let mut world = World::new((scenario.fs)());
-    (scenario.before)(&mut world);
+    (scenario.setup)(&mut world);
     let known = world.events();
     let mut session = Session::new(&world);
     world.fs.record();
-    (scenario.act)(&mut world, &mut session).unwrap_or_else(|e| panic!("{}: {e}", scenario.name));
+    (scenario.action)(&mut world, &mut session).unwrap_or_else(|e| panic!("{}: {e}", scenario.name));
     let (steps, snapshots) = world.fs.recorded();
     Recorded { world, steps, snapshots, known }
 }
 
 impl Recorded {
-    /// Calls `work` with every moment: a snapshot, and the number of events that the database knew of.
+    /// Calls `work` with every moment: a snapshot, and the number of PostgreSQL's events until then.
     pub fn moments(&self, mut work: impl FnMut(&Snapshot, usize)) {
         for (index, snapshot) in self.snapshots.iter().enumerate() {
             // Until the next operation that changes the disk.
@@ -78,31 +78,31 @@ fn crash(scenarios: &[Scenario], promise: Promise) {
 }
 
 #[test]
-fn whenever_a_transaction_dies_what_was_acknowledged_is_there() {
+fn acknowledged_payloads_survive_a_crash_at_any_operation_of_a_transaction() {
     crash(&WRITES, Promise::Durable);
 }
 
 #[test]
-fn whenever_the_vacuum_dies_only_garbage_has_moved_and_the_next_run_collects_it() {
+fn after_a_crash_of_the_vacuum_only_garbage_has_moved_and_the_next_run_collects_it() {
     crash(&VACUUMS, Promise::OnlyGarbage);
 }
 
 #[test]
-fn whenever_a_file_is_on_its_way_back_from_trash_it_is_found() {
+fn a_file_is_found_after_a_crash_at_any_operation_of_its_restore() {
     crash(&RESTORES, Promise::TrashIsReadable);
 }
 
 #[test]
-fn whenever_a_database_is_made_or_dropped_no_other_loses_anything() {
+fn after_a_crash_in_creating_or_dropping_a_database_no_other_database_has_lost_a_payload() {
     crash(&DATABASES, Promise::Databases);
 }
 
 #[test]
-fn whenever_a_claim_dies_the_owner_is_whole_or_missing() {
+fn after_a_crash_of_a_claim_the_owner_is_whole_or_missing() {
     crash(&CLAIM, Promise::OneOwner);
 }
 
 #[test]
-fn whenever_an_adoption_dies_the_owner_is_the_old_one_or_the_new_one() {
+fn after_a_crash_of_an_adoption_the_owner_is_the_old_or_the_new_one() {
     crash(&ADOPTION, Promise::OneOwner);
 }

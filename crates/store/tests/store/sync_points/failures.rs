@@ -1,4 +1,4 @@
-//! Any operation fails, once or from then on; and the process lives on, or does not.
+//! Any operation fails, once or from then on; the process goes on, or dies.
 
 use super::crashes::record;
 use super::judge::{Tally, judge};
@@ -37,8 +37,8 @@ enum Then {
 
 struct Campaign<'a> {
     scenario: &'a Scenario,
-    /// What there is before it.
-    before: World,
+    /// The world after the setup.
+    setup: World,
     tally: Tally,
     /// How often an operation has failed.
     failed: u64,
@@ -52,26 +52,26 @@ impl Campaign<'_> {
         }
     }
 
-    /// The operation that was met; None when the scenario has not as many.
+    /// The operation that has failed; None when the scenario has fewer operations.
     fn fail(&mut self, at: u64, fault: Fault, then: Then) -> Option<Op> {
         let scenario = self.scenario;
-        let mut world = self.before.copy();
+        let mut world = self.setup.copy();
         let mut session = Session::new(&world);
         world.fs.plan(at, fault);
-        let mut result = (scenario.act)(&mut world, &mut session);
+        let mut result = (scenario.action)(&mut world, &mut session);
         let op = world.fs.met()?;
         let broken = matches!(fault, Fault::Dead | Fault::ReadOnly);
         let how = |what: &str| format!("{}: {op:?} number {at} {fault:?}, {then:?}, {what}", scenario.name);
         if op.lists() && matches!(fault, Fault::Fails(_)) {
-            assert!(result.is_err(), "{} (I10)", how("and nobody hears of it"));
+            assert!(result.is_err(), "{} (I10)", how("and the error is not returned"));
         }
         if result.is_err() && then == Then::Commit {
-            // also with what has failed to sync
+            // also a transaction whose sync has failed
             result = session.commit(&mut world).map(drop);
         }
         self.failed += u64::from(result.is_err());
         if fault == Fault::ReadOnly {
-            // nothing of what is pending can reach the disk, whatever is tried until it is mounted again
+            // no pending change can reach the disk before the file system is mounted again
             session.rollback();
             drop(session);
             self.judge(&world, &world.fs.after_crash(), &|| how("mounted again"), at);
@@ -82,8 +82,8 @@ impl Campaign<'_> {
         if !broken {
             self.judge(&world, &world.fs, &|| how(""), at);
         }
-        // The process goes on, with what it remembers.
-        let again = (scenario.act)(&mut world, &mut session);
+        // The process goes on, with its cache.
+        let again = (scenario.action)(&mut world, &mut session);
         again.unwrap_or_else(|e| panic!("{}: {e}", how("and it does not work any more")));
         self.judge(&world, &world.fs, &|| how("tried again"), at + 1);
         Some(op)
@@ -115,9 +115,9 @@ const LONG: usize = 40;
 fn fail(scenarios: &[Scenario]) {
     let mut found = Found::default();
     for scenario in scenarios {
-        let mut before = World::new((scenario.fs)());
-        (scenario.before)(&mut before);
-        let mut campaign = Campaign { scenario, before, tally: Tally::default(), failed: 0 };
+        let mut world = World::new((scenario.fs)());
+        (scenario.setup)(&mut world);
+        let mut campaign = Campaign { scenario, setup: world, tally: Tally::default(), failed: 0 };
         campaign.fail_everywhere();
         assert!(campaign.failed > 5, "{} failures are too few to prove anything", campaign.failed);
         let Found { cases, lost, dangling, leaked } = campaign.tally.found;
@@ -130,31 +130,31 @@ fn fail(scenarios: &[Scenario]) {
 }
 
 #[test]
-fn whatever_fails_in_a_transaction_what_is_acknowledged_is_there() {
+fn acknowledged_payloads_survive_any_failure_in_a_transaction() {
     fail(&WRITES);
 }
 
 #[test]
-fn whatever_fails_in_the_vacuum_only_garbage_moves_and_the_next_run_collects_it() {
+fn after_any_failure_in_the_vacuum_only_garbage_has_moved_and_the_next_run_collects_it() {
     fail(&VACUUMS);
 }
 
 #[test]
-fn whatever_fails_while_a_file_comes_back_it_is_found() {
+fn a_file_is_found_after_any_failure_of_its_restore() {
     fail(&RESTORES);
 }
 
 #[test]
-fn whatever_fails_while_a_database_is_made_or_dropped_the_next_call_completes_it() {
+fn after_any_failure_in_creating_or_dropping_a_database_the_next_call_completes_it() {
     fail(&DATABASES);
 }
 
 #[test]
-fn whatever_fails_in_a_claim_the_owner_is_whole_or_missing() {
+fn after_any_failure_in_a_claim_the_owner_is_whole_or_missing() {
     fail(&CLAIM);
 }
 
 #[test]
-fn whatever_fails_in_an_adoption_the_next_one_is_durable() {
+fn after_any_failure_in_an_adoption_the_next_one_is_durable() {
     fail(&ADOPTION);
 }

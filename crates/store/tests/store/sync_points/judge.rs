@@ -1,5 +1,5 @@
-//! The verdict on a disk: a new process opens it, and finds everything that the database knows of, and nothing else remains
-//! after two runs of the vacuum.
+//! The verdict on a disk: a new process opens it and reads the payload of every row that PostgreSQL has, and no other
+//! file remains after two runs of the vacuum.
 
 use super::vacuum::{Pass, collect_dropped, day, vacuum};
 use super::world::{Row, View, World, places};
@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 /// What is wrong with a disk.
 pub enum Wrong {
-    /// A row's payload does not read back, or not where it has to be.
+    /// A row's payload does not read back, or is in TRASH although it was LIVE.
     Lost(String),
     /// A row's file is nowhere.
     Dangling(String),
@@ -50,7 +50,7 @@ pub fn judge(disk: &MemFs, world: &World, view: &View, round: u64) -> Result<(),
     if view.in_doubt.is_empty() {
         return Case { world, view, owner, round }.judge(disk);
     }
-    // While it is in doubt, and after either decision of the transaction that was prepared.
+    // While the transaction is prepared, and after its rollback and its commit.
     Case { world, view, owner, round }.readable(disk)?;
     let mut view = view.clone();
     let in_doubt = std::mem::take(&mut view.in_doubt);
@@ -59,16 +59,16 @@ pub fn judge(disk: &MemFs, world: &World, view: &View, round: u64) -> Result<(),
     Case { world, view: &view, owner, round }.judge(disk)
 }
 
-/// OWNER is whole, and names the last owner that was told so or one that was about to be.
+/// OWNER is whole, and names the last owner that was acknowledged or a later one.
 fn owner(disk: &MemFs, world: &World, view: &View) -> Result<OwnerId, Wrong> {
     let found = store(disk, world.owners[0], DATABASE).owner();
     let found = found.map_err(|e| Wrong::Lost(format!("OWNER: {e}")))?;
     let Some(found) = found else {
-        let nobody = view.owner.is_none().then_some(world.owners[0]);
-        return nobody.ok_or_else(|| Wrong::Lost("OWNER is missing".into()));
+        let unclaimed = view.owner.is_none().then_some(world.owners[0]);
+        return unclaimed.ok_or_else(|| Wrong::Lost("OWNER is missing".into()));
     };
     match world.owners.iter().position(|owner| *owner == found) {
-        Some(at) if view.owner.is_none_or(|told| at >= told) => Ok(found),
+        Some(at) if view.owner.is_none_or(|acknowledged| at >= acknowledged) => Ok(found),
         _ => Err(Wrong::Lost(format!("OWNER is still {found}"))),
     }
 }
@@ -78,12 +78,12 @@ fn store(disk: &MemFs, owner: OwnerId, database: u32) -> FileStore<MemFs> {
     FileStore::with_fs(disk.clone(), Config { database, owner, ..registered(disk.root()) })
 }
 
-/// What there was before the disk was judged, and is to be there after.
+/// What the disk is judged by: every row has to be readable before and after a recovery.
 #[derive(Clone, Copy)]
 pub struct Case<'a> {
     pub world: &'a World,
     pub view: &'a View,
-    /// Who vacuums.
+    /// The cluster that vacuums.
     pub owner: OwnerId,
     pub round: u64,
 }
@@ -125,8 +125,8 @@ impl<'a> Case<'a> {
         Ok(())
     }
 
-    /// I1, I4, I6, I7: every row's payload reads back, by its digest and by its file's bytes, in LIVE unless it was in TRASH
-    /// from the beginning.
+    /// I1, I4, I6, I7: every row's payload reads back, by its digest and by its file's bytes, in LIVE unless it was
+    /// in TRASH from the beginning.
     fn readable(&self, disk: &MemFs) -> Result<(), Wrong> {
         for row in self.rows() {
             match read(&self.store(disk, row), &row.payload) {
@@ -151,7 +151,8 @@ impl<'a> Case<'a> {
         for row in self.rows().filter(|row| row.was_in_trash) {
             let disk = disk.after_kill();
             let restored = self.store(&disk, row).restore(&row.payload.id);
-            // Of a move that somebody else has not synced a crash may leave the file in TRASH, where it is found.
+            // After a move that another process has not synced, a crash may leave the file in TRASH, where it is
+            // found.
             let durable = match restored {
                 Ok(Restored::Restored) => true,
                 Ok(Restored::WasLive) => false,
@@ -168,8 +169,8 @@ impl<'a> Case<'a> {
         Ok(())
     }
 
-    /// The files are those of the rows, and OWNER. A row's file may have its name in TRASH as well as in LIVE; that one goes
-    /// when the row does.
+    /// The files are those of the rows, and OWNER. A row's file may have its name in TRASH as well as in LIVE; that
+    /// one goes when the row does.
     fn clean(&self, disk: &MemFs) -> Result<(), Wrong> {
         let names = self.rows().map(|row| places(row.database, &row.payload.id));
         let (live, trash): (BTreeSet<_>, BTreeSet<_>) = names.map(|[live, trash]| (live, trash)).unzip();

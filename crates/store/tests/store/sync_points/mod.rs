@@ -1,9 +1,10 @@
-//! Every sync point: whatever the store is used for, at whatever operation of the file system the machine dies, the process
-//! is killed, or the operation fails, a new process finds every acknowledged payload (I1, I4), only garbage outside of LIVE
-//! (I6, I7, I8), and no garbage after two runs of the vacuum.
+//! Every sync point: whatever the store is used for, at whatever operation of the file system the machine dies, the
+//! process is killed, or the operation fails, a new process finds every acknowledged payload (I1, I4), only garbage
+//! outside of LIVE (I6, I7, I8), and no garbage after two runs of the vacuum.
 //!
 //! A case is one disk (scenario, operation, what survives) with one view of the database, judged by `judge`.
-//! RBYTEA_FAULT_EFFORT: how many random choices are made where not all can be tried; 1 by default, which takes some seconds.
+//! RBYTEA_FAULT_EFFORT: how many random choices are made where not all can be tried; 1 by default, which takes some
+//! seconds.
 
 mod crashes;
 mod failures;
@@ -78,8 +79,8 @@ fn disks(fs: &MemFs, choice: Choice, seed: u64) -> Vec<Disk> {
     lefts.into_iter().map(disk).collect()
 }
 
-/// The lengths at which a write is cut: nothing, a byte, around a block of the cipher, half, all but one, a page; and in
-/// zeros instead of bytes. One file at a time, the last one that was written.
+/// The lengths at which a write is cut: nothing, a byte, around a block of the cipher, half, all but one, a page; and
+/// in zeros instead of bytes. One file at a time, the last one that was written.
 fn torn(pending: &Unsynced, everything: &Left) -> Vec<Left> {
     let Some(&(id, durable, now)) = pending.files.last() else { return Vec::new() };
     let lengths = [0, 1, 15, 16, 17, now / 2, now.saturating_sub(1), 1000, 2048];

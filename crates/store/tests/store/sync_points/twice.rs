@@ -1,4 +1,4 @@
-//! A second death while the vacuum puts in order what the first one has left.
+//! A second crash during the recovery from the first one, which is a run of the vacuum.
 
 use super::crashes::record;
 use super::judge::{Case, Tally, judge};
@@ -58,7 +58,7 @@ const CHOSEN: [&str; 10] = [
 ];
 
 #[test]
-fn a_second_death_during_the_recovery_loses_nothing_either() {
+fn a_second_crash_during_the_recovery_loses_nothing() {
     let mut tally = Tally::default();
     let all = || [&WRITES[..], &VACUUMS, &RESTORES, &DATABASES].into_iter().flatten();
     for name in CHOSEN {

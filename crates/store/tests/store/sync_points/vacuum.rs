@@ -1,4 +1,5 @@
-//! A run of the vacuum, as src/vacuum/{run,sweep,purge,dropped}.rs make it, without the mark: what rows refer to is given.
+//! A run of the vacuum, as src/vacuum/{run,sweep,purge,dropped}.rs make it, without the mark: the references are
+//! given.
 
 use rbytea_memfs::MemFs;
 use rbytea_store::judgement::{MarkKey, Marks, Reference, unreferenced};
@@ -6,7 +7,7 @@ use rbytea_store::{Ahead, Backend, FileStore, PayloadRef, Restored, Result};
 use std::collections::{BTreeSet, HashSet};
 use std::time::{Duration, SystemTime};
 
-/// What a run is told.
+/// The parameters of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Pass {
     /// Births from here on are not judged.
@@ -25,7 +26,6 @@ pub fn day(number: u64) -> SystemTime {
 /// Judges every file of the store's database. All moves are durable when it succeeds.
 pub fn vacuum(store: &FileStore<MemFs>, references: &[PayloadRef], pass: &Pass) -> Result<()> {
     store.check_owner()?;
-    // If there is no room any more, whatever has to be moved will say so.
     store.prepare_moves();
     let mut marks: Vec<_> = references.iter().map(Reference::to).collect();
     marks.sort_unstable();
@@ -57,11 +57,11 @@ pub fn vacuum(store: &FileStore<MemFs>, references: &[PayloadRef], pass: &Pass) 
             moves.trash(id, pass.date)?;
         }
         for id in &restorable {
-            assert_ne!(store.restore(id)?, Restored::Missing, "nobody else moves anything");
+            assert_ne!(store.restore(id)?, Restored::Missing, "no other process moves files");
         }
         eras.iter().filter(|&&era| era < pass.upper >> 16).try_for_each(|&era| store.era_swept(era))
     })();
-    // Also if something went wrong on the way.
+    // Also after an error, for the moves made before it.
     let synced = moves.sync();
     carried.and(synced)
 }
@@ -80,8 +80,8 @@ fn purge(store: &FileStore<MemFs>, marks: &[Reference], pass: &Pass) -> Result<(
     moves.sync()
 }
 
-/// Puts the directories of databases that are gone aside, and deletes those that have been there long enough; before that,
-/// what a crash has left of files that had not got their own names.
+/// Puts the directories of databases that are gone aside, and deletes those that have been there long enough; before
+/// that, what a crash has left of files that had not got their own names.
 pub fn collect_dropped(store: &FileStore<MemFs>, databases: &BTreeSet<u32>, pass: &Pass) -> Result<()> {
     store.remove_leftovers(pass.date)?;
     for oid in store.databases()? {

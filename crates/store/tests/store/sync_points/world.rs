@@ -1,5 +1,5 @@
-//! What the database knows: rows, databases, the owner. It is durable by itself (PostgreSQL's part); the order of its events
-//! among the operations of the file system says what it knew at each moment.
+//! The state of PostgreSQL: rows, databases, the owner. It is durable by itself; the order of its events among the
+//! operations of the file system gives the state at each moment.
 
 use crate::support::{DATABASE, US, registered, write_with};
 use rbytea_memfs::MemFs;
@@ -19,14 +19,14 @@ pub struct Row {
     pub was_in_trash: bool,
 }
 
-/// What became known to the database.
+/// A change of PostgreSQL's state.
 #[derive(Clone, Copy, Debug)]
 pub enum Event {
     /// The row's transaction is committed.
     Committed(usize),
     /// The row's transaction is prepared.
     Prepared(usize),
-    /// It is no more in doubt: committed or not.
+    /// The prepared transaction has ended: committed or not.
     Decided(usize, bool),
     /// No snapshot sees the row any more.
     Deleted(usize),
@@ -39,13 +39,13 @@ pub enum Event {
 pub struct World {
     pub fs: MemFs,
     pub rows: Vec<Row>,
-    /// Who may be the owner, in the order in which they try.
+    /// The clusters that may own the store, in the order in which they claim or adopt it.
     pub owners: Vec<OwnerId>,
-    /// What became known at once, after so many operations.
+    /// Events that happened at once, after so many operations.
     events: Vec<(u64, Vec<Event>)>,
 }
 
-/// What the database knew at one moment.
+/// PostgreSQL's state at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct View {
     /// Referenced rows.
@@ -60,22 +60,23 @@ impl World {
     /// With one database.
     pub fn new(fs: MemFs) -> Self {
         let mut world = Self { fs, rows: Vec::new(), owners: vec![US], events: Vec::new() };
-        world.tell(Event::Created(DATABASE));
+        world.record(Event::Created(DATABASE));
         world
     }
 
-    /// The same once more, with a disk of its own.
+    /// A copy with a disk of its own.
     pub fn copy(&self) -> Self {
         let Self { fs, rows, owners, events } = self;
         Self { fs: fs.copy(), rows: rows.clone(), owners: owners.clone(), events: events.clone() }
     }
 
-    pub fn tell(&mut self, event: Event) {
-        self.tell_all(vec![event]);
+    /// Records an event after the operations so far.
+    pub fn record(&mut self, event: Event) {
+        self.record_all(vec![event]);
     }
 
-    /// With one record of the WAL.
-    pub fn tell_all(&mut self, events: Vec<Event>) {
+    /// Records events of one WAL record.
+    pub fn record_all(&mut self, events: Vec<Event>) {
         self.events.push((self.fs.operations(), events));
     }
 
@@ -83,12 +84,12 @@ impl World {
         self.events.len()
     }
 
-    /// The number of events that were known when fewer than `operations` had been done.
+    /// The number of events that happened before `operations` had been done.
     pub fn events_before(&self, operations: u64) -> usize {
         self.events.iter().filter(|(at, _)| *at < operations).count()
     }
 
-    /// What was known after the first so many events.
+    /// The state after the first so many events.
     pub fn view(&self, events: usize) -> View {
         let mut view = View::default();
         for event in self.events[..events].iter().flat_map(|(_, events)| events) {
@@ -113,7 +114,7 @@ impl World {
         view
     }
 
-    /// What is known now.
+    /// The state after all events.
     pub fn now(&self) -> View {
         self.view(self.events())
     }
@@ -138,12 +139,12 @@ pub fn places(database: u32, id: &PayloadId) -> [String; 2] {
     [format!("{database}/{}", id.live_path()), format!("{database}/{}", id.trash_path())]
 }
 
-/// A backend: what it remembers dies with it.
+/// A backend and its cache, which it loses when it dies.
 pub struct Session {
     fs: MemFs,
     config: Config,
     store: Option<FileStore<MemFs>>,
-    knowledge: Option<DirSyncCache>,
+    cache: Option<DirSyncCache>,
     pub pending: Pending,
     /// What its transaction has written.
     written: Vec<(PayloadRef, Vec<u8>)>,
@@ -161,15 +162,15 @@ impl Session {
 
     pub fn with(world: &World, config: Config) -> Self {
         let fs = world.fs.clone();
-        Self { fs, config, store: None, knowledge: None, pending: Pending::new(), written: Vec::new() }
+        Self { fs, config, store: None, cache: None, pending: Pending::new(), written: Vec::new() }
     }
 
     /// The store, opened when it is first needed in a transaction.
     pub fn store(&mut self) -> &FileStore<MemFs> {
-        let Self { fs, config, store, knowledge, .. } = self;
+        let Self { fs, config, store, cache, .. } = self;
         store.get_or_insert_with(|| {
             let store = FileStore::with_fs(fs.clone(), config.clone());
-            store.with_cache(knowledge.take().unwrap_or_default())
+            store.with_cache(cache.take().unwrap_or_default())
         })
     }
 
@@ -207,18 +208,18 @@ impl Session {
         if !rows.is_empty() && world.now().owner.is_none() {
             events.push(Event::Owned(0));
         }
-        world.tell_all(events);
+        world.record_all(events);
         self.forget();
         Ok(rows)
     }
 
-    /// Nothing is undone.
+    /// Abort: forgets what was written and unlinks nothing (I5).
     pub fn rollback(&mut self) {
         self.written.clear();
         self.forget();
     }
 
-    /// As a procedure does it that keeps values in its variables: they stay pending.
+    /// ROLLBACK in a procedure that keeps values in its variables: they stay pending.
     pub fn rollback_in_procedure(&mut self) {
         self.close();
     }
@@ -230,7 +231,7 @@ impl Session {
 
     fn close(&mut self) {
         if let Some(store) = self.store.take() {
-            self.knowledge = Some(store.into_cache());
+            self.cache = Some(store.into_cache());
         }
     }
 }

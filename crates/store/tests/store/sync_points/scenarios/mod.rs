@@ -1,20 +1,20 @@
-//! What the store is used for, each use as one scenario: what was there before, and what is done while it fails or crashes.
-//! A scenario can be tried again by the same process.
+//! The uses of the store, each as one scenario: a setup, and an action during which an operation fails or the machine
+//! crashes. The same process can repeat an action.
 
-mod acts;
-mod before;
+mod actions;
+mod setup;
 
 use super::world::{Session, World};
-use acts::*;
-use before::*;
+use actions::*;
 use rbytea_memfs::MemFs;
 use rbytea_store::Result;
+use setup::*;
 
 pub struct Scenario {
     pub name: &'static str,
     pub fs: fn() -> MemFs,
-    pub before: fn(&mut World),
-    pub act: fn(&mut World, &mut Session) -> Result<()>,
+    pub setup: fn(&mut World),
+    pub action: fn(&mut World, &mut Session) -> Result<()>,
     /// Whether its transactions write payloads, which a client may commit after an error that it has caught.
     pub writes: bool,
 }
@@ -38,19 +38,19 @@ fn no_links_no_syncfs() -> MemFs {
 const fn scenario(
     name: &'static str,
     fs: fn() -> MemFs,
-    before: fn(&mut World),
-    act: fn(&mut World, &mut Session) -> Result<()>,
+    setup: fn(&mut World),
+    action: fn(&mut World, &mut Session) -> Result<()>,
 ) -> Scenario {
-    Scenario { name, fs, before, act, writes: false }
+    Scenario { name, fs, setup, action, writes: false }
 }
 
 const fn transaction(
     name: &'static str,
     fs: fn() -> MemFs,
-    before: fn(&mut World),
-    act: fn(&mut World, &mut Session) -> Result<()>,
+    setup: fn(&mut World),
+    action: fn(&mut World, &mut Session) -> Result<()>,
 ) -> Scenario {
-    Scenario { writes: true, ..scenario(name, fs, before, act) }
+    Scenario { writes: true, ..scenario(name, fs, setup, action) }
 }
 
 /// Transactions that write.
@@ -84,7 +84,7 @@ pub const VACUUMS: [Scenario; 8] = [
     scenario("vacuum of a file with two links", plain, two_links_of_a_file, sweep_and_purge),
 ];
 
-/// Files that come back from TRASH.
+/// Restores from TRASH.
 pub const RESTORES: [Scenario; 3] = [
     scenario("a value from TRASH is stored", plain, garbage_in_trash, store_from_trash),
     scenario("a value from TRASH is stored, without syncfs", no_syncfs, garbage_in_trash, store_from_trash),
@@ -103,6 +103,6 @@ pub const DATABASES: [Scenario; 8] = [
     scenario("an OID that is used again", plain, dropped, create_database),
 ];
 
-/// Whose store it is.
+/// The first write, which makes the cluster the owner, and an adoption by another one.
 pub const CLAIM: [Scenario; 1] = [scenario("a claim", plain, nothing, insert_one)];
 pub const ADOPTION: [Scenario; 1] = [scenario("an adoption", plain, some_rows, adopt)];

@@ -1,9 +1,12 @@
-//! The seam: what every backend of the store can do with whole payloads. The file backend ([`file`](crate::file)) is the
-//! first one; an object store can be another. Digest, encryption, padding and verification are not a backend's business:
-//! [`Writer`](crate::Writer) and [`Reader`](crate::Reader) do that above it, so a backend sees bytes as they are stored.
+//! The seam: what every backend of the store can do with whole payloads. The file backend ([`file`](crate::file)) is
+//! the first one; an object store can be another. Digest, encryption, padding and verification are not a backend's
+//! business: [`Writer`](crate::Writer) and [`Reader`](crate::Reader) do that above it, so a backend sees bytes as
+//! they are stored.
 //!
-//! A backend serves one database. It is in LIVE, where payloads are written, and in TRASH, where the vacuum puts what no row
-//! needs any more; where those are is the backend's own affair. All calls block.
+//! A backend serves one database. It is in LIVE, where payloads are written, and in TRASH, where the vacuum puts what
+//! no row needs any more; where those are is the backend's own affair. All calls block.
+
+mod types;
 
 use std::any::Any;
 use std::ops::{ControlFlow, RangeInclusive};
@@ -14,14 +17,19 @@ use crate::error::Result;
 use crate::owner::OwnerId;
 use crate::payload::{PayloadId, Shard};
 
+pub use types::{
+    Ahead, Cloned, DroppedDatabase, Flaw, ListWork, Listed, Listing, Located, Purged, Restored, TrashEntry,
+    Trashed,
+};
+
 /// One database's part of one store. Object-safe; tests/backends has what every implementation must do.
 pub trait Backend {
     // --- writing and reading ---
 
     /// Begins an upload of transaction `birth` under a fresh random uuid (I3).
     ///
-    /// Claims a store that has no owner. Another timeline or data directory of the owner's cluster may write to its store:
-    /// only moving payloads is the owner's right (I9).
+    /// Claims a store that has no owner. Another timeline or data directory of the owner's cluster may write to its
+    /// store: only moving payloads is the owner's right (I9).
     ///
     /// # Errors
     /// `NotOwner` in another cluster's store, those of [`check_present`](Self::check_present), `Io`, `Sync`.
@@ -30,16 +38,17 @@ pub trait Backend {
     /// Makes finished uploads durable (I1). `interrupts` is called between its steps and may unwind.
     ///
     /// # Errors
-    /// `Sync` or `Io`: then none of them counts as durable. `Unsupported` for the batch of another store, which stays as it is.
+    /// `Sync` or `Io`: then none of them counts as durable. `Unsupported` for the batch of another store, which stays
+    /// as it is.
     fn sync(&self, batch: &mut dyn Batch, interrupts: &mut dyn FnMut()) -> Result<()>;
 
-    /// Opens what is stored of a payload, wherever it is (I7); `None` when it is nowhere.
+    /// Opens a payload, LIVE or in TRASH (I7); `None` when it is in neither.
     ///
     /// # Errors
     /// `Io`.
     fn open(&self, id: &PayloadId) -> Result<Option<Box<dyn Stored>>>;
 
-    /// Where a payload is, without opening it; `None` when it is nowhere.
+    /// Where a payload is, without opening it; `None` when it is neither LIVE nor in TRASH.
     ///
     /// # Errors
     /// `Io`.
@@ -56,8 +65,8 @@ pub trait Backend {
 
     // --- listing: an error voids all of it (I10) ---
 
-    /// Lists LIVE shard by shard, ascending, while `work` runs and asks for the next one. All eras that overlap `births` are
-    /// listed, so the first and the last may have births outside of it. An error is the last item.
+    /// Lists LIVE shard by shard, ascending, while `work` runs and asks for the next one. All eras that overlap
+    /// `births` are listed, so the first and the last may have births outside of it. An error is the last item.
     ///
     /// # Errors
     /// `Io`.
@@ -81,37 +90,38 @@ pub trait Backend {
     /// `Io`.
     fn count_trash(&self) -> Result<u64>;
 
-    /// Goes through everything that the store has for this database and its root, and reports what is wrong with it. What
-    /// cannot be read is reported, and is no error.
+    /// Goes through everything that the store has for this database and its root, and reports what is wrong with it.
+    /// What cannot be read is reported, and is no error.
     ///
     /// # Errors
     /// Those that are not about one entry or directory.
     fn inspect(&self, inspection: &mut dyn Inspection) -> Result<()>;
 
-    // --- moving: only garbage leaves LIVE (I6), and only the owner moves (I9); both are for the caller to know ---
+    // --- moving: only garbage leaves LIVE (I6), and only the owner moves (I9); the caller knows both ---
 
-    /// Room that moving will need, taken before the store is full. What cannot be had is left for the moves to say.
+    /// Makes what moves will need (such as a directory) before the store is full. Best effort: the moves report
+    /// errors.
     fn prepare_moves(&self);
 
     /// Begins a batch of moves.
     fn moves(&self) -> Box<dyn Moves>;
 
-    /// Brings a payload back from TRASH if it is there; durable on return (I7). Safe against concurrent moves of the same
-    /// payload.
+    /// Brings a payload back from TRASH if it is there; durable on return (I7). Safe against concurrent moves of the
+    /// same payload.
     ///
     /// # Errors
     /// `Io`, `Sync`.
     fn restore(&self, id: &PayloadId) -> Result<Restored>;
 
-    /// An era has been swept, and no transaction, running or to come, has a birth in it: what the backend keeps for an era
-    /// that has no payloads any more can go.
+    /// An era has been swept, and no transaction, running or to come, has a birth in it: what the backend keeps for
+    /// an era that has no payloads any more can go.
     ///
     /// # Errors
     /// `Io`.
     fn era_swept(&self, era: u64) -> Result<()>;
 
-    /// Removes what crashes have left of writes that never became visible, older than `before` where others may be writing.
-    /// The caller knows that no clone into this database is going on.
+    /// Removes what crashes have left of writes that never became visible, older than `before` where other processes
+    /// may be writing. The caller knows that no clone into this database is going on.
     ///
     /// # Errors
     /// `Io`.
@@ -131,7 +141,7 @@ pub trait Backend {
     /// Those of [`owner`](Self::owner); `Io` or `Sync` of writing.
     fn adopt(&self) -> Result<Option<OwnerId>>;
 
-    /// Whether the store is there: one that this cluster has written to and that has no owner is not.
+    /// Whether the store is there. One that this cluster has written to is missing when it has no owner.
     ///
     /// # Errors
     /// `StoreMissing`, and those of [`owner`](Self::owner).
@@ -157,9 +167,10 @@ pub trait Backend {
     /// `Io`.
     fn elsewhere(&self, id: &PayloadId) -> Result<Option<u32>>;
 
-    /// Gives this database every payload of database `source`, LIVE or in TRASH as it is there. Durable on return; can be
-    /// called again after an error or a crash. Both databases may be in use, but the caller keeps two clones into one
-    /// database from running at once. `interrupts` is called for every payload and between the parts of a copy; it may unwind.
+    /// Gives this database every payload of database `source`, LIVE or in TRASH as it is there. Durable on return;
+    /// can be called again after an error or a crash. Both databases may be in use, but the caller keeps two clones
+    /// into one database from running at once. `interrupts` is called for every payload and between the parts of a
+    /// copy; it may unwind.
     ///
     /// # Errors
     /// Those of [`begin`](Self::begin).
@@ -177,16 +188,16 @@ pub trait Backend {
     /// `Io`; the listing is void then.
     fn dropped_databases(&self) -> Result<Vec<DroppedDatabase>>;
 
-    /// Deletes the payloads of a dropped database. Can be called again, and by several callers at once, each of which counts
-    /// what it deleted itself. `interrupts` is called for every entry and may unwind.
+    /// Deletes the payloads of a dropped database. Can be called again, and by several callers at once, each of which
+    /// counts what it deleted itself. `interrupts` is called for every entry and may unwind.
     ///
     /// # Errors
     /// `Io`, `Sync`.
     fn purge_database(&self, dropped: &DroppedDatabase, interrupts: &mut dyn FnMut()) -> Result<Purged>;
 }
 
-/// A payload that is being uploaded. Owns what it needs, so it outlives the call that began it. Dropped unfinished, it is
-/// aborted: what has been stored of it is garbage, left to the vacuum (I5, I8).
+/// A payload that is being uploaded. Owns what it needs, so it outlives the call that began it. Dropped unfinished,
+/// it is aborted: what has been stored of it is garbage, left to the vacuum (I5, I8).
 pub trait Upload {
     /// Identity of the payload.
     fn id(&self) -> PayloadId;
@@ -201,8 +212,8 @@ pub trait Upload {
     /// [`Backend::sync`].
     ///
     /// # Errors
-    /// `Io`, also after a failed append; `Sync` when an older upload of the batch had to be synced and that failed, which fails the whole batch;
-    /// `Unsupported` when the batch is another store's.
+    /// `Io`, also after a failed append; `Sync` when an older upload of the batch had to be synced and that failed,
+    /// which fails the whole batch; `Unsupported` when the batch is another store's.
     fn finish(self: Box<Self>, batch: &mut Option<Box<dyn Batch>>) -> Result<()>;
 }
 
@@ -253,7 +264,8 @@ pub trait Moves {
     /// `Io`.
     fn trash(&mut self, id: &PayloadId, now: SystemTime) -> Result<Trashed>;
 
-    /// Deletes a payload in TRASH: the only delete of a payload (I8). Returns its stored bytes, `None` when it was gone.
+    /// Deletes a payload in TRASH: the only delete of a payload (I8). Returns its stored bytes, `None` when it was
+    /// gone.
     ///
     /// # Errors
     /// `Io`.
@@ -273,121 +285,4 @@ pub trait Inspection {
 
     /// Takes the payloads of each shard of LIVE, ascending, after its entries.
     fn shard(&mut self, shard: Shard, listing: &Listing) -> ControlFlow<()>;
-}
-
-/// How far a listing runs ahead of its caller.
-pub struct Ahead<'a> {
-    /// Threads besides the caller's own; 0 for none.
-    pub threads: usize,
-    /// Payloads that may be in memory before the caller asks for them, 24 bytes each.
-    pub room: usize,
-    /// Calls its argument once, which starts the threads: they inherit what is the caller's then, such as blocked signals.
-    pub start: &'a dyn Fn(&mut dyn FnMut()),
-}
-
-impl Ahead<'static> {
-    /// Not at all: each shard is listed when the caller asks for it.
-    pub const NOT: Self = Self { threads: 0, room: 0, start: &|start| start() };
-}
-
-/// What works with the shards of a listing, called once.
-pub type ListWork<'a> = &'a mut dyn FnMut(&mut dyn Iterator<Item = Result<Listed>>);
-
-/// The payloads of one shard.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listing {
-    /// By the bytes of their uuids.
-    pub payloads: Vec<PayloadId>,
-    /// Entries that are no payloads of this shard.
-    pub foreign: u64,
-}
-
-/// A shard and what is in it.
-pub type Listed = (Shard, Listing);
-
-/// A payload in TRASH.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TrashEntry {
-    /// Bytes that are stored of it.
-    pub len: u64,
-    /// When it was trashed.
-    pub trashed_at: SystemTime,
-}
-
-/// Where a payload is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Located {
-    /// For messages.
-    pub path: PathBuf,
-    /// In TRASH rather than LIVE.
-    pub in_trash: bool,
-    /// Bytes that are stored; `None` when what has the payload's name cannot be one.
-    pub len: Option<u64>,
-    /// Whether it has the rights that the store gives.
-    pub private: bool,
-}
-
-/// What is wrong with an entry of the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flaw {
-    /// The store gives nothing of this kind this name here, and never touches it.
-    ForeignName,
-    /// Not the mode or not the owner that the store gives.
-    WrongRights,
-    /// It cannot even be looked at.
-    Unreadable,
-}
-
-/// What [`Backend::restore`] found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Restored {
-    /// Already LIVE.
-    WasLive,
-    /// In TRASH; it is LIVE now, and durably so.
-    Restored,
-    /// Neither LIVE nor in TRASH.
-    Missing,
-}
-
-/// What [`Moves::trash`] did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trashed {
-    /// Moved to TRASH.
-    Moved {
-        /// Bytes that are stored of it.
-        len: u64,
-    },
-    /// The payload was not LIVE any more.
-    Gone,
-}
-
-/// What [`Backend::clone_database`] did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cloned {
-    /// Payloads that both databases share now.
-    pub linked: u64,
-    /// Payloads that had to be copied.
-    pub copied: u64,
-    /// Payloads that the database had already, LIVE or in TRASH. One that is moved meanwhile may be met twice.
-    pub present: u64,
-}
-
-/// The part of a database that was dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DroppedDatabase {
-    /// OID that the database had. Another one may have it now.
-    pub oid: u32,
-    /// When it was trashed, in whole seconds.
-    pub trashed_at: SystemTime,
-}
-
-/// What [`Backend::purge_database`] did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Purged {
-    /// Payloads deleted.
-    pub files: u64,
-    /// Bytes in them. Of a file that other databases have as well, the space comes back with its last name.
-    pub bytes: u64,
-    /// Whether nothing is left. It stays while there are entries that no store has made.
-    pub complete: bool,
 }

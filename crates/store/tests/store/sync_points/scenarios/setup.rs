@@ -1,6 +1,6 @@
-//! What there is before a scenario.
+//! The setup of a scenario: rows and files that are there, durably, before its action.
 
-use super::acts::{collect, create_database, sweep};
+use super::actions::{collect, create_database, sweep};
 use crate::clone::CLONE;
 use crate::support::DATABASE;
 use crate::sync_points::vacuum::day;
@@ -15,14 +15,14 @@ pub fn nothing(_: &mut World) {}
 pub fn some_rows(world: &mut World) {
     let mut session = Session::new(world);
     for birth in [1, 1 << 16] {
-        session.insert(birth, b"a row of before", None).unwrap();
+        session.insert(birth, b"an earlier row", None).unwrap();
         session.commit(world).unwrap();
     }
 }
 
 /// Deletes rows from the first one on.
 pub fn delete(world: &mut World, rows: usize) {
-    world.tell_all((0..rows).map(Event::Deleted).collect());
+    world.record_all((0..rows).map(Event::Deleted).collect());
 }
 
 /// A row in each of two eras, and garbage: deleted, rolled back, abandoned. One era has nothing else.
@@ -80,7 +80,7 @@ pub fn rows_in_trash(world: &mut World) {
     session.rollback();
 }
 
-/// As in a copy of the store that was made while a file was moved: of garbage, and of a row's file.
+/// Garbage, and a row's file, in LIVE and in TRASH, as in a copy of the store that was made while the file was moved.
 pub fn two_files_of_a_name(world: &mut World) {
     garbage(world);
     for row in [0, 3] {
@@ -90,7 +90,7 @@ pub fn two_files_of_a_name(world: &mut World) {
     settle(world);
 }
 
-/// As a crash leaves it in the middle of a move.
+/// Each file with hard links in LIVE and in TRASH, as a crash leaves it in the middle of a move.
 pub fn two_links_of_a_file(world: &mut World) {
     garbage_in_trash(world);
     for row in 0..world.rows.len() {
@@ -106,7 +106,7 @@ pub fn two_links_of_a_file(world: &mut World) {
     settle(world);
 }
 
-/// Everything that there is now is durable.
+/// Makes the whole disk durable.
 pub fn settle(world: &mut World) {
     let handle = world.fs.open_sync_handle().unwrap();
     handle.iter().for_each(|handle| world.fs.syncfs(handle).unwrap());
@@ -115,7 +115,7 @@ pub fn settle(world: &mut World) {
 /// A database that has only some of its template's files.
 pub fn half_a_clone(world: &mut World) {
     rows_in_trash(world);
-    world.tell(Event::Created(CLONE));
+    world.record(Event::Created(CLONE));
     let id = world.rows[3].payload.id;
     let mut calls = 0;
     let interrupted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -138,7 +138,7 @@ pub fn dropped(world: &mut World) {
     let mut other = Session::of(world, CLONE);
     other.insert(9, b"of the dropped database", None).unwrap();
     other.commit(world).unwrap();
-    world.tell(Event::Dropped(CLONE));
+    world.record(Event::Dropped(CLONE));
 }
 
 pub fn dropped_and_trashed(world: &mut World) {

@@ -1,4 +1,4 @@
-//! What is done in a scenario.
+//! The action of a scenario, as the extension's backends and workers do it. Each returns the store's first error.
 
 use crate::clone::CLONE;
 use crate::support::{DATABASE, KEYS, PROMOTED, US, registered};
@@ -19,7 +19,7 @@ pub fn insert_one(world: &mut World, session: &mut Session) -> Result<()> {
     session.commit(world).map(drop)
 }
 
-/// More than is written, and written back, at once.
+/// More bytes than are written, and written back, at once.
 pub fn insert_big(world: &mut World, session: &mut Session) -> Result<()> {
     session.insert(birth(world), &[3; 600_000], None)?;
     session.commit(world).map(drop)
@@ -32,7 +32,7 @@ pub fn insert_several(world: &mut World, session: &mut Session) -> Result<()> {
     session.commit(world).map(drop)
 }
 
-/// More than make a syncfs, and more than are kept open.
+/// More files than make a syncfs, and more than are kept open.
 pub fn insert_many(world: &mut World, session: &mut Session) -> Result<()> {
     const { assert!(MAX_OPEN as u64 >= SYNCFS_FROM) }
     for _ in 0..MAX_OPEN + 3 {
@@ -75,7 +75,7 @@ pub fn abandon(world: &mut World, session: &mut Session) -> Result<()> {
     insert_one(world, session)
 }
 
-/// What one has made and not synced, the other one relies on.
+/// Directories that one transaction has made and not synced are used by the other one.
 pub fn side_by_side(world: &mut World, session: &mut Session) -> Result<()> {
     let mut other = Session::new(world);
     other.insert(birth(world), b"of the other transaction", None)?;
@@ -91,11 +91,11 @@ pub fn one_after_the_other(world: &mut World, session: &mut Session) -> Result<(
     Ok(())
 }
 
-/// Its directories are known to be durable, and then they are gone and made again.
+/// Its directories are in the cache of durable ones; then they are removed and made again.
 pub fn insert_where_all_was_removed(world: &mut World, session: &mut Session) -> Result<()> {
     session.insert(birth(world), b"removed", None)?;
     let rows = session.commit(world)?;
-    world.tell_all(rows.into_iter().map(Event::Deleted).collect());
+    world.record_all(rows.into_iter().map(Event::Deleted).collect());
     let mut vacuum = Session::new(world);
     sweep(world, &mut vacuum)?;
     insert_one(world, session)
@@ -108,7 +108,7 @@ pub fn prepare(world: &mut World, session: &mut Session) -> Result<()> {
         session.insert(birth(world), b"prepared, too", None)?;
         let rows = session.prepare(world)?;
         if let Some(committed) = outcome {
-            world.tell_all(rows.into_iter().map(|row| Event::Decided(row, committed)).collect());
+            world.record_all(rows.into_iter().map(|row| Event::Decided(row, committed)).collect());
         }
     }
     Ok(())
@@ -146,7 +146,7 @@ pub fn purge_what_is_stored_again(world: &mut World, session: &mut Session) -> R
     let stored = other.store().restore(&world.rows[0].payload.id)?;
     assert_ne!(stored, Restored::Missing, "nothing has been deleted yet");
     world.rows[0].was_in_trash |= stored == Restored::WasLive;
-    world.tell(Event::Committed(0));
+    world.record(Event::Committed(0));
     let mut moves = session.store().moves();
     for id in listed {
         moves.purge(&id)?;
@@ -176,13 +176,13 @@ pub fn store_from_trash(world: &mut World, session: &mut Session) -> Result<()> 
     for (row, restored) in restored.into_iter().enumerate() {
         match restored? {
             Restored::Restored => {}
-            // by somebody who may not have synced it, so that a crash leaves it in TRASH
+            // by another process, which may not have synced it, so that a crash leaves it in TRASH
             Restored::WasLive => world.rows[row].was_in_trash = true,
-            Restored::Missing => panic!("nobody has deleted row {row}'s payload"),
+            Restored::Missing => panic!("no process has deleted row {row}'s payload"),
         }
     }
     session.commit(world)?;
-    world.tell_all((0..3).map(Event::Committed).collect());
+    world.record_all((0..3).map(Event::Committed).collect());
     Ok(())
 }
 
@@ -208,7 +208,7 @@ pub fn clone_from(world: &mut World, _: &mut Session) -> Result<()> {
             events.push(Event::Committed(clone));
         }
     }
-    world.tell_all(events);
+    world.record_all(events);
     Ok(())
 }
 
@@ -226,6 +226,6 @@ pub fn adopt(world: &mut World, _: &mut Session) -> Result<()> {
     world.owners = vec![US, PROMOTED];
     let mut promoted = Session::with(world, Config { owner: PROMOTED, ..registered(world.fs.root()) });
     promoted.store().adopt()?;
-    world.tell(Event::Owned(1));
+    world.record(Event::Owned(1));
     Ok(())
 }
