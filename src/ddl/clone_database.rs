@@ -119,7 +119,9 @@ fn clone_into(database: pg_sys::Oid, template: &CStr) -> Result<(), Report> {
     let present = |store: Box<dyn Backend>| store.check_present().map(|()| store);
     let store = match opening::open_for(database).and_then(present) {
         Ok(store) => store,
-        Err(error) if error.kind() == Kind::Config || matches!(error, store::Error::RegistryCorrupt { .. }) => {
+        Err(error)
+            if error.kind() == Kind::Config || matches!(error, store::Error::RegistryCorrupt { .. }) =>
+        {
             // No store: either nobody has stored anything, or its file system is not mounted.
             if matches!(opening::store_never_created(&error), Ok(true)) {
                 return Ok(());

@@ -37,7 +37,7 @@ impl<'a> Slot<'a> {
     ///
     /// # Safety
     /// The slot must hold a tuple, and the column be of the relation.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn attribute(&self, column: NonZeroUsize) -> Option<pg_sys::Datum> {
         let mut is_null = false;
         // SAFETY: as promised by the caller.
@@ -106,7 +106,7 @@ impl<'a> HeapScan<'a> {
     }
 
     /// The next tuple; None after the last one. Its page stays pinned until the next call.
-    #[inline]
+    #[inline(always)]
     pub fn next(&mut self) -> Option<&Slot<'a>> {
         check_for_interrupts!();
         let forward = pg_sys::ScanDirection::ForwardScanDirection;

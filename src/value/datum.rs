@@ -77,6 +77,7 @@ impl Rbytea {
     }
 
     /// The value's bytes, if they lie in the datum as they are.
+    #[inline]
     fn plain(&self) -> Option<&[u8]> {
         // SAFETY: self.datum is a varlena of any form; the bytes of a plain one live as long as it.
         unsafe {
@@ -88,6 +89,7 @@ impl Rbytea {
     }
 
     /// Bytes of the detoasted value, without detoasting it.
+    #[inline]
     pub fn raw_len(&self) -> usize {
         if let Some(bytes) = self.plain() {
             return bytes.len();
@@ -97,6 +99,7 @@ impl Rbytea {
     }
 
     /// The header, at the price of at most 69 detoasted bytes.
+    #[inline]
     pub fn peek(&self) -> Result<Peek, Report> {
         match self.plain() {
             Some(bytes) => self.peek_at(bytes),
