@@ -25,7 +25,7 @@ pub enum Problem {
     NoKey,
     /// A column holds what no version of the extension has written.
     InvalidValue,
-    /// No row refers to the file, and nobody can any more: rvacuum() would move it to TRASH.
+    /// No row refers to the file, nor can one from now on: rvacuum() would move it to TRASH.
     Unreferenced,
     /// The file was born in a transaction that has not begun yet.
     FutureTransaction,

@@ -129,7 +129,7 @@ fn init_vacuum() {
     );
     GucRegistry::define_bool_guc(
         c"rbytea.stop_points",
-        c"Makes the vacuum stop at named points while somebody holds their advisory lock; for tests.",
+        c"Makes the vacuum wait at injection points while another session holds their advisory lock; for tests.",
         c"",
         &STOP_POINTS,
         GucContext::Suset,
@@ -144,7 +144,7 @@ unsafe extern "C-unwind" fn check_list(
     _extra: *mut *mut c_void,
     _source: pg_sys::GucSource::Type,
 ) -> bool {
-    // SAFETY: the server passes a NUL-terminated string; the message is a constant, which nobody frees.
+    // SAFETY: the server passes a NUL-terminated string; the message is a constant, which the server does not free.
     unsafe {
         let valid = split_list(CStr::from_ptr(*new)).is_some();
         if !valid {
@@ -205,7 +205,7 @@ pub fn log_min_duration() -> Option<Duration> {
     u64::try_from(LOG_MIN_DURATION.get()).ok().map(Duration::from_millis)
 }
 
-/// Whether the stop points are armed.
+/// Whether the injection points are armed.
 pub fn stop_points() -> bool {
     STOP_POINTS.get()
 }

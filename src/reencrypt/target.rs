@@ -9,8 +9,8 @@ use std::rc::Rc;
 /// What payloads are to be.
 pub struct Target {
     ring: Option<Rc<KeyRing>>,
-    /// Those of later births are nobody's concern: a session with other settings that goes on writing must not keep the call
-    /// from ending.
+    /// Payloads of later births are left alone: a session with other settings that goes on writing must not keep the
+    /// call from ending.
     before: u64,
 }
 
