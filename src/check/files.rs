@@ -1,4 +1,5 @@
-//! The files of a check: what the store has that no row needs, or that it should not have.
+//! The files of a check: what the store has that no row refers to, or that it should not have. Relies on a mark; where
+//! none can be made, a WARNING says that unreferenced files were not looked for.
 
 use crate::check::findings::{Findings, Problem};
 use crate::mark;
@@ -36,7 +37,7 @@ pub fn check(
     };
     progress::phase(Phase::Sweeping);
     owner(store, standby, findings)?;
-    // The primary may have databases that this standby has not heard of yet.
+    // The primary may have databases that this standby has not replayed yet.
     if !standby {
         for database in store.databases()? {
             if !catalog::database_may_exist(database.into()) {

@@ -1,4 +1,5 @@
 //! The rows of a check: every reference that a transaction sees, or will see if it commits, looked up in the store.
+//! Locks one table at a time, as a SELECT does.
 
 use crate::check::findings::{Findings, Place, Problem};
 use crate::check::payloads::Examiner;

@@ -43,7 +43,7 @@ pub fn refuse_if_unsafe() -> Result<(), Report> {
 }
 
 /// Takes the lock that allows one run at a time in this database, for the rest of the transaction. Returns the
-/// extension's objects, which it keeps from being dropped; None if the lock is not to be had at once and the run does
+/// extension's objects, which it keeps from being dropped; None if the lock is not available at once and the run does
 /// not wait.
 pub fn lock_history(extension: &Extension, wait: bool) -> Result<Option<Objects>, Report> {
     let mode = pg_sys::ShareUpdateExclusiveLock as i32;

@@ -69,7 +69,7 @@ impl Types for Relations {
 
 /// Finds the relations and locks them as a SELECT would, until a search under all locks finds nothing new.
 ///
-/// Waiting for one lock while holding the others could deadlock with DDL. So whenever a lock is not to be had at once,
+/// Waiting for one lock while holding the others could deadlock with DDL. So whenever a lock is not available at once,
 /// the others are given back before waiting, and everything starts again. A background run does not wait at all.
 pub fn lock_all(rbytea: pg_sys::Oid, pace: &Pace) -> Result<Relations, Report> {
     let mut locked: HashSet<pg_sys::Oid> = HashSet::new();

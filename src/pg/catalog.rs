@@ -164,7 +164,7 @@ pub struct DatabaseLock {
     tag: pg_sys::LOCKTAG,
 }
 
-/// Takes that lock if it is to be had at once.
+/// Takes that lock if it is available at once.
 pub fn try_lock_database(database: pg_sys::Oid) -> Option<DatabaseLock> {
     let tag = database_tag(database);
     // SAFETY: takes a lock without waiting; it ends with the transaction at the latest.

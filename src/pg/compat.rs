@@ -1,4 +1,4 @@
-//! The one place for differences between PostgreSQL majors.
+//! The one place for differences between PostgreSQL majors: each function does the same under all of them.
 
 use pgrx::pg_sys;
 

@@ -1,4 +1,4 @@
-//! Signals and threads.
+//! Threads without signals: the server's signal handlers may run in the thread of the backend alone.
 
 use std::mem::MaybeUninit;
 use std::ptr::null_mut;

@@ -1,4 +1,5 @@
-//! An internal subtransaction around work that may fail without failing what is around it.
+//! An internal subtransaction around work that may fail: an ERROR rolls it back and is returned, and the transaction
+//! goes on.
 
 use crate::pg::error::{self, Report};
 use pgrx::pg_sys::panic::CaughtError;

@@ -1,4 +1,5 @@
-//! What a re-encryption makes of payloads.
+//! What a re-encryption makes of payloads: the key that they should have, and the copy under it. The old file is left
+//! to the vacuum.
 
 use crate::pg::error::Report;
 use crate::pg::settings;

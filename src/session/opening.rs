@@ -39,7 +39,7 @@ pub struct Cache {
 }
 
 impl Opened {
-    /// Opens it with what earlier transactions have learnt of it.
+    /// Opens it with the cache of earlier transactions.
     pub fn open(access: Access, cache: Cache) -> Result<Self, store::Error> {
         Ok(Self { files: FileStore::open(config(access)?)?.with_cache(cache.dirs) })
     }
@@ -49,7 +49,7 @@ impl Opened {
         &self.files
     }
 
-    /// Closes it and keeps what was learnt.
+    /// Closes it and returns its cache.
     pub fn close(self) -> Cache {
         Cache { dirs: self.files.into_cache() }
     }

@@ -1,4 +1,5 @@
-//! From a value to its payload: whole, in part, or through a hash in constant memory.
+//! From a value to its payload: whole, in part, or through a hash in constant memory. Relies on `transaction` for the
+//! open store; creates nothing.
 
 use crate::pg::error::Report;
 use crate::pg::{catalog, settings};

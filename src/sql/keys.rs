@@ -1,4 +1,5 @@
-//! rbytea_keys(): which keys there are, and which of them payloads need.
+//! rbytea_keys(): which keys there are, and which of them payloads need. Locks and scans tables as a mark of the
+//! vacuum.
 
 use crate::mark;
 use crate::mark::horizon::RunSnapshot;

@@ -1,4 +1,4 @@
-//! Which columns of a table have to do with payloads, from their types alone.
+//! Which columns of a table can hold values, from their types alone: reads the system caches, and no rows.
 
 use crate::pg::relation::attributes;
 use crate::value::walk::Types;
