@@ -1,9 +1,9 @@
 //! `rbytea`: a PostgreSQL type that behaves like `bytea` while its payload lives in a file.
 //!
 //! The store and the bytes of a value are in the crate `rbytea_store`, which knows no PostgreSQL; this one is the SQL
-//! surface and the transaction's, the DDL's and the vacuum's side of it. Each folder may use those before it in the order
-//! `pg`, `value`, `session`, `write`, `mark`, `ddl`, `vacuum`, `check`, `reencrypt`, `sql`, and no other; tests/imports.rs checks
-//! that.
+//! surface and the transaction's, the DDL's and the vacuum's side of it. Each folder may use those before it in the
+//! order `pg`, `value`, `session`, `write`, `mark`, `ddl`, `vacuum`, `check`, `reencrypt`, `sql`, and no other;
+//! tests/imports.rs checks that.
 
 mod check;
 mod ddl;
@@ -22,14 +22,14 @@ mod write;
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     // pgrx would put a backtrace into the DETAIL of every error where the server's environment has RUST_BACKTRACE, for
-    // clients to see. Whoever wants that sets RUST_LIB_BACKTRACE.
+    // clients to see. An administrator who wants that sets RUST_LIB_BACKTRACE.
     if std::env::var_os("RUST_LIB_BACKTRACE").is_none() {
         // SAFETY: a backend has one thread.
         unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
     }
     pg::settings::init();
     session::transaction::init();
-    // SAFETY: plain reads. pg_upgrade makes the databases of another cluster anew; their payloads are no business of ours.
+    // SAFETY: plain reads. pg_upgrade recreates the databases of another cluster, whose payloads must not be touched.
     if unsafe { pgrx::pg_sys::process_shared_preload_libraries_in_progress && !pgrx::pg_sys::IsBinaryUpgrade }
     {
         pg::shared::init();

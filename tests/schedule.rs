@@ -1,5 +1,5 @@
-//! When the background vacuum is due, against a cluster that is too simple to be wrong: transactions that begin and end
-//! in any order, visits that judge what has ended.
+//! When the background vacuum is due, against a cluster that is too simple to be wrong: transactions that begin and
+//! end in any order, visits that judge what has ended.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::time::Duration;
@@ -7,16 +7,22 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
-use rbytea::vacuum::schedule::{Memory, Now, REST, Scope, Stamp, Whole, due};
+use rbytea::vacuum::schedule::{Now, REST, Scope, Stamp, State, Whole, due};
 
 const SECOND: Stamp = 1_000_000;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A store that was swept as a whole by a run that took a second, and nothing has happened since.
-fn rested() -> (Memory, Now) {
-    let whole =
-        Whole { started: 0, finished: SECOND, horizon: 100, held: 0, activity: 7, oldest_trash: None };
-    let memory = Memory {
+fn rested() -> (State, Now) {
+    let whole = Whole {
+        started: 0,
+        finished: SECOND,
+        horizon: 100,
+        recently_dead: 0,
+        activity: 7,
+        oldest_trash: None,
+    };
+    let state = State {
         frontier: 100,
         transaction: 100,
         moved_at: Some(SECOND / 2),
@@ -32,71 +38,75 @@ fn rested() -> (Memory, Now) {
         purge_before: None,
         full_interval: DAY,
     };
-    (memory, now)
+    (state, now)
 }
 
-fn whole(memory: &mut Memory) -> &mut Whole {
-    memory.whole.as_mut().unwrap()
+fn whole(state: &mut State) -> &mut Whole {
+    state.whole.as_mut().unwrap()
 }
 
 #[test]
 fn what_was_never_swept_is_swept_as_a_whole() {
     let (_, now) = rested();
-    assert_eq!(due(&Memory::default(), &now), Some(Scope::Whole));
-    let rounds_only = Memory { frontier: 90, transaction: 90, ..Memory::default() };
+    assert_eq!(due(&State::default(), &now), Some(Scope::Whole));
+    let rounds_only = State { frontier: 90, transaction: 90, ..State::default() };
     assert_eq!(due(&rounds_only, &now), Some(Scope::Whole), "the history of the whole sweep was lost");
 }
 
 #[test]
 fn after_the_row_of_history_alone_there_is_nothing_to_do() {
-    let (memory, now) = rested();
-    assert_eq!(due(&memory, &now), None);
-    assert_eq!(due(&memory, &Now { upper: 102, ..now.clone() }), Some(Scope::Round));
-    let running = Memory { frontier: 99, ..memory };
+    let (state, now) = rested();
+    assert_eq!(due(&state, &now), None);
+    assert_eq!(due(&state, &Now { upper: 102, ..now.clone() }), Some(Scope::Round));
+    let running = State { frontier: 99, ..state };
     assert_eq!(due(&running, &now), Some(Scope::Round), "transaction 99 had not ended and has now");
     assert_eq!(due(&running, &Now { upper: 99, ..now }), None, "it still runs");
 }
 
 #[test]
 fn whatever_may_have_made_garbage_of_old_files_asks_for_everything() {
-    let (memory, now) = rested();
-    assert_eq!(due(&memory, &Now { activity: 8, ..now.clone() }), Some(Scope::Whole), "rows may have died");
+    let (state, now) = rested();
+    assert_eq!(due(&state, &Now { activity: 8, ..now.clone() }), Some(Scope::Whole), "rows may have died");
 
-    let mut held = memory.clone();
-    whole(&mut held).held = 1;
-    assert_eq!(due(&held, &now), Some(Scope::Whole), "the horizon has passed what was held");
-    assert_eq!(due(&held, &Now { horizon: 100, ..now.clone() }), None, "an old snapshot is still there");
+    let mut recently_dead = state.clone();
+    whole(&mut recently_dead).recently_dead = 1;
+    assert_eq!(due(&recently_dead, &now), Some(Scope::Whole), "the horizon has passed recently dead rows");
+    assert_eq!(
+        due(&recently_dead, &Now { horizon: 100, ..now.clone() }),
+        None,
+        "an old snapshot is still there"
+    );
 
-    let mut trash = memory.clone();
+    let mut trash = state.clone();
     whole(&mut trash).oldest_trash = Some(SECOND);
     assert_eq!(due(&trash, &now), None, "the purge may not delete yet");
     assert_eq!(due(&trash, &Now { purge_before: Some(SECOND - 1), ..now.clone() }), None, "it is too young");
     assert_eq!(due(&trash, &Now { purge_before: Some(SECOND), ..now.clone() }), Some(Scope::Whole));
 
-    let rounds = Memory { trashed_since: Some(SECOND), ..memory };
+    let rounds = State { trashed_since: Some(SECOND), ..state };
     assert_eq!(due(&rounds, &now), None);
     assert_eq!(due(&rounds, &Now { purge_before: Some(SECOND), ..now }), Some(Scope::Whole));
 }
 
 #[test]
 fn the_full_interval_and_a_clock_put_back_ask_for_everything() {
-    let (memory, now) = rested();
+    let (state, now) = rested();
     let interval = Stamp::try_from(DAY.as_micros()).unwrap();
-    assert_eq!(due(&memory, &Now { time: interval - 1, ..now.clone() }), None);
-    assert_eq!(due(&memory, &Now { time: interval, ..now.clone() }), Some(Scope::Whole));
-    assert_eq!(due(&memory, &Now { time: -1, ..now.clone() }), Some(Scope::Whole), "before it began");
-    assert_eq!(due(&memory, &Now { time: Stamp::MIN, ..now }), Some(Scope::Whole));
+    assert_eq!(due(&state, &Now { time: interval - 1, ..now.clone() }), None);
+    assert_eq!(due(&state, &Now { time: interval, ..now.clone() }), Some(Scope::Whole));
+    assert_eq!(due(&state, &Now { time: -1, ..now.clone() }), Some(Scope::Whole), "before it began");
+    assert_eq!(due(&state, &Now { time: Stamp::MIN, ..now }), Some(Scope::Whole));
 }
 
 #[test]
 fn whole_sweeps_leave_most_of_the_time_to_others() {
-    let (memory, now) = rested();
-    let busy = |time| due(&memory, &Now { activity: 8, upper: 102, time, ..now.clone() });
+    let (state, now) = rested();
+    let busy = |time| due(&state, &Now { activity: 8, upper: 102, time, ..now.clone() });
     let pause = SECOND * Stamp::from(REST - 1);
     assert_eq!(busy(SECOND + pause - 1), Some(Scope::Round), "what is new is not kept waiting");
     assert_eq!(busy(SECOND + pause), Some(Scope::Whole));
     let overdue = Now { time: SECOND + 1, full_interval: Duration::from_secs(1), ..now.clone() };
-    assert_eq!(due(&memory, &overdue), Some(Scope::Whole), "the full interval is a promise");
+    assert_eq!(due(&state, &overdue), Some(Scope::Whole), "the full interval is a promise");
 }
 
 /// What may happen in the cluster between two visits.
@@ -120,14 +130,14 @@ struct Cluster {
     running: Vec<u64>,
     /// Births of files in LIVE whose transactions have ended.
     garbage: Vec<u64>,
-    memory: Memory,
+    state: State,
     runs: usize,
 }
 
 impl Cluster {
     fn new() -> Self {
-        let (memory, _) = rested();
-        Self { next: 101, running: Vec::new(), garbage: Vec::new(), memory, runs: 0 }
+        let (state, _) = rested();
+        Self { next: 101, running: Vec::new(), garbage: Vec::new(), state, runs: 0 }
     }
 
     fn happen(&mut self, event: &Event) {
@@ -149,15 +159,15 @@ impl Cluster {
         let upper = self.running.iter().copied().min().unwrap_or(self.next);
         let (_, now) = rested();
         let now = Now { upper, horizon: upper, ..now };
-        match due(&self.memory, &now) {
+        match due(&self.state, &now) {
             None => {}
             Some(Scope::Whole) => panic!("nothing has died in a table"),
             Some(Scope::Round) => {
                 self.runs += 1;
-                let births = self.memory.frontier..upper;
+                let births = self.state.frontier..upper;
                 self.garbage.retain(|birth| !births.contains(birth));
-                self.memory.frontier = upper;
-                self.memory.transaction = self.next;
+                self.state.frontier = upper;
+                self.state.transaction = self.next;
                 self.next += 1;
             }
         }
@@ -187,15 +197,15 @@ proptest! {
 
     #[test]
     fn any_state_and_any_clock_have_an_answer(
-        times in vec(any::<i64>(), 8), xids in vec(any::<u64>(), 4), held in any::<u64>(), seconds in any::<u64>(),
+        times in vec(any::<i64>(), 8), xids in vec(any::<u64>(), 4), recently_dead in any::<u64>(), seconds in any::<u64>(),
     ) {
         let option = |time: i64| (time % 3 != 0).then_some(time);
-        let memory = Memory {
+        let state = State {
             frontier: xids[0],
             transaction: xids[1],
             moved_at: option(times[0]),
             whole: Some(Whole {
-                started: times[1], finished: times[2], horizon: xids[2], held, activity: times[3], oldest_trash: option(times[4]),
+                started: times[1], finished: times[2], horizon: xids[2], recently_dead, activity: times[3], oldest_trash: option(times[4]),
             }),
             trashed_since: option(times[5]),
             trash: None,
@@ -205,6 +215,6 @@ proptest! {
             full_interval: Duration::from_secs(seconds),
         };
         // An overflow would be a panic, and the end of every visit to this database.
-        let _ = due(&memory, &now);
+        let _ = due(&state, &now);
     }
 }

@@ -1,4 +1,5 @@
-//! The files of a check: what the store has that no row needs, or that it should not have.
+//! The files of a check: what the store has that no row refers to, or that it should not have. Relies on a mark; where
+//! none can be made, a WARNING says that unreferenced files were not looked for.
 
 use crate::check::findings::{Findings, Problem};
 use crate::mark;
@@ -30,13 +31,13 @@ pub fn check(
     let mut mark = match obstacle(findings) {
         None => Some(mark::mark(objects, snapshot, &births, pace)?),
         Some(why) => {
-            tell_of_no_mark(why);
+            report_no_mark(why);
             None
         }
     };
     progress::phase(Phase::Sweeping);
     owner(store, standby, findings)?;
-    // The primary may have databases that this standby has not heard of yet.
+    // The primary may have databases that this standby has not replayed yet.
     if !standby {
         for database in store.databases()? {
             if !catalog::database_may_exist(database.into()) {
@@ -62,13 +63,13 @@ pub fn check(
         return Err(report);
     }
     if unreferenced && hidden {
-        tell(
+        report_notice(
             "temporary tables of other sessions may refer to some of the unreferenced files",
-            "Nobody but those sessions can read them.",
+            "Only those sessions can read them.",
         );
     }
     if unreferenced && standby {
-        tell(
+        report_notice(
             "sessions of the primary may still see rows that refer to some of the unreferenced files",
             "A standby does not know the snapshots of the primary.",
         );
@@ -76,7 +77,7 @@ pub fn check(
     Ok(())
 }
 
-/// Those of the files that no reference names. Both ascend; unlike the vacuum, nobody asks which references have no file.
+/// The files that no reference names. Both ascend; references without a file are found by the check of the rows.
 fn unneeded<'a>(
     files: impl Iterator<Item = &'a PayloadId>,
     references: &mut Peekable<impl Iterator<Item = Reference>>,
@@ -91,7 +92,7 @@ fn unneeded<'a>(
     })
 }
 
-/// Why nobody can tell which files no row refers to (I10).
+/// Why it cannot be known which files no row refers to (I10).
 fn obstacle(findings: &Findings) -> Option<&'static str> {
     if !findings.values_are_valid {
         Some("A row holds an invalid value, and what it refers to is not known.")
@@ -106,15 +107,15 @@ fn obstacle(findings: &Findings) -> Option<&'static str> {
     }
 }
 
-fn tell_of_no_mark(why: &str) {
+fn report_no_mark(why: &str) {
     let report = error::report(PgSqlErrorCode::ERRCODE_WARNING, "unreferenced files were not looked for");
-    error::tell(report.set_detail(why), PgLogLevel::WARNING);
+    error::emit(report.set_detail(why), PgLogLevel::WARNING);
 }
 
-/// Says who else may know of a file that is garbage as far as can be told here.
-fn tell(message: &str, detail: &str) {
+/// Names sessions that may still refer to a file which no row refers to here.
+fn report_notice(message: &str, detail: &str) {
     let report = error::report(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message);
-    error::tell(report.set_detail(detail), PgLogLevel::NOTICE);
+    error::emit(report.set_detail(detail), PgLogLevel::NOTICE);
 }
 
 /// The way of a check through the store.
@@ -163,8 +164,8 @@ impl<R: Iterator<Item = Reference>> Inspection for Walk<'_, R> {
             }
         }
         // A standby is behind the transactions of the primary.
-        let young = listing.payloads.iter().filter(|id| !self.standby && id.birth >= self.upper);
-        for id in young.filter(|id| id.birth >= next_transaction()) {
+        let later = listing.payloads.iter().filter(|id| !self.standby && id.birth >= self.upper);
+        for id in later.filter(|id| id.birth >= next_transaction()) {
             self.findings.file(Some(id.uuid), Problem::FutureTransaction, &self.store.live_path(id));
         }
         ControlFlow::Continue(())

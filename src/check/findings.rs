@@ -1,4 +1,4 @@
-//! What a check has found: rows of its result.
+//! What a check has found: the rows of its result, which go to the tuple store one by one.
 
 use crate::pg::encoding;
 use crate::pg::memory::TupleMemory;
@@ -21,11 +21,11 @@ pub enum Problem {
     WrongDigest,
     /// The file cannot be opened or read.
     Unreadable,
-    /// The key that encrypted the file is not to be had.
+    /// The key that encrypted the file is not available.
     NoKey,
     /// A column holds what no version of the extension has written.
     InvalidValue,
-    /// No row refers to the file, and nobody can any more: rvacuum() would move it to TRASH.
+    /// No row refers to the file, nor can one from now on: rvacuum() would move it to TRASH.
     Unreferenced,
     /// The file was born in a transaction that has not begun yet.
     FutureTransaction,

@@ -1,6 +1,6 @@
-//! rbytea_check(): everything that is wrong between the rows of a database and its part of the store. Changes nothing, takes
-//! no lock but those of a SELECT, and works on a standby. Memory does not grow with the database or the store. Uses `pg`,
-//! `value`, `session` and `mark`; nothing uses it.
+//! rbytea_check(): everything that is wrong between the rows of a database and its part of the store. Changes nothing,
+//! takes no lock but those of a SELECT, and works on a standby. Memory does not grow with the database or the store.
+//! Uses `pg`, `value`, `session` and `mark`; nothing uses it.
 
 mod files;
 mod findings;
@@ -18,8 +18,8 @@ use payloads::Examiner;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode, pg_extern, pg_sys};
 
-/// Checks a table with its partitions and descendants, or the whole database with its part of the store if there is none.
-/// With `digest`, every payload that a row refers to is read.
+/// Checks a table with its partitions and descendants, or the whole database with its part of the store if there is
+/// none. With `digest`, every payload that a row refers to is read.
 #[pg_extern]
 fn rbytea_check(
     target: Option<pg_sys::Oid>,

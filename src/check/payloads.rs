@@ -1,4 +1,5 @@
-//! From a reference to its file: is it there, and is it what was stored?
+//! From a reference to its file: whether it is there, and whether it is what was stored. Reads the payload only for
+//! its digest, and remembers in bounded memory which payloads are in order.
 
 use crate::check::findings::Problem;
 use crate::pg::error::Report;

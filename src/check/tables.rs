@@ -1,4 +1,5 @@
 //! The rows of a check: every reference that a transaction sees, or will see if it commits, looked up in the store.
+//! Locks one table at a time, as a SELECT does.
 
 use crate::check::findings::{Findings, Place, Problem};
 use crate::check::payloads::Examiner;
@@ -66,12 +67,13 @@ fn with_descendants(target: pg_sys::Oid) -> Vec<pg_sys::Oid> {
 
 /// Every relation of the database that can hold a value.
 pub fn all(type_oid: pg_sys::Oid) -> Vec<pg_sys::Oid> {
-    let mut found = mark::holding(type_oid);
+    let mut found = mark::relations_using_type(type_oid);
     found.sort_unstable_by_key(|relid| relid.to_u32());
     found
 }
 
-/// Checks one relation. One that is gone, that has no rows of its own or that belongs to another session has nothing to check.
+/// Checks one relation. One that is gone, that has no rows of its own or that belongs to another session has nothing
+/// to check.
 pub fn check(
     type_oid: pg_sys::Oid,
     relid: pg_sys::Oid,
@@ -88,7 +90,7 @@ pub fn check(
     if !has_rows {
         return Ok(());
     }
-    // The lock goes with it, as after a mark's look at a table: nobody waits for us twice, and we for nobody while we hold it.
+    // Unlocked when it is closed, as after a mark's scan: the check holds one table's lock at a time.
     let Some(relation) = Relation::try_open(relid, pg_sys::AccessShareLock, Unlock::AtClose) else {
         return Ok(());
     };
@@ -219,8 +221,8 @@ fn is_valid(taken_apart: Result<(), Caught>) -> Result<bool, Report> {
     }
 }
 
-/// Whether our snapshot sees the tuple, or anybody else does now, or will if a transaction commits: not what was rolled back, and
-/// not what was deleted before.
+/// Whether our snapshot sees the tuple, or one taken now would, or one after a running transaction's commit: not what
+/// was rolled back, and not what was deleted before.
 ///
 /// # Safety
 /// `slot` must hold a tuple of the relation.

@@ -34,14 +34,14 @@ fn rbytea_ddl_command_end(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult,
         inline_rows::store(relid, &source, &target.types)?;
     }
     // Tables with columns made of rows that have changed.
-    for container in row_types.into_iter().flat_map(mark::made_of_rows_of) {
+    for container in row_types.into_iter().flat_map(mark::relations_using_row_type) {
         reconcile(container, &target)?;
     }
     Ok(RawResult(Some(pg_sys::Datum::null())))
 }
 
-/// The event trigger on sql_drop: a table may lose its last rbytea column with a type, a schema or a role's objects, or its
-/// row trigger, which is put back.
+/// The event trigger on sql_drop: a table may lose its last rbytea column with a type, a schema or a role's objects,
+/// or its row trigger, which is put back.
 #[pg_extern]
 fn rbytea_sql_drop(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorReport> {
     // SAFETY: fcinfo is the call at hand, of a function in the extension's schema.
@@ -86,8 +86,8 @@ unsafe fn ended_statement(fcinfo: pg_sys::FunctionCallInfo) -> Result<*mut pg_sy
 /// Puts missing row triggers back, for instance after pg_upgrade. Returns the number of tables that changed.
 #[pg_extern]
 fn rbytea_attach(fcinfo: pg_sys::FunctionCallInfo) -> Result<i64, ErrorReport> {
-    // SAFETY: the first two look at the server's state and raise an ERROR where writing is not allowed; fcinfo is the call at
-    // hand, of a function in the extension's schema.
+    // SAFETY: the first two look at the server's state and raise an ERROR where writing is not allowed; fcinfo is the
+    // call at hand, of a function in the extension's schema.
     let extension = unsafe {
         pg_sys::PreventCommandDuringRecovery(c"rbytea_attach()".as_ptr());
         pg_sys::PreventCommandIfReadOnly(c"rbytea_attach()".as_ptr());
@@ -150,5 +150,8 @@ fn candidates(target: &Target) -> Result<Vec<pg_sys::Oid>, Report> {
                             FROM pg_trigger WHERE tgrelid = c.oid AND tgfoid = $2) t
                    WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND (t.wanted OR t.triggers > 0)
                      AND NOT (t.wanted AND t.triggers = 1 AND t.good)";
-    spi::column(query, &[mark::holding(target.types.rbytea()).into(), target.function_oid.into()])
+    spi::column(
+        query,
+        &[mark::relations_using_type(target.types.rbytea()).into(), target.function_oid.into()],
+    )
 }

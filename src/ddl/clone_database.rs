@@ -1,5 +1,5 @@
-//! CREATE DATABASE … TEMPLATE: the new database has rows that refer to payloads, so it gets files of its own, by hard link
-//! where the file system allows. With the library preloaded this happens within the command, before it copies the
+//! CREATE DATABASE … TEMPLATE: the new database has rows that refer to payloads, so it gets files of its own, by hard
+//! link where the file system allows. With the library preloaded this happens within the command, before it copies the
 //! database; otherwise rbytea_clone_from() does it.
 
 use crate::mark::preconditions;
@@ -26,11 +26,11 @@ thread_local! {
     static TEMPLATE: Cell<Option<CString>> = const { Cell::new(None) };
 }
 
-/// Who was hooked in before us.
+/// The hook that was installed before ours.
 static PREVIOUS: OnceLock<pg_sys::object_access_hook_type> = OnceLock::new();
 
-/// Hooks into CREATE DATABASE; only while the server loads `shared_preload_libraries`, because a database that is created
-/// by a backend without the library goes without.
+/// Hooks into CREATE DATABASE; only while the server loads `shared_preload_libraries`, because a backend without the
+/// library would create a database without payload files.
 pub fn init() {
     // SAFETY: called from _PG_init; the hook is a plain variable, and ours lives as long as the library.
     unsafe {
@@ -85,8 +85,8 @@ unsafe fn template_of(statement: *mut pg_sys::Node) -> Option<CString> {
     }
 }
 
-/// Called when CREATE DATABASE has made the row of pg_database and before it copies anything: the template is locked and
-/// nobody is connected to it, and an error leaves nothing behind.
+/// Called when CREATE DATABASE has made the row of pg_database and before it copies anything: the template is locked
+/// and no session is connected to it, and an error leaves nothing behind.
 #[pg_guard]
 unsafe extern "C-unwind" fn object_access(
     access: pg_sys::ObjectAccessType::Type,
@@ -96,7 +96,7 @@ unsafe extern "C-unwind" fn object_access(
     argument: *mut c_void,
 ) {
     if let Some(next) = PREVIOUS.get().copied().flatten() {
-        // SAFETY: the hook of before, with the arguments as they came.
+        // SAFETY: the hook that was installed before ours, with the arguments as they came.
         unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| next(access, class, object, sub, argument)) }
     }
     if access == pg_sys::ObjectAccessType::OAT_POST_CREATE
@@ -109,8 +109,8 @@ unsafe extern "C-unwind" fn object_access(
 }
 
 fn clone_into(database: pg_sys::Oid, template: &CStr) -> Result<(), Report> {
-    // SAFETY: CREATE DATABASE has looked the template up and locked it. The lock on the new database keeps away whoever
-    // clears the directories of databases that are gone; it lasts to the end of the transaction.
+    // SAFETY: CREATE DATABASE has looked the template up and locked it. The lock on the new database keeps a vacuum of
+    // another database from taking its directory for that of a dropped one; it lasts to the end of the transaction.
     let source = unsafe {
         let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
         pg_sys::LockSharedObject(pg_sys::DatabaseRelationId, database, 0, lock);
@@ -122,19 +122,19 @@ fn clone_into(database: pg_sys::Oid, template: &CStr) -> Result<(), Report> {
         Err(error)
             if error.kind() == Kind::Config || matches!(error, store::Error::RegistryCorrupt { .. }) =>
         {
-            // No store: either nobody has stored anything, or its file system is not mounted.
+            // No store: either no session has stored anything yet, or its file system is not mounted.
             if matches!(opening::store_never_created(&error), Ok(true)) {
                 return Ok(());
             }
             let report = error::report(PgSqlErrorCode::ERRCODE_WARNING, "the new database gets no payload files")
                 .set_detail("The payload store cannot be opened.")
                 .set_hint("If the template has rbytea columns, call rbytea_clone_from('<template>') in the new database later.");
-            error::tell(report, PgLogLevel::WARNING);
+            error::emit(report, PgLogLevel::WARNING);
             return Ok(());
         }
         Err(error) => return Err(error.into()),
     };
-    // What a dropped database with the same OID has left is not this database's.
+    // A directory that a dropped database with the same OID has left is not this database's.
     if store.databases()?.contains(&database.to_u32()) {
         store.check_owner()?;
         store.trash_database(database.to_u32(), SystemTime::now())?;
@@ -152,8 +152,8 @@ fn clone(store: &dyn Backend, source: pg_sys::Oid) -> Result<i64, Report> {
 /// Gives this database the payload files of the database that it was made from. Returns the number of files.
 #[pg_extern]
 fn rbytea_clone_from(template: &CStr, fcinfo: pg_sys::FunctionCallInfo) -> Result<i64, ErrorReport> {
-    // SAFETY: the first two look at the server's state and raise an ERROR where writing is not allowed; fcinfo is the call
-    // at hand, of a function in the extension's schema. The lock keeps the template from being dropped meanwhile.
+    // SAFETY: the first two look at the server's state and raise an ERROR where writing is not allowed; fcinfo is the
+    // call at hand, of a function in the extension's schema. The lock keeps the template from being dropped meanwhile.
     let (extension, source) = unsafe {
         pg_sys::PreventCommandDuringRecovery(c"rbytea_clone_from()".as_ptr());
         pg_sys::PreventCommandIfReadOnly(c"rbytea_clone_from()".as_ptr());

@@ -1,6 +1,6 @@
 //! Rows that a statement wrote past the row trigger: CREATE TABLE AS and SELECT INTO fill their table before it has
-//! one, ALTER TABLE rewrites without firing triggers, materialized views have none. What they left inline in a table is
-//! stored here, in the same transaction, and references are checked as the trigger would.
+//! one, ALTER TABLE rewrites without firing triggers, materialized views have none. What they left inline in a table
+//! is stored here, in the same transaction, and references are checked as the trigger would.
 
 use crate::pg::compat;
 use crate::pg::error::Report;
@@ -147,12 +147,12 @@ pub fn store(relid: pg_sys::Oid, source: &Source, types: &Closure) -> Result<(),
     if columns.is_empty() {
         return Ok(());
     }
-    // SAFETY: the relation has these columns. The statement that filled it, or rewrote it, has locked it against all others, or
-    // nobody else sees it yet.
+    // SAFETY: the relation has these columns. The statement that filled it, or rewrote it, has locked it against all
+    // others, or no other session sees it yet.
     unsafe { update::rows(&relation, &columns, types) }
 }
 
-/// A default that stands in the catalog for all rows of before may be a reference as well.
+/// A default that stands in the catalog for all rows older than the column may be a reference as well.
 ///
 /// # Safety
 /// The column must be of this descriptor and of this type.

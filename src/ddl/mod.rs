@@ -1,6 +1,6 @@
-//! What statements of DDL need: row triggers on new and changed tables, the payloads that such a statement leaves in rows,
-//! payload files for a database that is made from a template. Uses `pg`, `value`, `session`, `write` and `mark`; the
-//! vacuum's worker uses it to put missing triggers back.
+//! What DDL needs: row triggers on new and changed tables, storing the payloads that a statement leaves inline in
+//! rows, payload files for a database that is made from a template. Uses `pg`, `value`, `session`, `write` and `mark`;
+//! the vacuum's worker uses it to put missing triggers back, and lib.rs registers its hook.
 
 pub mod attach;
 pub mod clone_database;

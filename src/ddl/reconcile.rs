@@ -1,4 +1,5 @@
-//! The row trigger of one table: what it has, what it should have, and how the one becomes the other.
+//! The row trigger of one table: compares what the table has with what it should have, and creates, replaces or drops
+//! the trigger. A second call changes nothing.
 
 use crate::pg::catalog::Extension;
 use crate::pg::error::Report;

@@ -1,5 +1,5 @@
-//! The hook around utility statements: what CREATE DATABASE and DECLARE … WITH HOLD mean for payloads. Everything else about
-//! statements goes through triggers.
+//! The hook around utility statements: what CREATE DATABASE and DECLARE … WITH HOLD mean for payloads. Everything else
+//! about statements goes through triggers.
 
 use crate::ddl::clone_database;
 use crate::pg::error;
@@ -8,7 +8,7 @@ use pgrx::{pg_guard, pg_sys};
 use std::ffi::c_char;
 use std::sync::OnceLock;
 
-/// Who was hooked in before us.
+/// The hook that was installed before ours.
 static PREVIOUS: OnceLock<pg_sys::ProcessUtility_hook_type> = OnceLock::new();
 
 /// Hooks in; only while the server loads `shared_preload_libraries`, so that every session has it from its start.
@@ -33,8 +33,8 @@ unsafe extern "C-unwind" fn process_utility(
     destination: *mut pg_sys::DestReceiver,
     completion: *mut pg_sys::QueryCompletion,
 ) {
-    // SAFETY: the server passes a statement with a parse tree; all arguments are passed on as they came. What is looked at
-    // before and after is found out before, because a statement like COMMIT may free its own parse tree.
+    // SAFETY: the server passes a statement with a parse tree; all arguments are passed on as they came. What is
+    // looked at before and after is found out before, because a statement like COMMIT may free its own parse tree.
     unsafe {
         let _template = clone_database::remember((*statement).utilityStmt);
         let cursor = held_cursors::Change::of((*statement).utilityStmt);

@@ -1,6 +1,6 @@
-//! What pg_depend says of a type: which relations have columns of it, or of types that are made of it. Reads the catalog as
-//! the mark reads tables: every row that VACUUM must not remove counts, so that tables and columns of transactions that have
-//! not ended are found too.
+//! What pg_depend says of a type: which relations have columns of it, or of types that are made of it. Reads the
+//! catalog as the mark reads tables, every non-removable tuple, so that it finds tables and columns of transactions
+//! that have not ended too.
 
 use crate::pg::snapshot;
 use pgrx::pg_sys;
@@ -45,13 +45,13 @@ pub struct Search {
     pub nested: bool,
 }
 
-/// The relations with columns that lead to a value, whatever they store.
-pub fn holding(rbytea: pg_sys::Oid) -> Vec<pg_sys::Oid> {
+/// The relations with columns that lead to a value of the type; some have no storage.
+pub fn relations_using_type(rbytea: pg_sys::Oid) -> Vec<pg_sys::Oid> {
     search(rbytea).relations.into_iter().collect()
 }
 
-/// The relations with columns that are made of the row type of this one.
-pub fn made_of_rows_of(relid: pg_sys::Oid) -> Vec<pg_sys::Oid> {
+/// The relations with columns of the row type of this one, or of types that are made of it.
+pub fn relations_using_row_type(relid: pg_sys::Oid) -> Vec<pg_sys::Oid> {
     let found = row_types(relid).flat_map(|row_type| search(row_type).relations);
     found.filter(|&found| found != relid).collect()
 }
@@ -92,7 +92,7 @@ fn row_types(relid: pg_sys::Oid) -> impl Iterator<Item = pg_sys::Oid> {
     of_table.chain(of_composite)
 }
 
-/// The rows of pg_depend with these keys, each that VACUUM must not remove.
+/// The non-removable rows of pg_depend with these keys.
 fn depend(index: &Index, class: pg_sys::Oid, object: pg_sys::Oid) -> Vec<Depend> {
     let mut found = Vec::new();
     // SAFETY: a scan of pg_depend by an index that serves the two keys; rows have the layout of Depend. The snapshot

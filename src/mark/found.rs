@@ -1,4 +1,4 @@
-//! What a mark has found: while it scans, and when it is valid.
+//! What a mark has found: while it scans, and when it is valid. Keeps references in bounded memory (`sort`).
 
 use crate::mark::relations::{self, Relations};
 use crate::mark::sort::{Sort, SortedReferences};
@@ -16,17 +16,17 @@ pub struct Mark {
     pub relations: u64,
     /// Tuples in them.
     pub tuples: u64,
-    /// References in tuples that are deleted but that an old snapshot may still see.
-    pub held: u64,
-    /// Below it, every transaction had ended before the mark, and every snapshot had been given up that did not see so.
+    /// References in recently dead tuples: deleted, but an old snapshot may see them.
+    pub recently_dead: u64,
+    /// The removal horizon: every transaction below had ended before the mark, and no snapshot took it for running.
     pub horizon: u64,
-    /// Temporary tables of other sessions that can hold references, which nobody but those can read.
+    /// Temporary tables of other sessions that can hold references, which only those sessions can read.
     pub hidden: Vec<pg_sys::Oid>,
 }
 
-/// References that are looked for.
+/// Which references are looked for.
 #[derive(Clone)]
-pub enum What {
+pub enum Wanted {
     /// To payloads that were born in the range.
     Born(Range<u64>),
     /// To encrypted payloads; the id of the key takes the place of the length.
@@ -35,31 +35,31 @@ pub enum What {
 
 /// What a mark has found so far.
 pub struct Found {
-    what: What,
+    wanted: Wanted,
     sort: Sort,
     /// Tuples looked at, those of PostgreSQL's catalogs aside.
     pub tuples: u64,
-    held: u64,
+    recently_dead: u64,
 }
 
 impl Found {
     /// Nothing yet.
-    pub fn new(what: What) -> Self {
-        Self { what, sort: Sort::begin(), tuples: 0, held: 0 }
+    pub fn new(wanted: Wanted) -> Self {
+        Self { wanted, sort: Sort::begin(), tuples: 0, recently_dead: 0 }
     }
 
-    /// Adds a reference, if it is looked for. `deleted`: its tuple is, but an old snapshot may still see it.
+    /// Adds a reference, if it is looked for. `deleted`: its tuple is recently dead.
     pub fn reference(&mut self, payload: &PayloadRef, deleted: bool) -> Result<(), Report> {
-        let reference = match &self.what {
+        let reference = match &self.wanted {
             // Other births are not judged in this run.
-            What::Born(births) => births.contains(&payload.id.birth).then(|| Reference::to(payload)),
-            What::Encrypted => {
+            Wanted::Born(births) => births.contains(&payload.id.birth).then(|| Reference::to(payload)),
+            Wanted::Encrypted => {
                 payload.key_id.map(|id| Reference { len: id.into(), ..Reference::to(payload) })
             }
         };
         if let Some(reference) = reference {
             self.sort.put(reference)?;
-            self.held += u64::from(deleted);
+            self.recently_dead += u64::from(deleted);
         }
         Ok(())
     }
@@ -71,7 +71,7 @@ impl Found {
             references: self.sort.sorted(),
             relations: scanned.count() as u64,
             tuples: self.tuples,
-            held: self.held,
+            recently_dead: self.recently_dead,
             horizon,
             hidden: relations.hidden().to_vec(),
         }

@@ -52,7 +52,8 @@ fn full_transaction_id(xid: pg_sys::TransactionId) -> u64 {
     epoch << 32 | xid
 }
 
-/// Below these ids deleted tuples are removed, in tables and in catalogs; and what in this database holds them there.
+/// Tuples that were deleted before these ids may be removed, in tables and in catalogs; and the local xmin that holds
+/// them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Horizons {
     data: u32,
@@ -70,7 +71,7 @@ impl Horizons {
 
     /// As they are now.
     pub fn now(objects: &Objects) -> Self {
-        // An ERROR if the extension has been dropped: what was found out about it does not hold any more.
+        // An ERROR if the extension has been dropped meanwhile: the relations were found by its type.
         let data = oldest_non_removable(objects.history);
         let catalog = oldest_non_removable(pg_sys::RelationRelationId);
         Self { data, catalog, local: oldest_local_xmin(data) }
@@ -81,8 +82,8 @@ impl Horizons {
 fn oldest_local_xmin(horizon: u32) -> u32 {
     // SAFETY: a plain read of this process's own entry. The caller holds a snapshot.
     let own = unsafe { (*pg_sys::MyProc).xmin }.into_inner();
-    // Distances from the horizon, so that the ids' wraparound does not matter. Below `from` there is nobody; at `to` there
-    // is somebody, at first ourselves.
+    // Distances from the horizon, so that the ids' wraparound does not matter. No xmin is below `from`; one is at `to`
+    // or below, at first our own.
     let (mut from, mut to) = (0, own.wrapping_sub(horizon));
     while from < to {
         let middle = from + (to - from) / 2;

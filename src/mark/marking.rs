@@ -1,6 +1,7 @@
-//! A mark: locks the relations, scans them, and does so again if the removal horizon moved meanwhile (I10).
+//! Where payloads are marked: locks every relation that can hold a reference, scans them, and does so again if the
+//! removal horizon moved meanwhile (I10).
 
-use crate::mark::found::{Found, Mark, What};
+use crate::mark::found::{Found, Mark, Wanted};
 use crate::mark::horizon::{Horizons, RunSnapshot};
 use crate::mark::relations::{self, Relations};
 use crate::mark::scan;
@@ -26,10 +27,11 @@ pub fn mark(
     pace: &mut Pace,
 ) -> Result<Mark, Report> {
     debug_assert!(births.end <= snapshot.upper());
-    mark_what(objects, &What::Born(births.clone()), pace)
+    mark_wanted(objects, &Wanted::Born(births.clone()), pace)
 }
 
-/// How many payloads each key has encrypted that some tuple refers to, by the id of the key. The snapshot must be held.
+/// How many payloads each key has encrypted that some tuple refers to, by the id of the key. The snapshot must be
+/// held.
 pub fn keys(
     objects: &Objects,
     _snapshot: &RunSnapshot,
@@ -37,7 +39,7 @@ pub fn keys(
 ) -> Result<BTreeMap<u64, u64>, Report> {
     let mut payloads = BTreeMap::new();
     let mut last = None;
-    for reference in mark_what(objects, &What::Encrypted, pace)?.references {
+    for reference in mark_wanted(objects, &Wanted::Encrypted, pace)?.references {
         // The same payload in many rows comes as often, one after the other.
         if last.replace(reference) != Some(reference) {
             *payloads.entry(reference.len).or_default() += 1;
@@ -46,14 +48,14 @@ pub fn keys(
     Ok(payloads)
 }
 
-fn mark_what(objects: &Objects, what: &What, pace: &mut Pace) -> Result<Mark, Report> {
+fn mark_wanted(objects: &Objects, wanted: &Wanted, pace: &mut Pace) -> Result<Mark, Report> {
     for _ in 0..ATTEMPTS {
         progress::phase(Phase::Locking);
         let (before, relations) = lock_under_standing_horizon(objects, pace)?;
         injection::at(Point::BeforeMark);
         progress::phase(Phase::Marking);
         progress::relations(relations.relids().len());
-        let mut found = Found::new(what.clone());
+        let mut found = Found::new(wanted.clone());
         let scanned = scan_all(&relations, &mut found, pace);
         injection::at(Point::BeforeSecondHorizon);
         let valid = Horizons::now(objects) == before;
@@ -61,7 +63,7 @@ fn mark_what(objects: &Objects, what: &What, pace: &mut Pace) -> Result<Mark, Re
             Ok(()) if valid => return Ok(found.finish(&relations, before.full())),
             // Void (I10): a snapshot that could see more than the rest is gone, and tuples with it.
             Ok(()) => {}
-            // The TOAST rows of a tuple go with it, also while somebody reads it who is no snapshot.
+            // A tuple's TOAST rows are removed with it, also while this scan reads it: no MVCC snapshot protects them.
             Err(caught) if !valid && is_missing_chunk(caught.code) => {}
             Err(caught) => return Err(caught.into()),
         }
@@ -71,7 +73,7 @@ fn mark_what(objects: &Objects, what: &What, pace: &mut Pace) -> Result<Mark, Re
         .set_hint("Run it again when fewer long transactions end; rvacuum_plan() tells the same without moving files."))
 }
 
-/// A relation is let go as soon as it has been scanned: what is removed from it after that has been counted.
+/// A relation is unlocked as soon as it has been scanned: what is removed from it after that has been counted.
 fn scan_all(relations: &Relations, found: &mut Found, pace: &mut Pace) -> Result<(), Caught> {
     let relids = relations.relids();
     for (index, &relid) in relids.iter().enumerate() {
@@ -97,8 +99,9 @@ fn is_missing_chunk(code: PgSqlErrorCode) -> bool {
 /// Takes the horizon, then finds and locks every relation before the first one is scanned: TRUNCATE, DROP and table
 /// rewrites remove tuples without waiting for any snapshot, so they must not come between the scans of two relations.
 ///
-/// The horizon comes first: a reference may be copied into a table that is made after the search, but from then on only
-/// from tuples that the scan will still meet. Waiting for locks outlives transactions; that is no reason to scan in vain.
+/// The horizon comes first: a reference may be copied into a table that is made after the search, but from then on
+/// only from tuples that the scan will still meet. Waiting for locks outlives transactions; that is no reason to scan
+/// in vain.
 fn lock_under_standing_horizon(objects: &Objects, pace: &Pace) -> Result<(Horizons, Relations), Report> {
     loop {
         let before = Horizons::now(objects);

@@ -5,7 +5,7 @@ use crate::pg::error::{self, Report};
 use crate::pg::{compat, settings};
 use pgrx::{PgSqlErrorCode, pg_sys};
 
-/// Refuses to mark where tuples may vanish, or come back, behind the mark's back.
+/// Refuses to mark where tuples may vanish, or come back, although the removal horizon stands still.
 pub fn refuse_if_unsafe() -> Result<(), Report> {
     if compat::snapshots_expire() {
         return Err(error::report(
@@ -42,8 +42,9 @@ pub fn refuse_if_unsafe() -> Result<(), Report> {
     Ok(())
 }
 
-/// Takes the lock that allows one run at a time in this database, for the rest of the transaction. Returns the extension's
-/// objects, which it keeps from being dropped; None if the lock is not to be had at once and the run does not wait.
+/// Takes the lock that allows one run at a time in this database, for the rest of the transaction. Returns the
+/// extension's objects, which it keeps from being dropped; None if the lock is not available at once and the run does
+/// not wait.
 pub fn lock_history(extension: &Extension, wait: bool) -> Result<Option<Objects>, Report> {
     let mode = pg_sys::ShareUpdateExclusiveLock as i32;
     loop {

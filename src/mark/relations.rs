@@ -1,4 +1,5 @@
-//! Which relations can hold a value, and the locks that keep them from losing tuples in any way but the ordinary one.
+//! Which relations can hold a value, and the locks that keep TRUNCATE, DROP and rewrites from taking tuples away:
+//! while they are held, only what the removal horizon allows is removed.
 
 use crate::mark::depend::{Search, search};
 use crate::pg::error::{self, Report};
@@ -8,8 +9,8 @@ use crate::value::walk::Types;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::collections::HashSet;
 
-/// Catalogs that keep values of columns: pg_attribute the defaults that rows of before do not have (attmissingval),
-/// pg_statistic and pg_statistic_ext_data what ANALYZE found in arrays, composites and expressions.
+/// Catalogs that keep values of columns: pg_attribute the defaults of columns that were added without a rewrite
+/// (attmissingval), pg_statistic and pg_statistic_ext_data what ANALYZE found in arrays, composites and expressions.
 const CATALOGS: [pg_sys::Oid; 3] =
     [pg_sys::AttributeRelationId, pg_sys::StatisticRelationId, pg_sys::Oid::from_u32(3429)];
 
@@ -68,8 +69,8 @@ impl Types for Relations {
 
 /// Finds the relations and locks them as a SELECT would, until a search under all locks finds nothing new.
 ///
-/// Waiting for one lock while holding the others could deadlock with DDL. So whenever a lock is not to be had at once,
-/// the others are given back before waiting, and everything starts again. A polite run does not wait at all.
+/// Waiting for one lock while holding the others could deadlock with DDL. So whenever a lock is not available at once,
+/// the others are given back before waiting, and everything starts again. A background run does not wait at all.
 pub fn lock_all(rbytea: pg_sys::Oid, pace: &Pace) -> Result<Relations, Report> {
     let mut locked: HashSet<pg_sys::Oid> = HashSet::new();
     loop {
@@ -86,7 +87,7 @@ pub fn lock_all(rbytea: pg_sys::Oid, pace: &Pace) -> Result<Relations, Report> {
                     Storage::Hidden => hidden.push(relid),
                     Storage::None => {}
                 }
-                // Nothing is read there, so nobody need wait for us.
+                // It is not scanned, so other sessions need not wait for its lock.
                 unlock(relid);
             }
             if !relids.is_empty() {
@@ -103,7 +104,7 @@ pub fn lock_all(rbytea: pg_sys::Oid, pace: &Pace) -> Result<Relations, Report> {
                     locked.insert(relid);
                     continue;
                 }
-                if pace.is_polite() {
+                if pace.is_background() {
                     return Err(busy(relid));
                 }
                 locked.drain().for_each(unlock);
@@ -122,14 +123,14 @@ fn unlock(relid: pg_sys::Oid) {
     unsafe { pg_sys::UnlockRelationOid(relid, pg_sys::AccessShareLock as i32) }
 }
 
-/// What rows may have died in: changes whenever one of the relations that hold values may have lost a reference.
-/// Statistics come late, but they come.
+/// A fingerprint of the relations that hold values: changes whenever one of them may have lost a reference, if only
+/// after cumulative statistics have been flushed.
 pub fn fingerprint(rbytea: pg_sys::Oid) -> Result<i64, Report> {
     let Search { relations, nested, .. } = search(rbytea);
     let mut relids: Vec<_> =
         relations.into_iter().chain(CATALOGS.into_iter().skip(1).filter(|_| nested)).collect();
     relids.sort_unstable_by_key(|relid| relid.to_u32());
-    // A crash takes the counters, and tells so by the time of their reset.
+    // A crash resets the counters, and with them the time of their reset.
     let query = c"SELECT hashtextextended(concat_ws(' ', pg_stat_get_bgwriter_stat_reset_time(), string_agg(concat_ws(' ',
                     c.oid, c.relfilenode, c.reltoastrelid, pg_stat_get_tuples_updated(c.oid),
                     pg_stat_get_tuples_deleted(c.oid), a.columns), ',' ORDER BY c.oid)), 0)
@@ -163,7 +164,7 @@ fn waiting_for(relid: pg_sys::Oid) {
         format!("the vacuum waits for a lock on table {}", name(relid)),
     )
     .set_hint("Another session changes its definition; lock_timeout limits the wait.");
-    error::tell(report, pgrx::PgLogLevel::NOTICE);
+    error::emit(report, pgrx::PgLogLevel::NOTICE);
 }
 
 /// Where a relation keeps tuples.
@@ -186,7 +187,7 @@ fn storage(relid: pg_sys::Oid) -> Storage {
         } else if pg_sys::checkTempNamespaceStatus(pg_sys::get_rel_namespace(relid))
             == pg_sys::TempNamespaceStatus::TEMP_NAMESPACE_IDLE
         {
-            // Left behind by a crash: nobody can ever read it.
+            // Left behind by a crash, without a session that could read it.
             Storage::None
         } else {
             Storage::Hidden

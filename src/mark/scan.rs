@@ -1,4 +1,5 @@
-//! The scan of one relation: every tuple that VACUUM must not remove, and every reference in it.
+//! The scan of one locked relation: every non-removable tuple, and every reference in it. What cannot be read is an
+//! error.
 
 use crate::mark::found::Found;
 use crate::mark::relations::{Relations, is_catalog};
@@ -51,13 +52,14 @@ pub fn relation(
         // SAFETY: the slot holds a tuple of a heap.
         let deleted = unsafe { is_deleted(slot) };
         if deleted && catalog {
-            // Lookups in the catalogs never use an old snapshot.
+            // No session looks catalogs up with an old snapshot.
             continue;
         }
         // What detoasting allocates goes to the memory of the tuple.
         memory.with(|| -> Result<(), Report> {
             for &(column, type_oid) in &columns {
-                // SAFETY: the slot holds a tuple of the relation, which has the column with this type; the page is pinned meanwhile.
+                // SAFETY: the slot holds a tuple of the relation, which has the column with this type; the page is
+                // pinned meanwhile.
                 unsafe {
                     if let Some(datum) = slot.attribute(column) {
                         walker.walk(datum, type_oid, &mut |payload| found.reference(payload, deleted))?;
@@ -70,7 +72,7 @@ pub fn relation(
     Ok(())
 }
 
-/// Whether the tuple was deleted by a transaction that committed: it counts only because an old snapshot may see it.
+/// Whether the tuple is recently dead: deleted by a transaction that committed, but an old snapshot may see it.
 /// The visibility check has just set the hint bit. (Only a message depends on this.)
 ///
 /// # Safety

@@ -1,5 +1,5 @@
-//! The references that a mark has found, sorted in bounded memory however many there are: what fits stays in memory, the rest
-//! goes through PostgreSQL's own sort and its temporary files.
+//! The references that a mark has found, sorted in bounded memory however many there are: what fits stays in memory,
+//! the rest goes through PostgreSQL's own sort and its temporary files.
 
 use crate::pg::error::Report;
 use crate::pg::{compat, memory};
@@ -7,16 +7,16 @@ use pgrx::pg_sys;
 use rbytea_store::judgement::{REFERENCE_LEN, Reference};
 use std::ptr::null_mut;
 
-/// Most memory in kilobytes, whatever maintenance_work_mem says: more makes it hardly faster.
+/// Most memory in kilobytes, however large maintenance_work_mem is: more makes the sort hardly faster.
 const MOST: i32 = 32 * 1024;
 
-/// The references that a mark has found so far: in memory as long as they fit half of maintenance_work_mem (the other half
-/// is for the plan).
+/// The references that a mark has found so far: in memory as long as they fit half of maintenance_work_mem (the other
+/// half is for the plan).
 pub struct Sort {
     buffer: Vec<Reference>,
     room: usize,
     spilled: Option<Spilled>,
-    /// What the sort of PostgreSQL belongs to, if it comes to that: neither a tuple nor a subtransaction of the mark.
+    /// What PostgreSQL's sort belongs to, if one is begun: neither a tuple's context nor a subtransaction of the mark.
     place: Place,
 }
 
@@ -39,7 +39,7 @@ impl Sort {
     fn make_room(&mut self) {
         sort(&mut self.buffer);
         self.buffer.dedup();
-        // Otherwise many rows refer to the same payloads, and there is room again.
+        // Otherwise duplicates have made room.
         if self.buffer.len() > self.room / 2 {
             let place = self.place;
             let spilled = self.spilled.get_or_insert_with(|| Spilled::begin(place));
@@ -122,8 +122,8 @@ impl Place {
 
     /// Runs `work` here.
     fn run<T>(self, work: impl FnOnce() -> T) -> T {
-        // SAFETY: both outlive the mark. What was current before is put back; an ERROR on the way ends a subtransaction,
-        // which does the same.
+        // SAFETY: both outlive the mark. What was current before is put back; an ERROR on the way ends a
+        // subtransaction, which does the same.
         unsafe {
             let before = Self::current();
             pg_sys::MemoryContextSwitchTo(self.context);
@@ -153,8 +153,8 @@ pub struct Spilled {
 impl Spilled {
     fn begin(place: Place) -> Self {
         let mut datum = Datum { header: [0; 4], bytes: [0; REFERENCE_LEN] };
-        // SAFETY: bytea has a btree operator class; the sort is ended by drop, or with its context and resource owner when
-        // an ERROR passes. The datum is as long as its header will say.
+        // SAFETY: bytea has a btree operator class; the sort is ended by drop, or with its context and resource owner
+        // when an ERROR passes. The datum is as long as its header will say.
         let state = place.run(|| unsafe {
             pgrx::set_varsize_4b((&raw mut datum).cast(), size_of::<Datum>() as i32);
             let cache = pg_sys::lookup_type_cache(pg_sys::BYTEAOID, pg_sys::TYPECACHE_LT_OPR as i32);

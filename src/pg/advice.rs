@@ -1,4 +1,5 @@
-//! What the store's errors say in terms of this extension: its settings and functions, which the store does not know.
+//! Message and HINT of the store's errors in terms of this extension: its settings and functions, which the store does
+//! not know.
 
 use rbytea_store::{Error, KeyFileProblem, Kind};
 
@@ -29,7 +30,7 @@ pub fn hint(error: &Error) -> Option<String> {
             "\"rbytea.key_file\" must name a file, or a symbolic link to one."
         }
         (_, Kind::DiskFull) => {
-            "Free space on the file system that holds the store; rvacuum_purge() deletes what is in TRASH, if nobody can need it."
+            "Free space on the file system that holds the store; rvacuum_purge() deletes what no session can need from TRASH."
         }
         _ => return error.hint(),
     };

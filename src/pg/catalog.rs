@@ -1,5 +1,5 @@
-//! The extension's own objects and the names of others. Ours are found by OID: everything is looked up
-//! from the schema of the function at hand, so it does not matter in which schema the extension was created or what the search_path is.
+//! The extension's own objects and the names of others. Ours are found by OID: everything is looked up from the schema
+//! of the function at hand, so neither the extension's schema nor the search_path matters.
 
 use crate::pg::encoding::readable;
 use crate::pg::error::{self, Report};
@@ -48,8 +48,8 @@ impl Extension {
 
     /// A function of the extension without arguments.
     pub fn function_oid(&self, name: &CStr) -> Result<pg_sys::Oid, Report> {
-        // SAFETY: a syscache lookup with the key columns of PROCNAMEARGSNSP: name, argument types, namespace. The empty
-        // oidvector is palloc'd by buildoidvector.
+        // SAFETY: a syscache lookup with the key columns of PROCNAMEARGSNSP: name, argument types, namespace. The
+        // empty oidvector is palloc'd by buildoidvector.
         let oid = unsafe {
             let no_arguments = pg_sys::buildoidvector(std::ptr::null(), 0);
             pg_sys::GetSysCacheOid(
@@ -64,8 +64,8 @@ impl Extension {
         found(oid, "function", name)
     }
 
-    /// A query with the extension's schema, quoted, in place of each `@schema@`. In the database's encoding, which may not
-    /// be Rust's.
+    /// A query with the extension's schema, quoted, in place of each `@schema@`. In the database's encoding, which may
+    /// not be Rust's.
     pub fn query(&self, template: &str) -> Result<CString, Report> {
         // SAFETY: the first returns a palloc'd name or NULL, the second a string made of it.
         let schema = unsafe {
@@ -79,7 +79,7 @@ impl Extension {
         CString::new(parts.join(schema)).map_err(|error| error::internal(error.to_string()))
     }
 
-    /// The objects that a run asks for again and again.
+    /// The objects that a run needs throughout.
     pub fn objects(self) -> Result<Objects, Report> {
         let history = c"rbytea_vacuum_history";
         // SAFETY: a syscache lookup by name and namespace.
@@ -135,7 +135,8 @@ pub fn constraint_name(constraint: pg_sys::Oid) -> Option<String> {
     }
 }
 
-/// Whether some transaction may know a database of this OID: whether pg_database has a row that VACUUM must not remove.
+/// Whether some transaction may know a database of this OID: whether pg_database has a row that VACUUM must not
+/// remove.
 pub fn database_may_exist(database: pg_sys::Oid) -> bool {
     // SAFETY: a scan of pg_database by its index over oid. The snapshot outlives the scan.
     unsafe {
@@ -158,12 +159,12 @@ pub fn database_may_exist(database: pg_sys::Oid) -> bool {
     }
 }
 
-/// The lock that keeps everybody from creating, entering or dropping a database; given back by drop.
+/// The lock that keeps all sessions from creating, entering or dropping a database; given back by drop.
 pub struct DatabaseLock {
     tag: pg_sys::LOCKTAG,
 }
 
-/// Takes that lock if it is to be had at once.
+/// Takes that lock if it is available at once.
 pub fn try_lock_database(database: pg_sys::Oid) -> Option<DatabaseLock> {
     let tag = database_tag(database);
     // SAFETY: takes a lock without waiting; it ends with the transaction at the latest.

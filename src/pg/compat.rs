@@ -1,4 +1,4 @@
-//! The one place for differences between PostgreSQL majors.
+//! The one place for differences between PostgreSQL majors: each function does the same under all of them.
 
 use pgrx::pg_sys;
 
@@ -62,8 +62,8 @@ pub unsafe fn tuplesort_getdatum(state: *mut pg_sys::Tuplesortstate) -> Option<p
     found.then_some(datum)
 }
 
-/// Replaces a tuple that nobody else can have changed, and adds it to the indexes that need it. PostgreSQL 16 tells apart
-/// which those are.
+/// Replaces a tuple that no other transaction can have changed, and adds it to the indexes that need it. PostgreSQL 16
+/// distinguishes summarizing indexes.
 ///
 /// # Safety
 /// `slot` must hold a new version of the tuple at `tid` of `relation`, visible to `snapshot`; `target` must be the
@@ -109,8 +109,8 @@ pub unsafe fn update_tuple(
     }
 }
 
-/// Switches cost-based delay on if `vacuum_cost_delay` asks for it. PostgreSQL 16 keeps the effective values apart from
-/// the settings.
+/// Switches cost-based delay on if `vacuum_cost_delay` asks for it. PostgreSQL 16 keeps the effective values apart
+/// from the settings.
 pub fn begin_cost_delay() {
     // SAFETY: plain writes of the backend's own variables; VacuumUpdateCosts only copies settings.
     unsafe {
@@ -124,8 +124,8 @@ pub fn begin_cost_delay() {
     }
 }
 
-/// Looks at pending interrupts, and sleeps when the balance of costs has reached `vacuum_cost_limit`. PostgreSQL 18 tells
-/// ANALYZE apart.
+/// Looks at pending interrupts, and sleeps when the balance of costs has reached `vacuum_cost_limit`. PostgreSQL 18
+/// distinguishes ANALYZE.
 pub fn vacuum_delay_point() {
     // SAFETY: may be called wherever an ERROR may be raised.
     unsafe {
@@ -162,7 +162,8 @@ pub unsafe fn compute_generated(
     estate: *mut pg_sys::EState,
     slot: *mut pg_sys::TupleTableSlot,
 ) {
-    // An UPDATE would leave out those that depend on no updated column, and nobody has said which those are.
+    // CMD_UPDATE would skip columns that depend on no updated column, and the executor state does not list the updated
+    // ones.
     let all = pg_sys::CmdType::CMD_INSERT;
     // SAFETY: as promised by the caller; nothing between the boundary and the server needs its destructor run.
     unsafe {

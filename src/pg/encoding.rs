@@ -1,4 +1,4 @@
-//! Text in the database's encoding, which may not be Rust's.
+//! Text in the database's encoding, which may not be Rust's, made readable for messages.
 
 use pgrx::pg_sys;
 

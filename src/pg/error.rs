@@ -9,7 +9,8 @@ use rbytea_store::value::{MAX_INLINE, NegativeLength, ValueError};
 use std::path::Path;
 
 /// An error of the extension, or of the server, on its way to the client. A type of this crate, so that the errors of
-/// the store and of SPI become one with `?`; functions that SQL calls return pgrx's own, which it becomes with `?` again.
+/// the store and of SPI become one with `?`; functions that SQL calls return pgrx's own, which it becomes with `?`
+/// again.
 #[derive(Debug)]
 pub struct Report(ErrorReport);
 
@@ -76,8 +77,8 @@ impl From<store::Error> for Report {
             Kind::OutOfRange => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
             Kind::ReadOnly | Kind::Io => PgSqlErrorCode::ERRCODE_IO_ERROR,
         };
-        // Only an error about the root itself has an absolute path. It is a setting that only superusers may see, as is
-        // the path of the key file.
+        // Only an error about the root itself has an absolute path. It is a setting that only superusers may see, as
+        // is the path of the key file.
         let about_keys = matches!(error, store::Error::KeyFile { .. } | store::Error::KeyMissing { .. });
         // SAFETY: superuser() only reads the current user's cached flag or pg_authid; an error of ours is raised
         // inside of a transaction.
@@ -156,9 +157,9 @@ pub fn raise(error: impl Into<Report>) -> ! {
     unreachable!("an ERROR does not return")
 }
 
-/// Sends a NOTICE or a WARNING. PostgreSQL looks for a cancel after each message and may leave by longjmp; through the
-/// boundary that becomes a panic, and what our callers hold is released.
-pub fn tell(report: Report, level: PgLogLevel) {
+/// Emits a NOTICE, WARNING or LOG. PostgreSQL looks for a cancel after each message and may leave by longjmp; through
+/// the boundary that becomes a panic, and what our callers hold is released.
+pub fn emit(report: Report, level: PgLogLevel) {
     // SAFETY: nothing between the boundary and the server needs its destructor run.
     unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| report.report(level)) }
 }

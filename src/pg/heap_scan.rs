@@ -7,7 +7,8 @@ use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::ptr::null_mut;
 
-/// A slot for a tuple of a relation; dropped with self, or by the abort of the (sub)transaction while an ERROR unwinds.
+/// A slot for a tuple of a relation; dropped with self, or by the abort of the (sub)transaction while an ERROR
+/// unwinds.
 pub struct Slot<'a> {
     slot: *mut pg_sys::TupleTableSlot,
     /// Its descriptor is the relation's.
@@ -67,13 +68,13 @@ pub struct HeapScan<'a> {
 }
 
 impl<'a> HeapScan<'a> {
-    /// Every tuple that VACUUM must not remove, from the first block to the last.
+    /// Every non-removable tuple, from the first block to the last.
     pub fn non_removable(relation: &'a Relation) -> Self {
         // SAFETY: the relation is open; the snapshot goes with the scan.
         Self::with_own_snapshot(relation, unsafe { snapshot::non_removable(relation.as_ptr()) })
     }
 
-    /// Every tuple, whoever sees it, from the first block to the last.
+    /// Every tuple, visible or not, from the first block to the last.
     pub fn any(relation: &'a Relation) -> Self {
         Self::with_own_snapshot(relation, snapshot::any())
     }
@@ -124,7 +125,8 @@ impl<'a> HeapScan<'a> {
 
 /// `anywhere`: it may begin where another scan of the relation is.
 fn begin(relation: &Relation, snapshot: pg_sys::Snapshot, anywhere: bool) -> pg_sys::TableScanDesc {
-    // SAFETY: the relation is open; both callers see to it that relation and snapshot outlive the scan. There are no keys.
+    // SAFETY: the relation is open; both callers see to it that relation and snapshot outlive the scan. There are no
+    // keys.
     unsafe { pg_sys::table_beginscan_strat(relation.as_ptr(), snapshot, 0, null_mut(), true, anywhere) }
 }
 

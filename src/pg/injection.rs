@@ -1,10 +1,11 @@
-//! Named points at which a run of the vacuum stops while somebody holds the point's advisory lock: tests put other sessions'
-//! work exactly there. Where `rbytea.stop_points` is off, a point costs one branch.
+//! Injection points: places at which a run of the vacuum waits while another session holds the point's advisory lock,
+//! so that tests can put other sessions' work exactly there. Where `rbytea.injection_points` is off, a point costs one
+//! branch.
 
 use crate::pg::settings;
 use pgrx::pg_sys;
 
-/// Where a run can be stopped. The number is the second key of the advisory lock.
+/// Where a run can be made to wait. The number is the second key of the advisory lock.
 #[derive(Clone, Copy)]
 pub enum Point {
     /// Between the locking of the relations and the mark.
@@ -22,10 +23,10 @@ pub enum Point {
 /// The first key of the advisory locks.
 const CLASS: i32 = 0x7262;
 
-/// Stops here while somebody holds `pg_advisory_lock(29282, <point>)`.
+/// Waits here while another session holds `pg_advisory_lock(29282, <point>)`.
 #[inline]
 pub fn at(point: Point) {
-    if settings::stop_points() {
+    if settings::injection_points() {
         wait(point);
     }
 }

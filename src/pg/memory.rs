@@ -1,5 +1,5 @@
-//! Memory for one tuple at a time, and lists that grow with the data: Rust ends the process when there is no memory, and with it
-//! the server; these raise an ERROR instead.
+//! Memory for one tuple at a time, and lists that grow with the data: Rust ends the process when there is no memory,
+//! and with it the server; these raise an ERROR instead.
 
 use crate::pg::error::{self, Report};
 use pgrx::{PgMemoryContexts, PgSqlErrorCode, pg_sys};
@@ -14,14 +14,14 @@ pub fn push<T>(list: &mut Vec<T>, item: T) -> Result<(), Report> {
     Ok(())
 }
 
-/// What PostgreSQL says itself.
+/// PostgreSQL's own error, with a HINT.
 pub fn out_of_memory() -> Report {
     error::report(PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, "out of memory")
         .set_detail("The vacuum could not keep its lists of payloads.")
         .set_hint("Lower maintenance_work_mem.")
 }
 
-/// The setting of that name, in bytes.
+/// The setting maintenance_work_mem, in bytes.
 pub fn maintenance_work_mem() -> usize {
     // SAFETY: a plain read of a setting, in kilobytes.
     unsafe { pg_sys::maintenance_work_mem }.unsigned_abs() as usize * 1024
@@ -38,12 +38,12 @@ impl TupleMemory {
         Self { context: PgMemoryContexts::new("rbytea tuple") }
     }
 
-    /// Runs `work` with the emptied context as the current one. An ERROR that passes finds the context of before, because
-    /// this one is deleted on its way.
+    /// Runs `work` with the emptied context as the current one. An ERROR that passes restores the outer context,
+    /// because this one is deleted on its way.
     pub fn with<T>(&mut self, work: impl FnOnce() -> T) -> T {
         // SAFETY: nothing that an earlier call allocated is referred to any more: `work` borrows nothing from it.
         unsafe { self.context.reset() };
-        // SAFETY: our context outlives `inside`, which puts the one of before back.
+        // SAFETY: our context outlives `inside`, which makes the outer one current again.
         let inside = Inside { outer: unsafe { pg_sys::MemoryContextSwitchTo(self.context.value()) } };
         let result = work();
         drop(inside);

@@ -1,6 +1,6 @@
-//! PostgreSQL as the rest of the extension needs it: settings, the system catalogs, errors, memory, scans, shared memory,
-//! and what differs between major versions. Uses `rbytea_store` for its errors alone, and nothing else of the extension;
-//! every other folder may use it.
+//! PostgreSQL as the rest of the extension needs it: settings, the system catalogs, errors, memory, scans, shared
+//! memory, and what differs between major versions. Uses `rbytea_store` for its errors alone, and nothing else of the
+//! extension; every other folder may use it.
 
 mod advice;
 pub mod catalog;

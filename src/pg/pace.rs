@@ -1,5 +1,5 @@
-//! How the vacuum keeps out of everybody's way: interrupts, cost-based delay, and, in the background, giving way to whoever
-//! waits for it, as autovacuum does.
+//! How the vacuum keeps out of the way of other sessions: interrupts, cost-based delay, and, in the background, giving
+//! way to sessions that wait for it, as autovacuum does.
 
 use crate::pg::error::{self, Report};
 use crate::pg::{catalog, compat, spi};
@@ -8,24 +8,26 @@ use std::time::{Duration, Instant};
 
 /// Steps between two looks at the clock.
 const STEPS: u32 = 64;
-/// How often a worker in the background looks whether somebody waits.
+/// How often a background worker looks whether another session wants the database.
 const LOOK_AFTER: Duration = Duration::from_millis(100);
+/// How often it looks whether another session waits for its locks, which costs more.
 const ASK_AFTER: Duration = Duration::from_millis(500);
 
 /// The pace of one run. Ends the cost-based delay when it is dropped.
 pub struct Pace {
-    /// In the background: give way.
-    polite: bool,
+    /// A background run gives way to other sessions.
+    background: bool,
     steps: u32,
+    /// When it last looked whether another session wants the database.
     looked: Instant,
-    /// The same for locks, which costs more.
+    /// When it last looked for sessions that wait for its locks.
     asked: Instant,
-    /// Since when somebody has been waiting for a lock of ours.
+    /// Since when another session has been waiting for a lock of this one.
     waited_for: Option<Instant>,
 }
 
 impl Pace {
-    /// Of a run that a user has called: it has the right of way that its statement has.
+    /// Of a run that a statement has called: it does not give way.
     pub fn of_statement() -> Self {
         Self::new(false)
     }
@@ -35,21 +37,21 @@ impl Pace {
         Self::new(true)
     }
 
-    fn new(polite: bool) -> Self {
+    fn new(background: bool) -> Self {
         compat::begin_cost_delay();
-        Self { polite, steps: 0, looked: Instant::now(), asked: Instant::now(), waited_for: None }
+        Self { background, steps: 0, looked: Instant::now(), asked: Instant::now(), waited_for: None }
     }
 
-    /// Whether this run waits for no lock.
-    pub fn is_polite(&self) -> bool {
-        self.polite
+    /// Whether this run waits for no lock, and gives way.
+    pub fn is_background(&self) -> bool {
+        self.background
     }
 
-    /// Whether the run may use more than its share: nobody waits for a run in the background, and a cost-based delay is
-    /// there to slow it down.
-    pub fn may_hurry(&self) -> bool {
+    /// Whether the run may start threads: not in the background, where no client waits for it, and not under a
+    /// cost-based delay, which is to slow it down.
+    pub fn may_parallelize(&self) -> bool {
         // SAFETY: a plain read of the backend's own variable.
-        !self.polite && !unsafe { pg_sys::VacuumCostActive }
+        !self.background && !unsafe { pg_sys::VacuumCostActive }
     }
 
     /// Between two small pieces of work. An error when the run must give way.
@@ -72,12 +74,12 @@ impl Pace {
 
     fn look(&mut self) -> Result<(), Report> {
         compat::vacuum_delay_point();
-        if !self.polite || self.looked.elapsed() < LOOK_AFTER {
+        if !self.background || self.looked.elapsed() < LOOK_AFTER {
             return Ok(());
         }
         self.looked = Instant::now();
         if database_is_wanted() {
-            return Err(gave_way("somebody drops, copies or renames the database"));
+            return Err(gave_way("another session drops, copies or renames the database"));
         }
         if self.asked.elapsed() < ASK_AFTER {
             return Ok(());
@@ -92,7 +94,7 @@ impl Pace {
         if self.waited_for.get_or_insert_with(Instant::now).elapsed() < grace {
             return Ok(());
         }
-        Err(gave_way("somebody waits for a lock on a table that the vacuum uses"))
+        Err(gave_way("another session waits for a lock on a table that the vacuum uses"))
     }
 }
 
@@ -108,11 +110,11 @@ fn gave_way(why: &str) -> Report {
         .set_detail(format!("Reason: {why}."))
 }
 
-/// Whether somebody holds the lock on this database that DROP DATABASE takes, or CREATE DATABASE … TEMPLATE, or a renaming:
-/// they wait for everybody to leave the database, but only for five seconds.
+/// Whether another session holds the lock on this database that DROP DATABASE takes, or CREATE DATABASE … TEMPLATE, or
+/// a renaming: it waits for all others to leave the database, but only for five seconds.
 pub fn database_is_wanted() -> bool {
-    // SAFETY: takes a lock without waiting, and releases it. It is the lock that every backend takes when it enters the
-    // database. A session-level lock needs no transaction.
+    // SAFETY: takes a lock without waiting, and releases it. It is the lock that every backend takes when it enters
+    // the database. A session-level lock needs no transaction.
     unsafe {
         let tag = catalog::database_tag(pg_sys::MyDatabaseId);
         let mode = pg_sys::RowExclusiveLock as i32;

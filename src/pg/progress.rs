@@ -10,7 +10,7 @@ use std::ffi::CString;
 /// A command that the server's own progress views do not know.
 const COMMAND: pg_sys::ProgressCommandType::Type = 0x7262;
 
-/// Another one.
+/// Another one, for rbytea_reencrypt().
 const REENCRYPTION: pg_sys::ProgressCommandType::Type = 0x7263;
 
 /// Which number is in which slot.
@@ -27,7 +27,7 @@ enum Slot {
     Purged,
 }
 
-/// What a run is at.
+/// The phase of a run.
 #[derive(Clone, Copy)]
 pub enum Phase {
     /// Finding and locking the relations.
@@ -40,7 +40,7 @@ pub enum Phase {
     Moving,
     /// Deleting files from TRASH.
     Purging,
-    /// Giving files to a database that was made from another one.
+    /// Giving files to a database that was made from a template.
     Cloning,
 }
 
@@ -195,7 +195,7 @@ impl Drop for Reencryption {
 
 /// The status of all backends that are at this command.
 fn statuses(command: pg_sys::ProgressCommandType::Type) -> impl Iterator<Item = pg_sys::PgBackendStatus> {
-    // SAFETY: makes this backend's copy of everybody's status.
+    // SAFETY: makes this backend's copy of all backends' status.
     let backends = unsafe { pg_sys::pgstat_fetch_stat_numbackends() };
     (1..=backends)
         .filter_map(compat::backend_status)

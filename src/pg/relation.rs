@@ -1,4 +1,5 @@
-//! A relation that is open, and the columns of a tuple descriptor.
+//! A relation that is open and locked, and the columns of a tuple descriptor. Closed by drop, or by the abort while an
+//! ERROR unwinds.
 
 use crate::pg::compat;
 use pgrx::pg_sys;

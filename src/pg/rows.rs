@@ -1,4 +1,5 @@
-//! Results of functions that pgrx has no type for: a set, in the tuple store that the executor reads, and a single datum.
+//! Results of functions that pgrx has no type for: a set, in the tuple store that the executor reads, and a single
+//! datum.
 
 use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::datum::Datum;

@@ -14,7 +14,7 @@ static VACUUM_NAPTIME: GucSetting<i32> = GucSetting::<i32>::new(60);
 static VACUUM_FULL_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(DAY);
 static TRASH_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * DAY);
 static LOG_MIN_DURATION: GucSetting<i32> = GucSetting::<i32>::new(600_000);
-static STOP_POINTS: GucSetting<bool> = GucSetting::<bool>::new(false);
+static INJECTION_POINTS: GucSetting<bool> = GucSetting::<bool>::new(false);
 static EXTERNAL_THRESHOLD: GucSetting<i32> = GucSetting::<i32>::new(0);
 static VERIFY_DIGEST: GucSetting<bool> = GucSetting::<bool>::new(true);
 static QSS_MODE: GucSetting<bool> = GucSetting::<bool>::new(false);
@@ -128,10 +128,10 @@ fn init_vacuum() {
         GucFlags::UNIT_MS,
     );
     GucRegistry::define_bool_guc(
-        c"rbytea.stop_points",
-        c"Makes the vacuum stop at named points while somebody holds their advisory lock; for tests.",
+        c"rbytea.injection_points",
+        c"Makes the vacuum wait at injection points while another session holds their advisory lock; for tests.",
         c"",
-        &STOP_POINTS,
+        &INJECTION_POINTS,
         GucContext::Suset,
         GucFlags::NO_SHOW_ALL,
     );
@@ -144,7 +144,7 @@ unsafe extern "C-unwind" fn check_list(
     _extra: *mut *mut c_void,
     _source: pg_sys::GucSource::Type,
 ) -> bool {
-    // SAFETY: the server passes a NUL-terminated string; the message is a constant, which nobody frees.
+    // SAFETY: the server passes a NUL-terminated string; the message is a constant, which the server does not free.
     unsafe {
         let valid = split_list(CStr::from_ptr(*new)).is_some();
         if !valid {
@@ -205,9 +205,9 @@ pub fn log_min_duration() -> Option<Duration> {
     u64::try_from(LOG_MIN_DURATION.get()).ok().map(Duration::from_millis)
 }
 
-/// Whether the stop points are armed.
-pub fn stop_points() -> bool {
-    STOP_POINTS.get()
+/// Whether the injection points are armed.
+pub fn injection_points() -> bool {
+    INJECTION_POINTS.get()
 }
 
 fn seconds(value: i32) -> Option<Duration> {

@@ -1,9 +1,11 @@
-//! What processes tell each other: a few numbers in shared memory, which exist only where the library is preloaded.
+//! What processes share: how the last worker ended, and which databases have sessions with cursors WITH HOLD. In
+//! shared memory, which exists only where the library is preloaded; elsewhere every answer is "unknown" or "none".
 
 use pgrx::{PGRXSharedMemory, PgAtomic, pg_guard, pg_shmem_init, pg_sys};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
 
-/// Databases share a count of cursors if their OIDs agree in so many of the lower bits: one too many waits, none too few.
+/// Number of counts. Databases whose OIDs are congruent share one, so a purge may wait in vain, and never goes on in
+/// error.
 const COUNTS: usize = 256;
 
 /// The numbers.
@@ -19,8 +21,8 @@ unsafe impl PGRXSharedMemory for Shared {}
 
 // SAFETY: no other library asks for shared memory of this name.
 static SHARED: PgAtomic<Shared> = unsafe { PgAtomic::new(c"rbytea") };
-/// Whether SHARED can be used: forked processes know it from the postmaster.
-static THERE: AtomicBool = AtomicBool::new(false);
+/// Whether SHARED can be used: forked processes inherit it from the postmaster.
+static AVAILABLE: AtomicBool = AtomicBool::new(false);
 
 /// Asks for the shared memory; only while the server loads `shared_preload_libraries`.
 #[allow(unexpected_cfgs, reason = "the macro asks for majors that this crate does not support")]
@@ -28,17 +30,17 @@ pub fn init() {
     pg_shmem_init!(
         SHARED = Shared { outcome: AtomicU32::new(0), cursors: [const { AtomicU32::new(0) }; COUNTS] }
     );
-    THERE.store(true, Relaxed);
+    AVAILABLE.store(true, Relaxed);
 }
 
 fn shared() -> Option<&'static Shared> {
-    THERE.load(Relaxed).then(|| SHARED.get())
+    AVAILABLE.load(Relaxed).then(|| SHARED.get())
 }
 
 /// How a worker has ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It has not said.
+    /// The worker has reported nothing.
     Unknown = 0,
     /// The database does not have the extension.
     NoExtension = 1,
@@ -48,19 +50,19 @@ pub enum Outcome {
     LockedOut = 3,
 }
 
-/// Tells the launcher.
+/// Reports to the launcher.
 pub fn set_outcome(outcome: Outcome) {
     if let Some(shared) = shared() {
         shared.outcome.store(outcome as u32, Relaxed);
     }
 }
 
-/// What the last worker told.
+/// What the last worker reported.
 pub fn outcome() -> Outcome {
-    let told = shared().map_or(0, |shared| shared.outcome.load(Relaxed));
+    let reported = shared().map_or(0, |shared| shared.outcome.load(Relaxed));
     [Outcome::NoExtension, Outcome::NotOwner, Outcome::LockedOut]
         .into_iter()
-        .find(|&outcome| outcome as u32 == told)
+        .find(|&outcome| outcome as u32 == reported)
         .unwrap_or(Outcome::Unknown)
 }
 
@@ -83,6 +85,6 @@ pub fn count_cursors(has: bool) {
 }
 
 /// Whether some session of this database has cursors.
-pub fn are_there_cursors() -> bool {
+pub fn any_cursors() -> bool {
     cursors().is_some_and(|count| count.load(SeqCst) > 0)
 }

@@ -1,10 +1,10 @@
-//! Signals and threads.
+//! Threads without signals: the server's signal handlers may run in the thread of the backend alone.
 
 use std::mem::MaybeUninit;
 use std::ptr::null_mut;
 
-/// Runs `work` while no signal is delivered to this process's only thread. Threads that it starts will never get one: the
-/// server's signal handlers are for the thread that runs the server's code.
+/// Runs `work` while no signal is delivered to this process's only thread. Threads that it starts will never get one:
+/// the server's signal handlers are for the thread that runs the server's code.
 pub fn blocked(work: &mut dyn FnMut()) {
     let (mut all, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
     // SAFETY: sigfillset() writes the one set, pthread_sigmask() the other.

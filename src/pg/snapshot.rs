@@ -2,8 +2,8 @@
 
 use pgrx::pg_sys;
 
-/// The latest snapshot, pushed as the active one; popped by drop, or by the abort of the (sub)transaction while an ERROR
-/// unwinds.
+/// The latest snapshot, pushed as the active one; popped by drop, or by the abort of the (sub)transaction while an
+/// ERROR unwinds.
 pub struct ActiveSnapshot {
     snapshot: pg_sys::Snapshot,
 }
@@ -26,7 +26,7 @@ impl ActiveSnapshot {
 
 impl Drop for ActiveSnapshot {
     fn drop(&mut self) {
-        // While an ERROR unwinds, the abort pops it; doing it here as well would pop that of somebody else.
+        // While an ERROR unwinds, the abort pops it; a second pop would take the snapshot of an outer caller.
         if !std::thread::panicking() {
             // SAFETY: pushed by latest(); what was pushed since has been popped again.
             unsafe { pg_sys::PopActiveSnapshot() }
@@ -34,7 +34,7 @@ impl Drop for ActiveSnapshot {
     }
 }
 
-/// Sees every tuple that VACUUM must not remove.
+/// Sees every non-removable tuple: each that VACUUM must not remove.
 ///
 /// # Safety
 /// `relation` must be open. The snapshot must not outlive the transaction.

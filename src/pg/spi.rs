@@ -1,10 +1,11 @@
-//! The extension's own queries. They run under a search_path with PostgreSQL's own names alone, so that no operator, function
-//! or table of anybody else can take the place of what they mean; the extension's objects are named with their schema
-//! ([`Extension::query`](crate::pg::catalog::Extension::query)). Each query is planned anew, and its plan is not kept.
+//! The extension's own queries. They run under a search_path with PostgreSQL's own names alone, so that no operator,
+//! function or table of a user can take the place of what they mean; the extension's objects are named with their
+//! schema ([`Extension::query`](crate::pg::catalog::Extension::query)). Each query is planned anew, and its plan is
+//! not kept.
 //!
 //! The session's search_path is back when a function returns, and also when an ERROR passes through it. None of the
-//! queries runs code of users, with one exception: a trigger that the extension's owner has put on the vacuum's history sees the
-//! same search_path that rvacuum() is declared with.
+//! queries runs code of users, with one exception: a trigger that the extension's owner has put on the vacuum's
+//! history sees the same search_path that rvacuum() is declared with.
 
 use crate::pg::error::Report;
 use pgrx::datum::DatumWithOid;
@@ -49,15 +50,16 @@ pub fn execute(query: &CStr, parameters: &[DatumWithOid<'_>]) -> Result<(), Repo
     Ok(())
 }
 
-/// The search_path under which PostgreSQL's own maintenance commands run code (RestrictSearchPath of its guc.c, which majors
-/// below 17 do not have); the one of before comes back when it is dropped.
+/// The search_path under which PostgreSQL's own maintenance commands run code (RestrictSearchPath of its guc.c, which
+/// majors below 17 do not have); the session's own comes back when it is dropped.
 struct RestrictedSearchPath {
     nest_level: i32,
 }
 
 impl RestrictedSearchPath {
     fn set() -> Self {
-        // SAFETY: begins a level of settings, which drop ends; name and value are NUL-terminated and the value is valid.
+        // SAFETY: begins a level of settings, which drop ends; name and value are NUL-terminated and the value is
+        // valid.
         unsafe {
             let restricted = Self { nest_level: pg_sys::NewGUCNestLevel() };
             pg_sys::set_config_option(
@@ -77,9 +79,9 @@ impl RestrictedSearchPath {
 
 impl Drop for RestrictedSearchPath {
     fn drop(&mut self) {
-        // Also while an ERROR unwinds: whoever catches it without a subtransaction goes on before the abort.
-        // SAFETY: ends the level that set() began, with those inside of it that an ERROR has left. It raises nothing, as an
-        // abort calls it too, which finds this level ended then.
+        // Also while an ERROR unwinds: a caller that catches it without a subtransaction goes on before the abort.
+        // SAFETY: ends the level that set() began, with those inside of it that an ERROR has left. It raises nothing,
+        // as an abort calls it too, which finds this level ended then.
         unsafe { pg_sys::AtEOXact_GUC(false, self.nest_level) }
     }
 }

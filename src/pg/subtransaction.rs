@@ -1,4 +1,5 @@
-//! An internal subtransaction around work that may fail without failing what is around it.
+//! An internal subtransaction around work that may fail: an ERROR rolls it back and is returned, and the transaction
+//! goes on.
 
 use crate::pg::error::{self, Report};
 use pgrx::pg_sys::panic::CaughtError;
@@ -42,10 +43,10 @@ pub fn subtransaction<T>(work: impl FnOnce() -> Result<T, Report>) -> Result<T, 
     result
 }
 
-/// Runs `work` and returns an ERROR that was raised in it as one that was returned. What it had begun in the server has to
-/// be cleaned up by an abort of the transaction or subtransaction around it.
+/// Runs `work` and returns an ERROR that was raised in it as one that was returned. What it had begun in the server
+/// has to be cleaned up by an abort of the transaction or subtransaction around it.
 pub fn catch<T>(work: impl FnOnce() -> Result<T, Report>) -> Result<T, Caught> {
-    // A report does not tell its SQLSTATE; one that was caught does.
+    // A report does not expose its SQLSTATE; one that was caught does.
     PgTryBuilder::new(AssertUnwindSafe(|| Ok(work().unwrap_or_else(|report| error::raise(report)))))
         .catch_others(|error| Err(caught(error)))
         .catch_rust_panic(|error| Err(caught(error)))

@@ -1,7 +1,7 @@
-//! rbytea_reencrypt(): brings the payloads of a table under the newest key, or out of encryption. Files never change, so
-//! each payload is written once more and its row refers to the new file; the old one is garbage for the vacuum. The work
-//! is committed in batches: it can be stopped at any time, and called again. Uses `pg`, `value`, `session` and `write`; nothing
-//! uses it.
+//! rbytea_reencrypt(): brings the payloads of a table under the newest key, or out of encryption. Files never change,
+//! so each payload is written once more and its row refers to the new file; the old one is garbage for the vacuum. The
+//! work is committed in batches: it can be stopped at any time, and called again. Uses `pg`, `value`, `session` and
+//! `write`; nothing uses it.
 
 mod pass;
 mod tables;
@@ -87,8 +87,8 @@ fn in_transaction() -> Report {
     .set_hint("CALL it as a statement of its own.")
 }
 
-/// Goes through a table until a whole pass has found nothing to do: rows that others update meanwhile may go where the pass
-/// has been. Returns whether there was anything to do.
+/// Goes through a table until a whole pass has found nothing to do: rows that others update meanwhile may go where the
+/// pass has been. Returns whether there was anything to do.
 fn reencrypt(
     table: pg_sys::Oid,
     type_oid: pg_sys::Oid,
@@ -125,8 +125,8 @@ fn one_batch(
     position: &mut Position,
     progress: &Reencryption,
 ) -> Result<Passed, Report> {
-    // SAFETY: looks at the transaction's state, and raises an ERROR if it may not write: each batch is a transaction of its own,
-    // and begins as the session's settings say.
+    // SAFETY: looks at the transaction's state, and raises an ERROR if it may not write: each batch is a transaction
+    // of its own, and begins as the session's settings say.
     unsafe { pg_sys::PreventCommandIfReadOnly(c"rbytea_reencrypt()".as_ptr()) };
     let relation = Relation::try_open(table, pg_sys::RowExclusiveLock, Unlock::AtEnd);
     let Some(relation) = relation else { return Ok(Passed::Gone) };

@@ -1,5 +1,5 @@
-//! One batch of rbytea_reencrypt(): a piece of a table's scan, row by row. Below SQL like the update of rows after DDL: the
-//! payloads do not change, so no trigger, constraint or policy has a say.
+//! One batch of rbytea_reencrypt(): a piece of a table's scan, row by row. Below SQL like the update of rows after
+//! DDL: the payloads do not change, so no trigger or policy applies.
 
 use crate::pg::error::Report;
 use crate::pg::heap_scan::{HeapScan, Slot};
@@ -116,7 +116,7 @@ enum Locked {
     Gone,
     /// It is in another partition now.
     Elsewhere,
-    /// Somebody else has it locked, and was not to be waited for.
+    /// Another transaction has it locked, and was not to be waited for.
     Busy,
 }
 

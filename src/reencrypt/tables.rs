@@ -1,4 +1,5 @@
-//! The tables of a re-encryption, and the columns that it is about.
+//! The tables of a re-encryption, and their columns of type rbytea. Refuses relations that the user does not own, and
+//! those with constraints that an update below SQL would not check.
 
 use crate::pg::error::{self, Report};
 use crate::pg::relation::{Relation, Unlock};

@@ -1,4 +1,5 @@
-//! What a re-encryption makes of payloads.
+//! What a re-encryption makes of payloads: the key that they should have, and the copy under it. The old file is left
+//! to the vacuum.
 
 use crate::pg::error::Report;
 use crate::pg::settings;
@@ -9,8 +10,8 @@ use std::rc::Rc;
 /// What payloads are to be.
 pub struct Target {
     ring: Option<Rc<KeyRing>>,
-    /// Those of later births are nobody's concern: a session with other settings that goes on writing must not keep the call
-    /// from ending.
+    /// Payloads of later births are left alone: a session with other settings that goes on writing must not keep the
+    /// call from ending.
     before: u64,
 }
 

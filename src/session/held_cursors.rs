@@ -1,5 +1,5 @@
-//! Cursors WITH HOLD keep rows, and with them references, in a session's memory when no snapshot does. Sessions that have one
-//! are counted, and nothing is purged while there are some.
+//! Cursors WITH HOLD keep rows, and with them references, in a session's memory without a snapshot. Sessions that have
+//! one are counted in shared memory, and nothing is purged while the count of the database is above zero.
 
 use crate::pg::catalog::Extension;
 use crate::pg::error::Report;
@@ -31,7 +31,7 @@ const NO_TRANSACTION: pg_sys::SubTransactionId = 0;
 pub enum Change {
     /// It declares a cursor WITH HOLD of this name.
     Declared(CString),
-    /// It may close some.
+    /// It may close cursors.
     Closed,
 }
 
@@ -78,8 +78,8 @@ pub fn before_commit() {
     });
 }
 
-/// After a rollback. Cursors that belong to no transaction stay: those of a transaction before, and those that were read to
-/// their end before the commit of this one failed. Raises nothing.
+/// After a rollback. Cursors that belong to no transaction stay: those of earlier transactions, and those that were
+/// materialized before the commit of this one failed. Raises nothing.
 pub fn after_abort() {
     HELD.with_borrow_mut(|held| {
         held.retain(|cursor| portal(&cursor.name).is_some_and(is_of_no_transaction));
@@ -107,7 +107,7 @@ fn portal(name: &CStr) -> Option<pg_sys::Portal> {
     }
 }
 
-/// Whether the cursor was read to its end by a commit, or on the way to one that failed.
+/// Whether a commit has materialized the cursor, even one that failed later.
 fn is_of_no_transaction(portal: pg_sys::Portal) -> bool {
     // SAFETY: the portal exists; a rollback drops its own after the callbacks of its end.
     unsafe { (*portal).createSubid == NO_TRANSACTION }
@@ -126,10 +126,10 @@ extern "C-unwind" fn at_exit(_code: c_int, _argument: pg_sys::Datum) {
     count(false);
 }
 
-/// Whether some session of this database has such a cursor. One that is declared later is of a transaction whose snapshot is
-/// younger than this look, or counts already.
-pub fn are_there() -> bool {
-    shared::are_there_cursors()
+/// Whether some session of this database has such a cursor. One that is declared later has a snapshot that is younger
+/// than this call, or is counted already.
+pub fn any_held() -> bool {
+    shared::any_cursors()
 }
 
 /// Whether there is such a cursor and its columns can hold values of our type.

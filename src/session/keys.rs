@@ -23,7 +23,8 @@ thread_local! {
     static LOADED: RefCell<Option<Loaded>> = const { RefCell::new(None) };
 }
 
-/// The keys. A key file that has become unusable is an error for whoever needs a key; what was read before is forgotten.
+/// The keys. A key file that has become unusable is an error for every use of a key; the keys read before are
+/// forgotten.
 pub fn ring() -> Result<Rc<KeyRing>, Report> {
     let path = path()?;
     // SAFETY: a plain read of a variable that changes only while the configuration is read.
@@ -50,7 +51,7 @@ pub fn ring_with(id: u16) -> Result<Rc<KeyRing>, Report> {
     if known.get(id).is_some() {
         return Ok(known);
     }
-    // Another session may have heard of a new key before this one, and have used it.
+    // Another session may have read a new key before this one, and have used it.
     LOADED.set(None);
     ring()
 }

@@ -1,4 +1,5 @@
-//! Opening a store as the settings describe it: the one place that knows which backend it is.
+//! Opening a store as the settings describe it: the one place that knows which backend it is. Opening for
+//! reading creates nothing.
 
 use crate::pg::settings;
 use pgrx::pg_sys;
@@ -38,7 +39,7 @@ pub struct Cache {
 }
 
 impl Opened {
-    /// Opens it with what was learnt of it before.
+    /// Opens it with the cache of earlier transactions.
     pub fn open(access: Access, cache: Cache) -> Result<Self, store::Error> {
         Ok(Self { files: FileStore::open(config(access)?)?.with_cache(cache.dirs) })
     }
@@ -48,7 +49,7 @@ impl Opened {
         &self.files
     }
 
-    /// Closes it and keeps what was learnt.
+    /// Closes it and returns its cache.
     pub fn close(self) -> Cache {
         Cache { dirs: self.files.into_cache() }
     }
@@ -58,7 +59,8 @@ fn open(config: Config) -> Result<Box<dyn Backend>, store::Error> {
     Ok(Box::new(FileStore::open(config)?))
 }
 
-/// A handle of its own on the store of the current database: for work during which a transaction, or a part of it, may end.
+/// A handle of its own on the store of the current database: for work during which a transaction, or a part of it, may
+/// end.
 pub fn open_independent() -> Result<Box<dyn Backend>, store::Error> {
     open(config(Access::Write)?)
 }
@@ -71,8 +73,8 @@ pub fn open_existing() -> Result<Option<Box<dyn Backend>>, store::Error> {
     }
 }
 
-/// Whether a store could not be opened because it was never created: it belongs in the data directory, is not there, and this
-/// cluster has not written to it.
+/// Whether a store could not be opened because it was never created: it belongs in the data directory, is not there,
+/// and this cluster has not written to it.
 pub fn store_never_created(error: &store::Error) -> Result<bool, store::Error> {
     let missing = matches!(error, store::Error::RootMissing { .. })
         && settings::filesystem_storage_path().is_relative();
@@ -108,8 +110,8 @@ fn config(access: Access) -> Result<Config, store::Error> {
     Ok(Config { create_root, root: directory.join(path), database, fsync, owner, registry })
 }
 
-/// What tells this data directory from its copies: PG_VERSION is written by initdb and by whatever makes a copy. A process has one data
-/// directory all its life.
+/// What distinguishes this data directory from its copies: PG_VERSION is written anew by initdb and by every way to
+/// copy it. A process has one data directory all its life.
 fn data_directory(directory: &Path) -> Result<DataDirectory, store::Error> {
     static KNOWN: OnceLock<DataDirectory> = OnceLock::new();
     const PG_VERSION: &str = "PG_VERSION";

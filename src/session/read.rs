@@ -1,4 +1,5 @@
-//! From a value to its payload: whole, in part, or through a hash in constant memory.
+//! From a value to its payload: whole, in part, or through a hash in constant memory. Relies on `transaction` for the
+//! open store; creates nothing.
 
 use crate::pg::error::Report;
 use crate::pg::{catalog, settings};
@@ -19,12 +20,12 @@ pub fn open(store: &dyn Backend, payload: &PayloadRef) -> Result<Reader, Report>
     }
 }
 
-/// Opens a payload's file, to read it as it is on disk. An error that tells of a missing one says whether another database
-/// has it.
+/// Opens a payload's file, to read it as it is on disk. The error for a missing one says whether another database has
+/// it.
 pub fn open_file(store: &dyn Backend, payload: &PayloadRef) -> Result<Reader, Report> {
     Reader::open(store, payload).map_err(|error| {
         let missing = matches!(error, store::Error::NotFound { .. });
-        // Nothing is there if the store is not.
+        // Without its store every payload is missing; the store's error says more.
         if missing && let Err(absent @ store::Error::StoreMissing { .. }) = store.check_present() {
             return absent.into();
         }

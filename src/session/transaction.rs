@@ -1,5 +1,5 @@
-//! The transaction's side of the store: has it open once per transaction, writes payloads and makes I1 true. Relies on the
-//! state machine of `Pending`; promises that only PRE_COMMIT and PRE_PREPARE can raise.
+//! The transaction's side of the store: has it open once per transaction, writes payloads and makes I1 true. Relies on
+//! the state machine of `Pending`; promises that only PRE_COMMIT and PRE_PREPARE can raise.
 
 use crate::pg::error::{self, Report};
 use crate::pg::settings;
@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::ffi::c_void;
 use std::ops::{Deref, DerefMut};
 
-/// What this backend knows of the store in the current transaction.
+/// The store in the current transaction of this backend.
 struct Session {
     /// Opened when first needed and closed at the end of the transaction, so that no idle backend keeps a file system
     /// from being unmounted or misses a change of the setting.
@@ -52,8 +52,8 @@ pub fn with_store<T>(
 }
 
 /// Writes a payload that belongs to the current transaction (I3: the callers are the trigger, rbytea_store and
-/// re-encryption). It is encrypted with `key` or not. `source` opens what its bytes are read from, before a file is made; `fill`
-/// writes them.
+/// re-encryption). It is encrypted with `key` or not. `source` opens what its bytes are read from, before a file is
+/// made; `fill` writes them.
 pub fn store_payload<S>(
     key: Option<&Key>,
     source: impl FnOnce(&dyn Backend) -> Result<S, Report>,
@@ -83,7 +83,7 @@ pub fn store_bytes(payload: &[u8]) -> Result<PayloadRef, Report> {
     store_payload(ring.as_ref().map(|ring| ring.newest()), |_| Ok(()), write)
 }
 
-/// Whether the transaction is known not to have committed. False also when it is too old to tell.
+/// Whether the transaction is known not to have committed. False also when it is so old that its status is gone.
 pub fn did_not_commit(transaction: u64) -> bool {
     // SAFETY: pg_xact_status takes an xid8, which is passed by value, and returns text or NULL. It raises an ERROR for
     // a transaction of the future, which no header of this cluster names.
@@ -191,8 +191,8 @@ fn forget() {
     close();
 }
 
-/// The store is closed between transactions. A session that an error has left without putting it back (a longjmp runs no
-/// destructors) is replaced.
+/// The store is closed between transactions. A session that an error has left without putting it back (a longjmp runs
+/// no destructors) is replaced.
 fn close() {
     let mut session = SESSION.take().unwrap_or(Session::new());
     if let Some(store) = session.store.take() {

@@ -1,4 +1,4 @@
-//! The SQL functions about one value.
+//! The SQL functions about one value. Only rbytea_store() writes.
 
 use crate::pg::error::{self, Report};
 use crate::session::{read, transaction};

@@ -29,7 +29,7 @@ fn rbytea_in(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorReport>
     // SAFETY: byteain returned a plain bytea in the current memory context.
     let payload = unsafe { pgrx::varlena_to_byte_slice(bytea.cast_mut_ptr()) };
     let value = RbyteaResult::inline(payload)?;
-    // SAFETY: the bytea is ours and nobody refers to it any more.
+    // SAFETY: the bytea is ours and nothing refers to it any more.
     unsafe { pg_sys::pfree(bytea.cast_mut_ptr()) };
     Ok(RawResult(Some(value.into_datum())))
 }
@@ -47,7 +47,7 @@ fn rbytea_out(value: Rbytea) -> Result<RawResult, ErrorReport> {
     let bytea = read::whole(&value)?.into_datum();
     // SAFETY: byteaout takes one bytea, is not interested in anything else of its call and returns a fresh cstring.
     let text = unsafe { pgrx::direct_function_call_as_datum(pg_sys::byteaout, &[Some(bytea)]) };
-    // SAFETY: the bytea is ours and nobody refers to it any more.
+    // SAFETY: the bytea is ours and nothing refers to it any more.
     unsafe { pg_sys::pfree(bytea.cast_mut_ptr()) };
     Ok(RawResult(text))
 }

@@ -1,4 +1,5 @@
-//! rbytea_keys(): which keys there are, and which of them payloads need.
+//! rbytea_keys(): which keys there are, and which of them payloads need. Locks and scans tables as a mark of the
+//! vacuum.
 
 use crate::mark;
 use crate::mark::horizon::RunSnapshot;
@@ -12,12 +13,12 @@ use crate::session::keys::ring;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{IntoDatum, pg_extern, pg_sys};
 
-/// The keys of the key file, and those that payloads of this database need: id, fingerprint (NULL if the key file does not have
-/// it) and the number of payloads that some tuple refers to.
+/// The keys of the key file, and those that payloads of this database need: id, fingerprint (NULL if the key file does
+/// not have it) and the number of payloads that some tuple refers to.
 #[pg_extern]
 fn rbytea_keys(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorReport> {
-    // SAFETY: fcinfo is the call at hand, of a set-returning function in the extension's schema. The check looks at the
-    // server's state and raises an ERROR in recovery, where nothing holds the tuples that a mark has to see.
+    // SAFETY: fcinfo is the call at hand, of a set-returning function in the extension's schema. The check looks at
+    // the server's state and raises an ERROR in recovery, where nothing holds the tuples that a mark has to see.
     let (extension, mut rows) = unsafe {
         pg_sys::PreventCommandDuringRecovery(c"rbytea_keys()".as_ptr());
         (Extension::of_call(fcinfo), Rows::begin(fcinfo))

@@ -1,5 +1,5 @@
-//! What is no payload of this database: DROP DATABASE leaves directories to later sweeps of other databases, and a crash files
-//! that have not got their own names.
+//! What is no payload of this database: directories that DROP DATABASE leaves to later runs in other databases, and
+//! temporary files that a crash leaves. Run after the purge, with the history locked.
 
 use crate::pg::catalog;
 use crate::pg::error::{self, Report};
@@ -11,12 +11,12 @@ use pgrx::{PgLogLevel, PgSqlErrorCode, check_for_interrupts, pg_sys};
 use rbytea_store::Backend;
 use std::time::{Duration, SystemTime};
 
-/// How long somebody may take to write OWNER.
+/// Temporary files of OWNER that are younger may belong to a backend that is writing it.
 const OWNER_WRITTEN: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Puts the directories of databases that no transaction knows any more aside, and deletes those that have been there
-/// for the retention. No horizon matters: nobody can be connected to such a database, or have been when it was dropped.
-/// Removes leftovers: while the history is locked, nobody copies files into this database.
+/// Renames the directories of databases that no transaction knows any more, and deletes those that have been
+/// renamed for the retention. No horizon matters: no session can be connected to such a database, or was when it was
+/// dropped. Removes temporary files: while the history is locked, no backend copies files into this database.
 pub fn collect(retention: Option<Duration>, pace: &mut Pace, run: &mut Run) -> Result<(), Report> {
     transaction::with_store(Access::Write, |store| {
         let long_ago = SystemTime::now().checked_sub(OWNER_WRITTEN).unwrap_or(SystemTime::UNIX_EPOCH);
@@ -39,7 +39,7 @@ pub fn collect(retention: Option<Duration>, pace: &mut Pace, run: &mut Run) -> R
                     "rbytea deleted the payload files of dropped database {}, the last {} of them now",
                     dropped.oid, purged.files
                 );
-                error::tell(
+                error::emit(
                     error::report(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message),
                     PgLogLevel::LOG,
                 );
@@ -62,7 +62,7 @@ fn trash(store: &dyn Backend, database: u32) -> Result<(), Report> {
         let message = format!(
             "rbytea put the payload files of dropped database {database} aside, to be deleted after the retention"
         );
-        error::tell(error::report(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message), PgLogLevel::LOG);
+        error::emit(error::report(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message), PgLogLevel::LOG);
     }
     Ok(())
 }

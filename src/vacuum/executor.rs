@@ -1,4 +1,5 @@
-//! Carries the plan out: the sink that moves files between LIVE and TRASH.
+//! The sink that moves files between LIVE and TRASH, and counts them. Its moves are durable once `finish` has
+//! returned.
 
 use crate::pg::error::{self, Report};
 use crate::pg::progress;
@@ -50,7 +51,7 @@ impl SweepSink for Executor {
             self.moved.restored += 1;
             self.moved.restored_bytes += len;
             let message = format!("payload {} was in TRASH although a row refers to it; it is back", id.uuid);
-            error::tell(error::report(PgSqlErrorCode::ERRCODE_WARNING, message), PgLogLevel::WARNING);
+            error::emit(error::report(PgSqlErrorCode::ERRCODE_WARNING, message), PgLogLevel::WARNING);
         }
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! The history of runs that failed in a statement: its transaction takes every row with it, so a background worker, which
-//! has one of its own, adds that row.
+//! The history of runs that failed in a statement: its transaction's abort takes every row with it, so a background
+//! worker, in a transaction of its own, adds that row.
 
 use crate::vacuum::history::Run;
 use crate::vacuum::worker;
@@ -10,13 +10,13 @@ use std::ptr::null_mut;
 
 /// How the worker appears in pg_stat_activity.
 const NAME: &str = "rbytea vacuum history";
-/// What can be told to a background worker in bytes (BGW_EXTRALEN), with a NUL.
+/// Bytes that a background worker can be given when it is registered (BGW_EXTRALEN), with a NUL.
 const EXTRA: usize = 128;
 
-/// Has the row of a failed run added, with as much of the error as a worker can be told. The statement's own error is what
-/// matters: that a row may be missing because there is no free worker is not reported.
+/// Has the row of a failed run added, with as much of the error as fits bgw_extra. The statement's own error is what
+/// matters: a row that is missing because no worker slot is free is not reported.
 pub fn report(run: Run) {
-    let mut text = Told(run).to_string();
+    let mut text = FailureReport(run).to_string();
     text.truncate(text.floor_char_boundary(EXTRA - 1));
     // SAFETY: the structure is copied; plain read of the current database.
     unsafe {
@@ -36,16 +36,16 @@ pub fn report(run: Run) {
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn rbytea_vacuum_failure(argument: pg_sys::Datum) {
     worker::connect(pg_sys::Oid::from(argument.value() as u32));
-    if let Some(told) = Told::parse(BackgroundWorker::get_extra()) {
-        worker::record_failure(told.0);
+    if let Some(report) = FailureReport::parse(BackgroundWorker::get_extra()) {
+        worker::record_failure(report.0);
     }
 }
 
-/// What the row needs to say, as a line: the start, the origin, files moved with their bytes, their date and the end of the
+/// What the row needs, as a line: the start, the origin, files moved with their bytes, their date and the end of the
 /// WAL before them if there were moves, and the error, which may be cut off.
-struct Told(Run);
+struct FailureReport(Run);
 
-impl Told {
+impl FailureReport {
     fn parse(line: &str) -> Option<Self> {
         let mut parts = line.splitn(7, ' ');
         let mut part = || parts.next();
@@ -57,7 +57,7 @@ impl Told {
     }
 }
 
-impl fmt::Display for Told {
+impl fmt::Display for FailureReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Run { started, origin, trashed, bytes, moved_at, lsn, error, .. } = &self.0;
         write!(f, "{started} {origin} {trashed} {bytes} ")?;

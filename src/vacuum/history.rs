@@ -1,12 +1,12 @@
-//! The table rbytea_vacuum_history: what each run did, what the next one has to know, and the lock that keeps runs of one
-//! database apart.
+//! The table rbytea_vacuum_history: what each run did, what the next one has to know, and the lock that keeps runs of
+//! one database apart.
 
 use crate::pg::catalog::Extension;
 use crate::pg::encoding;
 use crate::pg::error::{self, Report};
 use crate::pg::snapshot::ActiveSnapshot;
 use crate::pg::spi;
-use crate::vacuum::schedule::{Memory, Stamp, Whole};
+use crate::vacuum::schedule::{Stamp, State, Whole};
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,7 +17,7 @@ const KEPT: i64 = 1000;
 /// One row of the history.
 #[derive(Debug, Default)]
 pub struct Run {
-    /// Who began it.
+    /// Which function or worker began it.
     pub origin: String,
     /// When.
     pub started: Stamp,
@@ -41,17 +41,17 @@ pub struct Run {
     pub directories: u64,
     /// Files seen in LIVE.
     pub files: u64,
-    /// References in deleted tuples that old snapshots may see.
-    pub held: u64,
-    /// Files of transactions that had not ended.
-    pub young: u64,
+    /// References in recently dead tuples: deleted, but an old snapshot may see them.
+    pub recently_dead: u64,
+    /// Files of transactions that had not ended, which a run does not judge.
+    pub not_judged: u64,
     /// Files moved to TRASH.
     pub trashed: u64,
     /// Bytes of the files moved to TRASH.
     pub bytes: u64,
     /// Files moved back from TRASH.
     pub restored: u64,
-    /// Payloads that are nowhere.
+    /// Payloads that a tuple refers to and that are neither in LIVE nor in TRASH.
     pub lost: u64,
     /// Files deleted from TRASH.
     pub purged: u64,
@@ -112,7 +112,7 @@ pub fn now() -> Stamp {
     stamp(SystemTime::now())
 }
 
-/// The latest date of what has been in TRASH for so long.
+/// The latest date of files that have been in TRASH for the retention.
 pub fn expired(retention: Duration) -> Stamp {
     let kept = Stamp::try_from(retention.as_micros()).unwrap_or(Stamp::MAX);
     now().saturating_sub(kept)
@@ -129,8 +129,8 @@ pub fn time(stamp: Stamp) -> SystemTime {
     UNIX_EPOCH + Duration::from_micros(stamp.max(0).unsigned_abs())
 }
 
-/// What the runs before have left. Rows that were copied from a template tell about another database.
-pub fn recall(extension: &Extension) -> Result<Memory, Report> {
+/// What the next run has to know of earlier ones. Rows that were copied from a template are about another database.
+pub fn load(extension: &Extension) -> Result<State, Report> {
     let query = format!(
         "WITH every AS (SELECT * FROM @schema@.rbytea_vacuum_history WHERE database = $1),
               own AS (SELECT * FROM every WHERE error IS NULL),
@@ -141,7 +141,7 @@ pub fn recall(extension: &Extension) -> Result<Memory, Report> {
          SELECT (SELECT upper FROM own ORDER BY upper DESC LIMIT 1)::text,
                 (SELECT xid FROM every WHERE xid IS NOT NULL ORDER BY xid DESC LIMIT 1)::text,
                 {moved}, {started}, {finished},
-                (SELECT horizon FROM whole)::text, (SELECT held FROM whole), (SELECT activity FROM whole),
+                (SELECT horizon FROM whole)::text, (SELECT recently_dead FROM whole), (SELECT activity FROM whole),
                 {oldest}, {since},
                 (SELECT trash_files FROM whole) + (SELECT files FROM since),
                 (SELECT trash_bytes FROM whole) + (SELECT bytes FROM since)",
@@ -166,12 +166,12 @@ pub fn recall(extension: &Extension) -> Result<Memory, Report> {
                 started,
                 finished: row.get(5)?.unwrap_or(started),
                 horizon: xid(6)?.unwrap_or(0),
-                held: row.get::<i64>(7)?.unwrap_or(0).unsigned_abs(),
+                recently_dead: row.get::<i64>(7)?.unwrap_or(0).unsigned_abs(),
                 activity: row.get(8)?.unwrap_or(0),
                 oldest_trash: row.get(9)?,
             }),
         };
-        Ok(Memory {
+        Ok(State {
             frontier: xid(1)?.unwrap_or(0),
             transaction: xid(2)?.unwrap_or(0),
             moved_at: row.get(3)?,
@@ -190,7 +190,7 @@ pub fn record(extension: &Extension, run: &Run) -> Result<(), Report> {
     let text = |value: Option<u64>| -> DatumWithOid<'_> { value.map(|value| value.to_string()).into() };
     // Rust's text is UTF-8, whatever the database's encoding is.
     let error = run.error.as_deref().map(|error| encoding::readable(error.as_bytes()));
-    // A run that failed before it moved anything leaves nothing that a purge could go by.
+    // A purge goes by the transaction id of rows; a run that failed before it moved anything must not count there.
     let vouches = run.error.is_none() || run.moved_at.is_some();
     let transaction = if vouches { Some(new_transaction()?) } else { None };
     let values: [(&str, &str, DatumWithOid<'_>); 28] = [
@@ -208,8 +208,8 @@ pub fn record(extension: &Extension, run: &Run) -> Result<(), Report> {
         ("tuples", "", number(run.tuples)),
         ("directories", "", number(run.directories)),
         ("files", "", number(run.files)),
-        ("held", "", number(run.held)),
-        ("young", "", number(run.young)),
+        ("recently_dead", "", number(run.recently_dead)),
+        ("not_judged", "", number(run.not_judged)),
         ("trashed", "", number(run.trashed)),
         ("bytes", "", number(run.bytes)),
         ("restored", "", number(run.restored)),
@@ -249,7 +249,8 @@ pub fn record(extension: &Extension, run: &Run) -> Result<(), Report> {
     spi::execute(&trim, &[KEPT.into()])
 }
 
-/// In REPEATABLE READ and SERIALIZABLE a row that another run has trimmed would be an error; the next run will trim.
+/// Whether deleting a row that another run has deleted is an error: in REPEATABLE READ and SERIALIZABLE. The next run
+/// trims.
 fn has_old_snapshot() -> bool {
     // SAFETY: a plain read.
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
@@ -265,7 +266,7 @@ pub fn micros(expression: &str, from: &str) -> String {
     format!("(SELECT (EXTRACT(epoch FROM {expression}) * 1000000)::bigint FROM {from})")
 }
 
-/// Its OID, as a parameter.
+/// The current database's OID, as a parameter.
 pub fn my_database() -> DatumWithOid<'static> {
     // SAFETY: a plain read; set when the backend starts.
     unsafe { pg_sys::MyDatabaseId }.into()

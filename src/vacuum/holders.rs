@@ -1,4 +1,5 @@
-//! Who keeps garbage from being collected: the sessions, slots and prepared transactions that the horizon waits for.
+//! What keeps garbage from being collected: the sessions, slots and prepared transactions that hold the removal
+//! horizon. A run names them in a NOTICE.
 
 use crate::pg::catalog::Extension;
 use crate::pg::encoding::readable;
@@ -6,17 +7,17 @@ use crate::pg::error::{self, Report};
 use crate::pg::spi;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
 
-/// What could not be collected in this run.
-pub struct Held {
-    /// References in deleted tuples that an old snapshot may still see.
-    pub references: u64,
+/// What a run could not collect.
+pub struct Blocked {
+    /// References in recently dead tuples: deleted, but an old snapshot may see them.
+    pub recently_dead: u64,
     /// Files of transactions at or above the run's upper bound.
-    pub young: u64,
+    pub not_judged: u64,
 }
 
-/// Says in a NOTICE what is held back and by whom; nothing if nothing is held.
-pub fn notice(extension: &Extension, held: &Held) -> Result<(), Report> {
-    if held.references == 0 && held.young == 0 {
+/// Sends a NOTICE about it, with what holds the horizon; none if there is nothing of the kind.
+pub fn notice(extension: &Extension, blocked: &Blocked) -> Result<(), Report> {
+    if blocked.recently_dead == 0 && blocked.not_judged == 0 {
         return Ok(());
     }
     let query = extension
@@ -30,11 +31,11 @@ pub fn notice(extension: &Extension, held: &Held) -> Result<(), Report> {
         .set_detail(format!(
             "References in deleted rows that an old snapshot may still see: {}. Files of transactions that have not \
              ended, or that began after the oldest of those: {}. Held by, the oldest first: {}.",
-            held.references,
-            held.young,
+            blocked.recently_dead,
+            blocked.not_judged,
             holders.join(", ")
         ))
         .set_hint("They can be collected when these have ended.");
-    error::tell(report, PgLogLevel::NOTICE);
+    error::emit(report, PgLogLevel::NOTICE);
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! The launcher: a background worker that is connected to no database. Every `rbytea.vacuum_naptime` it starts one worker
-//! after another for the databases of `rbytea.databases_for_vacuuming`. Nothing that goes wrong with one database keeps it
-//! from the others.
+//! The launcher: a background worker that is connected to no database. Every `rbytea.vacuum_naptime` it starts one
+//! worker after another for the databases of `rbytea.databases_for_vacuuming`. Nothing that goes wrong with one
+//! database keeps it from the others.
 
 use crate::pg::error::{self, Report};
 use crate::pg::shared::{self, Outcome};
@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 /// How the launcher and the workers appear in pg_stat_activity.
 const LAUNCHER: &str = "rbytea vacuum launcher";
 const WORKER: &str = "rbytea vacuum worker";
-/// After which the postmaster starts a launcher again that has ended.
+/// The postmaster starts a launcher that has ended again after this pause.
 const RESTART: Duration = Duration::from_secs(5);
-/// How often the launcher looks at a worker if nobody wakes it.
+/// How often the launcher looks at a worker if its latch is not set.
 const WATCH: Duration = Duration::from_secs(1);
 
 /// Registers the launcher; only while the server loads `shared_preload_libraries`.
@@ -31,8 +31,8 @@ pub fn init() {
         .load();
 }
 
-/// The launcher's main function. Ends with exit code 1, after which the postmaster starts it again unless it shuts down
-/// (0 would unregister it).
+/// The launcher's main function. Ends with exit code 1, after which the postmaster starts it again unless it shuts
+/// down (0 would unregister it).
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn rbytea_vacuum_launcher(_argument: pg_sys::Datum) {
@@ -46,11 +46,11 @@ pub extern "C-unwind" fn rbytea_vacuum_launcher(_argument: pg_sys::Datum) {
     let mut launcher = Launcher::default();
     loop {
         let names = settings::databases_for_vacuuming();
-        launcher.said.retain(|name, _| names.contains(name));
+        launcher.reported.retain(|name, _| names.contains(name));
         for name in names {
             launcher.visit(&name);
         }
-        // What was changed during the round may concern it.
+        // The settings that were read again may have changed the list: the next round begins at once.
         if !std::mem::take(&mut launcher.reloaded) {
             sleep(settings::vacuum_naptime());
         }
@@ -88,9 +88,9 @@ fn wait(timeout: Duration) -> bool {
     }
 }
 
-/// What was said last about a database, so that it is said once.
+/// What the launcher has logged last about a database, so that it logs it once.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-enum Said {
+enum Reported {
     #[default]
     Nothing,
     Missing,
@@ -101,10 +101,10 @@ enum Said {
     NoSlot,
 }
 
-/// What the launcher remembers.
+/// The launcher's state.
 #[derive(Default)]
 struct Launcher {
-    said: HashMap<CString, Said>,
+    reported: HashMap<CString, Reported>,
     /// Whether the settings have been read again during the round.
     reloaded: bool,
 }
@@ -114,36 +114,36 @@ impl Launcher {
     fn visit(&mut self, name: &CStr) {
         let database = match find(name) {
             Found::Database(database) => database,
-            Found::Missing => return self.say(name, Said::Missing),
-            Found::NotConnectable => return self.say(name, Said::NotConnectable),
+            Found::Missing => return self.report(name, Reported::Missing),
+            Found::NotConnectable => return self.report(name, Reported::NotConnectable),
         };
         shared::set_outcome(Outcome::Unknown);
         let shown = name.to_string_lossy();
-        let Some(handle) = start(database, &shown) else { return self.say(name, Said::NoSlot) };
+        let Some(handle) = start(database, &shown) else { return self.report(name, Reported::NoSlot) };
         self.reloaded |= watch(handle);
-        self.say(
+        self.report(
             name,
             match shared::outcome() {
-                Outcome::NoExtension => Said::NoExtension,
-                Outcome::NotOwner => Said::NotOwner,
-                Outcome::LockedOut => Said::LockedOut,
-                Outcome::Unknown => Said::Nothing,
+                Outcome::NoExtension => Reported::NoExtension,
+                Outcome::NotOwner => Reported::NotOwner,
+                Outcome::LockedOut => Reported::LockedOut,
+                Outcome::Unknown => Reported::Nothing,
             },
         );
     }
 
-    fn say(&mut self, name: &CStr, what: Said) {
-        let said = self.said.entry(name.to_owned()).or_default();
-        if std::mem::replace(said, what) == what {
+    fn report(&mut self, name: &CStr, what: Reported) {
+        let reported = self.reported.entry(name.to_owned()).or_default();
+        if std::mem::replace(reported, what) == what {
             return;
         }
         if let Some(report) = message(&name.to_string_lossy(), what) {
-            error::tell(report, PgLogLevel::LOG);
+            error::emit(report, PgLogLevel::LOG);
         }
     }
 }
 
-fn message(name: &str, what: Said) -> Option<Report> {
+fn message(name: &str, what: Reported) -> Option<Report> {
     let report = |detail: &str| {
         error::report(
             PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
@@ -152,22 +152,22 @@ fn message(name: &str, what: Said) -> Option<Report> {
         .set_detail(detail)
     };
     match what {
-        Said::Nothing => None,
-        Said::Missing => Some(report("The database does not exist.").set_hint(
+        Reported::Nothing => None,
+        Reported::Missing => Some(report("The database does not exist.").set_hint(
             "Correct \"rbytea.databases_for_vacuuming\"; names with upper-case letters need double quotes.",
         )),
-        Said::NotConnectable => Some(report("The database does not accept connections.")),
-        Said::NoExtension => Some(report("The database does not have the extension rbytea.")),
-        Said::NotOwner => Some(
+        Reported::NotConnectable => Some(report("The database does not accept connections.")),
+        Reported::NoExtension => Some(report("The database does not have the extension rbytea.")),
+        Reported::NotOwner => Some(
             report("The payload store belongs to another cluster, or to this one before a promotion or a restore.")
                 .set_hint(
                     "If no other cluster uses the store any more, a superuser can call rbytea_adopt_store() in the database.",
                 ),
         ),
-        Said::LockedOut => Some(report("A transaction that has run the vacuum by hand has not ended.").set_hint(
+        Reported::LockedOut => Some(report("A transaction that has run the vacuum by hand has not ended.").set_hint(
             "pg_locks tells who holds ShareUpdateExclusiveLock on rbytea_vacuum_history; it may be a prepared transaction.",
         )),
-        Said::NoSlot => Some(
+        Reported::NoSlot => Some(
             report("No background worker slot is free.").set_hint("You might need to increase max_worker_processes."),
         ),
     }
@@ -181,8 +181,8 @@ enum Found {
 
 /// Looks a database up by its name.
 fn find(name: &CStr) -> Found {
-    // SAFETY: a transaction of its own, as a lookup in a shared catalog needs; the scan has one key, of type name, and the
-    // tuple is looked at while the scan holds its page.
+    // SAFETY: a transaction of its own, as a lookup in a shared catalog needs; the scan has one key, of type name, and
+    // the tuple is looked at while the scan holds its page.
     unsafe {
         pg_sys::SetCurrentStatementStartTimestamp();
         pg_sys::StartTransactionCommand();

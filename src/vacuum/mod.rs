@@ -1,6 +1,6 @@
-//! The vacuum: mark, then move to TRASH what nothing refers to, then delete what has been there long enough. One run is one
-//! transaction of one database, of a statement that calls it or of a background worker. Uses `pg`, `session`,
-//! `mark` and `ddl`; nothing uses it.
+//! The vacuum: marks, moves to TRASH what no tuple refers to, and deletes what has been there long enough. One run is
+//! one transaction in one database, of a statement that calls it or of a background worker. Uses `pg`, `session`,
+//! `mark` and `ddl`; nothing uses it but lib.rs, which registers the launcher.
 
 pub mod schedule;
 
@@ -36,8 +36,8 @@ use run::Request;
 
 pub use launcher::init;
 
-/// One run: moves payload files that no tuple refers to into TRASH, and back what a tuple does refer to; deletes what has
-/// been in TRASH for the retention. Returns the number of files moved to TRASH.
+/// One run: moves payload files that no tuple refers to into TRASH, and back what a tuple does refer to; deletes what
+/// has been in TRASH for the retention. Returns the number of files moved to TRASH.
 #[pg_extern]
 fn rvacuum(fcinfo: pg_sys::FunctionCallInfo) -> Result<i64, ErrorReport> {
     // SAFETY: fcinfo is the call at hand, of a function in the extension's schema.
@@ -78,7 +78,7 @@ unsafe fn run_of_statement(fcinfo: pg_sys::FunctionCallInfo, request: Request) -
     }
 }
 
-/// What keeps everything in TRASH, if there is such a thing.
+/// Why nothing may be deleted from TRASH now; NULL if something may.
 #[pg_extern]
 fn rbytea_purge_obstacle(fcinfo: pg_sys::FunctionCallInfo) -> Result<Option<String>, ErrorReport> {
     // SAFETY: fcinfo is the call at hand, of a function in the extension's schema.
@@ -105,8 +105,11 @@ fn rvacuum_plan(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorRepo
         let swept = sweep::walk(&births, &mut mark.references, listings, &mut PlanOutput::new(result), pace)?;
         Ok((mark, swept))
     })?;
-    run::tell_of_lost(swept.lost);
-    holders::notice(&extension, &holders::Held { references: mark.held, young: swept.young })?;
+    run::report_lost(swept.lost);
+    holders::notice(
+        &extension,
+        &holders::Blocked { recently_dead: mark.recently_dead, not_judged: swept.not_judged },
+    )?;
     Ok(RawResult(None))
 }
 

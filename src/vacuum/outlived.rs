@@ -1,4 +1,5 @@
-//! Which runs everybody has outlived: what they moved to TRASH may be deleted (docs/PROTOCOL.md).
+//! Which runs are older than every snapshot, statement, slot and standby: what they moved to TRASH may be deleted
+//! (docs/PROTOCOL.md). Relies on the rows that runs write after their moves.
 
 use crate::pg::catalog::Extension;
 use crate::pg::error::Report;
@@ -7,12 +8,11 @@ use crate::pg::spi;
 use crate::vacuum::history::{micros, my_database};
 use crate::vacuum::schedule::Stamp;
 
-/// The runs of this database ($1) that everybody has outlived, given the removal horizon ($2).
+/// The runs of this database ($1) that are older than all of these, given the removal horizon ($2).
 ///
-/// Snapshots and transactions are older than the transaction in which a run wrote its row, or they began after its moves;
-/// that goes for runs that failed in the middle of their moves too.
-/// A procedure may hold a value while it holds no snapshot, so statements count too. Slots and standbys read old rows by
-/// their position in the WAL.
+/// A snapshot or transaction is older than the transaction in which a run wrote its row, or it began after the run's
+/// moves; that goes for runs that failed in the middle of their moves too. A procedure may hold a value while it holds
+/// no snapshot, so statements count too. Slots and standbys read old rows by their position in the WAL.
 const OLD_ENOUGH: &str = "
     @schema@.rbytea_vacuum_history
      WHERE database = $1
@@ -29,8 +29,8 @@ const OLD_ENOUGH: &str = "
                AND backend_type NOT IN ('autovacuum worker', 'walsender')),
            'infinity')";
 
-/// The newest date in TRASH that is old enough for every horizon: whoever could still have a reference to such a file in
-/// hand, without its being in a table, has ended. None if there is none.
+/// The newest date in TRASH that is old enough for every horizon: every session that could hold a reference to such a
+/// file outside of a table has ended. None if there is none.
 pub fn purge_bound(extension: &Extension, horizon: u64) -> Result<Option<Stamp>, Report> {
     let query = extension.query(&format!("SELECT {}", micros("max(moved_at)", OLD_ENOUGH)))?;
     let horizon = horizon.to_string();

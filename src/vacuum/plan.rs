@@ -1,4 +1,5 @@
-//! What becomes of the files that the sweep has judged: a sink takes them, and the plan is the sink that remembers.
+//! What becomes of the files that the sweep has judged: a sink takes them. The plan is the sink that keeps them until
+//! the whole store has been judged, in bounded memory, so that a failed listing moves nothing (I10).
 
 use crate::pg::error::Report;
 use crate::pg::memory::{self, maintenance_work_mem};

@@ -1,4 +1,4 @@
-//! rvacuum_plan(): the sink that shows what would move, and why.
+//! rvacuum_plan(): the sink that returns what would move, and why, as rows. Moves nothing.
 
 use crate::pg::error::Report;
 use crate::pg::rows::Rows;
@@ -7,7 +7,7 @@ use crate::vacuum::plan::SweepSink;
 use pgrx::{IntoDatum, pg_sys};
 use rbytea_store::{Backend, PayloadId};
 
-/// Shows the plan as rows of rvacuum_plan().
+/// Turns the plan into rows of rvacuum_plan().
 pub struct PlanOutput {
     rows: Rows,
 }

@@ -1,6 +1,6 @@
-//! Where a payload is purged, which is the only delete (I8). A file in TRASH goes when this mark, which began after it was
-//! trashed, did not find it, when it has been there for the retention, and when nobody can have a reference to it in hand
-//! any more.
+//! Where a payload is purged, which is the only delete (I8). A file in TRASH goes when this mark, which began after it
+//! was trashed, did not find it, when it has been there for the retention, and when no snapshot, statement, slot or
+//! standby can hold a reference to it.
 
 use crate::mark::{self, SortedReferences};
 use crate::pg::catalog::{self, Objects};
@@ -13,7 +13,7 @@ use crate::session::opening::Access;
 use crate::session::transaction;
 use crate::vacuum::history::{self, Left};
 use crate::vacuum::outlived;
-use crate::vacuum::schedule::{Memory, Stamp};
+use crate::vacuum::schedule::{Stamp, State};
 use pgrx::{check_for_interrupts, pg_sys};
 use rbytea_store::judgement::unreferenced;
 use rbytea_store::{Backend, PayloadId};
@@ -32,8 +32,8 @@ pub struct Purge {
     pub left: Left,
 }
 
-/// Files with this date, or an older one, may go if no row refers to them; None if none may. The mark does not see what
-/// other sessions have in their temporary tables and cursors, so while there are such, nothing may go.
+/// Files with this date, or an older one, may go if no row refers to them; None if none may. The mark does not see
+/// what other sessions have in their temporary tables and cursors, so while there are such, nothing may go.
 pub fn bound(objects: &Objects, horizon: u64, retention: Option<Duration>) -> Result<Option<Stamp>, Report> {
     let Some(retention) = retention else { return Ok(None) };
     if obstacle(objects.type_oid).is_some() {
@@ -45,7 +45,7 @@ pub fn bound(objects: &Objects, horizon: u64, retention: Option<Duration>) -> Re
 
 /// What may hold references that no mark can see, and so keeps everything in TRASH.
 pub fn obstacle(type_oid: pg_sys::Oid) -> Option<String> {
-    if held_cursors::are_there() {
+    if held_cursors::any_held() {
         return Some("A session has a cursor WITH HOLD that may hold values.".to_string());
     }
     mark::hidden(type_oid).map(|relid| {
@@ -54,11 +54,11 @@ pub fn obstacle(type_oid: pg_sys::Oid) -> Option<String> {
     })
 }
 
-/// What is in TRASH, if nothing there can go by what the history remembers, and there are as many files: then it is not worth
-/// a look at each of them, which may have to be read from the disk.
-pub fn as_remembered(bound: Option<Stamp>, memory: &Memory) -> Result<Option<Left>, Report> {
-    let oldest_trash = memory.oldest_trash();
-    let Some((trash_files, trash_bytes)) = memory.trash else { return Ok(None) };
+/// What is in TRASH according to the history, if nothing of it may go and TRASH has as many files: then it need not be
+/// listed file by file, which may read each inode from the disk.
+pub fn if_nothing_due(bound: Option<Stamp>, state: &State) -> Result<Option<Left>, Report> {
+    let oldest_trash = state.oldest_trash();
+    let Some((trash_files, trash_bytes)) = state.trash else { return Ok(None) };
     let due = oldest_trash.zip(bound).is_some_and(|(oldest, bound)| oldest <= bound);
     if due || oldest_trash.is_some() != (trash_files > 0) {
         return Ok(None);
@@ -67,7 +67,8 @@ pub fn as_remembered(bound: Option<Stamp>, memory: &Memory) -> Result<Option<Lef
     Ok((files == trash_files).then_some(Left { trash_files, trash_bytes, oldest_trash, live_bytes: 0 }))
 }
 
-/// Deletes what may go, and counts TRASH. `references` must be those of a mark of everything that was born below `upper`.
+/// Deletes what may go, and counts TRASH. `references` must be those of a mark of everything that was born below
+/// `upper`.
 pub fn purge(
     bound: Option<Stamp>,
     upper: u64,
@@ -92,7 +93,7 @@ pub fn purge(
                 oldest_trash: if garbage.len() == chosen { others } else { all.oldest_trash },
                 ..all
             };
-            // What fills the list and stays would be met again.
+            // Candidates that fill the list and stay would fill it again.
             if complete || files == 0 {
                 return Ok(done);
             }

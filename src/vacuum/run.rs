@@ -1,5 +1,5 @@
-//! One run: mark, sweep, purge, one row of history. Any error ends it with nothing moved (I10), but for an error of the
-//! moves themselves; what has been moved then is garbage all the same.
+//! One run: mark, sweep, purge, one row of history. Any error ends it with nothing moved (I10), but for an error of
+//! the moves themselves; what has been moved then is garbage all the same.
 
 use crate::mark::horizon::{Horizons, RunSnapshot};
 use crate::mark::{self, Mark, preconditions};
@@ -14,10 +14,10 @@ use crate::session::opening::Access;
 use crate::session::transaction;
 use crate::vacuum::executor::Executor;
 use crate::vacuum::history::{self, Left, Run};
-use crate::vacuum::holders::{self, Held};
+use crate::vacuum::holders::{self, Blocked};
 use crate::vacuum::plan::Plan;
 use crate::vacuum::purge::{self, Purge};
-use crate::vacuum::schedule::{self, Memory, Now, Scope, Stamp};
+use crate::vacuum::schedule::{self, Now, Scope, Stamp, State};
 use crate::vacuum::{dropped, sweep};
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
 use std::ops::Range;
@@ -56,7 +56,7 @@ pub enum Ended {
     LockedOut,
 }
 
-/// Runs what is requested and fills `run`, also if it fails.
+/// Runs what is requested and fills in `run`, also if it fails.
 pub fn run(extension: &Extension, request: Request, pace: &mut Pace, run: &mut Run) -> Result<Ended, Report> {
     transaction::with_store(Access::Write, |store| {
         store.check_owner()?;
@@ -64,30 +64,30 @@ pub fn run(extension: &Extension, request: Request, pace: &mut Pace, run: &mut R
         Ok(())
     })?;
     preconditions::refuse_if_unsafe()?;
-    let Some(objects) = preconditions::lock_history(extension, !pace.is_polite())? else {
+    let Some(objects) = preconditions::lock_history(extension, !pace.is_background())? else {
         return Ok(Ended::LockedOut);
     };
-    let memory = history::recall(extension)?;
+    let state = history::load(extension)?;
     let snapshot = RunSnapshot::take();
     let activity = mark::fingerprint(objects.type_oid)?;
     let scope = match request {
         Request::Everything | Request::PurgeNow => Some(Scope::Whole),
-        Request::Visit => schedule::due(&memory, &now(&objects, snapshot.upper(), activity)?),
+        Request::Visit => schedule::due(&state, &now(&objects, snapshot.upper(), activity)?),
     };
     let Some(scope) = scope else { return Ok(Ended::Idle) };
     let _progress = Progress::begin();
     let lower = match scope {
         Scope::Whole => 0,
-        Scope::Round => memory.frontier,
+        Scope::Round => state.frontier,
     };
     (run.lower, run.upper) = (Some(lower), Some(snapshot.upper()));
     run.activity = (scope == Scope::Whole).then_some(activity);
     let births = lower..snapshot.upper();
-    // Nothing can be born in the range any more, so without files in it there is nothing to judge, and nothing to remember
-    // but that the next round need not look at an era again. (A row for each such round would be news to the rounds of
-    // other databases, and theirs to this one.)
+    // Nothing can be born in the range any more, so without files in it there is nothing to judge, and nothing to
+    // record but that the next round need not list an era again. (A row for each such round is a transaction, which
+    // would make a round due in every other database, and theirs one in this.)
     if scope == Scope::Whole || sweep::any_born(&births, run, pace)? {
-        judge(&objects, request, &memory, &snapshot, scope, pace, run)?;
+        judge(&objects, request, &state, &snapshot, scope, pace, run)?;
     } else if births.start >> 16 == births.end >> 16 {
         return Ok(Ended::Idle);
     }
@@ -111,39 +111,40 @@ fn now(objects: &Objects, upper: u64, activity: i64) -> Result<Now, Report> {
 fn judge(
     objects: &Objects,
     request: Request,
-    memory: &Memory,
+    state: &State,
     snapshot: &RunSnapshot,
     scope: Scope,
     pace: &mut Pace,
     run: &mut Run,
 ) -> Result<(), Report> {
     let births = run.lower.unwrap_or(0)..snapshot.upper();
-    // Before the mark: whoever has an old reference in hand now may put it where the mark has been already.
+    // Before the mark: a session that holds an old reference may copy it into a table that the mark has scanned
+    // already.
     let deletable = if scope == Scope::Whole { deletable(objects, request)? } else { None };
     let (mut mark, date, plan, swept) = sweep::listing(&births, pace, |listings, pace| {
         let mut mark = mark::mark(objects, snapshot, &births, pace)?;
-        (run.relations, run.tuples, run.held) = (mark.relations, mark.tuples, mark.held);
+        (run.relations, run.tuples, run.recently_dead) = (mark.relations, mark.tuples, mark.recently_dead);
         run.horizon = Some(mark.horizon);
         run.lsn = Some(flush_wal());
-        // A date in TRASH must not be older than one that the history has already told others to be in the past.
-        let date = history::now().max(memory.moved_at.map_or(0, |last| last + 1));
-        tell_of_clock(date);
+        // Later than every date of earlier runs, so that no earlier run vouches for what this one moves.
+        let date = history::now().max(state.moved_at.map_or(0, |last| last + 1));
+        report_clock(date);
         let mut plan = Plan::within_memory();
         let swept = sweep::walk(&births, &mut mark.references, listings, &mut plan, pace)?;
         Ok((mark, date, plan, swept))
     })?;
-    tell_of_lost(swept.lost);
-    (run.files, run.young, run.lost) = (swept.files, swept.young, swept.lost);
+    report_lost(swept.lost);
+    (run.files, run.not_judged, run.lost) = (swept.files, swept.not_judged, swept.lost);
     run.directories += swept.directories;
     let whole = scope == Scope::Whole;
     if whole {
-        // First, for moves need room in TRASH, and a disk may be full. A temporary table that was made since the question
-        // may hold what its session had in hand.
+        // First, for moves need room in TRASH, and a disk may be full. A temporary table that was made after
+        // `deletable` was computed may hold references that its session had in a variable.
         progress::phase(Phase::Purging);
         let deletable = deletable.filter(|_| mark.hidden.is_empty());
-        let remembered =
-            if request == Request::Visit { purge::as_remembered(deletable, memory)? } else { None };
-        let purged = match remembered {
+        let nothing_due =
+            if request == Request::Visit { purge::if_nothing_due(deletable, state)? } else { None };
+        let purged = match nothing_due {
             Some(left) => Purge { files: 0, bytes: 0, left },
             None => purge::purge(deletable, snapshot.upper(), &mut mark.references, pace)?,
         };
@@ -153,16 +154,16 @@ fn judge(
     progress::phase(Phase::Moving);
     injection::at(Point::BeforeMoves);
     let mut executor = Executor::begin(history::time(date))?;
-    // A cancel must not skip what follows; the surrounding (sub)transaction is rolled back after it.
-    let carried =
+    // A cancel must not skip the sync below; the surrounding (sub)transaction is rolled back after it.
+    let executed =
         catch(|| execute(plan, &mut executor, &births, &mut mark, pace)).map_err(|caught| caught.report);
     let moved = executor.moved();
     (run.trashed, run.restored, run.bytes) = (moved.trashed, moved.restored, moved.bytes);
     let synced = executor.finish();
-    // Also if something went wrong on the way: what has been moved can be deleted by a later run as if nothing had.
+    // Also after an error on the way: a later run deletes what has been moved as it would after a complete run.
     // Otherwise a full disk would stay full.
     run.moved_at = synced.is_ok().then_some(date);
-    carried?;
+    executed?;
     synced?;
     if let Some(left) = &mut run.left {
         left.add(&moved, date);
@@ -170,7 +171,10 @@ fn judge(
     if whole {
         dropped::collect(retention(request), pace, run)?;
     }
-    holders::notice(&objects.extension, &Held { references: mark.held, young: swept.young })
+    holders::notice(
+        &objects.extension,
+        &Blocked { recently_dead: mark.recently_dead, not_judged: swept.not_judged },
+    )
 }
 
 fn retention(request: Request) -> Option<Duration> {
@@ -190,14 +194,14 @@ fn deletable(objects: &Objects, request: Request) -> Result<Option<Stamp>, Repor
             "nothing can be deleted from TRASH now",
         )
         .set_detail(obstacle);
-        error::tell(report, PgLogLevel::NOTICE);
+        error::emit(report, PgLogLevel::NOTICE);
     }
     purge::bound(objects, Horizons::now(objects).full(), retention(request))
 }
 
-/// Dates never go back, so a clock that ran ahead once keeps TRASH from being emptied until it is there again. (Going back
-/// would let an earlier run vouch for what a later one has moved.)
-fn tell_of_clock(date: Stamp) {
+/// Warns of a date in the future. Dates never go back, so a clock that ran ahead keeps TRASH from being emptied until
+/// it has caught up. (Going back would let an earlier run vouch for what a later one has moved.)
+fn report_clock(date: Stamp) {
     const SKEW: Stamp = 60 * 60 * 1_000_000;
     if date > history::now().saturating_add(SKEW) {
         let report = error::report(
@@ -206,7 +210,7 @@ fn tell_of_clock(date: Stamp) {
         )
         .set_detail("The server's clock ran ahead, or has been put back.")
         .set_hint("With a right clock, and no snapshot older than now: delete the rows of rbytea_vacuum_history, and touch the files in TRASH.");
-        error::tell(report, PgLogLevel::WARNING);
+        error::emit(report, PgLogLevel::WARNING);
     }
 }
 
@@ -227,8 +231,8 @@ fn execute(
     Ok(())
 }
 
-/// Warns of payloads that are nowhere.
-pub fn tell_of_lost(lost: u64) {
+/// Warns of payloads that are neither in LIVE nor in TRASH.
+pub fn report_lost(lost: u64) {
     if lost > 0 {
         let report = error::report(
             PgSqlErrorCode::ERRCODE_WARNING,
@@ -238,7 +242,7 @@ pub fn tell_of_lost(lost: u64) {
             "Restore their files from a backup of the store; in a database that was made from a template, call \
              rbytea_clone_from('<template>').",
         );
-        error::tell(report, PgLogLevel::WARNING);
+        error::emit(report, PgLogLevel::WARNING);
     }
 }
 

@@ -1,4 +1,5 @@
-//! When the background vacuum has something to do, as a pure function of what the history remembers and of the clock.
+//! When the background vacuum has something to do: a pure function of the history's state and of the clock, horizon
+//! and statistics of now.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
@@ -6,13 +7,13 @@ use std::time::Duration;
 /// Microseconds since 1970.
 pub type Stamp = i64;
 
-/// Whole sweeps take at most one part in this many of the time: on a big store that changes all the time they would follow
-/// each other without a pause.
+/// Whole sweeps take at most one part in this many of the time: on a big store that changes all the time they would
+/// follow each other without a pause.
 pub const REST: u32 = 10;
 
-/// What the history remembers of this database.
+/// What the history says of this database.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Memory {
+pub struct State {
     /// Everything born below has been swept once since its transaction ended.
     pub frontier: u64,
     /// The transaction that wrote the last row.
@@ -27,7 +28,7 @@ pub struct Memory {
     pub trash: Option<(u64, u64)>,
 }
 
-impl Memory {
+impl State {
     /// The date of the oldest file in TRASH.
     pub fn oldest_trash(&self) -> Option<Stamp> {
         let left = self.whole.as_ref().and_then(|whole| whole.oldest_trash);
@@ -35,7 +36,7 @@ impl Memory {
     }
 }
 
-/// What the history remembers of a whole sweep.
+/// What the history says of a whole sweep.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Whole {
     /// When it began.
@@ -44,15 +45,15 @@ pub struct Whole {
     pub finished: Stamp,
     /// The removal horizon during its mark.
     pub horizon: u64,
-    /// References that only old snapshots could see.
-    pub held: u64,
-    /// What rows could have died in.
+    /// References in recently dead tuples, which only old snapshots could see.
+    pub recently_dead: u64,
+    /// Fingerprint of the relations in which rows could have died.
     pub activity: i64,
     /// The date of the oldest file that it left in TRASH.
     pub oldest_trash: Option<Stamp>,
 }
 
-/// What there is to be seen now.
+/// The present.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Now {
     /// The clock.
@@ -61,7 +62,7 @@ pub struct Now {
     pub upper: u64,
     /// The removal horizon.
     pub horizon: u64,
-    /// What rows can have died in.
+    /// The same fingerprint as it is now.
     pub activity: i64,
     /// Files with this date in TRASH, and older ones, may be deleted.
     pub purge_before: Option<Stamp>,
@@ -79,17 +80,17 @@ pub enum Scope {
 }
 
 /// What a visit of the background vacuum has to do; None if nothing can have changed.
-pub fn due(memory: &Memory, now: &Now) -> Option<Scope> {
-    if whole_is_due(memory, now) {
+pub fn due(state: &State, now: &Now) -> Option<Scope> {
+    if whole_is_due(state, now) {
         return Some(Scope::Whole);
     }
-    // The row of history is itself the work of a transaction. If that is all that there was, there is nothing new.
-    let only_the_row = memory.transaction == memory.frontier && now.upper == memory.frontier + 1;
-    (now.upper > memory.frontier && !only_the_row).then_some(Scope::Round)
+    // The last run's own row takes a transaction. If no other transaction has ended since, there is nothing new.
+    let only_the_row = state.transaction == state.frontier && now.upper == state.frontier + 1;
+    (now.upper > state.frontier && !only_the_row).then_some(Scope::Round)
 }
 
-fn whole_is_due(memory: &Memory, now: &Now) -> bool {
-    let Some(whole) = &memory.whole else { return true };
+fn whole_is_due(state: &State, now: &Now) -> bool {
+    let Some(whole) = &state.whole else { return true };
     // A clock that was put back must not stop the vacuum.
     let since =
         |then: Stamp| now.time.checked_sub(then).filter(|&passed| passed >= 0).map_or(Duration::MAX, micros);
@@ -101,9 +102,9 @@ fn whole_is_due(memory: &Memory, now: &Now) -> bool {
         return false;
     }
     let died = now.activity != whole.activity;
-    let let_go = whole.held > 0 && now.horizon > whole.horizon;
-    let purge = memory.oldest_trash().zip(now.purge_before).is_some_and(|(oldest, before)| oldest <= before);
-    died || let_go || purge
+    let horizon_rose = whole.recently_dead > 0 && now.horizon > whole.horizon;
+    let purge = state.oldest_trash().zip(now.purge_before).is_some_and(|(oldest, before)| oldest <= before);
+    died || horizon_rose || purge
 }
 
 fn micros(micros: Stamp) -> Duration {

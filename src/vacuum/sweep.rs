@@ -1,5 +1,5 @@
-//! The walk over the store that turns marks into moves: shard by shard, judged by `rbytea_store::judgement`, and handed to a
-//! [`SweepSink`] that remembers, carries out or shows what has to move. Any error ends the run (I10).
+//! The walk over the store that turns marks into moves: shard by shard, judged by `rbytea_store::judgement`, and
+//! handed to a [`SweepSink`] that keeps, executes or outputs what has to move. Any error ends the run (I10).
 
 use crate::mark::SortedReferences;
 use crate::pg::error::{self, Report};
@@ -22,15 +22,15 @@ use std::thread::available_parallelism;
 /// Marked payloads that are not in LIVE and are looked for in TRASH at once: about 32 bytes each.
 const MISSING_AT_ONCE: usize = 1 << 18;
 
-/// What was seen on the way.
+/// What a walk over the store has counted.
 #[derive(Default)]
 pub struct Sweep {
     /// Directories of LIVE that were read.
     pub directories: u64,
     /// Files in them.
     pub files: u64,
-    /// Files that are too young to be judged.
-    pub young: u64,
+    /// Files of transactions that had not ended when the run's snapshot was taken.
+    pub not_judged: u64,
     /// Bytes of the files that rows refer to.
     pub bytes: u64,
     /// Payloads that a tuple refers to and that are neither in LIVE nor in TRASH.
@@ -58,7 +58,7 @@ pub fn any_born(births: &Range<u64>, run: &mut Run, pace: &mut Pace) -> Result<b
 /// What a store lists, shard by shard.
 pub type Listings<'a> = dyn Iterator<Item = Result<Listed, Error>> + 'a;
 
-/// Lists what `births` reach while `work` runs, and returns what that does.
+/// Lists the shards of `births` while `work` runs, and returns its result.
 fn list<T>(
     store: &dyn Backend,
     births: RangeInclusive<u64>,
@@ -76,15 +76,15 @@ pub fn listing<T>(
     pace: &mut Pace,
     work: impl FnOnce(&mut Listings<'_>, &mut Pace) -> Result<T, Report>,
 ) -> Result<T, Report> {
-    // A whole sweep looks at what is younger as well, to say that it is there.
+    // A whole sweep lists later births as well, to count what it cannot judge.
     let last = if births.start == 0 { u64::MAX } else { births.end.saturating_sub(1) };
-    let threads = if pace.may_hurry() { threads() } else { 0 };
+    let threads = if pace.may_parallelize() { threads() } else { 0 };
     let room = maintenance_work_mem() / 4 / size_of::<PayloadId>();
     let ahead = Ahead { threads, room, start: &signals::blocked };
     list(&*opening::open_independent()?, births.start..=last, &ahead, |listings| work(listings, pace))
 }
 
-/// As many as there is something else to do meanwhile: the mark.
+/// One core is left for the mark, which runs meanwhile.
 fn threads() -> usize {
     const MOST: usize = 4;
     available_parallelism().map_or(1, |cores| (cores.get() - 1).clamp(1, MOST))
@@ -113,7 +113,7 @@ pub fn walk(
             let verdict = marks.judge(&listing.payloads, births);
             sweep.directories += 1;
             sweep.files += listing.payloads.len() as u64;
-            sweep.young += verdict.young;
+            sweep.not_judged += verdict.young;
             sweep.bytes += verdict.bytes;
             progress::listed(sweep.directories, sweep.files);
             for id in &verdict.garbage {
@@ -135,8 +135,8 @@ pub fn walk(
     })
 }
 
-/// Brings back the marked payloads that are in TRASH, looking through it only if some are missing from LIVE. Returns the
-/// number of those that are in neither.
+/// Brings back the marked payloads that are in TRASH, looking through it only if some are missing from LIVE. Returns
+/// the number of those that are in neither.
 fn restore(
     store: &dyn Backend,
     mut missing: HashSet<MarkKey>,
@@ -159,7 +159,7 @@ fn restore(
         missing.remove(&MarkKey::of(&id));
         sink.restore(store, &id, len)?;
     }
-    // Somebody may have brought a file back after its directory was judged and before TRASH was read.
+    // A row trigger may have brought a file back after its directory was judged and before TRASH was read.
     for shard in missing.iter().map(MarkKey::shard).collect::<BTreeSet<_>>() {
         check_for_interrupts!();
         for id in store.list_shard(shard)?.payloads {
@@ -169,7 +169,7 @@ fn restore(
     Ok(missing.len() as u64)
 }
 
-/// Only an era that no running transaction can write to is done for good.
+/// An era is done for good only if no running transaction can write to it.
 fn finish_era(store: &dyn Backend, era: u64, upper: u64, sink: &mut dyn SweepSink) -> Result<(), Report> {
     if era < upper >> 16 { sink.era_done(store, era) } else { Ok(()) }
 }

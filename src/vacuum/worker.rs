@@ -1,5 +1,5 @@
-//! The worker: one visit to one database. It puts missing row triggers back, runs what is due, and ends. It waits for no
-//! lock for long, and leaves when somebody wants the database for itself.
+//! The worker: one visit to one database. It puts missing row triggers back, runs what is due, and ends. It waits for
+//! no lock for long, and leaves when another session drops, copies or renames the database.
 
 use crate::ddl::attach;
 use crate::mark::preconditions;
@@ -34,8 +34,8 @@ pub extern "C-unwind" fn rbytea_vacuum_worker(argument: pg_sys::Datum) {
     visit();
 }
 
-/// Settings that decide how fast the worker is and how much memory it takes. There is one worker at a time, and the owner of one database
-/// must not keep it from all others: what the configuration says counts, not ALTER DATABASE.
+/// Settings that decide how fast the worker is and how much memory it takes. There is one worker at a time, and the
+/// owner of one database must not keep it from all others: the server's configuration counts, not ALTER DATABASE.
 const OF_THE_CLUSTER: [&CStr; 7] = [
     c"vacuum_cost_delay",
     c"vacuum_cost_limit",
@@ -61,7 +61,7 @@ pub fn connect(database: pg_sys::Oid) {
     of_the_cluster.iter().for_each(|(name, value)| set(name, value));
     set(c"role", c"none");
     set(c"search_path", c"pg_catalog, pg_temp");
-    // A standby that does not answer must not keep the worker, and with it all other databases.
+    // A synchronous standby that does not answer must not keep the worker from all other databases.
     set(c"synchronous_commit", c"local");
     // A run is one long statement; settings of the database or the role that limit statements are for users.
     set(c"statement_timeout", c"0");
@@ -124,16 +124,16 @@ fn put_triggers_back() {
     });
     match attached {
         Ok(0) => {}
-        Ok(tables) => error::tell(
+        Ok(tables) => error::emit(
             error::report(
                 PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
                 format!("rbytea put the row trigger of {tables} tables in order"),
             ),
             PgLogLevel::LOG,
         ),
-        // Somebody changes one of the tables; the next visit will do.
+        // Another session changes the definition of one of the tables; the next visit tries again.
         Err(caught) if caught.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {}
-        Err(caught) => error::tell(caught.report, PgLogLevel::LOG),
+        Err(caught) => error::emit(caught.report, PgLogLevel::LOG),
     }
 }
 
@@ -158,12 +158,12 @@ fn visit() {
             Ok(Ended::Idle) => return,
             Ok(Ended::LockedOut) => return shared::set_outcome(Outcome::LockedOut),
             Err(caught) => {
-                // Nobody is kept waiting by a transaction of ours while we wait.
+                // The transaction has been rolled back, so no session waits for this worker during the pause.
                 let busy = caught.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE;
                 if run.moved_at.is_none() && pace::database_is_wanted() {
                     return;
                 }
-                // What has moved files is no mere attempt any more.
+                // A run that has moved files is recorded, and not tried again.
                 if !busy || run.moved_at.is_some() || began.elapsed() >= PATIENCE {
                     return failed(run, caught.report);
                 }
@@ -174,7 +174,7 @@ fn visit() {
     }
 }
 
-/// A store of somebody else is nothing that goes wrong in a run; the launcher says so, once.
+/// Whether this cluster owns the store. That another one does is no failure of a run: the launcher reports it, once.
 fn owned(checked: store::Result<()>) -> Result<bool, Report> {
     match checked {
         Ok(()) => Ok(true),
@@ -196,7 +196,7 @@ fn pause() {
 
 fn failed(run: Run, report: Report) {
     let error = Some(describe(&report));
-    error::tell(report, PgLogLevel::LOG);
+    error::emit(report, PgLogLevel::LOG);
     record_failure(Run { error, ..run });
 }
 
@@ -210,18 +210,18 @@ pub fn describe(report: &Report) -> String {
 pub fn record_failure(mut run: Run) {
     let recorded = transaction(|| {
         let Some(extension) = Extension::installed()? else { return Ok(()) };
-        // Its transaction must not be older than moves that another run is making; the row of that run will do for both.
+        // This transaction must not be older than moves that another run is making; that run's row covers both.
         if run.moved_at.is_some() && preconditions::lock_history(&extension, false)?.is_none() {
             run.moved_at = None;
         }
         history::record(&extension, &run)
     });
     if let Err(caught) = recorded {
-        error::tell(caught.report, PgLogLevel::LOG);
+        error::emit(caught.report, PgLogLevel::LOG);
     }
 }
 
-/// Says what a run did, as autovacuum does.
+/// Logs what a run did, as autovacuum does.
 fn log(run: &Run, took: Duration) {
     if settings::log_min_duration().is_none_or(|least| took < least) {
         return;
@@ -239,10 +239,10 @@ fn log(run: &Run, took: Duration) {
          elapsed: {:.3} s",
         run.relations,
         run.tuples,
-        run.held,
+        run.recently_dead,
         run.files,
         run.directories,
-        run.young,
+        run.not_judged,
         run.trashed,
         run.bytes,
         run.restored,
@@ -250,5 +250,5 @@ fn log(run: &Run, took: Duration) {
         run.purged_bytes,
         took.as_secs_f64(),
     );
-    error::tell(error::report(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message), PgLogLevel::LOG);
+    error::emit(error::report(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message), PgLogLevel::LOG);
 }

@@ -1,4 +1,4 @@
-//! Which columns of a table have to do with payloads, from their types alone.
+//! Which columns of a table can hold values, from their types alone: reads the system caches, and no rows.
 
 use crate::pg::relation::attributes;
 use crate::value::walk::Types;
@@ -7,8 +7,8 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 
-/// The columns of a table that can hold values, by attribute number, in the order of the columns. Generated columns are left
-/// out: they are computed after the BEFORE triggers, from columns that have been stored.
+/// The columns of a table that can hold values, by attribute number, in the order of the columns. Generated columns
+/// are left out: they are computed after the BEFORE triggers, from columns that have been stored.
 #[derive(Default)]
 pub struct Columns {
     /// Of type rbytea, or of a domain over it: their payloads are stored.

@@ -176,8 +176,8 @@ fn build(len: u64, max: u64) -> Result<(Built, &'static mut [MaybeUninit<u8>]), 
     Ok(allocate(len as usize))
 }
 
-/// Allocates a varlena of `len` bytes after the header, which are not initialised and no more than a datum can have. It lives in
-/// the current memory context, longer than the function that fills it.
+/// Allocates a varlena of `len` bytes after the header, which are not initialised and no more than a datum can have.
+/// It lives in the current memory context, longer than the function that fills it.
 fn allocate(len: usize) -> (Built, &'static mut [MaybeUninit<u8>]) {
     // SAFETY: the allocation has room for the header and len bytes.
     unsafe {
@@ -218,8 +218,8 @@ impl_sql_translatable!(RbyteaResult, "rbytea");
 /// A result of type bytea.
 pub struct ByteaResult(Built);
 
-/// Bytes of a result that are made at once: few enough for the processor's cache, where what comes next, the digest for instance, finds
-/// them.
+/// Bytes of a result that are made at once: few enough for the processor's cache, where what comes next, the digest
+/// for instance, finds them.
 const PIECE: usize = 256 * 1024;
 
 impl ByteaResult {
@@ -230,7 +230,8 @@ impl ByteaResult {
         Ok(Self(built))
     }
 
-    /// A bytea of `len` bytes that `fill` writes piece by piece, from the first to the last; it is told where a piece begins.
+    /// A bytea of `len` bytes that `fill` writes piece by piece, from the first to the last; it is told where a piece
+    /// begins.
     pub fn fill(
         len: u64,
         mut fill: impl FnMut(u64, &mut [u8]) -> Result<(), Report>,

@@ -1,5 +1,6 @@
-//! A value between PostgreSQL's memory and `rbytea_store::value`: its datum, the columns that can hold one, and the walk
-//! through arrays, composites and ranges to the values inside. Uses `pg`; opens no store.
+//! A value between PostgreSQL's memory and `rbytea_store::value`: its datum, the columns that can hold one, and the
+//! walk through arrays, composites and ranges to the values inside. Uses `pg`; opens no store. Every later folder but
+//! `vacuum` uses it.
 
 pub mod columns;
 pub mod datum;

@@ -23,7 +23,7 @@ enum Shape {
     Range(*mut pg_sys::TypeCacheEntry),
     /// With the cache entry of its range type.
     Multirange(*mut pg_sys::TypeCacheEntry),
-    /// Dropped: statistics of a dropped table may still be there, but nobody can read a value of such a type.
+    /// Dropped: statistics of a dropped table may still be there, but no query can read a value of such a type.
     Gone,
 }
 

@@ -1,6 +1,5 @@
 //! The row trigger: payloads that arrive inline leave the row here, and references are checked, so that none is stored
-//! whose file is gone, wherever it was kept meanwhile. With
-//! rbytea_store it is the only caller of the store's writer (I3).
+//! whose file is gone (I7). One of the few callers of `transaction::store_payload` (I3).
 
 use crate::pg::catalog::Extension;
 use crate::pg::error::{self, Report};
@@ -45,7 +44,8 @@ fn rbytea_externalize(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, Err
     } else {
         (data.tg_trigtuple, std::ptr::null_mut())
     };
-    // SAFETY: the trigger's relation is open and locked; what is remembered lives in the memory of the statement's FmgrInfo.
+    // SAFETY: the trigger's relation is open and locked; what is remembered lives in the memory of the statement's
+    // FmgrInfo.
     let (tupdesc, table) = unsafe {
         let tupdesc = (*data.tg_relation).rd_att;
         let first_call = (*(*fcinfo).flinfo).fn_extra.is_null();
@@ -79,7 +79,7 @@ fn rbytea_externalize(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, Err
     Ok(RawResult(Some(pg_sys::Datum::from(unsafe { replaced.apply(new, tupdesc) }))))
 }
 
-/// A row that is being written, with the version of before if it is updated.
+/// A row that is being written, with the old version if it is updated.
 struct Row {
     new: pg_sys::HeapTuple,
     /// NULL for an INSERT.

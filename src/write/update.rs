@@ -1,6 +1,6 @@
-//! The update of rows whose payloads are stored after the fact. It is made below SQL: the rows' values do not change, so no
-//! trigger, rule, policy or privilege has a say in it; only indexes learn of the new versions, and generated columns, which
-//! may be about the file.
+//! The update of rows whose payloads are stored after the fact. It is made below SQL: the rows' values do not change,
+//! so no trigger, rule, policy or privilege applies; only indexes get the new versions, and generated columns are
+//! computed anew, because they may depend on the file.
 
 use crate::pg::error::{self, Report};
 use crate::pg::heap_scan::{HeapScan, Slot};
@@ -18,8 +18,8 @@ use std::ptr::null_mut;
 /// Stores the inline payloads in `columns` of every visible row, and checks references.
 ///
 /// # Safety
-/// `relation` must be a table, or a materialized view of which nothing is to be stored, locked so that nobody else writes to
-/// it; `columns` must be of it.
+/// `relation` must be a table, or a materialized view of which nothing is to be stored, locked so that no other
+/// session writes to it; `columns` must be of it.
 pub unsafe fn rows(relation: &Relation, columns: &Columns, types: &Closure) -> Result<(), Report> {
     let mut memory = TupleMemory::new();
     // Does not see the versions that are written here.
@@ -73,7 +73,7 @@ unsafe fn look(slot: &Slot<'_>, columns: &Columns, types: &Closure) -> Result<Re
     Ok(replaced)
 }
 
-/// Whether the constraints of a table have a say. They may be about the file, as generated columns may.
+/// Whether the constraints of a table are checked. They may depend on the file, as generated columns may.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Constraints {
     /// No: the statement that has made the rows is not to fail for what they were before.
@@ -116,7 +116,7 @@ impl<'a> Writer<'a> {
     /// Writes the new version of the row in `slot`. False if the table takes no updates.
     ///
     /// # Safety
-    /// `slot` must hold a tuple of the relation that nobody else can change.
+    /// `slot` must hold a tuple of the relation that no other transaction can change.
     pub unsafe fn replace(&mut self, slot: &Slot<'_>, replaced: Replaced) -> Result<bool, Report> {
         let owner = self.relation.class().relowner;
         if self.open.is_none() {
@@ -171,8 +171,8 @@ impl<'a> Writer<'a> {
 impl Open {
     /// Of a relation that is locked for writing. `memory` must not be below the memory context of the tuple at hand.
     fn begin(relation: &Relation, memory: pg_sys::MemoryContext) -> Self {
-        // SAFETY: the executor state has a context of its own, below `memory`; the other two are allocated in it. An ERROR on the
-        // way ends the scan, and the tuple's context is left then.
+        // SAFETY: the executor state has a context of its own, below `memory`; the other two are allocated in it. An
+        // ERROR on the way ends the scan, and the tuple's context is left then.
         unsafe {
             let memory = pg_sys::MemoryContextSwitchTo(memory);
             let estate = pg_sys::CreateExecutorState();
@@ -203,8 +203,9 @@ impl Drop for Open {
     }
 }
 
-/// Whether the publications of a table allow updates of it: it may lack a replica identity, or have one that a row filter
-/// or a column list does not fit. Its rows stay as they are then, complete and only large, and a WARNING says so.
+/// Whether the publications of a table allow updates of it: it may lack a replica identity, or have one that a row
+/// filter or a column list does not fit. Its rows stay as they are then, complete and only large, and a WARNING says
+/// so.
 fn takes_updates(relation: &Relation) -> Result<bool, Report> {
     let checked = subtransaction(|| {
         // SAFETY: the relation is open.
@@ -235,7 +236,7 @@ fn warn_refused(relid: pg_sys::Oid, reason: &str) {
     )
     .set_detail(format!("{reason}."))
     .set_hint("They are complete, only large; an UPDATE of the column stores them.");
-    error::tell(report, PgLogLevel::WARNING);
+    error::emit(report, PgLogLevel::WARNING);
 }
 
 /// Runs `work` as a table's owner, in whose name its expressions are evaluated.
