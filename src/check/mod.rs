@@ -1,5 +1,6 @@
-//! rbytea_check(): everything that is wrong between the rows of a database and its part of the store. Changes nothing,
-//! takes no lock but those of a SELECT, and works on a standby. Memory does not grow with the database or the store.
+//! Where payloads are checked, by rbytea_check(): everything that is wrong between the rows of a database and its part of
+//! the store. Changes nothing, takes no lock but those of a SELECT, and works on a standby. Memory does not grow with the
+//! database or the store.
 //! Uses `pg`, `value`, `session` and `mark`; nothing uses it.
 
 mod files;
