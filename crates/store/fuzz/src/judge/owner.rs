@@ -87,7 +87,9 @@ fn parsed(bytes: &[u8]) {
     }
     if found.is_ok() {
         match store.check_owner() {
-            Ok(()) => assert_eq!(expected, Meaning::Owner(us), "another cluster's store may be vacuumed: {shown}"),
+            Ok(()) => {
+                assert_eq!(expected, Meaning::Owner(us), "another cluster's store may be vacuumed: {shown}")
+            }
             Err(Error::NotOwner { found, expected: us }) => assert_ne!(found, us),
             Err(error) => panic!("{error}: {shown}"),
         }
