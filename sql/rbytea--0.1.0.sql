@@ -272,7 +272,7 @@ COMMENT ON FUNCTION rvacuum() IS 'move payload files that no tuple refers to int
 CREATE FUNCTION rvacuum_purge() RETURNS bigint
 AS 'MODULE_PATHNAME', 'rvacuum_purge_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION rvacuum_purge() IS 'rvacuum(), and delete from TRASH without waiting for the retention what nobody can refer to; returns how many files';
+COMMENT ON FUNCTION rvacuum_purge() IS 'rvacuum(), and delete from TRASH without waiting for the retention what no session can refer to; returns how many files';
 
 CREATE FUNCTION rvacuum_plan(OUT action text, OUT uuid uuid, OUT birth xid8, OUT bytes bigint, OUT reason text)
 RETURNS SETOF record
@@ -287,7 +287,7 @@ COMMENT ON FUNCTION rbytea_adopt_store() IS 'make this cluster the owner of the 
 -- What the vacuum does, and what it waits for ----------------------------------------------------------------------------
 
 -- The bodies and views of this part are bound to functions and operators now. Without the extension's schema on the path, in
--- which somebody else may have made one that fits better.
+-- which another user may have made one that fits better.
 SET LOCAL search_path = pg_catalog, pg_temp;
 
 -- Everything in this cluster that has an xmin or a transaction id, the oldest first.
@@ -312,7 +312,7 @@ CREATE FUNCTION @extschema@.rbytea_purge_obstacle() RETURNS text
 AS 'MODULE_PATHNAME', 'rbytea_purge_obstacle_wrapper' LANGUAGE c STABLE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION @extschema@.rbytea_purge_obstacle() IS 'a cursor or temporary table of another session that keeps everything in TRASH; NULL if there is none';
 
--- What the oldest file in TRASH waits for: it may go when nobody can have a reference from before the run that moved it.
+-- What the oldest file in TRASH waits for: it may go when no session can have a reference from before the run that moved it.
 CREATE FUNCTION @extschema@.rbytea_purge_holders() RETURNS SETOF text
 LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC

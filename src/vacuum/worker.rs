@@ -235,7 +235,7 @@ fn log(run: &Run, took: Duration) {
     let message = format!(
         "automatic rbytea vacuum of database \"{database}\": {births}\n\
          relations: {} scanned, {} tuples, {} references only in deleted rows\n\
-         files: {} in {} directories, {} too young, {} moved to TRASH ({} bytes), {} brought back, {} deleted ({} bytes)\n\
+         files: {} in {} directories, {} not judged, {} moved to TRASH ({} bytes), {} brought back, {} deleted ({} bytes)\n\
          elapsed: {:.3} s",
         run.relations,
         run.tuples,

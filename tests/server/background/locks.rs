@@ -108,7 +108,7 @@ fn a_session_that_waits_for_a_table_in_mid_scan_gets_it_soon() {
         giving_way()
     });
     let why: String = other.one("select last_error from rbytea_stat", &[]);
-    assert!(why.contains("somebody waits for a lock on a table"), "{why}");
+    assert!(why.contains("another session waits for a lock on a table"), "{why}");
     assert_eq!(cluster.trash().len(), 0, "a run that gave way has moved something");
     other.assert_stored("small", 2);
 
