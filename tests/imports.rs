@@ -1,5 +1,5 @@
-//! The layout of src/: a folder uses only those before it, no two files use each other, and lib.rs stays short. Reads the
-//! sources; takes neither a server nor the library.
+//! The layout of the sources: a folder of src/ uses only those before it, the store's backends and what stands above them do
+//! not use each other, no two files do, and lib.rs stays short. Reads the sources; takes neither a server nor the library.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,26 +18,50 @@ const LONGEST_LIB: usize = 80;
 
 #[test]
 fn folders_use_only_those_before_them() {
-    let offences = upward(&sources());
+    let offences = upward(&sources("src"));
     assert!(offences.is_empty(), "imports of later folders:\n{}", offences.join("\n"));
 }
 
 #[test]
 fn no_files_use_each_other() {
-    let offences = circles(&sources(), &EXCEPTIONS);
-    assert!(offences.is_empty(), "circles of imports:\n{}", offences.join("\n"));
+    for root in ["src", "crates/store/src"] {
+        let offences = circles(&sources(root), if root == "src" { &EXCEPTIONS } else { &[] });
+        assert!(offences.is_empty(), "circles of imports in {root}:\n{}", offences.join("\n"));
+    }
+}
+
+/// Digest, encryption, padding and verification are above the seam, files below it.
+#[test]
+fn a_backend_and_what_stands_above_it_do_not_use_each_other() {
+    const ABOVE: [&str; 6] = ["writer.rs", "reader.rs", "pending.rs", "judgement.rs", "value.rs", "crypt/"];
+    let imports = imports(&sources("crates/store/src"));
+    let is_above = |file: &str| ABOVE.iter().any(|above| file.starts_with(above));
+    let of_backend = |file: &str| file.starts_with("file/");
+    for above in ABOVE {
+        assert!(imports.iter().any(|import| import.from.starts_with(above)), "where is {above}?");
+    }
+    let offences: Vec<_> = imports
+        .iter()
+        .filter(|Import { from, to, .. }| {
+            is_above(from) && of_backend(to)
+                || of_backend(from) && is_above(to)
+                || from.starts_with("backend/") && (of_backend(to) || is_above(to))
+        })
+        .map(Import::to_string)
+        .collect();
+    assert!(offences.is_empty(), "imports through the seam of the store:\n{}", offences.join("\n"));
 }
 
 #[test]
 fn lib_rs_is_short() {
-    let lines = sources()["lib.rs"].lines().count();
+    let lines = sources("src")["lib.rs"].lines().count();
     assert!(lines < LONGEST_LIB, "src/lib.rs has {lines} lines; what it does belongs to a folder");
 }
 
-/// The files below src/ by their paths from there.
+/// The files below a directory by their paths from there.
 type Sources = BTreeMap<String, String>;
 
-fn sources() -> Sources {
+fn sources(root: &str) -> Sources {
     fn read(directory: &Path, prefix: &str, sources: &mut Sources) {
         for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
@@ -50,7 +74,7 @@ fn sources() -> Sources {
         }
     }
     let mut sources = Sources::new();
-    read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), "", &mut sources);
+    read(&Path::new(env!("CARGO_MANIFEST_DIR")).join(root), "", &mut sources);
     sources
 }
 

@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::contestant::Kind;
-use crate::report::Cell;
+use crate::cell::{Cell, Kind};
 
 /// The arguments, or what they are by default.
 pub struct Arguments {

@@ -14,6 +14,7 @@
 mod common;
 
 mod arguments;
+mod cell;
 mod contestant;
 mod memory;
 mod meter;
@@ -24,12 +25,13 @@ use std::thread;
 use std::time::Instant;
 
 use arguments::Arguments;
+use cell::{Cell, Kind};
 use common::Retired;
 use common::ballast::Ballast;
 use common::cluster::Cluster;
-use contestant::{Contestant, Kind, Payload};
+use contestant::{Contestant, Payload};
 use meter::Meter;
-use report::{Cell, Figures, Report};
+use report::{Figures, Report};
 
 /// Bytes that all clients of a contestant write in one round, if that makes at least one commit of each and at most [`MOST_COMMITS`].
 const VOLUME: usize = 64 << 20;

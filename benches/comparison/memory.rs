@@ -3,9 +3,10 @@
 use std::fs;
 
 use crate::arguments::Arguments;
+use crate::cell::{Cell, Kind};
 use crate::common::Retired;
-use crate::contestant::{Contestant, Kind, Payload};
-use crate::report::{Cell, Memory};
+use crate::contestant::{Contestant, Payload};
+use crate::report::Memory;
 
 /// PostgreSQL plans a prepared statement anew for its first five executions, and each plan has a copy of the parameter.
 const PLANNED_ANEW: usize = 5;

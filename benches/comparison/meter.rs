@@ -4,9 +4,9 @@ use std::fs;
 
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::cell::Kind;
 use crate::common::cluster::Cluster;
 use crate::common::session::Session;
-use crate::contestant::Kind;
 use crate::report::Sample;
 
 /// Ticks of a second in /proc/PID/stat, on every Linux.

@@ -1,52 +1,15 @@
 //! The figures, and how they are written down: BENCHMARK.md, benchmark.json, plots.
 
-use std::fmt::{self, Display, Write};
+use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
 use serde::Serialize;
 
 use crate::arguments::Arguments;
+use crate::cell::{Cell, Kind, bytes};
 use crate::common::chart::{Chart, Colour, Line};
 use crate::common::median;
-use crate::contestant::Kind;
-
-/// A measurement, which is made with each contestant in turn.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Cell {
-    /// Bytes of a payload.
-    pub size: usize,
-    /// Rows of a commit.
-    pub rows: usize,
-    /// Clients at the same time.
-    pub clients: usize,
-    /// Three quarters of the payload are zeros.
-    pub compressible: bool,
-}
-
-impl Cell {
-    /// Of one commit of every client.
-    pub fn bytes(self) -> usize {
-        self.size * self.rows * self.clients
-    }
-}
-
-impl Display for Cell {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { size, rows, clients, compressible } = self;
-        write!(f, "{}, {rows} rows per commit, {clients} clients", bytes(*size))?;
-        if *compressible { f.write_str(", compressible") } else { Ok(()) }
-    }
-}
-
-/// A payload's size as people say it.
-pub fn bytes(size: usize) -> String {
-    match size {
-        0x10_0000.. => format!("{} MiB", size >> 20),
-        0x400.. => format!("{} KiB", size >> 10),
-        _ => format!("{size} B"),
-    }
-}
 
 /// What was measured once.
 #[derive(Clone, Copy, Serialize)]

@@ -1,7 +1,7 @@
 //! What a crash leaves: a disk on which everything durable survives, and of the rest what the test chooses.
 
-use super::disk::{DATA, Names, Pending, ROOT};
-use super::names::{Change, NameStep, Removal};
+use super::disk::{DATA, Pending, ROOT};
+use super::names::{Change, NameStep, Names, Removal};
 use super::*;
 use rbytea_store::file::fs::EntryKind;
 use std::collections::{BTreeMap, BTreeSet, HashMap};

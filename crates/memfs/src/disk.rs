@@ -1,11 +1,8 @@
 //! The state of the file system: what is on the disk and what is only in the page cache.
 
-use super::names::{Change, NameStep, Removal};
+use super::names::{Change, NameStep, Names, Removal};
 use super::*;
 use rbytea_store::file::fs::{EntryKind, Stat};
-use std::collections::BTreeMap;
-
-pub(super) type Names = BTreeMap<String, u64>;
 
 #[derive(Clone)]
 pub(super) struct Node {

@@ -1,7 +1,10 @@
 //! Changes of names that no fsync has reached, in their order: what `crash` may drop.
 
-use super::disk::Names;
+use std::collections::BTreeMap;
 use std::time::SystemTime;
+
+/// The names in a directory, and the nodes that they lead to.
+pub(super) type Names = BTreeMap<String, u64>;
 
 /// A change of a directory that no fsync has reached.
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! The judgement of the sweep, as a pure function: what the mark found and what the store lists go in, what has to
 //! move comes out. Relies on both sides coming in the same order, so it needs memory for one directory only.
 
-use crate::{PayloadId, PayloadRef, Shard};
+use crate::payload::{PayloadId, PayloadRef, Shard};
 use std::ops::Range;
 
 /// What the mark remembers of a reference: 48 bits of the birth (its era, the name of the top directory) and 80 bits

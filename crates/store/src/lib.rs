@@ -12,6 +12,7 @@ pub mod error;
 pub mod file;
 pub mod judgement;
 mod owner;
+mod owner_file;
 mod payload;
 mod pending;
 mod reader;
@@ -22,8 +23,8 @@ pub use backend::{
     Ahead, Backend, Cloned, DroppedDatabase, Flaw, Inspection, Listed, Listing, Located, Moves, Purged,
     Restored, TrashEntry, Trashed,
 };
-pub use crypt::key_file::KeyFileProblem;
 pub use crypt::keys::{Key, KeyRing};
+pub use error::key_file::KeyFileProblem;
 pub use error::{Error, Kind, Result};
 pub use file::layout::{OWNER, TRASH};
 pub use file::{Config, DirSyncCache, FileStore, RootRegistry};

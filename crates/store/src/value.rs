@@ -6,7 +6,7 @@
 //! external  0x02 | flags u8 | key_id u16 | len u64 | birth u64 | uuid 16 | digest 32     (68 bytes, little-endian)
 //! ```
 
-use crate::{PayloadId, PayloadRef};
+use crate::payload::{PayloadId, PayloadRef};
 use uuid::Uuid;
 
 /// Version byte of a value that holds its payload.

@@ -9,12 +9,9 @@ use uuid::Uuid;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::cipher::Kuznyechik;
-use super::key_file::{self, Entries};
+use super::key_file::{self, Entries, KEY_BYTES};
 use super::secret::Secret;
 use crate::error::{Error, Result};
-
-/// Bytes of a key, the master's and the derived ones'.
-pub const KEY_BYTES: usize = 32;
 
 const PAYLOAD_LABEL: &[u8] = b"rbytea payload";
 const CHECK_LABEL: &[u8] = b"rbytea check";

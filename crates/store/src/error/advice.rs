@@ -1,48 +1,6 @@
-//! The words of an error beyond its variant's own message: DETAIL, HINT, and parts of messages. In PostgreSQL's
-//! style, and without the names of SQL functions, which the extension adds.
-
-use std::io;
-use std::path::Path;
+//! DETAIL and HINT of an error, in PostgreSQL's style, and without the names of SQL functions, which the extension adds.
 
 use super::{Error, Kind};
-use crate::crypt::key_file::KeyFileProblem;
-
-/// The message about a key file, in PostgreSQL's words for the server's private key and, with a line, for its
-/// configuration files.
-pub(super) fn key_file_message(
-    path: &Path,
-    line: Option<usize>,
-    problem: KeyFileProblem,
-    source: Option<&io::Error>,
-) -> String {
-    let path = path.display();
-    match (problem, source, line) {
-        (KeyFileProblem::Io(op), Some(source), _) => {
-            format!("could not {op} key file \"{path}\": {}", reason(source))
-        }
-        (KeyFileProblem::Io(op), None, _) => format!("could not {op} key file \"{path}\""),
-        (problem, _, Some(line)) => format!("invalid entry in key file \"{path}\" line {line}: {problem}"),
-        (problem, _, None) => format!("key file \"{path}\" {problem}"),
-    }
-}
-
-/// The end of the message about a missing key: which file does not have it.
-pub(super) fn missing_from(key_file: &Path) -> String {
-    if key_file.as_os_str().is_empty() {
-        "not available: there is no key file".into()
-    } else {
-        format!("not in key file \"{}\"", key_file.display())
-    }
-}
-
-/// The text of an error without the "(os error N)" that std appends and PostgreSQL does not.
-pub(super) fn reason(source: &io::Error) -> String {
-    let text = source.to_string();
-    match text.rfind(" (os error ") {
-        Some(end) => text[..end].to_owned(),
-        None => text,
-    }
-}
 
 impl Error {
     /// A full sentence for DETAIL.

@@ -2,13 +2,15 @@
 //! Messages are in PostgreSQL's style; the one map to SQLSTATE lives with the SQL side and uses [`Kind`].
 
 mod advice;
+pub(crate) mod key_file;
+mod message;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
-use self::advice::{key_file_message, missing_from, reason};
-use crate::crypt::key_file::KeyFileProblem;
+use self::key_file::KeyFileProblem;
+use self::message::{key_file_message, missing_from, reason};
 use crate::owner::OwnerId;
 
 /// `Result` of the store.

@@ -9,9 +9,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use super::FileStore;
 use super::fs::Fs;
 use super::list::Shards;
+use super::store::FileStore;
 use crate::backend::{Ahead, Listed};
 use crate::error::Result;
 use crate::payload::Shard;

@@ -4,9 +4,9 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use super::FileStore;
 use super::fs::Fs;
 use super::moves::FileMoves;
+use super::store::FileStore;
 use super::upload::FileBatch;
 use crate::backend::{
     Ahead, Backend, Batch, Cloned, DroppedDatabase, Inspection, ListWork, Listing, Located, Moves, Purged,

@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use super::fs::{Fs, FsFile};
 use super::layout::{TRASH, copy_name};
-use super::{FileStore, found, shown};
+use super::paths::{found, shown};
+use super::store::FileStore;
 use crate::error::{Error, Result};
 
 /// Most bytes copied between two looks at interrupts.

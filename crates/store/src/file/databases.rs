@@ -4,7 +4,8 @@
 use super::fs::{EntryKind, Fs};
 use super::layout::{database_dir, parse_database_dir};
 use super::list::directory;
-use super::{FileStore, found};
+use super::paths::found;
+use super::store::FileStore;
 use crate::error::Result;
 use crate::payload::PayloadId;
 

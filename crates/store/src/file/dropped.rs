@@ -8,7 +8,8 @@ use super::layout::{
     FIRST_DROPPED, TRASH, database_dir, dropped_dir, era_dir, parse_copy_name, parse_dropped_dir,
 };
 use super::list::{directory, payload};
-use super::{ATTEMPTS, FileStore, found, shown};
+use super::paths::{ATTEMPTS, found, shown};
+use super::store::FileStore;
 use crate::backend::{DroppedDatabase, Purged};
 use crate::error::{Error, Result};
 use crate::payload::Shard;

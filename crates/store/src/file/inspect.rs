@@ -11,7 +11,8 @@ use super::layout::{
     parse_era_dir, parse_new_owner_name,
 };
 use super::list::{directory, payload};
-use super::{FileStore, found, shown};
+use super::paths::{found, shown};
+use super::store::FileStore;
 use crate::backend::{Flaw, Inspection, Listing};
 use crate::error::{Error, Result};
 use crate::payload::Shard;

@@ -9,8 +9,7 @@ use crate::payload::{PayloadId, Shard};
 /// The directory of a database that holds what the vacuum has taken out of LIVE.
 pub const TRASH: &str = "TRASH";
 
-/// The file in the root that names the cluster which may vacuum the store (I9).
-pub const OWNER: &str = "OWNER";
+pub use crate::owner_file::OWNER;
 
 /// Ending of a file that has not got its own name yet.
 const TEMPORARY: &str = "tmp";

@@ -8,7 +8,8 @@ use std::vec;
 
 use super::fs::{Entry, EntryKind, Fs};
 use super::layout::{TRASH, era_dir, parse_byte_dir, parse_era_dir};
-use super::{FileStore, found};
+use super::paths::found;
+use super::store::FileStore;
 use crate::backend::{Listing, TrashEntry};
 use crate::error::Result;
 use crate::payload::{PayloadId, Shard};

@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use super::fs::{EntryKind, Fs, FsFile};
-use super::{FileStore, found, shown};
+use super::paths::{found, shown};
+use super::store::FileStore;
 use crate::backend::{Located, Stored};
 use crate::error::{Error, Result};
 use crate::payload::PayloadId;

@@ -7,10 +7,12 @@ use std::fmt;
 use std::io;
 use std::time::{Duration, SystemTime};
 
+use super::durable::SYNCFS_FROM;
 use super::fs::{EntryKind, Fs, Stat};
 use super::layout::TRASH;
-use super::sync::{Cached, SYNCFS_FROM, chain};
-use super::{ATTEMPTS, FileStore, found, shown};
+use super::paths::{ATTEMPTS, found, shown};
+use super::store::FileStore;
+use super::sync::{Cached, chain};
 use crate::backend::{Moves, Restored, Trashed};
 use crate::error::{Error, Result};
 use crate::payload::{PayloadId, Shard};

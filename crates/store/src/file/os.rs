@@ -2,7 +2,7 @@
 //! kernel has it and by single components otherwise; symbolic links and mount points below the root are refused.
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{self as sys, AtFlags, CWD, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::fs::{self as sys, AtFlags, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::{Errno, retry_on_intr};
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -12,19 +12,10 @@ use std::time::SystemTime;
 
 use super::fs::{Fs, Stat, Visit};
 use super::os_file::{self, OsFile};
-use super::os_root;
+use super::os_root::{self, BENEATH, DIR_MODE};
 use crate::error::Result;
 
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
-pub(super) const DIR_MODE: Mode = Mode::RWXU;
-
-/// A mount point below the root would break the renames between LIVE and TRASH, and one syncfs would not
-/// reach it; hence NO_XDEV.
-pub(super) const BENEATH: ResolveFlags = ResolveFlags::BENEATH
-    .union(ResolveFlags::NO_SYMLINKS)
-    .union(ResolveFlags::NO_MAGICLINKS)
-    .union(ResolveFlags::NO_XDEV);
-
 /// The file system of the operating system, beneath one root.
 #[derive(Debug)]
 pub struct OsFs {

@@ -1,13 +1,21 @@
 //! The root of a store on Linux: opening it, with the reason where that fails, and what can be done beneath it.
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{self as sys, CWD, Mode, OFlags};
+use rustix::fs::{self as sys, CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, retry_on_intr};
 use std::path::Path;
 use std::sync::OnceLock;
 
-use super::os::{BENEATH, DIR_MODE};
 use crate::error::{Error, Result};
+
+pub(super) const DIR_MODE: Mode = Mode::RWXU;
+
+/// A mount point below the root would break the renames between LIVE and TRASH, and one syncfs would not
+/// reach it; hence NO_XDEV.
+pub(super) const BENEATH: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS)
+    .union(ResolveFlags::NO_XDEV);
 
 /// File systems (`f_type` of statfs(2)) whose syncfs writes data and metadata of every file: ext4 (and ext2, whose
 /// number is the same), XFS, btrfs. Others are known not to (FUSE sends nothing to its server, f2fs does not report a

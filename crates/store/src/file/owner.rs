@@ -5,9 +5,11 @@ use std::sync::atomic::Ordering;
 
 use super::fs::{Fs, FsFile, Replace, publish, read_small};
 use super::layout::OWNER;
-use super::{FileStore, found, shown};
+use super::paths::{found, shown};
+use super::store::FileStore;
 use crate::error::{Error, Result};
-use crate::owner::{OwnerId, corrupt};
+use crate::owner::OwnerId;
+use crate::owner_file::corrupt;
 
 /// OWNER is about 150 bytes long; what is longer than this was not written by a store.
 const MAX_LEN: u64 = 4096;

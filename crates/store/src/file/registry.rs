@@ -4,9 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::found;
 use super::fs::{Fs, Replace, publish, read_small};
 use super::os::OsFs;
+use super::paths::found;
 use crate::error::{Error, Result};
 
 /// Where a cluster remembers that it has written to one root.

@@ -2,74 +2,17 @@
 //! Which directories are durable already is remembered per store; that one exists is not enough, for another
 //! transaction may have made it and not have synced it.
 
-use std::collections::{BTreeSet, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use super::durable::{SyncfsHandle, lock};
 use super::fs::Fs;
 use super::layout::{parse_byte_dir, parse_era_dir};
 use super::list::directory;
-use super::upload::{FileBatch, Origin};
-use super::{FileStore, parent, shown};
+use super::paths::{parent, shown};
+use super::store::FileStore;
+use super::upload::FileBatch;
 use crate::error::{Error, Result};
-
-/// From this many files on, one syncfs takes the place of an fdatasync for each file and an fsync for each
-/// directory.
-///
-/// A syncfs also waits for what other processes have written to the file system. Measured on ext4 (Linux 6.18, a
-/// virtual disk whose flush takes 0.15 ms), write-back started before, each file in a leaf of its own, medians in ms;
-/// the syncfs without the fsync that makes sure of it, which takes one flush more:
-///
-/// ```text
-/// files                            1     2     4     8    16    32
-/// 4 KiB  per file               0.28  0.41  0.75  1.46  2.70  5.89
-///        syncfs                 0.18  0.17  0.17  0.17  0.21  0.27
-/// 1 MiB  per file               0.67  1.07  1.72  3.23  5.73 12.05
-///        syncfs                 0.55  0.72  0.96  1.69  3.26  6.13
-/// syncfs, 64 MiB of others      36.6  36.8  37.9  34.8  36.1  37.6
-/// ```
-///
-/// Alone on its file system a syncfs always wins, and the more so the slower a flush is; next to a busy neighbour
-/// it loses. So transactions of a few files pay a small price that no other process raises, and only
-/// those that would wait for dozens of flushes take the one that does.
-pub const SYNCFS_FROM: u64 = 8;
-
-/// Directories remembered as durable; 4096 are 16 eras of 256 leaves.
-const MAX_DURABLE_DIRS: usize = 4096;
-
-/// A descriptor of the file system, opened before the files that it answers for were written.
-pub(super) struct SyncfsHandle<F: Fs> {
-    /// Position in the order of opening. Not per store: a transaction may see its store opened anew.
-    pub(super) opened: u64,
-    handle: F::SyncHandle,
-}
-
-static OPENED: AtomicU64 = AtomicU64::new(0);
-
-/// Directories, relative to the root, whose entry in their parent is durable. The empty path is the root.
-///
-/// A directory that is removed and made again would be remembered wrongly. `remove_empty_dirs` removes only what
-/// no running transaction can write to, so no transaction meets such a directory; `restore`, which can, does
-/// not ask.
-#[derive(Debug, Default)]
-pub(super) struct DurableDirs {
-    dirs: HashSet<String>,
-}
-
-impl DurableDirs {
-    pub(super) fn forget(&mut self, dir: &str) {
-        self.dirs.remove(dir);
-    }
-
-    pub(super) fn learn(&mut self, dirs: impl IntoIterator<Item = String>) {
-        for dir in dirs {
-            if self.dirs.len() >= MAX_DURABLE_DIRS {
-                self.dirs.clear();
-            }
-            self.dirs.insert(dir);
-        }
-    }
-}
 
 /// Whether a directory that the store remembers as durable is not fsynced again.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -163,17 +106,9 @@ impl<F: Fs> FileStore<F> {
         }
         let handle = self.fs.open_sync_handle().map_err(self.io("open directory", ""))?;
         let Some(handle) = handle else { return Ok(None) };
-        let opened = Arc::new(SyncfsHandle { opened: OPENED.fetch_add(1, Ordering::Relaxed), handle });
+        let opened = Arc::new(SyncfsHandle::new(handle));
         *last = Arc::downgrade(&opened);
         Ok(Some(opened))
-    }
-
-    pub(super) fn origin(&self) -> Origin {
-        (self.fs.identity(), self.config.database)
-    }
-
-    pub(super) fn durable(&self) -> MutexGuard<'_, DurableDirs> {
-        lock(&self.durable)
     }
 }
 
@@ -191,9 +126,4 @@ pub(super) fn chain(dir: &str) -> Vec<String> {
         chain.push(at.to_owned());
     }
     chain
-}
-
-/// No holder leaves the data half changed when it unwinds, so a poisoned lock can be used.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,7 +7,8 @@ use std::time::SystemTime;
 
 use super::fs::{EntryKind, Fs};
 use super::layout::{TRASH, era_dir, parse_copy_name, parse_new_owner_name};
-use super::{FileStore, found};
+use super::paths::found;
+use super::store::FileStore;
 use crate::error::Result;
 
 impl<F: Fs> FileStore<F> {

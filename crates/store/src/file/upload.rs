@@ -6,9 +6,10 @@ use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 
+use super::durable::{Origin, SYNCFS_FROM, SyncfsHandle};
 use super::fs::{Fs, FsFile};
-use super::sync::{SYNCFS_FROM, SyncfsHandle};
-use super::{ATTEMPTS, FileStore, shown};
+use super::paths::{ATTEMPTS, shown};
+use super::store::FileStore;
 use crate::backend::{Batch, Upload};
 use crate::error::{Error, Result};
 use crate::payload::{PayloadId, Shard};
@@ -24,9 +25,6 @@ pub const MAX_OPEN: usize = 16;
 /// rows of 4 KiB, a hundred of them per commit, took 167 µs each instead of 197. Only the call that begins it is sure
 /// to report that there are no blocks for it (delayed allocation of an ext4 mounted with errors=continue).
 const WRITE_BACK: u64 = 256 * 1024;
-
-/// A store: device and inode of its root, and the database.
-pub(super) type Origin = ((u64, u64), u32);
 
 impl<F: Fs> FileStore<F> {
     /// Creates the file of a new payload, and the directories that are missing.
