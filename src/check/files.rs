@@ -37,14 +37,6 @@ pub fn check(
     };
     progress::phase(Phase::Sweeping);
     owner(store, standby, findings)?;
-    // The primary may have databases that this standby has not replayed yet.
-    if !standby {
-        for database in store.databases()? {
-            if !catalog::database_may_exist(database.into()) {
-                findings.file(None, Problem::Unreferenced, Path::new(&database.to_string()));
-            }
-        }
-    }
     let hidden = mark.as_ref().is_some_and(|mark| !mark.hidden.is_empty());
     let references = mark.as_mut().map(|mark| mark.references.by_ref().peekable());
     let mut walk = Walk {
@@ -134,6 +126,13 @@ struct Walk<'a, R: Iterator<Item = Reference>> {
     failed: Option<Report>,
 }
 
+impl<R: Iterator<Item = Reference>> Walk<'_, R> {
+    fn fail(&mut self, error: impl Into<Report>) -> ControlFlow<()> {
+        self.failed = Some(error.into());
+        ControlFlow::Break(())
+    }
+}
+
 impl<R: Iterator<Item = Reference>> Inspection for Walk<'_, R> {
     fn entry(&mut self, flaw: Option<Flaw>, path: &Path) -> ControlFlow<()> {
         check_for_interrupts!();
@@ -148,10 +147,26 @@ impl<R: Iterator<Item = Reference>> Inspection for Walk<'_, R> {
         ControlFlow::Continue(())
     }
 
+    fn root_done(&mut self) -> ControlFlow<()> {
+        // The primary may have databases that this standby has not replayed yet.
+        if self.standby {
+            return ControlFlow::Continue(());
+        }
+        match self.store.databases() {
+            Ok(databases) => {
+                let gone = databases.into_iter().filter(|&oid| !catalog::database_may_exist(oid.into()));
+                for database in gone {
+                    self.findings.file(None, Problem::Unreferenced, Path::new(&database.to_string()));
+                }
+                ControlFlow::Continue(())
+            }
+            Err(error) => self.fail(error),
+        }
+    }
+
     fn shard(&mut self, _shard: Shard, listing: &Listing) -> ControlFlow<()> {
         if let Err(report) = self.pace.file() {
-            self.failed = Some(report);
-            return ControlFlow::Break(());
+            return self.fail(report);
         }
         if let Some(references) = &mut self.references {
             let old = listing.payloads.iter().filter(|id| id.birth < self.upper);

@@ -63,8 +63,8 @@ pub struct HeapScan<'a> {
     /// Whether it goes through a range of tuple ids.
     by_tid: bool,
     slot: Slot<'a>,
-    /// What the scan points to; boxed, because self may be moved.
-    _snapshot: Option<Box<pg_sys::SnapshotData>>,
+    /// A snapshot of its own, to which the scan points; NULL if the caller has it.
+    snapshot: *mut pg_sys::SnapshotData,
 }
 
 impl<'a> HeapScan<'a> {
@@ -80,15 +80,15 @@ impl<'a> HeapScan<'a> {
     }
 
     fn with_own_snapshot(relation: &'a Relation, snapshot: pg_sys::SnapshotData) -> Self {
-        let mut snapshot = Box::new(snapshot);
-        let scan = begin(relation, &mut *snapshot, false);
-        Self { scan, by_tid: false, slot: Slot::of(relation), _snapshot: Some(snapshot) }
+        let snapshot = Box::into_raw(Box::new(snapshot));
+        let scan = begin(relation, snapshot, false);
+        Self { scan, by_tid: false, slot: Slot::of(relation), snapshot }
     }
 
     /// The tuples that the snapshot sees. May begin in the middle of the table, where another scan is.
     pub fn visible(relation: &'a Relation, snapshot: &'a ActiveSnapshot) -> Self {
         let scan = begin(relation, snapshot.as_ptr(), true);
-        Self { scan, by_tid: false, slot: Slot::of(relation), _snapshot: None }
+        Self { scan, by_tid: false, slot: Slot::of(relation), snapshot: null_mut() }
     }
 
     /// The tuples that the snapshot sees from this tuple id to the end of the table, in the order of their ids.
@@ -103,7 +103,7 @@ impl<'a> HeapScan<'a> {
         let scan = unsafe {
             pg_sys::table_beginscan_tidrange(relation.as_ptr(), snapshot.as_ptr(), &mut first, &mut last)
         };
-        Self { scan, by_tid: true, slot: Slot::of(relation), _snapshot: None }
+        Self { scan, by_tid: true, slot: Slot::of(relation), snapshot: null_mut() }
     }
 
     /// The next tuple; None after the last one. Its page stays pinned until the next call.
@@ -136,6 +136,10 @@ impl Drop for HeapScan<'_> {
         if !std::thread::panicking() {
             // SAFETY: begun by one of the constructors, and not ended yet.
             unsafe { pg_sys::table_endscan(self.scan) }
+        }
+        if !self.snapshot.is_null() {
+            // SAFETY: made by with_own_snapshot(); the scan has been ended, or the abort frees it without a look at this.
+            drop(unsafe { Box::from_raw(self.snapshot) });
         }
     }
 }

@@ -82,6 +82,6 @@ impl Drop for RestrictedSearchPath {
         // Also while an ERROR unwinds: a caller that catches it without a subtransaction goes on before the abort.
         // SAFETY: ends the level that set() began, with those inside of it that an ERROR has left. It raises nothing,
         // as an abort calls it too, which finds this level ended then.
-        unsafe { pg_sys::AtEOXact_GUC(false, self.nest_level) }
+        unsafe { pg_sys::AtEOXact_GUC(!std::thread::panicking(), self.nest_level) }
     }
 }

@@ -40,6 +40,11 @@ struct Failure {
 }
 
 impl Failure {
+    /// Of a call that has not returned.
+    fn interrupted() -> Self {
+        Self { path: ".".into(), errno: None, kind: io::ErrorKind::Interrupted }
+    }
+
     fn of(error: &Error) -> Self {
         match error {
             Error::Sync { path, source } | Error::Io { path, source, .. } => {
@@ -101,22 +106,19 @@ impl Pending {
         self.state = State::Empty;
     }
 
-    /// Finishes an upload and takes it.
+    /// Finishes an upload and takes it. If that unwinds, the transaction counts as failed: what it has finished before is not
+    /// known any more.
     pub(crate) fn add(&mut self, upload: Box<dyn Upload>) -> Result<()> {
-        let mut batch = match std::mem::replace(&mut self.state, State::Empty) {
-            State::Failed(failure) => {
-                let error = failure.error();
-                self.state = State::Failed(failure);
-                return Err(error);
-            }
-            State::Collecting(batch) => Some(batch),
-            State::Empty | State::Synced => None,
-        };
+        self.check()?;
+        let before = std::mem::replace(&mut self.state, State::Failed(Failure::interrupted()));
+        let synced = matches!(before, State::Synced);
+        let mut batch = if let State::Collecting(batch) = before { Some(batch) } else { None };
         let finished = upload.finish(&mut batch);
         self.state = match (&finished, batch) {
             // An older upload of the batch is lost.
             (Err(error @ Error::Sync { .. }), _) => State::Failed(Failure::of(error)),
             (_, Some(batch)) => State::Collecting(batch),
+            (_, None) if synced => State::Synced,
             (_, None) => State::Empty,
         };
         finished
@@ -144,8 +146,7 @@ impl Pending {
         };
         // Until the sync has succeeded: an interrupt may unwind it, and then some uploads are durable and others are
         // not, and none of them is synced again.
-        let interrupted = Failure { path: ".".into(), errno: None, kind: io::ErrorKind::Interrupted };
-        self.state = State::Failed(interrupted);
+        self.state = State::Failed(Failure::interrupted());
         let synced = backend.sync(&mut *batch, interrupts);
         self.state = match &synced {
             Ok(()) => State::Synced,

@@ -208,7 +208,7 @@ pub trait Upload {
     /// `Io`; nothing can be appended to this upload afterwards.
     fn append(&mut self, bytes: &[u8]) -> Result<()>;
 
-    /// Ends the upload and adds it to the transaction's batch, which the first one makes. Not durable before
+    /// Ends the upload and adds it to the transaction's batch, which the first one makes; a batch that it unwinds from is lost. Not durable before
     /// [`Backend::sync`].
     ///
     /// # Errors
@@ -282,6 +282,11 @@ pub trait Moves {
 pub trait Inspection {
     /// Takes each entry: what is wrong with it, if anything, and where it is, for messages.
     fn entry(&mut self, flaw: Option<Flaw>, path: &Path) -> ControlFlow<()>;
+
+    /// The root has been gone through; what follows is of this database.
+    fn root_done(&mut self) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
 
     /// Takes the payloads of each shard of LIVE, ascending, after its entries.
     fn shard(&mut self, shard: Shard, listing: &Listing) -> ControlFlow<()>;

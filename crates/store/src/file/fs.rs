@@ -200,7 +200,8 @@ fn publish_as<F: Fs>(
         Err(e) => return Err(Error::io("rename file to", at(name), e)),
     }
     if fsync {
-        fs.sync_dir("").map_err(|e| Error::sync(at(""), e))?;
+        let directory = if shown.as_os_str().is_empty() { at(name) } else { shown.into() };
+        fs.sync_dir("").map_err(|e| Error::sync(directory, e))?;
     }
     Ok(true)
 }

@@ -120,6 +120,9 @@ impl<F: Fs> FileStore<F> {
     pub(super) fn inspect_all(&self, inspection: &mut dyn Inspection) -> Result<()> {
         let mut walk = Walk { inspection, ended: false };
         walk.dir(|report| self.inspect_root(report))?;
+        if !walk.ended {
+            walk.ended = walk.inspection.root_done().is_break();
+        }
         walk.dir(|report| self.inspect_trash(report))?;
         for era in walk.dir(|report| self.inspect_database(report))? {
             for shard in walk.dir(|report| self.inspect_era(era, report))? {

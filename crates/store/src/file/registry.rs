@@ -2,6 +2,7 @@
 //! looks like a store that no session has used yet, and what was written there would be gone when the file system
 //! comes back. A JSON list in a file of the data directory, written whole or not at all.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::fs::{Fs, Replace, publish, read_small};
@@ -9,7 +10,7 @@ use super::os::OsFs;
 use super::paths::found;
 use crate::error::{Error, Result};
 
-/// Where a cluster remembers that it has written to one root.
+/// Where a cluster remembers that it has written to one root. The file may be a symbolic link; a change replaces it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RootRegistry {
     /// The data directory.
@@ -26,13 +27,28 @@ impl RootRegistry {
     /// # Errors
     /// `Io`, `RegistryCorrupt`.
     pub fn contains(&self) -> Result<bool> {
-        self.listed(&OsFs::open(&self.directory, false)?)
+        self.listed(&OsFs::open_trusted(&self.directory).map_err(|e| self.unreachable(e))?)
     }
 
     /// The same where the data directory is in the file system that `near` is of.
     #[doc(hidden)]
     pub fn contains_on<F: Fs>(&self, near: &F) -> Result<bool> {
-        self.listed(&near.rooted_in(&self.directory)?)
+        self.listed(&self.data_directory(near)?)
+    }
+
+    fn data_directory<F: Fs>(&self, near: &F) -> Result<F> {
+        near.rooted_in(&self.directory).map_err(|e| self.unreachable(e))
+    }
+
+    /// The data directory could not be opened. It is for administrators to know, and it is not the store's root.
+    fn unreachable(&self, error: Error) -> Error {
+        let source = match error {
+            Error::Io { source, .. } => source,
+            Error::RootMissing { .. } => io::ErrorKind::NotFound.into(),
+            Error::RootNotADirectory { .. } => io::ErrorKind::NotADirectory.into(),
+            _ => io::ErrorKind::PermissionDenied.into(),
+        };
+        Error::io("open file", self.file, source)
     }
 
     fn listed<F: Fs>(&self, fs: &F) -> Result<bool> {
@@ -45,7 +61,7 @@ impl RootRegistry {
     /// `Io`, `Sync`.
     #[doc(hidden)]
     pub fn add<F: Fs>(&self, near: &F, fsync: bool) -> Result<()> {
-        let fs = near.rooted_in(&self.directory)?;
+        let fs = self.data_directory(near)?;
         let mut roots = match self.read(&fs) {
             Err(Error::RegistryCorrupt { .. }) => Vec::new(),
             roots => roots?,

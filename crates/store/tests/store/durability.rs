@@ -208,3 +208,22 @@ fn two_stores_cannot_share_a_transaction() {
     assert_eq!(pending.sync(&other, &mut || ()).unwrap_err().kind(), Kind::Unsupported);
     pending.sync(&store, &mut || ()).unwrap();
 }
+
+/// The oldest file of a transaction is synced when another one takes its descriptor; here that never returns.
+#[test]
+fn an_upload_that_unwinds_leaves_the_transaction_failed() {
+    let fs = MemFs::new().without_syncfs();
+    let store = fs.store();
+    let mut pending = pending_with(&store, MAX_OPEN as u64);
+    let mut writer = Writer::begin(&store, 1, None).unwrap();
+    // So much that nothing is left to write back.
+    writer.write(&[0x5a; 256 * 1024]).unwrap();
+    // From here on every operation of the file system unwinds.
+    catch_unwind(AssertUnwindSafe(|| fs.lose_writeback("no such file"))).unwrap_err();
+    catch_unwind(AssertUnwindSafe(|| writer.finish(&mut pending))).unwrap_err();
+    assert_eq!(pending.state(), PendingState::Failed);
+    assert!(
+        matches!(pending.sync(&store, &mut || ()), Err(Error::Sync { .. })),
+        "a transaction whose files are not durable may commit"
+    );
+}

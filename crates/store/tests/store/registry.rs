@@ -168,6 +168,29 @@ fn a_damaged_list_is_an_error_only_where_the_store_may_be_missing() {
     is_missing(Writer::begin(&cluster.store(), 3, None).map(drop), &cluster);
 }
 
+#[test]
+fn a_list_that_is_a_symbolic_link_is_read() {
+    let cluster = Cluster::new();
+    commit(&cluster.store(), 1, b"x");
+    let moved = cluster.dir.path().join("moved");
+    fs::rename(cluster.file(), &moved).unwrap();
+    std::os::unix::fs::symlink(&moved, cluster.file()).unwrap();
+    assert!(cluster.registry(&cluster.root()).unwrap().contains().unwrap());
+    commit(&cluster.store(), 2, b"the root is in the list");
+}
+
+#[test]
+fn an_error_about_the_list_names_the_list_alone() {
+    let cluster = Cluster::new();
+    let registry = cluster.registry(&cluster.root()).unwrap();
+    fs::create_dir(cluster.file()).unwrap();
+    let missing = RootRegistry { directory: cluster.dir.path().join("missing"), ..registry.clone() };
+    for registry in [registry, missing] {
+        let error = registry.contains().unwrap_err();
+        assert_eq!(error.path(), Some(Path::new(LIST)), "{error}");
+    }
+}
+
 /// OWNER is missing at the first lookup, and then another backend writes it and registers the root.
 #[test]
 fn a_store_that_another_backend_is_creating_is_not_missing() {
