@@ -353,7 +353,7 @@ BEGIN ATOMIC
     SELECT format('standby %s (process %s)', r.application_name, r.pid)
       FROM run, pg_stat_replication r WHERE r.replay_lsn < run.lsn;
 END;
-COMMENT ON FUNCTION @extschema@.rbytea_purge_holders() IS 'what keeps the oldest file in TRASH: the retention, and whoever may still have a reference to it';
+COMMENT ON FUNCTION @extschema@.rbytea_purge_holders() IS 'what keeps the oldest file in TRASH: the retention, and what may still hold a reference to it';
 
 CREATE FUNCTION @extschema@.rbytea_vacuum_progress(
     OUT pid integer, OUT datid oid, OUT phase text, OUT relations_total bigint, OUT relations_done bigint,

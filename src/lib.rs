@@ -3,7 +3,7 @@
 //! The store and the bytes of a value are in the crate `rbytea_store`, which knows no PostgreSQL; this one is the SQL
 //! surface and the transaction's, the DDL's and the vacuum's side of it. Each folder may use those before it in the
 //! order `pg`, `value`, `session`, `write`, `mark`, `ddl`, `vacuum`, `check`, `reencrypt`, `sql`, and no other;
-//! tests/imports.rs checks that.
+//! tests/imports checks that.
 
 mod check;
 mod ddl;
