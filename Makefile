@@ -1,5 +1,6 @@
 # Builds, installs and tests rbytea against one PostgreSQL installation, the one that PG_CONFIG names.
-# Each major version builds in a directory of its own, target/pgNN.
+# All major versions, and the store without one, build in one directory, so that what they share is compiled once; the
+# library of each is kept in target/pgNN.
 
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
@@ -18,7 +19,8 @@ pkglibdir := $(shell $(pg_config) --pkglibdir 2>/dev/null)
 extensiondir := $(shell $(pg_config) --sharedir 2>/dev/null)/extension
 pg_regress := $(dir $(shell $(pg_config) --pgxs 2>/dev/null))../../src/test/regress/pg_regress
 
-target := $(or $(CARGO_TARGET_DIR),target)/pg$(pg_major)
+target := $(or $(CARGO_TARGET_DIR),target)
+kept := $(target)/pg$(pg_major)
 cargo := CARGO_TARGET_DIR=$(target) PGRX_PG_CONFIG_PATH=$(pg_config) PG_CONFIG=$(pg_config) $(CARGO)
 features := --locked --no-default-features --features pg$(pg_major)
 
@@ -26,17 +28,17 @@ features := --locked --no-default-features --features pg$(pg_major)
 # used, so that a second major version costs no second one.
 CLIENT ?= $(pg_config)
 client_major := $(shell $(CLIENT) --version 2>/dev/null | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p')
-client := CARGO_TARGET_DIR=$(or $(CARGO_TARGET_DIR),target)/pg$(client_major) PGRX_PG_CONFIG_PATH=$(CLIENT) \
+client := CARGO_TARGET_DIR=$(target) PGRX_PG_CONFIG_PATH=$(CLIENT) \
 	PG_CONFIG=$(pg_config) $(CARGO) test --locked --no-default-features --features pg$(client_major) --test server
 
-library := $(target)/release/librbytea.so
-stamp := $(target)/pg_version
+library := $(kept)/librbytea.so
+stamp := $(kept)/pg_version
 scripts := $(wildcard sql/rbytea--*.sql)
 sources := Cargo.toml Cargo.lock crates/store/Cargo.toml .cargo/config.toml $(shell find src crates/store/src -name '*.rs')
 
 # The fuzz targets have a workspace of their own; what is passed to the compiler is what cargo-fuzz passes, less what
 # stable Rust does not know (the sanitizers).
-fuzz_dir := $(abspath $(or $(CARGO_TARGET_DIR),target))/fuzz
+fuzz_dir := $(abspath $(target))/fuzz
 fuzz_host = $(shell $(CARGO) -vV | sed -n 's/^host: //p')
 fuzz := crates/store/fuzz
 fuzz_targets := $(sort $(basename $(notdir $(wildcard $(fuzz)/fuzz_targets/*.rs))))
@@ -46,8 +48,8 @@ fuzz_flags := --cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1 \
 
 deny := $(CARGO) deny --locked --config $(abspath deny.toml)
 
-# The store and its tests know no PostgreSQL: they build without pg_config, in a directory of their own.
-store := CARGO_TARGET_DIR=$(or $(CARGO_TARGET_DIR),target)/store $(CARGO)
+# The store and its tests know no PostgreSQL: they build without pg_config.
+store := CARGO_TARGET_DIR=$(target) $(CARGO)
 
 # The extension's own tests that need no server: every test binary but `server`.
 logic_tests := $(filter-out server,$(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)) $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)))
@@ -84,7 +86,7 @@ installation:
 
 # pgrx-pg-sys does not notice that the headers at the same path became those of another minor version.
 $(stamp): FORCE | installation
-	@mkdir -p $(target)
+	@mkdir -p $(kept)
 	@if [ "$$(cat $@ 2>/dev/null)" != '$(pg_version)' ]; then \
 		if [ -e $@ ]; then \
 			$(cargo) clean --quiet --package pgrx-pg-sys; $(cargo) clean --quiet --release --package pgrx-pg-sys; \
@@ -98,7 +100,7 @@ FORCE:
 # The library is older than its sources or cargo is not asked: `sudo make install` needs no cargo of root's.
 $(library): $(sources) $(stamp)
 	$(cargo) build --release --lib $(features)
-	@touch $@
+	@cp $(target)/release/librbytea.so $@
 
 # --- install -----------------------------------------------------------------------------------
 
