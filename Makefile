@@ -51,6 +51,8 @@ deny := $(CARGO) deny --locked --config $(abspath deny.toml)
 # The store and its tests know no PostgreSQL: they build without pg_config.
 store := CARGO_TARGET_DIR=$(target) $(CARGO)
 
+store_tests := $(patsubst crates/store/tests/%/main.rs,%,$(wildcard crates/store/tests/*/main.rs))
+
 # The extension's own tests that need no server: every test binary but `server`.
 logic_tests := $(filter-out server,$(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)) $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)))
 regress_tests := $(basename $(notdir $(sort $(wildcard tests/regress/sql/*.sql))))
@@ -153,9 +155,10 @@ test: deps
 check: fmt-check lint core-test fuzz server-test
 
 .PHONY: core-test
-core-test: store-test $(stamp)
-	$(cargo) test $(features) $(addprefix --test ,$(logic_tests)) -- $(TESTS)
+core-test: $(stamp)
+	$(cargo) test $(features),rbytea-store/interoperation --workspace $(addprefix --test ,$(store_tests) $(logic_tests)) -- $(TESTS)
 
+# The same of the store alone, which takes no PostgreSQL.
 .PHONY: store-test
 store-test:
 	$(store) test --locked --package rbytea-store --features interoperation -- $(TESTS)
@@ -231,9 +234,7 @@ fmt-check:
 # Clippy with warnings denied; shellcheck and cargo-deny where they are installed.
 .PHONY: lint
 lint: $(stamp)
-	$(store) clippy --locked --package rbytea-store --package rbytea-memfs --package rbytea-evidence --all-targets \
-		--features rbytea-store/interoperation -- -D warnings
-	$(cargo) clippy $(features) --all-targets -- -D warnings
+	$(cargo) clippy $(features),rbytea-store/interoperation --workspace --all-targets -- -D warnings
 	$(fuzz_cargo) clippy --locked --release --bins --target $(fuzz_host) -- -D warnings
 	@if command -v shellcheck >/dev/null; then shellcheck bin/* scripts/*.sh .ci/run; fi
 	@if command -v cargo-deny >/dev/null; then $(deny) --offline check --hide-inclusion-graph bans licenses sources && \

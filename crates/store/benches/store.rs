@@ -7,7 +7,8 @@ use rbytea_store::crypt::cipher::Keystream;
 use rbytea_store::judgement::{MarkKey, Marks, Reference};
 use rbytea_store::value;
 use rbytea_store::{
-    Config, DataDirectory, FileStore, Key, KeyRing, OwnerId, PayloadId, PayloadRef, Pending, Reader, Writer,
+    Ahead, Backend, Config, DataDirectory, FileStore, Key, KeyRing, Listed, OwnerId, PayloadId, PayloadRef,
+    Pending, Reader, Writer,
 };
 use std::hint::black_box;
 use std::path::Path;
@@ -105,6 +106,30 @@ fn read(c: &mut Criterion) {
     }
 }
 
+/// The listing of a sweep, without threads that run ahead.
+fn list(c: &mut Criterion) {
+    const FILES: usize = 2000;
+    const ERAS: u64 = 4;
+    let root = tempfile::tempdir_in(".").unwrap();
+    let store = store(root.path());
+    for era in 0..ERAS {
+        transaction(&store, era << 16, b"x", FILES, None);
+    }
+    let mut group = c.benchmark_group("list");
+    group.throughput(Throughput::Elements(ERAS * FILES as u64));
+    group.bench_function("payloads", |b| {
+        b.iter(|| {
+            let mut files = 0;
+            let mut count = |listings: &mut dyn Iterator<Item = _>| {
+                files = listings.map(|listed: Result<Listed, _>| listed.unwrap().1.payloads.len()).sum();
+            };
+            Backend::list(&store, 0..=u64::MAX, &Ahead::NOT, &mut count).unwrap();
+            assert_eq!(files as u64, ERAS * FILES as u64);
+        });
+    });
+    group.finish();
+}
+
 fn header(c: &mut Criterion) {
     let root = tempfile::tempdir().unwrap();
     let payload = transaction(&store(root.path()), 1, b"x", 1, None);
@@ -187,5 +212,5 @@ fn plan(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, write, read, header, bytes, names, plan);
+criterion_group!(benches, write, read, list, header, bytes, names, plan);
 criterion_main!(benches);

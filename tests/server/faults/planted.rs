@@ -24,7 +24,7 @@ fn references_are_found_in_every_kind_of_column() {
     let cluster = cluster_with_twins();
     let db = cluster.session();
     db.run(
-        "create function fresh(seed int) returns rbytea language sql as $$ select rbytea_store(payload(seed)) $$;
+        "create function fresh(seed int) returns rbytea language sql as $$ select public.rbytea_store(public.payload(seed)) $$;
          create table arrays (rs rbytea[]); insert into arrays values (array[array[fresh(11), null], array[fresh(12), fresh(13)]]);
          create type pair as (x int, \"The r\" rbytea, others rbytea[]);
          create table pairs (p pair); insert into pairs values (null), (row(1, fresh(21), array[fresh(22), fresh(23)]));
