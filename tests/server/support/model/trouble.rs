@@ -22,6 +22,18 @@ const CONCURRENCY: &[&str] = &["55P03", "40P01", "40001"];
 const SHUTDOWN: &[&str] = &["57P01", "57P02", "57P03"];
 /// query_canceled
 const CANCELED: &str = "57014";
+/// data_corrupted
+const DATA_CORRUPTED: &str = "XX001";
+
+/// PostgreSQL's bug #19519: VACUUM FULL and CLUSTER copy a deleted row whose TOAST chunks are gone, because a transaction of another database
+/// (an autovacuum's, here) has made the horizon go back since the TOAST table was pruned. Nothing is lost, and later
+/// they succeed.
+fn is_rewrite_behind_its_toast(sql: &str, code: &str, message: &str) -> bool {
+    let rewrites = sql.starts_with("vacuum full ") || sql.starts_with("cluster ");
+    let misses =
+        message.starts_with("missing chunk number ") || message.starts_with("unexpected chunk number ");
+    rewrites && misses && code == DATA_CORRUPTED
+}
 
 /// What is tolerated in one operation at one moment.
 pub struct Tolerance {
@@ -41,7 +53,8 @@ impl Tolerance {
             return if self.closed && self.disturbed { Trouble::Gone } else { bug(error.to_string()) };
         };
         let code = error.code().code();
-        if CONCURRENCY.contains(&code) || self.states.contains(&code) {
+        let usual = CONCURRENCY.contains(&code) || self.states.contains(&code);
+        if usual || is_rewrite_behind_its_toast(sql, code, error.message()) {
             Trouble::Refused
         } else if SHUTDOWN.contains(&code) && self.disturbed {
             Trouble::Gone
