@@ -25,11 +25,12 @@ cargo := CARGO_TARGET_DIR=$(target) PGRX_PG_CONFIG_PATH=$(pg_config) PG_CONFIG=$
 features := --locked --no-default-features --features pg$(pg_major)
 
 # The server tests are a client, the same for every major version: CLIENT names the installation whose build of it is
-# used, so that a second major version costs no second one.
+# used, so that a second major version costs no second one. Its features are those of core-test, which has built what it depends on.
 CLIENT ?= $(pg_config)
 client_major := $(shell $(CLIENT) --version 2>/dev/null | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p')
 client := CARGO_TARGET_DIR=$(target) PGRX_PG_CONFIG_PATH=$(CLIENT) \
-	PG_CONFIG=$(pg_config) $(CARGO) test --locked --no-default-features --features pg$(client_major) --test server
+	PG_CONFIG=$(pg_config) $(CARGO) test --locked --no-default-features --features pg$(client_major),rbytea-store/interoperation \
+	--test server
 
 library := $(kept)/librbytea.so
 stamp := $(kept)/pg_version
@@ -180,10 +181,10 @@ fuzz:
 		fi || exit 1; \
 	done
 
-# Against the optimised build, the one that users get.
+# Against the optimised build, the one that users get. More threads than processors, because many tests wait for the background vacuum.
 .PHONY: server-test
 server-test: install-for-tests
-	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),4) $(client) -- $(TESTS)
+	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),8) $(client) -- $(TESTS)
 
 # The vacuum against many sessions for SOAK_SECONDS, SOAK_CRASHES times SIGKILL under load, and a million new inputs.
 .PHONY: soak
@@ -231,11 +232,12 @@ fmt-check:
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path $(fuzz)/Cargo.toml --check
 
-# Clippy with warnings denied; shellcheck and cargo-deny where they are installed.
+# Clippy with warnings denied; shellcheck and cargo-deny where they are installed. Clippy links nothing, so that libFuzzer need not be
+# compiled for it.
 .PHONY: lint
 lint: $(stamp)
 	$(cargo) clippy $(features),rbytea-store/interoperation --workspace --all-targets -- -D warnings
-	$(fuzz_cargo) clippy --locked --release --bins --target $(fuzz_host) -- -D warnings
+	CUSTOM_LIBFUZZER_PATH=/nonexistent $(store) clippy --locked --manifest-path $(fuzz)/Cargo.toml --bins -- -D warnings
 	@if command -v shellcheck >/dev/null; then shellcheck bin/* scripts/*.sh .ci/run; fi
 	@if command -v cargo-deny >/dev/null; then $(deny) --offline check --hide-inclusion-graph bans licenses sources && \
 		$(deny) --manifest-path $(fuzz)/Cargo.toml --offline check --hide-inclusion-graph bans licenses sources; fi

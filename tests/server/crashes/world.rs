@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rand::rngs::StdRng;
-use rand::{Rng, RngExt, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use sha2::{Digest, Sha256};
 
 use super::transactions::{Heard, Seed};
+use crate::support::twins::noise;
 
 /// Clients at work at the same time.
 pub const CLIENTS: usize = 5;
@@ -23,9 +24,7 @@ pub fn payload(rng: &mut StdRng) -> Vec<u8> {
         90..99 => 100_000,
         _ => 1_000_000,
     };
-    let mut bytes = vec![0; rng.random_range(0..longest)];
-    rng.fill_bytes(&mut bytes);
-    bytes
+    noise(rng.random_range(0..longest), rng.random())
 }
 
 /// What a commit waits for.

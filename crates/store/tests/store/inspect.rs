@@ -190,7 +190,7 @@ fn directories_in_place_of_files_and_files_in_place_of_directories_are_foreign<B
     let planted = vec![
         "40000".to_owned(),
         format!("{DATABASE}/0000000000aa"),
-        format!("{DATABASE}/000000000000/{:02x}", unused_byte(&payloads)),
+        format!("{DATABASE}/000000000000/{:02x}", unused_byte(&fs)),
         "OWNER".to_owned(),
         file,
     ];
@@ -206,7 +206,7 @@ fn a_link_is_no_directory_and_is_not_followed<B: Bed>(bed: &B) {
     let mut planted = vec![
         "40000".to_owned(),
         format!("{DATABASE}/0000000000aa"),
-        format!("{DATABASE}/000000000000/{:02x}", unused_byte(&payloads)),
+        format!("{DATABASE}/000000000000/{:02x}", unused_byte(&fs)),
         format!("{DATABASE}/TRASH/{}", payloads[1].id.file_name()),
         file,
     ];
@@ -246,9 +246,9 @@ fn an_error_of_the_callback_ends_the_inspection<B: Bed>(bed: &B) {
     assert_eq!((result.unwrap_err().kind(), calls), (Kind::Unsupported, 1));
 }
 
-/// First byte of no uuid in the first era.
-fn unused_byte(payloads: &[PayloadRef]) -> u8 {
-    let used = |byte: &u8| payloads.iter().any(|payload| payload.id.shard() == Shard { era: 0, byte: *byte });
+/// First byte of a uuid that no directory of the first era has.
+fn unused_byte<F: Fs>(fs: &F) -> u8 {
+    let used = |byte: &u8| fs.stat(&format!("{DATABASE}/000000000000/{byte:02x}")).is_ok();
     (0..=u8::MAX).find(|byte| !used(byte)).unwrap()
 }
 
