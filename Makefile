@@ -184,7 +184,7 @@ fuzz:
 # Against the optimised build, the one that users get. More threads than processors, because many tests wait for the background vacuum.
 .PHONY: server-test
 server-test: install-for-tests
-	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),8) $(client) -- $(TESTS)
+	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),6) $(client) -- $(TESTS)
 
 # The vacuum against many sessions for SOAK_SECONDS, SOAK_CRASHES times SIGKILL under load, and a million new inputs.
 .PHONY: soak

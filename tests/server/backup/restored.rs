@@ -88,7 +88,12 @@ pub fn restored(backup: &Path, conf: &[&str]) -> Cluster {
 /// Takes a restored store into possession: nothing moves before, and afterwards the vacuum works.
 #[track_caller]
 pub fn adopt(db: &Session) {
+    let refusals =
+        || db.one::<i64>("select count(*) from rbytea_vacuum_history where error is not null", &[]);
+    let before = refusals();
     assert_eq!(db.sqlstate("select rvacuum()").code(), "55000", "the vacuum moves files of another cluster");
+    // Another process writes that down, in a transaction that would keep garbage from the next run.
+    wait_until(PATIENCE, || refusals() > before);
     db.run("select rbytea_adopt_store()");
 }
 
@@ -97,7 +102,6 @@ pub fn adopt(db: &Session) {
 #[track_caller]
 pub fn leaked(db: &Session, store: &Path) -> u64 {
     let last = outlive_births(store, db);
-    // The row about the run that was refused is written by another process.
     let ended = format!("select pg_snapshot_xmin(pg_current_snapshot()) > '{last}'::xid8");
     wait_until(PATIENCE, || db.one::<bool>(&ended, &[]));
     garbage_after_vacuum(store, db)
