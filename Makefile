@@ -102,6 +102,7 @@ FORCE:
 
 # The library is older than its sources or cargo is not asked: `sudo make install` needs no cargo of root's.
 $(library): $(sources) $(stamp)
+	@$(CARGO) --version >/dev/null || { echo "no Rust at CARGO=$(CARGO): make deps installs it" >&2; exit 1; }
 	$(cargo) build --release --lib $(features)
 	@cp $(target)/release/librbytea.so $@
 
@@ -258,7 +259,7 @@ demo: deps
 
 .PHONY: run-demo
 run-demo: install-for-tests
-	$(cargo) run --quiet --release $(features) --example demo -- $(FILES)
+	$(cargo) run --release $(features) --example demo -- $(FILES)
 
 # rbytea beside bytea, large objects and files: docs/BENCHMARK.md, docs/benchmark.json and charts. Half an hour, on a disk;
 # ARGUMENTS="sizes=4K,1M rows=1 clients=1 rounds=3 to=DIRECTORY" for a part (benches/comparison/main.rs has them all).
