@@ -24,7 +24,14 @@ const UUID_CHARS: usize = 36;
 impl PayloadId {
     /// `<birth, 16 hex digits>-<uuid>`, the same in LIVE and in TRASH.
     pub fn file_name(&self) -> String {
-        format!("{:016x}-{}", self.birth, self.uuid.hyphenated())
+        let mut name = String::new();
+        self.write_file_name(&mut name);
+        name
+    }
+
+    fn write_file_name(&self, to: &mut String) {
+        // writing to a String cannot fail
+        let _ = write!(to, "{:016x}-{}", self.birth, self.uuid.hyphenated());
     }
 
     /// The inverse of [`file_name`](Self::file_name); `None` for every other string.
@@ -39,7 +46,12 @@ impl PayloadId {
 
     /// Path in LIVE, relative to the database's directory.
     pub fn live_path(&self) -> String {
-        format!("{}/{}", self.shard().path(), self.file_name())
+        // Each read makes one: in one allocation.
+        let mut path = String::with_capacity(80);
+        self.shard().write_path(&mut path);
+        path.push('/');
+        self.write_file_name(&mut path);
+        path
     }
 
     /// Path in TRASH, relative to the database's directory.
@@ -51,10 +63,14 @@ impl PayloadId {
 impl Shard {
     /// `<era, 12 hex digits>/<byte, 2 hex digits>`, relative to the database's directory.
     pub fn path(&self) -> String {
-        let mut path = era_dir(self.era);
-        // writing to a String cannot fail
-        let _ = write!(path, "/{:02x}", self.byte);
+        let mut path = String::new();
+        self.write_path(&mut path);
         path
+    }
+
+    fn write_path(&self, to: &mut String) {
+        // writing to a String cannot fail
+        let _ = write!(to, "{:012x}/{:02x}", self.era, self.byte);
     }
 }
 
