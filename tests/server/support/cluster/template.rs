@@ -10,7 +10,7 @@ use super::super::installation::Installation;
 use super::{Cluster, POSTGRES};
 
 impl Cluster {
-    /// Makes the data directory: a copy of one that initdb made once for this installation, which is many times as
+    /// Makes the data directory: a copy of one that initdb made once for this installation, which is several times as
     /// fast. All clusters of a run therefore have the same system identifier.
     pub(super) fn initialise(&self) {
         static READ: Mutex<Vec<(PathBuf, Arc<Image>)>> = Mutex::new(Vec::new());
@@ -84,8 +84,8 @@ fn template(installation: &Installation) -> Option<PathBuf> {
     Some(Path::new(option_env!("CARGO_TARGET_TMPDIR")?).join(format!("cluster-{name}")))
 }
 
-/// A directory in memory: what is in it, parents first, with owners and modes. A second `cp -a` of the same thousand files takes
-/// three times as long as writing them.
+/// A directory in memory: what is in it, parents first, with owners and modes; so that a new cluster starts no process and
+/// reads no file.
 struct Image(Vec<Entry>);
 
 struct Entry {

@@ -25,9 +25,9 @@ const CANCELED: &str = "57014";
 /// data_corrupted
 const DATA_CORRUPTED: &str = "XX001";
 
-/// PostgreSQL's bug #19519: VACUUM FULL and CLUSTER copy a deleted row whose TOAST chunks are gone, because a transaction of another database
-/// (an autovacuum's, here) has made the horizon go back since the TOAST table was pruned. Nothing is lost, and later
-/// they succeed.
+/// PostgreSQL's bug #19519: VACUUM FULL and CLUSTER copy a deleted row whose TOAST chunks are gone, because a transaction of
+/// another database has made the horizon go back since the TOAST table was pruned. Nothing is lost, and they succeed
+/// once that transaction has ended.
 fn is_rewrite_behind_its_toast(sql: &str, code: &str, message: &str) -> bool {
     let rewrites = sql.starts_with("vacuum full ") || sql.starts_with("cluster ");
     let misses =
