@@ -19,7 +19,8 @@ fn growth(cluster: &Cluster, statements: &[&str]) -> u64 {
     db.run("select count(*) from rbytea_check('warm', true); select count(*) from rbytea_check()");
     let before = peak_memory(db.pid());
     statements.iter().for_each(|sql| db.run(sql));
-    (peak_memory(db.pid()) - before) >> 10
+    // The kernel's own mark is a few pages off and may be lower afterwards (proc_pid_status(5): "inaccurate").
+    peak_memory(db.pid()).saturating_sub(before) >> 10
 }
 
 #[test]
