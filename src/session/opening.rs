@@ -6,12 +6,12 @@ use pgrx::pg_sys;
 use rbytea_store as store;
 use rbytea_store::file::layout::database_dir;
 use rbytea_store::{
-    Backend, Config, DataDirectory, DirSyncCache, FileStore, OwnerId, PayloadId, RootRegistry,
+    Backend, Config, DataDirectory, DirSyncCache, FileStore, OwnerId, PayloadId, Rights, RootRegistry,
 };
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
@@ -106,8 +106,28 @@ fn config(access: Access) -> Result<Config, store::Error> {
     };
     // An absolute path may be a mount point: creating it would hide that nothing is mounted there.
     let create_root = access == Access::Write && path.is_relative() && !standby;
-    let registry = Some(RootRegistry { directory: directory.into(), file: REGISTRY, root: path.clone() });
-    Ok(Config { create_root, root: directory.join(path), database, fsync, owner, registry })
+    // As PostgreSQL found its data directory when it was started.
+    // SAFETY: a plain read.
+    let of_data = rights(unsafe { pg_sys::data_directory_mode } & 0o040 != 0);
+    let registry =
+        RootRegistry { directory: directory.into(), file: REGISTRY, rights: of_data, root: path.clone() };
+    let root = directory.join(path);
+    let elsewhere = rights(settings::group_access());
+    let rights = if of_data == elsewhere || is_inside(&root, directory) { of_data } else { elsewhere };
+    Ok(Config { create_root, root, database, fsync, rights, owner, registry: Some(registry) })
+}
+
+/// Whether the store is in the data directory, wherever links and `..` lead.
+fn is_inside(root: &Path, directory: &Path) -> bool {
+    match (root.canonicalize(), directory.canonicalize()) {
+        (Ok(root), Ok(directory)) => root.starts_with(directory),
+        // It does not exist yet, and will be made under this name.
+        _ => root.starts_with(directory) && !root.components().any(|part| part == Component::ParentDir),
+    }
+}
+
+fn rights(group_reads: bool) -> Rights {
+    if group_reads { Rights::GroupReads } else { Rights::Private }
 }
 
 /// What distinguishes this data directory from its copies: PG_VERSION is written anew by initdb and by every way to

@@ -5,6 +5,7 @@ use super::file::MemFile;
 use super::names::Removal;
 use super::*;
 use rbytea_store::Error;
+use rbytea_store::Rights;
 use rbytea_store::file::fs::{Entry, EntryKind, Fs, Stat, Visit};
 use std::ffi::OsStr;
 use std::path::Path;
@@ -97,7 +98,7 @@ impl Fs for MemFs {
         Path::new(if self.top == ROOT { "/mem" } else { "/data" })
     }
 
-    fn rooted_in(&self, _directory: &Path) -> rbytea_store::Result<Self> {
+    fn rooted_in(&self, _directory: &Path, _rights: Rights) -> rbytea_store::Result<Self> {
         Ok(Self { top: DATA, ..self.clone() })
     }
 

@@ -8,7 +8,7 @@ use rbytea_store::judgement::{MarkKey, Marks, Reference};
 use rbytea_store::value;
 use rbytea_store::{
     Ahead, Backend, Config, DataDirectory, FileStore, Key, KeyRing, Listed, OwnerId, PayloadId, PayloadRef,
-    Pending, Reader, Writer,
+    Pending, Reader, Rights, Writer,
 };
 use std::hint::black_box;
 use std::path::Path;
@@ -35,6 +35,7 @@ fn store(root: &Path) -> FileStore {
         create_root: false,
         database: 1,
         fsync: true,
+        rights: Rights::Private,
         owner,
         registry: None,
     })

@@ -6,7 +6,7 @@
 
 use rbytea_store::crypt::cipher::{Keystream, Kuznyechik};
 use rbytea_store::{
-    Config, DataDirectory, FileStore, Key, KeyRing, OwnerId, PayloadRef, Pending, Reader, Writer,
+    Config, DataDirectory, FileStore, Key, KeyRing, OwnerId, PayloadRef, Pending, Reader, Rights, Writer,
 };
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -94,6 +94,7 @@ fn store(root: &Path) -> FileStore {
         create_root: false,
         database: 1,
         fsync: true,
+        rights: Rights::Private,
         owner,
         registry: None,
     })

@@ -26,6 +26,7 @@ pub use backend::{
 pub use crypt::keys::{Key, KeyRing};
 pub use error::key_file::KeyFileProblem;
 pub use error::{Error, Kind, Result};
+pub use file::fs::Rights;
 pub use file::layout::{OWNER, TRASH};
 pub use file::{Config, DirSyncCache, FileStore, RootRegistry};
 pub use owner::{DataDirectory, OwnerId};

@@ -1,5 +1,5 @@
-//! Rights on the disk: files are for the server's user alone (0600), directories too (0700), whatever the umask and whatever the data
-//! directory grants its group.
+//! Rights on the disk: files are for the server's user alone (0600), directories too (0700), whatever the umask is. Where the data
+//! directory lets its group read, so does the store (0640, 0750).
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -42,12 +42,12 @@ fn work(cluster: &Cluster) {
 }
 
 /// What below this path has other rights; and how many files and directories there are.
-fn wrong(root: &Path, user: u32) -> (Vec<String>, u64) {
+fn wrong(root: &Path, user: u32, group: u32) -> (Vec<String>, u64) {
     let (mut wrong, mut seen) = (Vec::new(), 0);
     let mut left = vec![root.to_owned()];
     while let Some(path) = left.pop() {
         let about = fs::symlink_metadata(&path).unwrap();
-        let expected = if about.is_dir() { 0o700 } else { 0o600 };
+        let expected = if about.is_dir() { 0o700 | group } else { 0o600 | group & 0o040 };
         if about.mode() & 0o7777 != expected || about.uid() != user {
             wrong.push(format!("{} {:o} of {}", path.display(), about.mode(), about.uid()));
         }
@@ -106,7 +106,7 @@ impl Drop for Started {
 }
 
 #[test]
-fn what_the_store_makes_is_for_the_server_s_user_alone() {
+fn what_the_store_makes_is_for_the_server_s_user_and_for_the_group_of_the_data_directory() {
     let mut cases = 0;
     for (initdb, umask) in [(&[][..], "022"), (&[], "000"), (&["--allow-group-access"], "007")] {
         let started = Started::new(initdb, umask);
@@ -119,7 +119,8 @@ fn what_the_store_makes_is_for_the_server_s_user_alone() {
         );
         work(cluster);
         let user = fs::metadata(cluster.data()).unwrap().uid();
-        let (found, seen) = wrong(&cluster.store(), user);
+        let group = if initdb.is_empty() { 0 } else { 0o050 };
+        let (found, seen) = wrong(&cluster.store(), user, group);
         assert!(found.is_empty(), "umask {umask}, data directory {mode}: {found:#?}");
         assert!(seen > 40, "only {seen} files and directories");
         cases += seen;

@@ -56,8 +56,8 @@ pub struct Located {
     pub in_trash: bool,
     /// Bytes that are stored; `None` when what has the payload's name cannot be one.
     pub len: Option<u64>,
-    /// Whether it has the rights that the store gives.
-    pub private: bool,
+    /// Whether its rights and its owner are those that the store gives.
+    pub as_given: bool,
 }
 
 /// What is wrong with an entry of the store.

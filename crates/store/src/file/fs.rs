@@ -47,10 +47,32 @@ pub struct Stat {
 }
 
 impl Stat {
-    /// Whether it has the rights that the store gives: 0600 or, to a directory, 0700, of the effective user.
-    pub fn is_private(&self) -> bool {
-        let mode = if self.kind == EntryKind::Dir { 0o700 } else { 0o600 };
-        self.owned && self.mode == mode
+    /// Whether it is the effective user's and has the rights that the store gives; what the group may do, it need not.
+    pub fn has(&self, rights: Rights) -> bool {
+        let [least, most] = [Rights::Private, rights].map(|rights| rights.of(self.kind));
+        self.owned && self.mode & least == least && self.mode & !most == 0
+    }
+}
+
+/// What the store's directories and files allow: reading and writing to their owner, and nothing to others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rights {
+    /// Nothing to the group: 0700 and 0600.
+    #[default]
+    Private,
+    /// Reading to the group, as in a data directory that was made with `initdb --allow-group-access`: 0750 and 0640.
+    GroupReads,
+}
+
+impl Rights {
+    /// The permission bits.
+    pub fn of(self, kind: EntryKind) -> u32 {
+        match (kind, self) {
+            (EntryKind::Dir, Self::Private) => 0o700,
+            (EntryKind::Dir, Self::GroupReads) => 0o750,
+            (_, Self::Private) => 0o600,
+            (_, Self::GroupReads) => 0o640,
+        }
     }
 }
 
@@ -69,16 +91,16 @@ pub trait Fs: Send + Sync + Sized + 'static {
     /// The root, for messages.
     fn root(&self) -> &Path;
     /// The same file system, rooted in another directory that exists and that the effective user owns: the data
-    /// directory, which has the list of the roots that a cluster has written to.
+    /// directory, which has the list of the roots that a cluster has written to. What is made there gets these rights.
     ///
     /// # Errors
     /// As for opening the root.
-    fn rooted_in(&self, directory: &Path) -> Result<Self>;
+    fn rooted_in(&self, directory: &Path, rights: Rights) -> Result<Self>;
     /// Device and inode of the root.
     fn identity(&self) -> (u64, u64);
-    /// Creates a directory, mode 0700.
+    /// Creates a directory.
     fn mkdir(&self, path: &str) -> io::Result<()>;
-    /// Creates a regular file for writing, mode 0600; `AlreadyExists` when the name is taken by anything.
+    /// Creates a regular file for writing; `AlreadyExists` when the name is taken by anything.
     fn create_new(&self, path: &str) -> io::Result<Self::File>;
     /// Opens a regular file for reading; anything else is an error, and opening it does not block.
     fn open(&self, path: &str) -> io::Result<Self::File>;

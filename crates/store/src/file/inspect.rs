@@ -109,7 +109,7 @@ impl<F: Fs> FileStore<F> {
                 Ok(None) => return Ok(()),
                 Err(_) => Some(Flaw::Unreadable),
                 Ok(Some(_)) if !ours => Some(Flaw::ForeignName),
-                Ok(Some(stat)) => (!stat.is_private()).then_some(Flaw::WrongRights),
+                Ok(Some(stat)) => (!stat.has(self.config.rights)).then_some(Flaw::WrongRights),
             };
             report(flaw, Path::new(dir).join(entry.name))
         });

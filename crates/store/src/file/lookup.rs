@@ -49,7 +49,7 @@ impl<F: Fs> FileStore<F> {
             path,
             in_trash,
             len: (stat.kind == EntryKind::File).then_some(stat.len),
-            private: stat.is_private(),
+            as_given: stat.has(self.config.rights),
         }))
     }
 }

@@ -10,12 +10,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::fs::{Fs, Stat, Visit};
+use super::fs::{EntryKind, Fs, Rights, Stat, Visit};
 use super::os_file::{self, OsFile};
-use super::os_root::{self, BENEATH, DIR_MODE};
+use super::os_root::{self, BENEATH, mode};
 use crate::error::Result;
 
-const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 /// The file system of the operating system, beneath one root.
 #[derive(Debug)]
 pub struct OsFs {
@@ -28,17 +27,19 @@ pub struct OsFs {
     may_have_created_root: bool,
     /// Files may be symbolic links or on another mount.
     trusted: bool,
+    /// Of what is made.
+    rights: Rights,
 }
 
 impl OsFs {
     /// Opens the root: a directory (or a link to one) that the effective user owns.
     ///
-    /// With `create`, a missing last component is created, mode 0700.
+    /// With `create`, a missing last component is created. What is made gets these rights.
     ///
     /// # Errors
     /// `RootMissing`, `RootNotADirectory`, `RootNotOwned`, or `Io`.
-    pub fn open(path: &Path, create: bool) -> Result<Self> {
-        let (root, stat) = os_root::open(path, create)?;
+    pub fn open(path: &Path, create: bool, rights: Rights) -> Result<Self> {
+        let (root, stat) = os_root::open(path, create, rights)?;
         let openat2 = os_root::kernel_has_openat2(&root);
         Ok(Self {
             root,
@@ -49,6 +50,7 @@ impl OsFs {
             links: true,
             may_have_created_root: create,
             trusted: false,
+            rights,
         })
     }
 
@@ -56,8 +58,8 @@ impl OsFs {
     ///
     /// # Errors
     /// As for [`open`](Self::open).
-    pub(super) fn open_trusted(path: &Path) -> Result<Self> {
-        Ok(Self { trusted: true, ..Self::open(path, false)? })
+    pub(super) fn open_trusted(path: &Path, rights: Rights) -> Result<Self> {
+        Ok(Self { trusted: true, ..Self::open(path, false, rights)? })
     }
 
     /// Without openat2, as on a kernel before 5.6: for tests.
@@ -156,8 +158,8 @@ impl Fs for OsFs {
         &self.path
     }
 
-    fn rooted_in(&self, directory: &Path) -> Result<Self> {
-        Self::open_trusted(directory)
+    fn rooted_in(&self, directory: &Path, rights: Rights) -> Result<Self> {
+        Self::open_trusted(directory, rights)
     }
 
     fn identity(&self) -> (u64, u64) {
@@ -166,12 +168,23 @@ impl Fs for OsFs {
 
     fn mkdir(&self, path: &str) -> io::Result<()> {
         let (dir, name) = self.parent(path)?;
-        Ok(retry_on_intr(|| sys::mkdirat(dir.as_fd(), name, DIR_MODE))?)
+        retry_on_intr(|| sys::mkdirat(dir.as_fd(), name, mode(self.rights, EntryKind::Dir)))?;
+        // The umask may have taken away what the group is to have.
+        if self.rights != Rights::Private {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let made = retry_on_intr(|| sys::openat(dir.as_fd(), name, flags, Mode::empty()))?;
+            os_root::give(&made, self.rights, EntryKind::Dir)?;
+        }
+        Ok(())
     }
 
     fn create_new(&self, path: &str) -> io::Result<OsFile> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-        self.open_at(path, flags, FILE_MODE).map(OsFile::new)
+        let file = self.open_at(path, flags, mode(self.rights, EntryKind::File))?;
+        if self.rights != Rights::Private {
+            os_root::give(&file, self.rights, EntryKind::File)?;
+        }
+        Ok(OsFile::new(file))
     }
 
     fn open(&self, path: &str) -> io::Result<OsFile> {

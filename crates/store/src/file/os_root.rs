@@ -3,12 +3,12 @@
 use rustix::fd::OwnedFd;
 use rustix::fs::{self as sys, CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, retry_on_intr};
+use std::io;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use super::fs::{EntryKind, Rights};
 use crate::error::{Error, Result};
-
-pub(super) const DIR_MODE: Mode = Mode::RWXU;
 
 /// A mount point below the root would break the renames between LIVE and TRASH, and one syncfs would not
 /// reach it; hence NO_XDEV.
@@ -23,10 +23,17 @@ pub(super) const BENEATH: ResolveFlags = ResolveFlags::BENEATH
 const TRUSTED_SYNCFS: [u64; 3] = [0xEF53, 0x5846_5342, 0x9123_683E];
 
 /// Opens the root, and makes it first if it is missing and `create` says so.
-pub(super) fn open(path: &Path, create: bool) -> Result<(OwnedFd, sys::Stat)> {
+pub(super) fn open(path: &Path, create: bool, rights: Rights) -> Result<(OwnedFd, sys::Stat)> {
     let root = match open_root(path) {
         Err(Errno::NOENT) if create => {
-            match retry_on_intr(|| sys::mkdir(path, DIR_MODE)) {
+            match retry_on_intr(|| sys::mkdir(path, mode(rights, EntryKind::Dir))) {
+                // The umask may have taken away what the group is to have. Should somebody have exchanged the
+                // directory, its owner is looked at below.
+                Ok(()) if rights != Rights::Private => {
+                    let made = open_root(path).map_err(|e| not_opened(path, e))?;
+                    give(&made, rights, EntryKind::Dir)
+                        .map_err(|e| Error::io("change mode of directory", path, e))?;
+                }
                 // ENOENT, ENOTDIR: without a parent directory it stays missing, which is the error of the second open
                 Ok(()) | Err(Errno::EXIST | Errno::NOENT | Errno::NOTDIR) => {}
                 Err(e) => return Err(Error::io("create directory", path, e.into())),
@@ -40,6 +47,21 @@ pub(super) fn open(path: &Path, create: bool) -> Result<(OwnedFd, sys::Stat)> {
         retry_on_intr(|| sys::fstat(&root)).map_err(|e| Error::io("stat directory", path, e.into()))?;
     check_root(path, &stat)?;
     Ok((root, stat))
+}
+
+/// As the operating system has it.
+pub(super) fn mode(rights: Rights, kind: EntryKind) -> Mode {
+    Mode::from_raw_mode(rights.of(kind))
+}
+
+/// Gives what was just made its rights, whatever the umask is. A directory keeps the set-group-ID bit that it has from its
+/// parent, so that the group is the same all the way down.
+pub(super) fn give(made: &OwnedFd, rights: Rights, kind: EntryKind) -> io::Result<()> {
+    let has = Mode::from_raw_mode(retry_on_intr(|| sys::fstat(made))?.st_mode);
+    if !has.contains(mode(rights, kind)) {
+        retry_on_intr(|| sys::fchmod(made, has | mode(rights, kind)))?;
+    }
+    Ok(())
 }
 
 fn check_root(path: &Path, stat: &sys::Stat) -> Result<()> {

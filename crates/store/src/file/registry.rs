@@ -5,7 +5,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::fs::{Fs, Replace, publish, read_small};
+use super::fs::{Fs, Replace, Rights, publish, read_small};
 use super::os::OsFs;
 use super::paths::found;
 use crate::error::{Error, Result};
@@ -17,6 +17,8 @@ pub struct RootRegistry {
     pub directory: PathBuf,
     /// Name of the file in it.
     pub file: &'static str,
+    /// What the file gets.
+    pub rights: Rights,
     /// The root as it is configured.
     pub root: PathBuf,
 }
@@ -27,7 +29,7 @@ impl RootRegistry {
     /// # Errors
     /// `Io`, `RegistryCorrupt`.
     pub fn contains(&self) -> Result<bool> {
-        self.listed(&OsFs::open_trusted(&self.directory).map_err(|e| self.unreachable(e))?)
+        self.listed(&OsFs::open_trusted(&self.directory, self.rights).map_err(|e| self.unreachable(e))?)
     }
 
     /// The same where the data directory is in the file system that `near` is of.
@@ -37,7 +39,7 @@ impl RootRegistry {
     }
 
     fn data_directory<F: Fs>(&self, near: &F) -> Result<F> {
-        near.rooted_in(&self.directory).map_err(|e| self.unreachable(e))
+        near.rooted_in(&self.directory, self.rights).map_err(|e| self.unreachable(e))
     }
 
     /// The data directory could not be opened. It is for administrators to know, and it is not the store's root.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use super::durable::{DurableDirs, Origin, SyncfsHandle, lock};
-use super::fs::Fs;
+use super::fs::{Fs, Rights};
 use super::layout::{TRASH, database_dir};
 use super::os::OsFs;
 use super::paths::{parent, shown};
@@ -21,12 +21,14 @@ use crate::payload::PayloadId;
 pub struct Config {
     /// The root directory; relative paths start at the working directory.
     pub root: PathBuf,
-    /// Make the last component of `root` (mode 0700) if it is missing.
+    /// Make the last component of `root` if it is missing.
     pub create_root: bool,
     /// OID of the database whose payloads these are.
     pub database: u32,
     /// Whether to fsync at all (PostgreSQL's `fsync`). Off means that a crash may lose payloads.
     pub fsync: bool,
+    /// What is made gets these, and the root if it is made.
+    pub rights: Rights,
     /// This cluster.
     pub owner: OwnerId,
     /// Where this cluster remembers that it has written to this root; `None` if it need not.
@@ -73,7 +75,7 @@ impl FileStore {
     /// # Errors
     /// `RootMissing`, `RootNotADirectory`, `RootNotOwned`, or `Io`.
     pub fn open(config: Config) -> Result<Self> {
-        Ok(Self::with_fs(OsFs::open(&config.root, config.create_root)?, config))
+        Ok(Self::with_fs(OsFs::open(&config.root, config.create_root, config.rights)?, config))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use rbytea_memfs::MemFs;
 use rbytea_store::backend::{Batch, Upload};
-use rbytea_store::{Ahead, Backend, Config, DataDirectory, FileStore, OwnerId, PayloadId};
+use rbytea_store::{Ahead, Backend, Config, DataDirectory, FileStore, OwnerId, PayloadId, Rights};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
@@ -29,7 +29,15 @@ pub trait Place {
 }
 
 fn config(root: &Path, owner: OwnerId, database: u32) -> Config {
-    Config { root: root.into(), create_root: false, database, fsync: true, owner, registry: None }
+    Config {
+        root: root.into(),
+        create_root: false,
+        database,
+        fsync: true,
+        rights: Rights::Private,
+        owner,
+        registry: None,
+    }
 }
 
 /// Files in memory.

@@ -32,7 +32,7 @@ fn an_uploaded_payload_reads_back(place: &dyn Place) {
         assert_eq!(get(&*place.open(), &id), Some((sample(len), false)), "{len}");
         assert_eq!(store.size(&id).unwrap(), Some(len as u64));
         let located = store.locate(&id).unwrap().unwrap();
-        assert_eq!((located.len, located.in_trash, located.private), (Some(len as u64), false, true));
+        assert_eq!((located.len, located.in_trash, located.as_given), (Some(len as u64), false, true));
         assert_eq!(located.path, store.live_path(&id));
     }
 }

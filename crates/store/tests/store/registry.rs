@@ -3,7 +3,7 @@
 use crate::support::{COPY, THEM, US, commit, config, names, open, read};
 use rbytea_memfs::{EIO, MemFs, Op};
 use rbytea_store::file::fs::Fs;
-use rbytea_store::{Backend, Config, Error, FileStore, Kind, RootRegistry, Writer};
+use rbytea_store::{Backend, Config, Error, FileStore, Kind, Rights, RootRegistry, Writer};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,12 @@ impl Cluster {
     }
 
     fn registry(&self, root: &Path) -> Option<RootRegistry> {
-        Some(RootRegistry { directory: self.dir.path().into(), file: LIST, root: root.into() })
+        Some(RootRegistry {
+            directory: self.dir.path().into(),
+            file: LIST,
+            rights: Rights::Private,
+            root: root.into(),
+        })
     }
 
     fn store(&self) -> FileStore {
@@ -217,7 +222,8 @@ fn a_store_that_another_backend_is_creating_is_not_missing() {
 #[test]
 fn the_owner_is_durable_before_the_root_is_registered() {
     let fs = MemFs::new();
-    let registry = RootRegistry { directory: "/data".into(), file: LIST, root: "root".into() };
+    let registry =
+        RootRegistry { directory: "/data".into(), file: LIST, rights: Rights::Private, root: "root".into() };
     let store = |fs: &MemFs| {
         let config = Config { registry: Some(registry.clone()), ..config(Fs::root(fs)) };
         FileStore::with_fs(fs.clone(), config)

@@ -1,10 +1,13 @@
 //! The root: a directory that the server's user owns, or a clear error.
 
 use crate::support::{commit, config, open, read};
+use rbytea_store::file::Report;
 use rbytea_store::file::fs::Fs;
 use rbytea_store::file::os::OsFs;
-use rbytea_store::{Backend, Config, Error, Kind, Writer};
+use rbytea_store::{Backend, Config, Error, Kind, Rights, Writer};
+use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+use std::path::{Path, PathBuf};
 
 #[test]
 fn a_missing_root_is_an_error_and_is_not_made() {
@@ -121,15 +124,66 @@ fn a_store_keeps_to_the_root_it_opened() {
 fn a_mount_point_below_the_root_is_refused() {
     // /proc below / is the one mount point that is there for every user; only the superuser owns /
     let root = std::path::Path::new("/");
-    let opened = OsFs::open(root, false);
+    let opened = OsFs::open(root, false, Rights::Private);
     if root.metadata().unwrap().uid() != tempfile::tempfile().unwrap().metadata().unwrap().uid() {
         assert_eq!(opened.err().unwrap().kind(), Kind::Config);
         return;
     }
-    for fs in [opened.unwrap(), OsFs::open(root, false).unwrap().without_openat2()] {
+    for fs in [opened.unwrap(), OsFs::open(root, false, Rights::Private).unwrap().without_openat2()] {
         let error = fs.open("proc/version").expect_err("renames and a syncfs would not reach it");
         assert_eq!(error.kind(), std::io::ErrorKind::CrossesDevices);
         let error = fs.open_dir("proc").expect_err("nor would a listing belong to the store");
         assert_eq!(error.kind(), std::io::ErrorKind::CrossesDevices);
     }
+}
+
+/// Everything below the root, with its permission bits.
+fn modes(dir: &Path) -> Vec<(PathBuf, u32)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        let metadata = entry.metadata().unwrap();
+        found.push((entry.path(), metadata.permissions().mode() & 0o7777));
+        if metadata.is_dir() {
+            found.extend(modes(&entry.path()));
+        }
+    }
+    found
+}
+
+#[test]
+fn the_group_may_read_what_is_made_if_it_is_to_whatever_the_umask_is() {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("store");
+    let shared = Config { create_root: true, rights: Rights::GroupReads, ..config(&root) };
+    let store = open(shared.clone()).unwrap();
+    assert_eq!(root.metadata().unwrap().permissions().mode() & 0o7777, 0o750);
+    // What is made in a directory with this bit has the group of that.
+    std::fs::set_permissions(&root, Permissions::from_mode(0o2750)).unwrap();
+    let payload = commit(&store, 1, b"x");
+    store.moves().trash(&commit(&store, 2, b"y").id, std::time::SystemTime::now()).unwrap();
+    let made = modes(&root);
+    assert!(made.len() > 6, "{made:?}");
+    for (path, mode) in &made {
+        assert_eq!(*mode, if path.is_dir() { 0o2750 } else { 0o640 }, "{path:?}");
+    }
+    let flawed = |config: Config| {
+        let mut flawed = Vec::new();
+        let store = open(config).unwrap();
+        let look: Report<'_> = &mut |flaw, path| {
+            flawed.extend(flaw.map(|_| path));
+            Ok(())
+        };
+        store.inspect_root(look).unwrap();
+        flawed
+    };
+    assert_eq!(flawed(shared.clone()), [] as [PathBuf; 0]);
+    assert_eq!(flawed(config(&root)).len(), 2, "the owner and the database, for whoever wants them private");
+    // Private is not too wide; readable to all is.
+    let owner = root.join(rbytea_store::OWNER);
+    for (mode, flaws) in [(0o600, 0), (0o644, 1), (0o660, 1), (0o440, 1)] {
+        std::fs::set_permissions(&owner, Permissions::from_mode(mode)).unwrap();
+        assert_eq!(flawed(shared.clone()).len(), flaws, "{mode:o}");
+    }
+    assert_eq!(read(&store, &payload).unwrap(), b"x");
 }

@@ -5,7 +5,7 @@ use rbytea_store::file::fs::Fs;
 use rbytea_store::file::os::OsFs;
 use rbytea_store::{
     Backend, Config, DataDirectory, FileStore, Key, KeyRing, OwnerId, PayloadId, PayloadRef, Pending, Reader,
-    Result, RootRegistry, TrashEntry, Writer,
+    Result, Rights, RootRegistry, TrashEntry, Writer,
 };
 use std::path::Path;
 use std::sync::LazyLock;
@@ -30,6 +30,7 @@ pub fn config(root: &Path) -> Config {
         create_root: false,
         database: DATABASE,
         fsync: true,
+        rights: Rights::Private,
         owner: US,
         registry: None,
     }
@@ -37,7 +38,12 @@ pub fn config(root: &Path) -> Config {
 
 /// The same, where the cluster remembers the root in its data directory.
 pub fn registered(root: &Path) -> Config {
-    let registry = RootRegistry { directory: "/data".into(), file: "rbytea.stores", root: root.into() };
+    let registry = RootRegistry {
+        directory: "/data".into(),
+        file: "rbytea.stores",
+        rights: Rights::Private,
+        root: root.into(),
+    };
     Config { registry: Some(registry), ..config(root) }
 }
 
@@ -87,7 +93,7 @@ impl Bed for OsBed {
     type F = OsFs;
 
     fn fs(&self) -> OsFs {
-        (self.adapt)(OsFs::open(self.dir.path(), false).unwrap())
+        (self.adapt)(OsFs::open(self.dir.path(), false, Rights::Private).unwrap())
     }
 
     fn plant(&self, path: &str, bytes: &[u8]) {

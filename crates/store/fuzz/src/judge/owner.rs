@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use super::{near, take};
 use rbytea_memfs::MemFs;
 use rbytea_store::file::fs::{Fs, FsFile};
-use rbytea_store::{Backend, Config, DataDirectory, Error, FileStore, OWNER, OwnerId};
+use rbytea_store::{Backend, Config, DataDirectory, Error, FileStore, OWNER, OwnerId, Rights};
 
 /// Any bytes as the file, then what a store writes for any owner, and a file next to that.
 pub fn owner(bytes: &[u8]) {
@@ -55,7 +55,15 @@ fn store(fs: &MemFs, owner: OwnerId) -> FileStore<MemFs> {
     let root = Path::new("/").into();
     FileStore::with_fs(
         fs.clone(),
-        Config { root, create_root: false, database: 1, fsync: true, owner, registry: None },
+        Config {
+            root,
+            create_root: false,
+            database: 1,
+            fsync: true,
+            rights: Rights::Private,
+            owner,
+            registry: None,
+        },
     )
 }
 
