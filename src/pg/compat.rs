@@ -204,3 +204,47 @@ pub fn owns_relation(relid: pg_sys::Oid) -> bool {
         return pg_sys::object_ownercheck(pg_sys::RelationRelationId, relid, pg_sys::GetUserId());
     }
 }
+
+/// A function for nodes, which returns the node that takes the place of one.
+pub type Mutator = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut std::ffi::c_void) -> *mut pg_sys::Node;
+
+/// query_tree_mutator, whose declaration has had the mutator's arguments since 16.
+///
+/// # Safety
+/// As the server's function.
+pub unsafe fn query_tree_mutator(
+    query: *mut pg_sys::Query,
+    mutator: Mutator,
+    context: *mut std::ffi::c_void,
+    flags: i32,
+) -> *mut pg_sys::Query {
+    #[cfg(feature = "pg15")]
+    // SAFETY: as promised by the caller; the server calls it with both arguments.
+    return unsafe {
+        let mutator: unsafe extern "C-unwind" fn() -> *mut pg_sys::Node = std::mem::transmute(mutator);
+        pg_sys::query_tree_mutator(query, Some(mutator), context, flags)
+    };
+    #[cfg(not(feature = "pg15"))]
+    // SAFETY: as promised by the caller.
+    return unsafe { pg_sys::query_tree_mutator_impl(query, Some(mutator), context, flags) };
+}
+
+/// expression_tree_mutator, likewise.
+///
+/// # Safety
+/// As the server's function.
+pub unsafe fn expression_tree_mutator(
+    node: *mut pg_sys::Node,
+    mutator: Mutator,
+    context: *mut std::ffi::c_void,
+) -> *mut pg_sys::Node {
+    #[cfg(feature = "pg15")]
+    // SAFETY: as promised by the caller; the server calls it with both arguments.
+    return unsafe {
+        let mutator: unsafe extern "C-unwind" fn() -> *mut pg_sys::Node = std::mem::transmute(mutator);
+        pg_sys::expression_tree_mutator(node, Some(mutator), context)
+    };
+    #[cfg(not(feature = "pg15"))]
+    // SAFETY: as promised by the caller.
+    return unsafe { pg_sys::expression_tree_mutator_impl(node, Some(mutator), context) };
+}

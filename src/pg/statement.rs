@@ -1,0 +1,178 @@
+//! Which utility statement is running, the innermost one: what is analysed meanwhile belongs to it.
+
+use pgrx::{pg_guard, pg_sys};
+use std::cell::Cell;
+use std::ffi::c_char;
+use std::sync::OnceLock;
+
+/// What matters of a utility statement.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Utility {
+    /// PREPARE, which analyses a statement of the client.
+    Prepare,
+    /// EXECUTE, also within EXPLAIN, which may analyse such a statement once more.
+    Execute,
+    /// CREATE TABLE AS and SELECT INTO, also within EXPLAIN: the table is filled below SQL.
+    CreateTableAs,
+    /// Any other.
+    Other,
+}
+
+thread_local! {
+    static RUNNING: Cell<Option<(Utility, *const c_char)>> = const { Cell::new(None) };
+}
+
+/// The innermost utility statement that is running.
+pub fn running() -> Option<Utility> {
+    RUNNING.get().map(|(utility, _)| utility)
+}
+
+/// The text of the statement that PREPARE or EXECUTE analyses for a client, to be recognised by the pointer; else NULL.
+pub fn analysed() -> *const c_char {
+    RUNNING.get().map_or(std::ptr::null(), |(_, text)| text)
+}
+
+/// The hook that was installed before ours.
+static PREVIOUS: OnceLock<pg_sys::ProcessUtility_hook_type> = OnceLock::new();
+
+/// Hooks in, where every session does that at its start.
+pub fn init() {
+    // SAFETY: called from _PG_init; the hook is a plain variable, and ours lives as long as the library.
+    unsafe {
+        PREVIOUS.get_or_init(|| pg_sys::ProcessUtility_hook);
+        pg_sys::ProcessUtility_hook = Some(process_utility);
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "the server's hook has as many")]
+#[pg_guard]
+unsafe extern "C-unwind" fn process_utility(
+    statement: *mut pg_sys::PlannedStmt,
+    query: *const c_char,
+    read_only_tree: bool,
+    context: pg_sys::ProcessUtilityContext::Type,
+    params: pg_sys::ParamListInfo,
+    environment: *mut pg_sys::QueryEnvironment,
+    destination: *mut pg_sys::DestReceiver,
+    completion: *mut pg_sys::QueryCompletion,
+) {
+    // SAFETY: the server passes a statement with a parse tree; all arguments are passed on as they came.
+    unsafe {
+        let is_client_s = context == pg_sys::ProcessUtilityContext::PROCESS_UTILITY_TOPLEVEL;
+        let _running =
+            Running::begin((*statement).utilityStmt, if is_client_s { query } else { std::ptr::null() });
+        run_next(
+            PREVIOUS.get().copied().flatten(),
+            statement,
+            query,
+            read_only_tree,
+            context,
+            params,
+            environment,
+            destination,
+            completion,
+        );
+    }
+}
+
+/// Calls the hook that was there before another one, or runs the statement.
+///
+/// # Safety
+/// The arguments must be those of a hook for utility statements.
+#[allow(clippy::too_many_arguments, reason = "the server's hook has nearly as many")]
+pub unsafe fn run_next(
+    previous: pg_sys::ProcessUtility_hook_type,
+    statement: *mut pg_sys::PlannedStmt,
+    query: *const c_char,
+    read_only_tree: bool,
+    context: pg_sys::ProcessUtilityContext::Type,
+    params: pg_sys::ParamListInfo,
+    environment: *mut pg_sys::QueryEnvironment,
+    destination: *mut pg_sys::DestReceiver,
+    completion: *mut pg_sys::QueryCompletion,
+) {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            let next = previous.unwrap_or(standard_ProcessUtility);
+            next(statement, query, read_only_tree, context, params, environment, destination, completion);
+        });
+    }
+}
+
+unsafe extern "C-unwind" {
+    /// tcop/utility.h, without pgrx's wrapper: it is called inside of one boundary.
+    fn standard_ProcessUtility(
+        statement: *mut pg_sys::PlannedStmt,
+        query: *const c_char,
+        read_only_tree: bool,
+        context: pg_sys::ProcessUtilityContext::Type,
+        params: pg_sys::ParamListInfo,
+        environment: *mut pg_sys::QueryEnvironment,
+        destination: *mut pg_sys::DestReceiver,
+        completion: *mut pg_sys::QueryCompletion,
+    );
+}
+
+/// Says that a utility statement is running, until it is dropped.
+struct Running {
+    outer: Option<(Utility, *const c_char)>,
+}
+
+impl Running {
+    /// Of this parse tree, in this text if a client has sent it.
+    ///
+    /// # Safety
+    /// `statement` must be the parse tree of a utility statement.
+    unsafe fn begin(statement: *mut pg_sys::Node, text: *const c_char) -> Self {
+        // SAFETY: as promised by the caller; the tag says what the node is.
+        let running = unsafe {
+            match (*statement).type_ {
+                pg_sys::NodeTag::T_PrepareStmt => (Utility::Prepare, text),
+                pg_sys::NodeTag::T_ExecuteStmt => executes(statement.cast()),
+                pg_sys::NodeTag::T_ExplainStmt => explained((*statement.cast::<pg_sys::ExplainStmt>()).query),
+                pg_sys::NodeTag::T_CreateTableAsStmt => (Utility::CreateTableAs, std::ptr::null()),
+                _ => (Utility::Other, std::ptr::null()),
+            }
+        };
+        Self { outer: RUNNING.replace(Some(running)) }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING.set(self.outer);
+    }
+}
+
+/// Of EXPLAIN, by the query inside.
+///
+/// # Safety
+/// `query` must be NULL or the Query inside of it.
+unsafe fn explained(query: *mut pg_sys::Node) -> (Utility, *const c_char) {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        if query.is_null() || (*query).type_ != pg_sys::NodeTag::T_Query {
+            return (Utility::Other, std::ptr::null());
+        }
+        let utility = (*query.cast::<pg_sys::Query>()).utilityStmt;
+        match utility.as_ref().map(|utility| utility.type_) {
+            Some(pg_sys::NodeTag::T_ExecuteStmt) => executes(utility.cast()),
+            Some(pg_sys::NodeTag::T_CreateTableAsStmt) => (Utility::CreateTableAs, std::ptr::null()),
+            _ => (Utility::Other, std::ptr::null()),
+        }
+    }
+}
+
+/// EXECUTE, with the text of what was prepared: functions that it calls have texts of their own.
+///
+/// # Safety
+/// `execute` must be its parse tree.
+unsafe fn executes(execute: *mut pg_sys::ExecuteStmt) -> (Utility, *const c_char) {
+    // SAFETY: as promised by the caller. A prepared statement that is executed lives until the end of that.
+    let text = unsafe {
+        let prepared = pg_sys::FetchPreparedStatement((*execute).name, false);
+        if prepared.is_null() { std::ptr::null() } else { (*(*prepared).plansource).query_string }
+    };
+    (Utility::Execute, text)
+}
