@@ -111,7 +111,7 @@ async fn a_driver_reads_and_writes_text_and_binary() {
     assert!(statement.is_err(), "one parameter cannot have two types");
     let statement = client.prepare("insert into t values ($1, $2, $3)").await.unwrap();
     let ty: &Type = &statement.params()[1];
-    assert_eq!((ty.name(), ty.kind()), ("rbytea", &Kind::Simple));
+    assert_eq!((ty.name(), ty.kind()), ("bytea", &Kind::Simple));
     for (id, bytes) in payloads().into_iter().enumerate() {
         let payload = Payload(bytes);
         client.execute(&statement, &[&(id as i32), &payload, &payload]).await.unwrap();

@@ -161,22 +161,56 @@ fn hash_partitions_hold_a_payload_in_every_form() {
     );
 }
 
-/// There is no order on purpose; a query that needs one casts to bytea.
+/// Pairs of payloads whose comparison reads little, or that are next to each other.
+const PAIRS: &str =
+    "twins x, twins y where (length(x.b) < 9000 and length(y.b) < 9000 or abs(x.id - y.id) < 2)";
+
 #[test]
-fn order_is_that_of_the_cast() {
+fn order_is_that_of_the_bytes_in_any_two_forms() {
+    let cluster = Cluster::with_extension();
+    let db = twins(&cluster);
+    for (left, right) in [("v", "v"), ("v", "b"), ("b", "v")] {
+        let compared = |x: &str, y: &str| {
+            ["<", "<=", "=", ">=", ">", "<>"].map(|operator| format!("x.{x} {operator} y.{y}")).join(", ")
+        };
+        let (ours, theirs) = (compared(left, right), compared("b", "b"));
+        let differing = format!(
+            "select x.id, x.form, y.id, y.form from {PAIRS} and ({ours}) is distinct from ({theirs})"
+        );
+        assert_eq!(db.text(&differing), "", "{left} and {right} compare otherwise than their bytes");
+    }
+    assert_eq!(
+        db.text(&format!("select bool_or(x.b < y.b), bool_or(x.b > y.b), bool_or(x.b = y.b) from {PAIRS}")),
+        "t|t|t",
+        "payloads of one order were compared"
+    );
+}
+
+#[test]
+fn what_sorts_says_what_it_says_of_bytea() {
     let cluster = Cluster::with_extension();
     let db = twins(&cluster);
     for sql in [
-        "select v from stored order by v",
-        "select greatest(v, v) from stored",
-        "create index on stored (v)",
-        "select from stored where v < '\\x02'::rbytea order by v",
+        "select id from stored order by @",
+        "select id, form from twins where length(b) < 9000 order by @ desc nulls first, form",
+        "select string_agg(id::text, ',' order by @) from stored",
+        "select count(distinct @) from twins",
+        "select count(distinct @), array_agg(id order by id) from twins where length(b) < 100 group by @ order by @",
+        "select id, rank() over (order by @), count(*) over (partition by length(b) order by @) from stored order by id",
+        "select distinct on (@) id from twins order by @, id",
+        "select id, greatest(@, '\\x02'), least(@, '\\x02') from stored where length(b) < 100 order by id",
+        "select id from stored where (@, id) < ('\\x0200'::bytea, 5) order by id",
+        "select id from stored where row(id, @) in (select id, @ from in_row) order by id",
+        "select id from stored where @ between '\\x02' and '\\x03' order by id",
+        "select id from stored where @ > all (select @ from in_row where length(b) < 10) order by id",
+        "with recursive r as (select @ as x, 1 as n from stored where length(b) < 10 union select x, n % 2 + 1 from r) select * from r order by 1, 2",
+        "select min(id), percentile_disc(0.5) within group (order by @) from stored where length(b) < 10",
+        "select array_agg(@ order by @) < array['\\x03'::@type] from stored where length(b) < 10",
     ] {
-        let state = db.sqlstate(sql);
-        assert!(
-            [SqlState::UNDEFINED_FUNCTION, SqlState::UNDEFINED_OBJECT].contains(&state),
-            "{sql}: {state:?}"
-        );
+        let [ours, theirs] = [("v", "rbytea"), ("b", "bytea")]
+            .map(|(column, ty)| db.text(&sql.replace("@type", ty).replace('@', column)));
+        assert!(!theirs.is_empty(), "nothing to sort: {sql}");
+        assert_eq!(ours, theirs, "{sql}");
     }
     // bytea has had max() since 18.
     if cluster.installation().major >= 18 {
@@ -184,12 +218,108 @@ fn order_is_that_of_the_cast() {
     } else {
         assert_eq!(db.sqlstate("select max(v) from stored"), SqlState::UNDEFINED_FUNCTION);
     }
-    assert_eq!(
-        db.text("select string_agg(id::text, ',' order by v::bytea) from stored"),
-        db.text("select string_agg(id::text, ',' order by b) from stored")
+}
+
+#[test]
+fn the_order_does_not_make_the_planner_sort() {
+    let cluster = Cluster::with_extension();
+    let db = twins(&cluster);
+    db.run("analyze");
+    assert_plan(&db, "select distinct v from stored", "HashAggregate");
+    assert_plan(&db, "select v, count(*) from stored group by v", "HashAggregate");
+    assert_plan(&db, "select v from stored union select v from in_row", "HashAggregate");
+    db.run("set enable_nestloop = off");
+    assert_plan(&db, "select from stored x join in_row y on x.v = y.v", "Hash Join");
+    assert_plan(&db, "select from stored x join in_row y on x.v = y.b", "Hash Join");
+}
+
+#[test]
+fn a_bytea_finds_a_stored_payload_by_its_digest() {
+    let cluster = Cluster::with_extension();
+    let db = twins(&cluster);
+    db.run("create index on stored using hash (v)");
+    let payload: Vec<u8> = db.one("select b from stored where id = 5", &[]);
+    let hidden = cluster.dir().join("hidden");
+    fs::rename(cluster.store(), &hidden).unwrap();
+    for (scan, node) in [("seqscan", "Index Scan using stored_v_idx"), ("indexscan", "Seq Scan on stored")] {
+        db.run(&format!("reset all; set enable_bitmapscan = off; set enable_{scan} = off"));
+        for condition in ["v = $1::bytea", "$1::bytea = v", "v = any (array[$1::bytea])"] {
+            let sql = format!("select id from stored where {condition}");
+            assert_eq!(db.column::<i32>(&sql, &[&payload]), [5], "{sql} by {node}");
+        }
+        assert_plan(&db, "select id from stored where '\\x02'::bytea = v", node);
+    }
+    let all: i64 = db.one("select count(*) from stored", &[]);
+    db.run("reset all; set enable_nestloop = off; set enable_mergejoin = off");
+    for on in ["x.v = y.b", "y.b = x.v"] {
+        let join = format!("select count(*) from stored x join in_row y on {on}");
+        assert_plan(&db, &join, "Hash Join");
+        assert_eq!(db.one::<i64>(&join, &[]), all, "{join}");
+    }
+    assert_eq!(db.one::<i64>("select count(*) from stored where v <> $1::bytea", &[&payload]), all - 1);
+    assert!(!cluster.store().exists(), "a comparison has opened the store");
+    fs::rename(hidden, cluster.store()).unwrap();
+}
+
+#[test]
+fn operators_are_found_without_a_search_path() {
+    let cluster = Cluster::with_extension();
+    let db = twins(&cluster);
+    db.run("create table texts (t text)");
+    let sql = "select pg_typeof(v || '\\x42'), pg_typeof(v || v), v = '\\x02', v = b, b = v, v <> '\\x02', v < '\\x03', b >= v, count(*)
+               from public.stored where v = '\\x02' group by v, b order by v";
+    let with = db.text(sql);
+    assert_eq!(with, "bytea|bytea|t|t|t|f|t|t|1");
+    db.run("set search_path = ''");
+    assert_eq!(db.text(sql), with);
+}
+
+#[test]
+fn no_index_holds_values_however_it_is_made() {
+    let cluster = Cluster::with_extension();
+    let db = twins(&cluster);
+    db.run(
+        "create domain document as rbytea; create type pair as (n int, v rbytea); create type span as range (subtype = rbytea);
+         create table t (id int, v rbytea, d document, a rbytea[], p pair, s span, plain pair);
+         create table parted (id int, v rbytea) partition by range (id);
+         create table part partition of parted for values from (0) to (10);
+         create table texts (b bytea primary key, c bytea[]); create index on texts using gin (c)",
     );
-    assert_eq!(
-        db.text("select id from stored where v < '\\x02'::bytea"),
-        db.text("select id from stored where b < '\\x02'")
+    let before = "select (select count(*) from pg_class where relkind in ('i', 'I')), (select count(*) from pg_constraint)";
+    let count = db.text(before);
+    for sql in [
+        "create index on t (v)",
+        "create index on t (v desc) where id > 5",
+        "create unique index on t (v)",
+        "create index concurrently on t (v)",
+        "create unique index concurrently on t (id, v)",
+        "create index on t (d)",
+        "create index on t (coalesce(v, d))",
+        "alter table t add unique (v)",
+        "alter table t add primary key (v)",
+        "alter table t add constraint x exclude (v with =)",
+        "create table u (v rbytea primary key)",
+        "create table u (v document unique)",
+        "create index on parted (v)",
+        "create table v partition of parted (unique (v)) for values from (10) to (20)",
+        "alter table texts alter b type rbytea",
+        "create index on t (a)",
+        "create index on t (p)",
+        "create index on t (s)",
+        "create index on t using gin (a)",
+        "create index on t using gist (s)",
+        "create index on t ((t.*))",
+        "create table u (a rbytea[] unique)",
+        "alter table texts alter c type rbytea[] using c::rbytea[]",
+        "create schema x create table u (a rbytea[] unique)",
+    ] {
+        let error = db.error(sql);
+        assert_eq!(*error.code(), SqlState::FEATURE_NOT_SUPPORTED, "{sql}: {error:?}");
+        assert!(error.hint().is_some_and(|hint| hint.contains("hash index")), "{sql}: {error:?}");
+        assert_eq!(db.text(before), count, "{sql} has left something behind");
+    }
+    db.run(
+        "create index on t using hash (v); create index on t using hash (a); create index on t (id) include (v);
+         create index on t ((v::bytea)); create unique index on t (sha256sum(v)); create index on t (len(v))",
     );
 }

@@ -8,4 +8,6 @@ mod generated;
 mod input_output;
 mod neighbours;
 mod ranges;
-mod strings;
+mod regression;
+mod wire;
+mod wire_sessions;

@@ -304,7 +304,7 @@ pub const JOINS: &[&str] = &[
     "select t.id, u.n from t, unnest({a}) with ordinality u (v, n) where u.v = t.p order by 1, 2",
 ];
 
-/// Statements that want an order of the type, which rbytea has not: docs/REFERENCE.md, "There is no order".
+/// Statements that sort or compare by order.
 pub const ORDERING: &[&str] = &[
     "select id from t order by {c}, id",
     "select id from t order by {v}, id",
@@ -328,4 +328,10 @@ pub const ORDERING: &[&str] = &[
     "select array_agg({v} order by {v}, id) from t",
     "select percentile_disc(0.5) within group (order by {c}) from t",
     "select mode() within group (order by {c}) from t",
+    "select id from t where {c} < {v} or {v} >= {y} order by id",
+    "select id, {c} > {y}, {y} <= {c} from t order by id",
+    "select c, array_agg(id order by id) from (select id, {c} as c from t) u group by c order by c",
+    "with recursive w as (select {c} as v, 1 as n union select v, n + 1 from w where n < 3) select * from w",
+    "select id from t where {c} between {v} and {v} order by id",
+    "select id from t where {c} < all (select q from t) order by id",
 ];

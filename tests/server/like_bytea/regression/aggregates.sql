@@ -1,0 +1,78 @@
+-- Aggregates of values, with an order, a filter and DISTINCT of their own.
+
+select string_agg(v, '') from goods where id < 12;
+select string_agg(v, '' order by id), string_agg(v, ''::@type order by id desc), string_agg(v, null order by id) from goods where id < 12;
+select string_agg(v, '\x2d' order by id), string_agg(v, v order by id), string_agg(v, w order by id), string_agg(v, b order by id) from goods where id < 12;
+select string_agg(v, '-' order by v, id), string_agg(v, '-' order by v desc nulls last, id), string_agg(w, '-' order by w using >, id) from goods where id < 12;
+select string_agg(distinct v, '-' order by v) from goods where id < 12;
+select string_agg(distinct v, '-' order by w) from goods;
+select string_agg(v, '-') filter (where id < 0), string_agg(v, '-' order by id) filter (where kind = 'a') from goods;
+select kind, string_agg(v, ',' order by id) from goods group by kind order by kind;
+select string_agg(v::@type, ''::text) from goods;
+select string_agg(v) from goods;
+select string_agg(substr(v, 1, 2), '' order by id), string_agg(v || w, '|' order by id) from goods where id < 12;
+select count(v), count(w), count(distinct v), count(distinct w), count(distinct (v, w)) from goods;
+select count(v) filter (where v > ''), count(*) filter (where v is null) from goods;
+select array_agg(v order by id), array_agg(distinct v order by v), array_agg(v order by v desc, id) from goods where id < 12;
+select array_agg(array[v, w] order by id) from goods where id < 12;
+select array_agg(v order by id) filter (where v is null) from goods;
+select max(length(v)), min(octet_length(v)), max(md5(v)), sum(length(v)), avg(get_byte(w, 0)) filter (where length(w) > 0) from goods;
+select max(v), min(v) from goods;
+select max(v), min(w) from goods group by kind order by kind;
+select max(v) over (order by id), min(v) over (order by id desc) from goods order by id;
+select max(array[v]), min(array[v, w]) from goods where id < 12;
+select max(v::text), min(encode(v, 'hex')) from goods where id < 12;
+select any_value(v) from goods where id = 8;
+select any_value(v) filter (where v is not null) from goods where kind = 'd' and v > 'abc';
+select mode() within group (order by v), mode() within group (order by w desc) from goods;
+select percentile_disc(0.5) within group (order by v), percentile_disc(array[0, 0.25, 1]) within group (order by v) from goods;
+select kind, percentile_disc(0.5) within group (order by v) from goods group by kind order by kind;
+select percentile_cont(0.5) within group (order by v) from goods;
+select rank('abc'::@type) within group (order by v), dense_rank('abc') within group (order by v), percent_rank('abc') within group (order by v), cume_dist('abc'::bytea) within group (order by v) from goods;
+select rank('abc', 3) within group (order by v, id) from goods;
+select rank(1) within group (order by v) from goods;
+select json_agg(v order by id), jsonb_agg(v order by id) from goods where id < 12;
+select json_object_agg(id, v order by id), jsonb_object_agg(id, v) from goods where id < 12;
+select json_object_agg(v, id order by id) from goods where v in ('abd', '\xff');
+select xmlagg(xmlelement(name v, encode(v, 'hex')) order by id) from goods where id < 5;
+select bool_and(v = b), bool_or(v < w), every(v is null) from goods;
+select sum(v) from goods;
+select avg(v) from goods;
+select bit_and(v) from goods;
+select bit_or(v) from goods;
+select bool_or(v) from goods;
+select range_agg(v) from goods;
+select count(v, w) from goods;
+select regr_count(v, w) from goods;
+
+-- With states that are values.
+create function joined_with(@type, @type) returns @type language sql immutable as $$select coalesce($1 || $2, $1, $2)::@type$$;
+create aggregate joined (@type) (sfunc = joined_with, stype = @type);
+create aggregate joined_from (@type) (sfunc = joined_with, stype = @type, initcond = '\x2a');
+create aggregate wrong_start (@type) (sfunc = joined_with, stype = @type, initcond = '\x0');
+select joined(v order by id), joined_from(v order by v, id), joined(v order by id) filter (where id > 100) from goods where id < 12;
+select wrong_start(v) from goods;
+select kind, joined(v order by id) from goods group by kind order by kind;
+select id, joined(v) over (order by id rows between 1 preceding and current row) from goods where id < 12 order by id;
+create aggregate greatest_of (@type) (sfunc = greater_of, stype = @type);
+create function greater_of(@type, @type) returns @type language sql immutable strict as $$select greatest($1, $2)$$;
+create aggregate greatest_of (@type) (sfunc = greater_of, stype = @type, combinefunc = greater_of, parallel = safe);
+select greatest_of(v), greatest_of(w), greatest_of(distinct v) from goods;
+create function pushed(anyarray, anyelement) returns anyarray language sql immutable as $$select $1 || $2$$;
+create aggregate collected (anyelement) (sfunc = pushed, stype = anyarray, initcond = '{}');
+select collected(v order by id), collected(distinct v order by v) from goods where id < 12;
+select array_agg(v order by id)[2] from goods;
+select (array_agg(v order by id))[2], (array_agg(v order by id))[2:3], array_length(array_agg(v), 1) from goods;
+
+-- In parallel, if the planner wants to.
+set parallel_setup_cost = 0;
+set parallel_tuple_cost = 0;
+set min_parallel_table_scan_size = 0;
+set max_parallel_workers_per_gather = 2;
+alter table goods set (parallel_workers = 2);
+select count(v), count(distinct v), max(length(v)), sum(length(v || w)) from goods;
+select v, count(*) from goods where id < 12 group by v order by v nulls first;
+select length(string_agg(v, '-')), length(string_agg(w, '')) from goods;
+select id, v from goods where v > '\x00' and id < 12 order by v, id;
+select greatest_of(v) from goods;
+alter table goods reset (parallel_workers);

@@ -1,0 +1,136 @@
+-- ORDER BY, DISTINCT, comparison of rows and arrays, GREATEST and LEAST, IN, ANY and ALL.
+
+select id, v from goods where id < 12 order by v, id;
+select id, v from goods where id < 12 order by v desc, id desc;
+select id from goods order by v nulls first, id;
+select id from goods order by v desc nulls last, id;
+select id from goods order by v using <, id;
+select id from goods order by v using >, id;
+select id from goods order by v using =, id;
+select id from goods order by v collate "C", id;
+select id from goods order by v, w, id;
+select id from goods order by w desc, v, id;
+select id from goods order by kind, v desc, id;
+select v as x, id from goods where id < 12 order by x, id;
+select id, v from goods where id < 12 order by 2, 1;
+select id from goods order by v || w, id;
+select id from goods order by substr(v, 2), length(v), id;
+select id from goods order by length(v) desc nulls last, v, id;
+select id from goods order by case when kind = 'a' then v else w end, id;
+select id from goods order by coalesce(v, w, '\x50'), id;
+select id from goods order by (v, w), id;
+select id from goods order by array[v, w], id;
+select id from goods order by row(v, id);
+select id from goods order by v is null, v = 'abc', id;
+select v from goods where id < 12 order by v limit 3;
+select v from goods where v is not null order by v offset 2 limit 2;
+select v from goods where id < 12 order by v fetch first 2 rows with ties;
+select id, v from goods where id < 12 order by v desc nulls last fetch first 1 row with ties;
+select v, id from (select * from goods order by w, id limit 6) g order by v, id;
+select id from goods order by v limit (select get_byte('\x03'::@type, 0));
+select v from goods order by b, id limit 1;
+select id from goods order by no_such_column, v;
+select id from goods where v > '\x00' order by v, id for update;
+
+-- DISTINCT.
+select distinct v from goods where id < 12 order by v;
+select distinct v, w from goods where id < 12 order by v, w;
+select distinct v is null from goods order by 1;
+select distinct on (v) v, id from goods where id < 12 order by v, id;
+select distinct on (v, kind) kind, v, id from goods where id < 12 order by v desc, kind, id desc;
+select distinct on (v) id from goods order by id;
+select distinct v from goods order by w;
+select distinct coalesce(v, w) as x from goods where id < 12 order by x;
+select count(*) from (select distinct v from goods) d;
+select count(*) from (select distinct v, b from goods) d;
+select distinct array[v] from goods where id < 12 order by 1;
+select distinct (v, kind) from goods where id < 12 order by 1;
+set enable_hashagg = off;
+select distinct v from goods where id < 12 order by v;
+select count(*) from (select distinct v, w from goods) d;
+set enable_hashagg = on;
+set enable_sort = off;
+select distinct v from goods where id < 12 order by v;
+select count(*) from (select distinct v, w from goods) d;
+set enable_sort = on;
+
+-- Sorts that spill, that know a part of the order, and that know how many rows are wanted.
+create table many (n int, m int, v @type);
+insert into many select n, n % 7, sha256((n % 200)::text::bytea)::@type from generate_series(1, 700) n;
+create index on many (m);
+analyze many;
+set work_mem = '64kB';
+select md5(string_agg(n::text, ',' order by v, n)) from many;
+select md5(string_agg(n::text, ',')) from (select n from many order by v, n) s;
+select md5(string_agg(n::text, ',')) from (select n from many order by v desc, n offset 0) s;
+select count(*), count(distinct v) from many;
+select n from many order by v, n limit 5;
+select n from many order by v desc, n desc limit 5 offset 195;
+set enable_seqscan = off;
+set enable_bitmapscan = off;
+select m, n from many order by m, v, n limit 6;
+select md5(string_agg(n::text, ',')) from (select n from many order by m, v, n offset 0) s;
+reset all;
+
+-- Rows and arrays.
+select («a», 1) = («a», 1), («a», 1) <> («b», 1), («a», 2) < («b», 1), («a», 1) <= («a», 1), («b», 0) > («a», 9), («a», null) >= («b», 1);
+select («a», 1) = («a», null), («a», null) is distinct from («a», null), («a», null::@type) is null, («a», null::@type) is not null;
+select row(«a», 1) < row('b', 2), row('a', «b») = row(«a», '\x62'), row(«a», 1) = row('a'::bytea, 1);
+select row(«a», 1) = row(1, «a»);
+select id from goods where (v, w) = (w, v) order by id;
+select id from goods where (v, id) > ('\x00', 1) order by id;
+select id from goods where (kind, v) < ('c', '\x7f') order by id;
+select id from goods where (v, id) in (select w, id from goods) order by id;
+select id from goods where (v, w) not in (select w, v from goods where v is not null and w is not null) order by id;
+select id from goods where row(v, w) in (('abc', 'abd'), ('\x00', '\x00')) order by id;
+select id from goods where (v, w) is distinct from (b, w) order by id;
+select array[«a», «b»] = array[«a», «b»], array[«a»] < array[«b»], array[«a»] < array[«a», «»], array[«b»] > array[«a», «c»], array[null::@type] = array[null::@type];
+select array[«a», «b»] @> array[«a»], array[«a»] <@ array[«b», «c»], array[«a», «b»] && array[«b»], array[«a»] @> array[]::@type[];
+select array[«a», «b»] @> array['a'::bytea], array['a'::bytea] && array[«a»];
+select array[«a»] = array['a'];
+select array[«a»] = '{a}', array[«a»] || array[«b»], array[«a»] || «b», «a» || array[«b»], array[«a»] || '{b}';
+select array_position(array[«a», «b»], «b»), array_positions(array[«a», «b», «a»], «a»), array_position(array[«a», null], null), array_remove(array[«a», «b»], «a»), array_replace(array[«a», «b»], «a», «c»);
+select array_position(array[«a», «b»], 'b'), array_remove(array[«a», «b»], 'a'), array_append(array[«a»], 'b'), array_cat(array[«a»], '{b}');
+select cardinality(array[«a», «b»]), array_ndims(array[array[«a»]]), array_dims(array[«a», «b»]), array_fill(«a», array[2, 2]), trim_array(array[«a», «b»], 1);
+select array_sort(array[«b», «a», null]), array_sort(array[«b», «a», null], true), array_reverse(array[«a», «b»]);
+select unnest(array[«a», null, «b»]), unnest(array[«c»]);
+select * from unnest(array[«a», «b»], array[1, 2]) with ordinality as u (v, n, o) where v > 'a';
+select width_bucket(«bb», array[«a», «b», «c»]), width_bucket(«»::@type, array[«a»]), width_bucket(«z», array[«a», «b»]);
+
+-- GREATEST, LEAST, CASE, NULLIF, COALESCE.
+select greatest(«a», «b», null), least(«b», «a»), greatest(«a», 'b'), least('\x00', «a»), greatest(null, «a»), least(null::@type, null);
+select greatest(«a», 'b'::bytea), least('b'::bytea, «a»);
+select id, greatest(v, w), least(v, w, '\x10') from goods where id < 12 order by id;
+select greatest(«a», 'b'::text);
+select greatest(«a», 1);
+select coalesce(null, «a»), coalesce(«a», 'b'), coalesce(null::@type, '\x62'), coalesce(null::@type, 'b'::bytea), coalesce('b'::bytea, «a»);
+select coalesce(«a», '\x0');
+select nullif(«a», 'a'), nullif(«a», «b»), nullif('a', «a»), nullif(null, «a»), nullif(«a», 'b'::bytea);
+select case «a» when 'a' then 1 when '\x62' then 2 end, case when «a» < «b» then «a» else 'b' end, case when false then «a» end;
+select case 'a' when «a» then «b» end;
+select case when true then «a» else 'b'::bytea end, case when true then 'a'::bytea else «b» end;
+select case when true then «a» else 1 end;
+select case «a» when 1 then 2 end;
+
+-- IN, ANY, ALL, EXISTS.
+select «a» in ('a', 'b'), «a» in («b», null), «a» not in («b», '\x61'), «a» in (select v from goods), «abc» in (select w from goods);
+select «a» = any (array[«a», «b»]), «a» = any ('{a,b}'), «a» <> all (array['a'::bytea]), «b» > any (array[«a», «c»]), «b» > all (array[«a», «c»]), «a» = any (null::@type[]);
+select «abc» = any (select v from goods), «\x00» <> all (select v from goods where v is not null), «\x01» < some (select w from goods);
+select «a» in (1, 2);
+select «a» = any (array[1]);
+select «a» = any («b»);
+select id from goods where v in (select w from goods) order by id;
+select id from goods where v not in (select w from goods where w is not null) order by id;
+select id from goods where v not in (select w from goods) order by id;
+select id from goods where v in ('abc', '\xff', '\x', null, '\x00', '\x01', '\x02', '\x03', '\x04', '\x05', '\x06', '\x07') order by id;
+select id from goods where v not in ('abc', '\xff', '\x', '\x00', '\x01', '\x02', '\x03', '\x04', '\x05', '\x06', '\x07') order by id;
+select id from goods where v = any (array['abc'::@type, '\xff', '\x', '\x00', '\x01', '\x02', '\x03', '\x04', '\x05', '\x06']) order by id;
+select id from goods g where exists (select from goods o where o.w = g.v and o.id <> g.id) order by id;
+select id from goods g where not exists (select from goods o where o.w = g.v) order by id;
+select id from goods where v >= all (select v from goods where v is not null) order by id;
+select id from goods where v between '\x00' and '\x7f' order by id;
+select id from goods where v not between symmetric 'abd' and 'abc' order by id;
+select id from goods where v = b order by id;
+select id from goods where b < w order by id;
+select id from goods where v is distinct from w order by id;
+select id from goods where v = w and w = '\x00' order by id;

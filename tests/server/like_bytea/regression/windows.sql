@@ -1,0 +1,43 @@
+-- Window functions: partitions and orders of values, values in frames.
+
+select id, row_number() over (order by v, id) from goods order by id;
+select id, rank() over (order by v), dense_rank() over (order by v), percent_rank() over (order by v), cume_dist() over (order by v) from goods order by id;
+select id, rank() over (order by v desc nulls last), ntile(3) over (order by v, id) from goods order by id;
+select id, count(*) over (partition by v), sum(id) over (partition by v order by id) from goods order by id;
+select id, rank() over (partition by kind order by v), rank() over (partition by v, w order by id) from goods order by id;
+select id, first_value(v) over (order by id), last_value(v) over (order by id), nth_value(v, 2) over (order by id) from goods where id < 12 order by id;
+select id, first_value(v) over (partition by kind order by v, id), last_value(v) over (partition by kind order by v, id rows between unbounded preceding and unbounded following) from goods where id < 12 order by id;
+select id, lag(v) over (order by id), lead(v) over (order by id), lag(v, 2) over (order by v, id), lead(v, 1, 'none') over (order by id) from goods where id < 12 order by id;
+select id, lag(v, 1, '\x00'::@type) over (order by id), lag(v, 1, w) over (order by id) from goods where id < 12 order by id;
+select id, lag(v, 1, b) over (order by id) from goods where id < 12 order by id;
+select id, lag(v, 1, 5) over (order by id) from goods order by id;
+select id, lag(v, 1, '\x0') over (order by id) from goods order by id;
+select id, v = lag(v) over (order by v, id), v > lag(v) over w from goods window w as (order by v, id) order by id;
+select id, count(*) over (order by v range between unbounded preceding and current row), count(*) over (order by v groups between 1 preceding and 1 following) from goods order by id;
+select id, array_agg(id) over (order by v, id rows between 1 preceding and 1 following) from goods order by id;
+select id, count(*) over (order by v range between 1 preceding and 1 following) from goods order by id;
+select id, count(*) over (order by v range between '\x01'::@type preceding and current row) from goods order by id;
+select id, first_value(v) over (order by v, id rows between 1 preceding and 1 following exclude current row) from goods where id < 12 order by id;
+select id, count(*) over (order by v groups between current row and 2 following exclude ties), count(*) over (order by v groups between unbounded preceding and current row exclude group) from goods order by id;
+select id, string_agg(v, '-') over (order by id rows 2 preceding) from goods where id < 12 order by id;
+select id, string_agg(v, w) over (partition by kind order by id) from goods where id < 12 order by id;
+select id, array_agg(v) over (partition by kind order by v, id) from goods where id < 12 order by id;
+select id, count(v) over (partition by w), count(v) filter (where v > '') over (order by id) from goods order by id;
+select id, count(distinct v) over () from goods;
+select id from goods order by rank() over (order by v desc), id;
+select id, r from (select id, rank() over (order by v) as r from goods) g where r <= 3 order by id;
+select id, r from (select id, row_number() over (order by v, id) as r from goods) g where r < 4 order by r;
+select v, count(*), rank() over (order by v), sum(count(*)) over (order by v) from goods where id < 12 group by v order by v;
+select v, rank() over (order by count(*) desc, v) from goods where id < 12 group by v order by 2;
+select distinct v, first_value(id) over (partition by v order by id) from goods where id < 12 order by v;
+select id, max(length(v)) over (partition by v), md5(first_value(v) over (order by length(v), id)) from goods order by id;
+select id, lag(md5(v)) over (order by v, id) from goods order by id;
+select id, (lag(g) over (order by id)).v from goods g where id < 12 order by id;
+select id, lag((v, w)) over (order by id), lag(array[v]) over (order by id) from goods where id < 12 order by id;
+select id, rank() over (order by (v, w)), rank() over (order by array[v, w]) from goods order by id;
+select v from goods where rank() over (order by v) = 1;
+select x, n, lead(x) over (partition by n % 2 order by n) from (values («a», 1), («b», 2), («c», 3), (null, 4)) t (x, n) order by n;
+select id, first_value(v) over w, last_value(v) over w, nth_value(v, 3) over w from goods where id < 12
+    window w as (partition by kind order by id range between unbounded preceding and unbounded following) order by id;
+select id, nth_value(v, 0) over (order by id) from goods;
+select id, first_value(v) ignore nulls over (order by id) from goods where id < 12 order by id;
