@@ -2,6 +2,7 @@
 //! the keys, the cursors WITH HOLD; and reading a payload through them. Uses `pg` and `value`; `write`, `ddl`,
 //! `vacuum`, `check`, `reencrypt` and `sql` reach the store through it.
 
+pub mod expanded;
 pub mod held_cursors;
 pub mod keys;
 pub mod opening;

@@ -6,10 +6,12 @@ use crate::pg::{catalog, settings};
 use crate::session::keys;
 use crate::session::opening::Access;
 use crate::session::transaction;
-use crate::value::datum::{ByteaResult, Peek, Rbytea};
+use crate::value::datum::{ByteaResult, Peek, Rbytea, fill_pieces};
 use pgrx::check_for_interrupts;
 use rbytea_store as store;
 use rbytea_store::{Backend, PayloadRef, Reader, Verifier, value};
+use std::cmp::Ordering;
+use std::mem::MaybeUninit;
 
 /// Opens a payload.
 pub fn open(store: &dyn Backend, payload: &PayloadRef) -> Result<Reader, Report> {
@@ -44,10 +46,15 @@ pub fn whole(value: &Rbytea) -> Result<ByteaResult, Report> {
         Peek::Inline(len) => return inline_range(value, 0, len),
         Peek::External(payload) => payload,
     };
+    ByteaResult::fill(payload.len, |data| into(&payload, data))
+}
+
+/// Reads a stored payload into memory of its length. The digest is checked if rbytea.verify_digest is on.
+pub fn into(payload: &PayloadRef, data: &mut [MaybeUninit<u8>]) -> Result<(), Report> {
     transaction::with_store(Access::Read, |store| {
-        let reader = open(store, &payload)?;
+        let reader = open(store, payload)?;
         let mut verifier = settings::verify_digest().then(|| reader.verifier());
-        let bytea = ByteaResult::fill(payload.len, |offset, piece| {
+        fill_pieces(data, |offset, piece| {
             check_for_interrupts!();
             reader.read_at(offset, piece)?;
             if let Some(verifier) = &mut verifier {
@@ -55,8 +62,7 @@ pub fn whole(value: &Rbytea) -> Result<ByteaResult, Report> {
             }
             Ok(())
         })?;
-        verifier.map_or(Ok(()), Verifier::finish)?;
-        Ok(bytea)
+        Ok(verifier.map_or(Ok(()), Verifier::finish)?)
     })
 }
 
@@ -74,9 +80,11 @@ pub fn substring(value: &Rbytea, start: i32, length: Option<i32>) -> Result<Byte
             }
             transaction::with_store(Access::Read, |store| {
                 let reader = open(store, &payload)?;
-                ByteaResult::fill(len, |at, piece| {
-                    check_for_interrupts!();
-                    Ok(reader.read_at(offset + at, piece)?)
+                ByteaResult::fill(len, |data| {
+                    fill_pieces(data, |at, piece| {
+                        check_for_interrupts!();
+                        Ok(reader.read_at(offset + at, piece)?)
+                    })
                 })
             })
         }
@@ -95,13 +103,101 @@ pub fn for_each_chunk(value: &Rbytea, mut update: impl FnMut(&[u8])) -> Result<(
             update(value.detoast().payload()?);
             Ok(())
         }
-        Peek::External(payload) => transaction::with_store(Access::Read, |store| {
-            let reader = open(store, &payload)?;
-            verified(&reader, payload.len, &mut buffer(payload.len), |chunk| {
-                update(chunk);
-                Ok(())
-            })
-        }),
+        Peek::External(payload) => for_each_stored(&payload, update),
+    }
+}
+
+/// Reads a stored payload to its end and compares it with its digest.
+pub fn verify(payload: &PayloadRef) -> Result<(), Report> {
+    for_each_stored(payload, |_| ())
+}
+
+fn for_each_stored(payload: &PayloadRef, mut update: impl FnMut(&[u8])) -> Result<(), Report> {
+    transaction::with_store(Access::Read, |store| {
+        let reader = open(store, payload)?;
+        verified(&reader, payload.len, &mut buffer(payload.len), |chunk| {
+            update(chunk);
+            Ok(())
+        })
+    })
+}
+
+/// What a payload is compared from.
+pub enum Source<'a> {
+    /// Memory.
+    Bytes(&'a [u8]),
+    /// Its file.
+    Stored(PayloadRef),
+}
+
+/// Compares two payloads as bytea does, piece by piece, and reads no further than the first difference. Payloads of other
+/// digests that have the same bytes are an error: one of them is not what was stored.
+pub fn compare(left: Source<'_>, right: Source<'_>) -> Result<Ordering, Report> {
+    if let (Source::Bytes(left), Source::Bytes(right)) = (&left, &right) {
+        return Ok(left.cmp(right));
+    }
+    let stored = [&left, &right].map(|source| match source {
+        Source::Bytes(_) => None,
+        Source::Stored(payload) => Some(*payload),
+    });
+    let order = transaction::with_store(Access::Read, |store| {
+        let (mut left, mut right) = (Pieces::of(store, left)?, Pieces::of(store, right)?);
+        let common = left.len().min(right.len());
+        let (mut offset, mut len) = (0, FIRST_PIECE);
+        while offset < common {
+            check_for_interrupts!();
+            let want = len.min(common - offset);
+            let order = left.at(offset, want)?.cmp(right.at(offset, want)?);
+            if order.is_ne() {
+                return Ok(order);
+            }
+            offset += want;
+            len = (2 * len).min(LAST_PIECE);
+        }
+        Ok(left.len().cmp(&right.len()))
+    })?;
+    if order.is_eq() {
+        stored.iter().flatten().try_for_each(verify)?;
+    }
+    Ok(order)
+}
+
+/// Bytes that are compared first; then twice as many each time, as most payloads differ early.
+const FIRST_PIECE: u64 = 4096;
+/// Bytes that are compared at once at most.
+const LAST_PIECE: u64 = 256 * 1024;
+
+/// A payload that is read in pieces.
+enum Pieces<'a> {
+    Bytes(&'a [u8]),
+    Stored(Reader, Vec<u8>),
+}
+
+impl<'a> Pieces<'a> {
+    fn of(store: &dyn Backend, source: Source<'a>) -> Result<Self, Report> {
+        Ok(match source {
+            Source::Bytes(bytes) => Self::Bytes(bytes),
+            Source::Stored(payload) => Self::Stored(open(store, &payload)?, Vec::new()),
+        })
+    }
+
+    fn len(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Stored(reader, _) => reader.len(),
+        }
+    }
+
+    /// The bytes `offset..offset + len`, which the payload must have; `len` is at most [`LAST_PIECE`].
+    fn at(&mut self, offset: u64, len: u64) -> Result<&[u8], Report> {
+        match self {
+            Self::Bytes(bytes) => Ok(&bytes[offset as usize..(offset + len) as usize]),
+            Self::Stored(reader, piece) => {
+                piece.resize(len as usize, 0);
+                reader.read_at(offset, piece)?;
+                Ok(piece)
+            }
+        }
     }
 }
 

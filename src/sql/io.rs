@@ -3,7 +3,7 @@
 
 use crate::pg::error::internal;
 use crate::pg::rows::RawResult;
-use crate::session::read;
+use crate::session::{expanded, read};
 use crate::value::datum::{ByteaResult, Rbytea, RbyteaResult};
 use pgrx::callconv::FcInfo;
 use pgrx::datum::Internal;
@@ -85,5 +85,11 @@ fn rbytea_from_bytea(payload: &[u8]) -> Result<RbyteaResult, ErrorReport> {
 /// The cast to bytea.
 #[pg_extern]
 fn rbytea_to_bytea(value: Rbytea) -> Result<ByteaResult, ErrorReport> {
-    Ok(read::whole(&value)?)
+    Ok(expanded::bytea(&value)?)
+}
+
+/// The same for what a client is sent, declared VOLATILE, so that the planner computes it after a sort.
+#[pg_extern]
+fn rbytea_to_client(value: Rbytea) -> Result<ByteaResult, ErrorReport> {
+    Ok(expanded::bytea(&value)?)
 }

@@ -1,22 +1,59 @@
-//! `=`, `<>`, the hash operator class and ANALYZE. Stored payloads are compared by length and digest, without I/O.
+//! Comparison with rbytea and with bytea, and hashes: `=` and `<>` by length and digest, without reading a stored payload; the
+//! order is bytea's, for which pieces of both payloads are read from the front.
 
-use crate::pg::compat;
+use crate::ddl::refusals;
 use crate::pg::error::Report;
-use crate::pg::rows::RawResult;
-use crate::value::datum::{Peek, Rbytea};
+use crate::session::read::{self, Source};
+use crate::value::datum::{Bytea, Operand, Peek, Rbytea};
+use pgrx::pg_extern;
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{check_for_interrupts, pg_extern, pg_guard, pg_sys};
 use rbytea_store::value;
+use std::cmp::Ordering;
 
-#[pg_extern]
-fn rbytea_eq(left: Rbytea, right: Rbytea) -> Result<bool, ErrorReport> {
-    Ok(equal(&left, &right)?)
+macro_rules! operators {
+    ($left:ty, $right:ty: $eq:ident, $ne:ident, $lt:ident, $le:ident, $ge:ident, $gt:ident, $cmp:ident) => {
+        #[pg_extern]
+        fn $eq(left: $left, right: $right) -> Result<bool, ErrorReport> {
+            Ok(equal(&left, &right)?)
+        }
+
+        #[pg_extern]
+        fn $ne(left: $left, right: $right) -> Result<bool, ErrorReport> {
+            Ok(!equal(&left, &right)?)
+        }
+
+        #[pg_extern]
+        fn $lt(left: $left, right: $right) -> Result<bool, ErrorReport> {
+            Ok(compare(&left, &right)?.is_lt())
+        }
+
+        #[pg_extern]
+        fn $le(left: $left, right: $right) -> Result<bool, ErrorReport> {
+            Ok(compare(&left, &right)?.is_le())
+        }
+
+        #[pg_extern]
+        fn $ge(left: $left, right: $right) -> Result<bool, ErrorReport> {
+            Ok(compare(&left, &right)?.is_ge())
+        }
+
+        #[pg_extern]
+        fn $gt(left: $left, right: $right) -> Result<bool, ErrorReport> {
+            Ok(compare(&left, &right)?.is_gt())
+        }
+
+        #[pg_extern]
+        fn $cmp(left: $left, right: $right) -> Result<i32, ErrorReport> {
+            Ok(compare(&left, &right)? as i32)
+        }
+    };
 }
 
-#[pg_extern]
-fn rbytea_ne(left: Rbytea, right: Rbytea) -> Result<bool, ErrorReport> {
-    Ok(!equal(&left, &right)?)
-}
+operators!(Rbytea, Rbytea: rbytea_eq, rbytea_ne, rbytea_lt, rbytea_le, rbytea_ge, rbytea_gt, rbytea_cmp);
+operators!(Rbytea, Bytea: rbytea_eq_bytea, rbytea_ne_bytea, rbytea_lt_bytea, rbytea_le_bytea, rbytea_ge_bytea,
+    rbytea_gt_bytea, rbytea_cmp_bytea);
+operators!(Bytea, Rbytea: bytea_eq_rbytea, bytea_ne_rbytea, bytea_lt_rbytea, bytea_le_rbytea, bytea_ge_rbytea,
+    bytea_gt_rbytea, bytea_cmp_rbytea);
 
 #[pg_extern]
 fn rbytea_hash(value: Rbytea) -> Result<i32, ErrorReport> {
@@ -28,10 +65,28 @@ fn rbytea_hash_extended(value: Rbytea, seed: i64) -> Result<i64, ErrorReport> {
     Ok(value::hash_extended(&digest(&value)?, seed.cast_unsigned()).cast_signed())
 }
 
-fn equal(left: &Rbytea, right: &Rbytea) -> Result<bool, Report> {
+#[pg_extern]
+fn rbytea_hash_bytea(value: Bytea) -> Result<i32, ErrorReport> {
+    Ok(value::hash(&digest(&value)?))
+}
+
+#[pg_extern]
+fn rbytea_hash_bytea_extended(value: Bytea, seed: i64) -> Result<i64, ErrorReport> {
+    Ok(value::hash_extended(&digest(&value)?, seed.cast_unsigned()).cast_signed())
+}
+
+/// Options of an index column, PostgreSQL's hook into the making of a btree index: there is to be none. The entries of deleted
+/// rows would be compared after their files are gone.
+#[pg_extern]
+fn rbytea_btree_options(_options: pgrx::Internal) -> Result<(), ErrorReport> {
+    Err(refusals::index().into())
+}
+
+/// Whether the payloads are the same, by length and digest.
+fn equal(left: &impl Operand, right: &impl Operand) -> Result<bool, Report> {
     match (left.peek()?, right.peek()?) {
         (Peek::Inline(a), Peek::Inline(b)) => {
-            Ok(a == b && left.detoast().payload()? == right.detoast().payload()?)
+            Ok(a == b && left.with_payload(|left| right.with_payload(|right| left == right))??)
         }
         (Peek::External(a), Peek::External(b)) => Ok(a.len == b.len && a.digest == b.digest),
         (Peek::Inline(len), Peek::External(stored)) => {
@@ -43,61 +98,30 @@ fn equal(left: &Rbytea, right: &Rbytea) -> Result<bool, Report> {
     }
 }
 
-fn digest(value: &Rbytea) -> Result<[u8; 32], Report> {
+/// bytea's order: byte by byte, and what ends first comes first.
+fn compare(left: &impl Operand, right: &impl Operand) -> Result<Ordering, Report> {
+    let (a, b) = (left.peek()?, right.peek()?);
+    if !matches!((a, b), (Peek::Inline(_), Peek::Inline(_))) && equal(left, right)? {
+        return Ok(Ordering::Equal);
+    }
+    with_source(left, a, |left| with_source(right, b, |right| read::compare(left, right)))
+}
+
+/// Gives `work` what the payload is read from.
+fn with_source<T>(
+    operand: &impl Operand,
+    peek: Peek,
+    work: impl FnOnce(Source<'_>) -> Result<T, Report>,
+) -> Result<T, Report> {
+    match peek {
+        Peek::Inline(_) => operand.with_payload(|payload| work(Source::Bytes(payload)))?,
+        Peek::External(payload) => work(Source::Stored(payload)),
+    }
+}
+
+fn digest(value: &impl Operand) -> Result<[u8; 32], Report> {
     match value.peek()? {
         Peek::External(payload) => Ok(payload.digest),
-        Peek::Inline(_) => Ok(value::digest(value.detoast().payload()?)),
-    }
-}
-
-/// ANALYZE of a column: the fraction of NULLs and the width of a value in the row, and nothing that shows, or refers
-/// to, a payload. (The standard function would keep common values in pg_statistic, where pg_stats reads them long
-/// after their files are gone.)
-#[pg_extern]
-fn rbytea_typanalyze(fcinfo: pg_sys::FunctionCallInfo) -> RawResult {
-    // SAFETY: ANALYZE calls a typanalyze function with one argument, a VacAttrStats that it owns.
-    unsafe {
-        let argument = (*fcinfo).args.as_slice(1)[0];
-        let stats: *mut pg_sys::VacAttrStats = argument.value.cast_mut_ptr();
-        let target = compat::statistics_target(stats);
-        (*stats).compute_stats = Some(compute_stats);
-        // As std_typanalyze; a fraction needs far fewer rows, but the other columns decide the sample anyway.
-        (*stats).minrows = 300 * target;
-    }
-    RawResult(Some(pg_sys::Datum::from(true)))
-}
-
-#[pg_guard]
-unsafe extern "C-unwind" fn compute_stats(
-    stats: pg_sys::VacAttrStatsP,
-    fetch: pg_sys::AnalyzeAttrFetchFunc,
-    sample_rows: i32,
-    _total_rows: f64,
-) {
-    let Some(fetch) = fetch else { return };
-    let (mut nulls, mut width) = (0u64, 0u64);
-    for row in 0..sample_rows {
-        let mut is_null = false;
-        check_for_interrupts!();
-        // SAFETY: ANALYZE passes its own fetch function, valid for rows below sample_rows; a value that is not null
-        // is a varlena, and VARSIZE_ANY of a toasted one is what the row holds.
-        unsafe {
-            let datum = fetch(stats, row, &mut is_null);
-            if is_null {
-                nulls += 1;
-            } else {
-                width += pgrx::varsize_any(datum.cast_mut_ptr()) as u64;
-            }
-        }
-    }
-    if sample_rows > 0 {
-        let rows = sample_rows as u64;
-        // SAFETY: stats is ANALYZE's structure for this column.
-        unsafe {
-            (*stats).stats_valid = true;
-            (*stats).stanullfrac = nulls as f32 / rows as f32;
-            (*stats).stawidth = if nulls < rows { (width / (rows - nulls)) as i32 } else { 0 };
-            (*stats).stadistinct = 0.0;
-        }
+        Peek::Inline(_) => value.with_payload(value::digest),
     }
 }

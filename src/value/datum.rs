@@ -2,6 +2,7 @@
 //! written into palloc memory once. Relies on value.rs for the layout.
 
 use crate::pg::error::{self, Report};
+use crate::value::varlena::{Detoasted, Varlena};
 use rbytea_store::PayloadRef;
 use rbytea_store::value::{self, EXTERNAL_LEN, MAX_BYTEA, MAX_INLINE, Value};
 use std::mem::MaybeUninit;
@@ -9,16 +10,15 @@ use std::mem::MaybeUninit;
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::Datum;
 use pgrx::pgrx_sql_entity_graph::impl_sql_translatable;
-use pgrx::{
-    FromDatum, pg_sys, set_varsize_4b, varatt_is_1b, varatt_is_1b_e, varatt_is_4b_u, vardata_any,
-    varsize_any_exhdr,
-};
+use pgrx::{FromDatum, pg_sys, set_varsize_4b};
 
 /// An argument of type rbytea, not yet detoasted.
 #[derive(Clone, Copy)]
-pub struct Rbytea {
-    datum: *mut pg_sys::varlena,
-}
+pub struct Rbytea(Varlena);
+
+/// An argument of type bytea, not yet detoasted.
+#[derive(Clone, Copy)]
+pub struct Bytea(Varlena);
 
 /// What the first bytes of a datum say.
 #[derive(Clone, Copy)]
@@ -29,37 +29,13 @@ pub enum Peek {
     External(PayloadRef),
 }
 
-/// Detoasted bytes; a copy that detoasting made is freed when this is dropped.
-pub struct Detoasted {
-    detoasted: *mut pg_sys::varlena,
-    original: *mut pg_sys::varlena,
-}
+/// What has a payload that others can be compared with: a value of this type, or a bytea.
+pub trait Operand {
+    /// Where the payload is, and its length.
+    fn peek(&self) -> Result<Peek, Report>;
 
-impl Detoasted {
-    /// The bytes after the varlena header.
-    pub fn bytes(&self) -> &[u8] {
-        // SAFETY: detoasted is a varlena in plain or short form that lives as long as self.
-        unsafe {
-            std::slice::from_raw_parts(vardata_any(self.detoasted).cast(), varsize_any_exhdr(self.detoasted))
-        }
-    }
-
-    /// The payload of an inline value.
-    pub fn payload(&self) -> Result<&[u8], Report> {
-        match value::decode(self.bytes())? {
-            Value::Inline(payload) => Ok(payload),
-            Value::External(_) => Err(error::internal("an inline value was expected")),
-        }
-    }
-}
-
-impl Drop for Detoasted {
-    fn drop(&mut self) {
-        if self.detoasted != self.original {
-            // SAFETY: detoasting made this copy by palloc for us alone.
-            unsafe { pg_sys::pfree(self.detoasted.cast()) }
-        }
-    }
+    /// Gives the payload to `look`, which must be in the datum.
+    fn with_payload<T>(&self, look: impl FnOnce(&[u8]) -> T) -> Result<T, Report>;
 }
 
 impl Rbytea {
@@ -68,42 +44,22 @@ impl Rbytea {
     /// # Safety
     /// `datum` must be a non-null datum of type rbytea (or of a domain over it) that outlives the result.
     pub unsafe fn from_raw(datum: pg_sys::Datum) -> Self {
-        Self { datum: datum.cast_mut_ptr() }
-    }
-
-    /// The datum as it was passed.
-    pub fn as_datum(&self) -> pg_sys::Datum {
-        self.datum.into()
-    }
-
-    /// The value's bytes, if they lie in the datum as they are.
-    #[inline]
-    fn plain(&self) -> Option<&[u8]> {
-        // SAFETY: self.datum is a varlena of any form; the bytes of a plain one live as long as it.
-        unsafe {
-            let plain = varatt_is_4b_u(self.datum) || varatt_is_1b(self.datum) && !varatt_is_1b_e(self.datum);
-            plain.then(|| {
-                std::slice::from_raw_parts(vardata_any(self.datum).cast(), varsize_any_exhdr(self.datum))
-            })
-        }
+        // SAFETY: as promised by the caller.
+        Self(unsafe { Varlena::from_raw(datum) })
     }
 
     /// Bytes of the detoasted value, without detoasting it.
     #[inline]
     pub fn raw_len(&self) -> usize {
-        if let Some(bytes) = self.plain() {
-            return bytes.len();
-        }
-        // SAFETY: self.datum is a varlena of any form, and the function takes every form.
-        unsafe { pg_sys::toast_raw_datum_size(self.as_datum()) - pg_sys::VARHDRSZ }
+        self.0.len()
     }
 
     /// The header, at the price of at most 69 detoasted bytes.
     #[inline]
     pub fn peek(&self) -> Result<Peek, Report> {
-        match self.plain() {
+        match self.0.plain() {
             Some(bytes) => self.peek_at(bytes),
-            None => self.peek_at(self.slice_raw(0, EXTERNAL_LEN + 1)?.bytes()),
+            None => self.peek_at(self.0.slice(0, EXTERNAL_LEN + 1)?.bytes()),
         }
     }
 
@@ -120,50 +76,77 @@ impl Rbytea {
 
     /// All of the value.
     pub fn detoast(&self) -> Detoasted {
-        // SAFETY: self.datum is a varlena of any form.
-        let detoasted = unsafe { pg_sys::pg_detoast_datum_packed(self.datum) };
-        Detoasted { detoasted, original: self.datum }
+        self.0.detoast()
     }
 
     /// Bytes of an inline payload, without loading the others.
     pub fn inline_slice(&self, offset: u64, len: u64) -> Result<Detoasted, Report> {
         let (offset, len) = (usize::try_from(offset), usize::try_from(len));
         match (offset, len) {
-            (Ok(offset), Ok(len)) => self.slice_raw(offset + 1, len),
+            (Ok(offset), Ok(len)) => self.0.slice(offset + 1, len),
             _ => Err(error::internal("a range of an inline value does not fit its datum")),
         }
     }
+}
 
-    fn slice_raw(&self, offset: usize, len: usize) -> Result<Detoasted, Report> {
-        let (Ok(offset), Ok(len)) = (i32::try_from(offset), i32::try_from(len)) else {
-            return Err(error::internal("a range of a datum is longer than any datum"));
-        };
-        // SAFETY: self.datum is a varlena of any form; a slice is always a fresh copy, cut at the end of the value.
-        let slice = unsafe { pg_sys::pg_detoast_datum_slice(self.datum, offset, len) };
-        Ok(Detoasted { detoasted: slice, original: std::ptr::null_mut() })
+impl Detoasted {
+    /// The payload of an inline value.
+    pub fn payload(&self) -> Result<&[u8], Report> {
+        match value::decode(self.bytes())? {
+            Value::Inline(payload) => Ok(payload),
+            Value::External(_) => Err(error::internal("an inline value was expected")),
+        }
     }
 }
 
-impl FromDatum for Rbytea {
-    unsafe fn from_polymorphic_datum(
-        datum: pg_sys::Datum,
-        is_null: bool,
-        _typoid: pg_sys::Oid,
-    ) -> Option<Self> {
-        // SAFETY: the caller promises a datum of this type.
-        (!is_null).then(|| unsafe { Self::from_raw(datum) })
+impl Operand for Rbytea {
+    #[inline]
+    fn peek(&self) -> Result<Peek, Report> {
+        self.peek()
+    }
+
+    fn with_payload<T>(&self, look: impl FnOnce(&[u8]) -> T) -> Result<T, Report> {
+        Ok(look(self.detoast().payload()?))
     }
 }
 
-// SAFETY: the SQL declares an rbytea wherever Rust takes one, and every such function is STRICT.
-unsafe impl<'fcx> ArgAbi<'fcx> for Rbytea {
-    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
-        // SAFETY: as promised by our caller; STRICT functions see no NULL.
-        unsafe { arg.unbox_arg_using_from_datum().unwrap_or(Self { datum: std::ptr::null_mut() }) }
+impl Operand for Bytea {
+    #[inline]
+    fn peek(&self) -> Result<Peek, Report> {
+        Ok(Peek::Inline(self.0.len() as u64))
+    }
+
+    fn with_payload<T>(&self, look: impl FnOnce(&[u8]) -> T) -> Result<T, Report> {
+        Ok(look(self.0.detoast().bytes()))
     }
 }
 
-impl_sql_translatable!(Rbytea, "rbytea");
+macro_rules! take_as_datum {
+    ($($ty:ident: $name:literal),*) => {$(
+        impl FromDatum for $ty {
+            unsafe fn from_polymorphic_datum(
+                datum: pg_sys::Datum,
+                is_null: bool,
+                _typoid: pg_sys::Oid,
+            ) -> Option<Self> {
+                // SAFETY: the caller promises a datum of this type.
+                (!is_null).then(|| Self(unsafe { Varlena::from_raw(datum) }))
+            }
+        }
+
+        // SAFETY: the SQL declares this type wherever Rust takes it, and every such function is STRICT.
+        unsafe impl<'fcx> ArgAbi<'fcx> for $ty {
+            unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+                // SAFETY: as promised by our caller; STRICT functions see no NULL.
+                unsafe { arg.unbox_arg_using_from_datum().unwrap_or(Self(Varlena::from_raw(pg_sys::Datum::null()))) }
+            }
+        }
+
+        impl_sql_translatable!($ty, $name);
+    )*};
+}
+
+take_as_datum!(Rbytea: "rbytea", Bytea: "bytea");
 
 /// A varlena in palloc memory that is about to be returned.
 struct Built(*mut pg_sys::varlena);
@@ -230,21 +213,22 @@ impl ByteaResult {
         Ok(Self(built))
     }
 
-    /// A bytea of `len` bytes that `fill` writes piece by piece, from the first to the last; it is told where a piece
-    /// begins.
+    /// A bytea of `len` bytes that `fill` writes.
     pub fn fill(
         len: u64,
-        mut fill: impl FnMut(u64, &mut [u8]) -> Result<(), Report>,
+        fill: impl FnOnce(&mut [MaybeUninit<u8>]) -> Result<(), Report>,
     ) -> Result<Self, Report> {
         let (built, data) = build(len, MAX_BYTEA)?;
-        let mut offset = 0;
-        for piece in data.chunks_mut(PIECE) {
-            piece.fill(MaybeUninit::new(0));
-            // SAFETY: it was initialised in the line before.
-            fill(offset, unsafe { piece.assume_init_mut() })?;
-            offset += piece.len() as u64;
-        }
+        fill(data)?;
         Ok(Self(built))
+    }
+
+    /// A bytea in any form.
+    ///
+    /// # Safety
+    /// `datum` must be a datum of type bytea.
+    pub unsafe fn from_raw(datum: pg_sys::Datum) -> Self {
+        Self(Built(datum.cast_mut_ptr()))
     }
 
     /// The datum, in the current memory context.
@@ -254,6 +238,21 @@ impl ByteaResult {
 }
 
 impl_sql_translatable!(ByteaResult, "bytea");
+
+/// Has `fill` write the data piece by piece, from the first to the last; it is told where a piece begins.
+pub fn fill_pieces(
+    data: &mut [MaybeUninit<u8>],
+    mut fill: impl FnMut(u64, &mut [u8]) -> Result<(), Report>,
+) -> Result<(), Report> {
+    let mut offset = 0;
+    for piece in data.chunks_mut(PIECE) {
+        piece.fill(MaybeUninit::new(0));
+        // SAFETY: it was initialised in the line before.
+        fill(offset, unsafe { piece.assume_init_mut() })?;
+        offset += piece.len() as u64;
+    }
+    Ok(())
+}
 
 macro_rules! return_as_datum {
     ($($ty:ty),*) => {$(

@@ -4,4 +4,5 @@
 
 pub mod columns;
 pub mod datum;
+mod varlena;
 pub mod walk;

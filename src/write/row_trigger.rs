@@ -5,6 +5,7 @@ use crate::pg::catalog::Extension;
 use crate::pg::error::{self, Report};
 use crate::pg::rows::RawResult;
 use crate::pg::settings;
+use crate::session::keys;
 use crate::session::opening::Access;
 use crate::session::read;
 use crate::session::transaction;
@@ -17,7 +18,7 @@ use pgrx::trigger_support::{
     trigger_fired_for_row,
 };
 use pgrx::{PgSqlErrorCode, pg_extern, pg_sys};
-use rbytea_store::{PayloadRef, Restored};
+use rbytea_store::{PayloadRef, Restored, value};
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
 
@@ -167,23 +168,43 @@ const SEEN: usize = 1024;
 
 /// What has to stand in the row instead of `new`, if anything.
 fn externalize(new: &Rbytea, old: Option<Rbytea>) -> Result<Option<RbyteaResult>, Report> {
-    match new.peek()? {
-        Peek::Inline(len) => store_inline(new, len),
-        Peek::External(payload) => {
-            if let Some(old) = old
-                && matches!(old.peek()?, Peek::External(before) if before == payload)
-            {
-                return Ok(None);
-            }
+    let before = match old.map(|old| old.peek()).transpose()? {
+        Some(Peek::External(before)) => Some(before),
+        _ => None,
+    };
+    match (new.peek()?, before) {
+        (Peek::Inline(len), Some(before)) if is_same(new, len, &before)? => {
+            Ok(Some(RbyteaResult::external(&before)))
+        }
+        (Peek::Inline(len), _) => store_inline(new, len),
+        (Peek::External(payload), Some(before)) if payload == before => Ok(None),
+        (Peek::External(payload), _) => {
             ensure_live(&payload)?;
             Ok(None)
         }
     }
 }
 
+/// Whether an inline payload of `len` bytes is what is stored already: applications save all columns of a row when one has changed.
+/// A file that is missing, damaged or unreadable is written anew, which is how payloads are repaired; so is one that has not
+/// the newest key while rbytea.qss_mode is on.
+fn is_same(new: &Rbytea, len: u64, stored: &PayloadRef) -> Result<bool, Report> {
+    if len != stored.len || settings::qss_mode() && stored.key_id != Some(keys::ring()?.newest().id()) {
+        return Ok(false);
+    }
+    Ok(value::digest(new.detoast().payload()?) == stored.digest
+        && is_live(stored)?
+        && read::verify(stored).is_ok())
+}
+
+/// Whether an inline payload of so many bytes leaves its row.
+pub fn is_to_be_stored(len: u64) -> bool {
+    len >= settings::external_threshold()
+}
+
 /// Stores an inline payload of `len` bytes and returns the reference; None if it is small enough to stay.
 pub fn store_inline(value: &Rbytea, len: u64) -> Result<Option<RbyteaResult>, Report> {
-    if len < settings::external_threshold() {
+    if !is_to_be_stored(len) {
         return Ok(None);
     }
     let payload = transaction::store_bytes(value.detoast().payload()?)?;
@@ -193,16 +214,21 @@ pub fn store_inline(value: &Rbytea, len: u64) -> Result<Option<RbyteaResult>, Re
 /// A reference that was copied, or kept in a variable, may have outlived the row it came from: its file must be in
 /// LIVE, and is brought back from TRASH if need be (I7).
 pub fn ensure_live(payload: &PayloadRef) -> Result<(), Report> {
+    if is_live(payload)? {
+        return Ok(());
+    }
+    // Opening it says what was looked for and where.
+    transaction::with_store(Access::Read, |store| read::open_file(store, payload).map(drop))
+}
+
+/// Whether the file is in LIVE, where it may have been brought back to from TRASH.
+fn is_live(payload: &PayloadRef) -> Result<bool, Report> {
     // SAFETY: reads the transaction state; the transaction's own files cannot have been moved.
     let own = unsafe { pg_sys::GetTopFullTransactionIdIfAny() }.value;
     if payload.id.birth == own {
-        return Ok(());
+        return Ok(true);
     }
-    transaction::with_store(Access::Read, |store| match store.restore(&payload.id)? {
-        Restored::WasLive | Restored::Restored => Ok(()),
-        // Opening it says what was looked for and where.
-        Restored::Missing => read::open_file(store, payload).map(drop),
-    })
+    transaction::with_store(Access::Read, |store| Ok(store.restore(&payload.id)? != Restored::Missing))
 }
 
 /// The columns of a tuple that get another value.

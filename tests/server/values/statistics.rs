@@ -125,4 +125,14 @@ fn extended_statistics_are_refused() {
         let sql = format!("create statistics s ({kinds}) on n, v from t");
         assert_eq!(db.sqlstate(&sql), SqlState::FEATURE_NOT_SUPPORTED, "{kinds} would keep payloads");
     }
+    db.run("create type pair as (n int, v rbytea); alter table t add column p pair, add column b bytea; create statistics bytes on n, b from t");
+    for sql in [
+        "create statistics s on n, p from t",
+        "create statistics s on n, (coalesce(v, '')) from t",
+        "create statistics s on (n + 1), (p) from t",
+        "alter table t alter b type rbytea",
+    ] {
+        assert_eq!(db.sqlstate(sql), SqlState::FEATURE_NOT_SUPPORTED, "{sql} would keep payloads");
+    }
+    assert_eq!(db.text("select count(*) from pg_statistic_ext"), "1", "what was refused is there");
 }
