@@ -1,11 +1,11 @@
-//! The table rbytea_vacuum_history: what each run did, what the next one has to know, and the lock that keeps runs of
-//! one database apart.
+//! The table rbytea.rbytea_vacuum_history: what each run did, what the next one has to know, and the lock that keeps runs of
+//! one database apart. Only rows of this database in this cluster are believed ([`OWN`]).
 
-use crate::pg::catalog::Extension;
 use crate::pg::encoding;
 use crate::pg::error::{self, Report};
 use crate::pg::snapshot::ActiveSnapshot;
 use crate::pg::spi;
+use crate::vacuum::replicated::Recording;
 use crate::vacuum::schedule::{Stamp, State, Whole};
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
@@ -129,10 +129,21 @@ pub fn time(stamp: Stamp) -> SystemTime {
     UNIX_EPOCH + Duration::from_micros(stamp.max(0).unsigned_abs())
 }
 
-/// What the next run has to know of earlier ones. Rows that were copied from a template are about another database.
-pub fn load(extension: &Extension) -> Result<State, Report> {
+/// FROM and WHERE of the rows that tell about this store, those of the database $1 in the cluster $2; see [`own`]. Rows that were
+/// copied from a template are about another database. Those that another cluster has written (whatever brought them
+/// here, or left them here: pg_upgrade makes a new cluster) may have the OID of this one.
+pub const OWN: &str = "rbytea.rbytea_vacuum_history WHERE database = $1 AND system_identifier = $2";
+
+/// The parameters of [`OWN`].
+pub fn own() -> [DatumWithOid<'static>; 2] {
+    // SAFETY: plain reads; both are set when the backend starts. SQL has the identifier as a bigint too.
+    unsafe { [pg_sys::MyDatabaseId.into(), pg_sys::GetSystemIdentifier().cast_signed().into()] }
+}
+
+/// What the next run has to know of earlier ones.
+pub fn load() -> Result<State, Report> {
     let query = format!(
-        "WITH every AS (SELECT * FROM @schema@.rbytea_vacuum_history WHERE database = $1),
+        "WITH every AS (SELECT * FROM {OWN}),
               own AS (SELECT * FROM every WHERE error IS NULL),
               whole AS (SELECT * FROM own WHERE lower = '0' ORDER BY id DESC LIMIT 1),
               since AS (SELECT COALESCE(sum(trashed), 0)::bigint AS files, COALESCE(sum(bytes), 0)::bigint AS bytes
@@ -151,9 +162,9 @@ pub fn load(extension: &Extension) -> Result<State, Report> {
         oldest = micros("oldest_trash", "whole"),
         since = micros("min(moved_at)", "every WHERE trashed > 0 AND id > (SELECT id FROM whole)"),
     );
-    let query = extension.query(&query)?;
+    let query = spi::query(&query)?;
     let _snapshot = ActiveSnapshot::latest();
-    spi::row(&query, &[my_database()], |row| {
+    spi::row(&query, &own(), |row| {
         let xid = |column| -> Result<Option<u64>, pgrx::spi::Error> {
             Ok(row.get::<&str>(column)?.and_then(|xid| xid.parse().ok()))
         };
@@ -182,8 +193,8 @@ pub fn load(extension: &Extension) -> Result<State, Report> {
     })
 }
 
-/// Adds the row of a run that was begun at `run.started`, and removes the oldest rows.
-pub fn record(extension: &Extension, run: &Run) -> Result<(), Report> {
+/// Adds the row of a run that was begun at `run.started`, and removes the oldest rows and those that are not this store's.
+pub fn record(run: &Run) -> Result<(), Report> {
     let left = run.left;
     let number = |value: u64| -> DatumWithOid<'_> { i64::try_from(value).unwrap_or(i64::MAX).into() };
     let optional = |value: Option<u64>| -> DatumWithOid<'_> { value.map(|value| value as i64).into() };
@@ -193,9 +204,11 @@ pub fn record(extension: &Extension, run: &Run) -> Result<(), Report> {
     // A purge goes by the transaction id of rows; a run that failed before it moved anything must not count there.
     let vouches = run.error.is_none() || run.moved_at.is_some();
     let transaction = if vouches { Some(new_transaction()?) } else { None };
-    let values: [(&str, &str, DatumWithOid<'_>); 28] = [
+    let [database, system] = own();
+    let values: [(&str, &str, DatumWithOid<'_>); 29] = [
         ("origin", "", run.origin.as_str().into()),
-        ("database", "", my_database()),
+        ("system_identifier", "", system),
+        ("database", "", database),
         ("started", STAMP, run.started.into()),
         ("lsn", LSN, run.lsn.map(|lsn| lsn.to_string()).into()),
         ("xid", XID, text(transaction)),
@@ -232,21 +245,23 @@ pub fn record(extension: &Extension, run: &Run) -> Result<(), Report> {
             cast => cast.replace('$', &format!("${}", index + 1)),
         })
         .collect();
-    let insert = extension.query(&format!(
-        "INSERT INTO @schema@.rbytea_vacuum_history ({columns}) VALUES ({})",
+    let insert = spi::query(&format!(
+        "INSERT INTO rbytea.rbytea_vacuum_history ({columns}) VALUES ({})",
         expressions.join(", ")
     ))?;
-    let trim = extension.query(
-        "DELETE FROM @schema@.rbytea_vacuum_history
-          WHERE id <= (SELECT max(id) - $1 FROM @schema@.rbytea_vacuum_history)
-            AND id <> ALL (ARRAY(SELECT id FROM @schema@.rbytea_vacuum_history
-                                  WHERE lower = '0' AND error IS NULL ORDER BY id DESC LIMIT 1))",
-    )?;
+    let trim = spi::query(&format!(
+        "DELETE FROM rbytea.rbytea_vacuum_history
+          WHERE database <> $1 OR system_identifier <> $2
+             OR id <= (SELECT max(id) - $3 FROM {OWN})
+                AND id <> ALL (ARRAY(SELECT id FROM {OWN} AND lower = '0' AND error IS NULL ORDER BY id DESC LIMIT 1))",
+    ))?;
+    let _recording = Recording::begin();
     spi::execute(&insert, &values.map(|(_, _, value)| value))?;
     if has_old_snapshot() {
         return Ok(());
     }
-    spi::execute(&trim, &[KEPT.into()])
+    let [database, system] = own();
+    spi::execute(&trim, &[database, system, KEPT.into()])
 }
 
 /// Whether deleting a row that another run has deleted is an error: in REPEATABLE READ and SERIALIZABLE. The next run
@@ -264,12 +279,6 @@ const LSN: &str = "'0/0'::pg_lsn + $::numeric";
 /// A scalar subquery for a time in microseconds.
 pub fn micros(expression: &str, from: &str) -> String {
     format!("(SELECT (EXTRACT(epoch FROM {expression}) * 1000000)::bigint FROM {from})")
-}
-
-/// The current database's OID, as a parameter.
-pub fn my_database() -> DatumWithOid<'static> {
-    // SAFETY: a plain read; set when the backend starts.
-    unsafe { pg_sys::MyDatabaseId }.into()
 }
 
 /// Assigned only now, after the moves: a snapshot that is younger than this transaction was taken after them.

@@ -1,22 +1,19 @@
 //! Which runs are older than every snapshot, statement, slot and standby: what they moved to TRASH may be deleted
 //! (docs/PROTOCOL.md). Relies on the rows that runs write after their moves.
 
-use crate::pg::catalog::Extension;
 use crate::pg::error::Report;
 use crate::pg::snapshot::ActiveSnapshot;
 use crate::pg::spi;
-use crate::vacuum::history::{micros, my_database};
+use crate::vacuum::history::{OWN, micros, own};
 use crate::vacuum::schedule::Stamp;
 
-/// The runs of this database ($1) that are older than all of these, given the removal horizon ($2).
+/// Of the runs of this store ([`OWN`]) those that are older than all of these, given the removal horizon ($3).
 ///
 /// A snapshot or transaction is older than the transaction in which a run wrote its row, or it began after the run's
 /// moves; that goes for runs that failed in the middle of their moves too. A procedure may hold a value while it holds
 /// no snapshot, so statements count too. Slots and standbys read old rows by their position in the WAL.
 const OLD_ENOUGH: &str = "
-    @schema@.rbytea_vacuum_history
-     WHERE database = $1
-       AND xid < $2::text::xid8
+           xid < $3::text::xid8
        AND lsn <= COALESCE(LEAST(
            (SELECT min(restart_lsn) FROM pg_replication_slots
              WHERE database IS NULL OR database = current_database()),
@@ -31,9 +28,11 @@ const OLD_ENOUGH: &str = "
 
 /// The newest date in TRASH that is old enough for every horizon: every session that could hold a reference to such a
 /// file outside of a table has ended. None if there is none.
-pub fn purge_bound(extension: &Extension, horizon: u64) -> Result<Option<Stamp>, Report> {
-    let query = extension.query(&format!("SELECT {}", micros("max(moved_at)", OLD_ENOUGH)))?;
+pub fn purge_bound(horizon: u64) -> Result<Option<Stamp>, Report> {
+    let query =
+        spi::query(&format!("SELECT {}", micros("max(moved_at)", &format!("{OWN} AND {OLD_ENOUGH}"))))?;
     let horizon = horizon.to_string();
+    let [database, system] = own();
     let _snapshot = ActiveSnapshot::latest();
-    spi::value(&query, &[my_database(), horizon.into()])
+    spi::value(&query, &[database, system, horizon.into()])
 }

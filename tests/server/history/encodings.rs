@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::chown;
 
+use crate::support::access_method::OtherAccessMethod;
 use crate::support::background::Watching;
 use crate::support::cluster::{Cluster, PATIENCE, wait_until};
 use crate::support::session::Session;
@@ -30,13 +31,14 @@ fn database(cluster: &Cluster, encoding: &str) -> Session {
 /// The error of the newest run, once so many have failed, as the history and the view show it.
 #[track_caller]
 fn failure(db: &Session, count: i64) -> String {
-    let failures = "select count(*) from rbytea_vacuum_history where error is not null";
+    let failures = "select count(*) from rbytea.rbytea_vacuum_history where error is not null";
     wait_until(PATIENCE, || db.one::<i64>(failures, &[]) >= count);
-    db.run("table rbytea_vacuum_history; table rbytea_stat");
-    assert!(!db.copy_out("copy rbytea_vacuum_history to stdout").is_empty());
-    let newest = "select error from rbytea_vacuum_history where error is not null order by id desc limit 1";
+    db.run("table rbytea.rbytea_vacuum_history; table rbytea.rbytea_stat");
+    assert!(!db.copy_out("copy rbytea.rbytea_vacuum_history to stdout").is_empty());
+    let newest =
+        "select error from rbytea.rbytea_vacuum_history where error is not null order by id desc limit 1";
     let error = db.one::<String>(newest, &[]);
-    assert_eq!(db.text("select last_error from rbytea_stat"), error);
+    assert_eq!(db.text("select last_error from rbytea.rbytea_stat"), error);
     error
 }
 
@@ -52,13 +54,12 @@ fn escaped(bytes: &[u8]) -> String {
 #[test]
 fn a_table_s_name_in_an_error_can_be_read_in_every_encoding() {
     let cluster = Cluster::running();
+    let other = OtherAccessMethod::compile(cluster.installation());
     for (encoding, word) in ENCODINGS {
         let db = database(&cluster, encoding);
         db.fill("t", 1..=2);
         db.run("delete from t where n = 1");
-        db.run(&format!(
-            "create access method other type table handler heap_tableam_handler; create table \"{word}\" (r rbytea) using other"
-        ));
+        other.create_table(&db, &format!("\"{word}\""));
         let raised = db.error("select rvacuum()");
         assert_eq!(raised.code().code(), "0A000", "{encoding}");
         let stored: Vec<u8> = db.one(&format!("select convert_to('{word}', '{encoding}')"), &[]);
@@ -112,7 +113,7 @@ fn a_path_in_an_error_can_be_read_in_every_encoding() {
     fs::rename(&away, &root).unwrap();
     for (_, db) in &all {
         db.run_and_tell("delete from t where n = 1");
-        let trashed = "select coalesce(sum(trashed), 0)::bigint from rbytea_vacuum_history";
+        let trashed = "select coalesce(sum(trashed), 0)::bigint from rbytea.rbytea_vacuum_history";
         wait_until(PATIENCE, || db.one::<i64>(trashed, &[]) == 1);
         db.assert_stored("t", 1);
     }

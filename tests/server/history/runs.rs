@@ -1,17 +1,18 @@
 //! Every run leaves a row in the history, also one that failed, and the history does not grow for ever.
 
+use crate::support::access_method::OtherAccessMethod;
 use crate::support::background::{Background, Point, Watching, cluster_with};
 use crate::support::cluster::{PATIENCE, wait_until};
 use crate::support::session::Session;
 use crate::support::twin_tables::{Twins, assert_live_is, with_garbage};
 
 const FAILED: &str =
-    "select origin, error from rbytea_vacuum_history where error is not null order by id desc limit 1";
+    "select origin, error from rbytea.rbytea_vacuum_history where error is not null order by id desc limit 1";
 
 /// The origin and the error of the newest run that failed, once there are so many.
 #[track_caller]
 fn failure(db: &Session, count: i64) -> String {
-    let failures = "select count(*) from rbytea_vacuum_history where error is not null";
+    let failures = "select count(*) from rbytea.rbytea_vacuum_history where error is not null";
     wait_until(PATIENCE, || db.one::<i64>(failures, &[]) == count);
     db.text(FAILED)
 }
@@ -19,7 +20,8 @@ fn failure(db: &Session, count: i64) -> String {
 #[test]
 fn a_call_that_fails_is_recorded_although_its_transaction_is_rolled_back() {
     let (cluster, db) = with_garbage();
-    db.run("create access method other type table handler heap_tableam_handler; create table odd (n int, r rbytea) using other");
+    let other = OtherAccessMethod::compile(cluster.installation());
+    other.create_table(&db, "odd");
 
     assert_eq!(db.sqlstate("select rvacuum()").code(), "0A000");
     let row = failure(&db, 1);
@@ -31,7 +33,7 @@ fn a_call_that_fails_is_recorded_although_its_transaction_is_rolled_back() {
     assert_eq!(db.sqlstate("select rvacuum_purge()").code(), "0A000");
     let row = failure(&db, 2);
     assert!(row.starts_with("rvacuum_purge|"), "{row}");
-    let figures = "select xid is null, moved_at is null, trashed, purged, started <= finished from rbytea_vacuum_history";
+    let figures = "select xid is null, moved_at is null, trashed, purged, started <= finished from rbytea.rbytea_vacuum_history";
     assert_eq!(db.text(figures), "t|t|0|0|t\nt|t|0|0|t");
     assert_eq!(cluster.trash().len(), 0);
 
@@ -97,7 +99,7 @@ fn a_call_without_the_right_to_execute_is_not_recorded() {
     db.run("reset role");
     assert_eq!(db.rvacuum(), 4);
     assert_eq!(
-        db.text("select trashed, error is null from rbytea_vacuum_history"),
+        db.text("select trashed, error is null from rbytea.rbytea_vacuum_history"),
         "4|t",
         "nothing was begun"
     );
@@ -112,7 +114,9 @@ fn without_a_worker_slot_a_failure_is_an_error_all_the_same() {
     let db = cluster.session();
     db.run("create table t (n int primary key, b bytea, r rbytea)");
     db.fill("t", 1..=2);
-    db.run("delete from t where n = 1; create access method other type table handler heap_tableam_handler; create table odd (r rbytea) using other");
+    db.run("delete from t where n = 1");
+    let other = OtherAccessMethod::compile(cluster.installation());
+    other.create_table(&db, "odd");
     assert_eq!(db.sqlstate("select rvacuum()").code(), "0A000", "not an error about workers");
     db.run("drop table odd");
     assert_eq!(db.rvacuum(), 1);
@@ -120,8 +124,9 @@ fn without_a_worker_slot_a_failure_is_an_error_all_the_same() {
 
 #[test]
 fn the_name_of_a_table_in_any_script_is_recorded() {
-    let (_cluster, db) = with_garbage();
-    db.run("create access method other type table handler heap_tableam_handler; create table \"Größe 数\" (n int, r rbytea) using other");
+    let (cluster, db) = with_garbage();
+    let other = OtherAccessMethod::compile(cluster.installation());
+    other.create_table(&db, "\"Größe 数\"");
     assert_eq!(db.sqlstate("select rvacuum()").code(), "0A000");
     let row = failure(&db, 1);
     assert!(row.contains("public.\"Größe 数\""), "{row}");
@@ -139,13 +144,13 @@ fn the_history_keeps_a_bounded_number_of_rows_and_the_last_whole_sweep() {
     db.fill("t", 1..=4);
     db.run_and_tell("delete from t where n = 1");
     assert_eq!(db.rvacuum(), 1);
-    let whole: i64 = db.one("select max(id) from rbytea_vacuum_history", &[]);
-    let copy_rows = "insert into rbytea_vacuum_history (origin, database, started, finished, xid, lower, upper, relations, tuples,
+    let whole: i64 = db.one("select max(id) from rbytea.rbytea_vacuum_history", &[]);
+    let copy_rows = "insert into rbytea.rbytea_vacuum_history (origin, system_identifier, database, started, finished, xid, lower, upper, relations, tuples,
                directories, files, recently_dead, not_judged, trashed, bytes, restored, lost, purged, purged_bytes)
-           select 'background', database, now(), now(), xid, upper, upper, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
-             from (select * from rbytea_vacuum_history where lower = '0' order by id desc limit 1) h, generate_series(1, $1)";
+           select 'background', system_identifier, database, now(), now(), xid, upper, upper, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+             from (select * from rbytea.rbytea_vacuum_history where lower = '0' order by id desc limit 1) h, generate_series(1, $1)";
     db.execute(copy_rows, &[&1500]);
-    let rows = || db.one::<i64>("select count(*) from rbytea_vacuum_history", &[]);
+    let rows = || db.one::<i64>("select count(*) from rbytea.rbytea_vacuum_history", &[]);
     assert_eq!(rows(), 1501);
 
     // A round of the background vacuum.
@@ -157,25 +162,25 @@ fn the_history_keeps_a_bounded_number_of_rows_and_the_last_whole_sweep() {
     wait_until(PATIENCE, || cluster.live().len() == 3);
     wait_until(PATIENCE, || rows() <= 1002);
     assert!(rows() >= 1000, "recent runs are kept");
-    let kept: bool = db.one("select exists (select from rbytea_vacuum_history where id = $1)", &[&whole]);
+    let kept: bool =
+        db.one("select exists (select from rbytea.rbytea_vacuum_history where id = $1)", &[&whole]);
     assert!(
         kept,
         "the next visit would sweep the whole store, because the row of the last whole sweep is gone"
     );
-    assert!(
-        db.one::<bool>(
-            "select last_whole_sweep is not null and live_files is not null from rbytea_stat",
-            &[]
-        )
-    );
+    assert!(db.one::<bool>(
+        "select last_whole_sweep is not null and live_files is not null from rbytea.rbytea_stat",
+        &[]
+    ));
     let first: i64 =
-        db.one("select count(*) from rbytea_vacuum_history where lower = '0' and error is null", &[]);
+        db.one("select count(*) from rbytea.rbytea_vacuum_history where lower = '0' and error is null", &[]);
     assert_eq!(first, 1, "the round made no whole sweep");
 
     assert_eq!(db.rvacuum(), 0);
     cluster.await_visit("postgres");
     assert!(rows() <= 1002);
-    let gone: bool = db.one("select not exists (select from rbytea_vacuum_history where id = $1)", &[&whole]);
+    let gone: bool =
+        db.one("select not exists (select from rbytea.rbytea_vacuum_history where id = $1)", &[&whole]);
     assert!(gone, "there is a newer whole sweep");
     db.assert_stored("t", 3);
 }
@@ -186,15 +191,15 @@ fn the_history_is_not_dumped_and_the_extension_s_users_cannot_write_it() {
     db.rvacuum();
     let dump = String::from_utf8(cluster.pg_dump(&[])).unwrap();
     assert!(
-        !dump.contains("COPY public.rbytea_vacuum_history"),
+        !dump.contains("COPY rbytea.rbytea_vacuum_history"),
         "a restored database has a store of its own"
     );
     db.run("create role alice login; grant pg_monitor to alice");
     let alice = cluster.session_as("alice");
     for statement in [
-        "delete from rbytea_vacuum_history",
-        "update rbytea_vacuum_history set trashed = 0",
-        "truncate rbytea_vacuum_history",
+        "delete from rbytea.rbytea_vacuum_history",
+        "update rbytea.rbytea_vacuum_history set trashed = 0",
+        "truncate rbytea.rbytea_vacuum_history",
     ] {
         assert_eq!(alice.sqlstate(statement).code(), "42501", "{statement}");
     }
@@ -205,11 +210,11 @@ fn the_history_is_not_dumped_and_the_extension_s_users_cannot_write_it() {
 fn a_run_under_an_old_snapshot_whose_history_another_run_has_trimmed_succeeds() {
     let (cluster, db) = with_garbage();
     assert_eq!(db.rvacuum(), 4);
-    let old = "insert into rbytea_vacuum_history (origin, database, started, finished, xid, lower, upper, relations, tuples,
+    let old = "insert into rbytea.rbytea_vacuum_history (origin, system_identifier, database, started, finished, xid, lower, upper, relations, tuples,
                    directories, files, recently_dead, not_judged, trashed, bytes, restored, lost, purged, purged_bytes)
-               select 'background', database, now(), now(), xid, upper, upper, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
-                 from rbytea_vacuum_history, generate_series(1, 1100) order by id limit 1100";
-    let rows = || db.one::<i64>("select count(*) from rbytea_vacuum_history", &[]);
+               select 'background', system_identifier, database, now(), now(), xid, upper, upper, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+                 from rbytea.rbytea_vacuum_history, generate_series(1, 1100) order by id limit 1100";
+    let rows = || db.one::<i64>("select count(*) from rbytea.rbytea_vacuum_history", &[]);
     for (n, level) in [(5, "repeatable read"), (6, "serializable")] {
         let late = cluster.session();
         let waiting = cluster.session();
@@ -218,7 +223,7 @@ fn a_run_under_an_old_snapshot_whose_history_another_run_has_trimmed_succeeds() 
         waiting.run(&format!("set default_transaction_isolation = '{level}'"));
         db.run(&format!("delete from t where n = {n}"));
         // The third run has its snapshot before it waits for the second, as behind the background vacuum.
-        db.run("begin; lock table rbytea_vacuum_history in share update exclusive mode");
+        db.run("begin; lock table rbytea.rbytea_vacuum_history in share update exclusive mode");
         let pid = waiting.pid();
         let run = waiting.start("select rvacuum()");
         wait_until(PATIENCE, || db.sees_waiting(pid));

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use crate::support::access_method::OtherAccessMethod;
 use crate::support::background::{Background, Point, Watching, cluster, cluster_with};
 use crate::support::cluster::{PATIENCE, wait_until};
 use crate::support::twin_tables::{Twins, cluster_with_table};
@@ -16,20 +17,20 @@ fn rbytea_stat_has_the_numbers_that_are_on_disk() {
     let cluster = cluster_with_table();
     let db = cluster.session();
     let never = "select datname, live_files, live_bytes, trash_files, trash_bytes, oldest_trash, last_whole_sweep, last_success,
-                        last_run, last_failure, last_error, swept_before, recently_dead, not_judged, lost from rbytea_stat";
+                        last_run, last_failure, last_error, swept_before, recently_dead, not_judged, lost from rbytea.rbytea_stat";
     assert_eq!(db.text(never), "postgres||||||||||||||", "no run has counted files yet");
     db.run("insert into t select n, payload(n, n * 100), payload(n, n * 100) from generate_series(1, 20) n");
     db.run("delete from t where n % 4 = 0");
     db.run("set rbytea.external_threshold = 10000; insert into t values (50, payload(50), payload(50)); reset rbytea.external_threshold");
     assert_eq!(db.rvacuum(), 5);
-    let stat = "select live_files, live_bytes, trash_files, trash_bytes, lost, recently_dead, not_judged from rbytea_stat";
+    let stat = "select live_files, live_bytes, trash_files, trash_bytes, lost, recently_dead, not_judged from rbytea.rbytea_stat";
     let expected = || {
         let (live, trash) = (cluster.live(), cluster.trash());
         format!("{}|{}|{}|{}|0|0|0", live.len(), bytes(&live), trash.len(), bytes(&trash))
     };
     assert_eq!(db.text(stat), expected());
     assert_eq!(db.text(stat), "15|15000|5|6000|0|0|0");
-    let oldest: bool = db.one("select oldest_trash = (select moved_at from rbytea_vacuum_history order by id limit 1) from rbytea_stat", &[]);
+    let oldest: bool = db.one("select oldest_trash = (select moved_at from rbytea.rbytea_vacuum_history order by id limit 1) from rbytea.rbytea_stat", &[]);
     assert!(oldest, "the date of the oldest file in TRASH");
 
     db.run("update t set b = payload(-1, 7), r = payload(-1, 7) where n = 1; begin; insert into t values (60, null, '\\x01'); rollback");
@@ -38,15 +39,15 @@ fn rbytea_stat_has_the_numbers_that_are_on_disk() {
     assert_eq!(db.one::<i64>("select rvacuum_purge()", &[]), 7);
     assert_eq!(db.text(stat), expected());
     assert!(cluster.trash().is_empty());
-    assert!(db.one::<bool>("select oldest_trash is null from rbytea_stat", &[]));
+    assert!(db.one::<bool>("select oldest_trash is null from rbytea.rbytea_stat", &[]));
     let live = cluster.live();
     fs::remove_file(&live[3]).unwrap();
     db.rvacuum();
-    assert_eq!(db.text("select lost, live_files from rbytea_stat"), format!("1|{}", live.len() - 1));
+    assert_eq!(db.text("select lost, live_files from rbytea.rbytea_stat"), format!("1|{}", live.len() - 1));
     db.run("update t set b = null, r = null");
     db.rvacuum();
     assert_eq!(db.text(stat), expected());
-    assert_eq!(db.text("select live_files, live_bytes from rbytea_stat"), "0|0");
+    assert_eq!(db.text("select live_files, live_bytes from rbytea.rbytea_stat"), "0|0");
 }
 
 #[test]
@@ -55,15 +56,16 @@ fn rbytea_stat_keeps_the_last_error_and_when_it_was() {
     let db = cluster.session();
     db.fill("t", 1..=2);
     assert_eq!(db.rvacuum(), 0);
-    db.run("create access method other type table handler heap_tableam_handler; create table odd (n int, r rbytea) using other");
+    let other = OtherAccessMethod::compile(cluster.installation());
+    other.create_table(&db, "odd");
     db.error("select rvacuum()");
     let failed =
         "select last_error like 'the vacuum cannot read table public.odd%' and last_failure > last_success
-                     and last_run = last_failure and live_files = 2 from rbytea_stat";
+                     and last_run = last_failure and live_files = 2 from rbytea.rbytea_stat";
     wait_until(PATIENCE, || db.one::<Option<bool>>(failed, &[]) == Some(true));
     db.run("drop table odd");
     db.rvacuum();
-    let healed = "select last_error is not null and last_failure < last_success and last_run = last_success from rbytea_stat";
+    let healed = "select last_error is not null and last_failure < last_success and last_run = last_success from rbytea.rbytea_stat";
     assert!(db.one::<bool>(healed, &[]));
     assert_eq!(cluster.live().len(), 2);
 }
@@ -73,15 +75,15 @@ fn rbytea_stat_names_who_holds_garbage_back() {
     let cluster = cluster_with_table();
     let (db, reader, writer) = (cluster.session(), cluster.session(), cluster.session());
     db.fill("t", 1..=3);
-    assert_eq!(db.text("select held_by from rbytea_stat"), "{}");
+    assert_eq!(db.text("select held_by from rbytea.rbytea_stat"), "{}");
     reader.run("begin isolation level repeatable read; select");
     db.run("delete from t where n = 1");
     writer.run("begin; insert into t values (7, null, '\\x01')");
     db.run("begin; insert into t values (8, null, '\\x01'); prepare transaction 'it''s'");
     db.run("select pg_create_physical_replication_slot('idle')");
     db.rvacuum();
-    assert_eq!(db.text("select recently_dead, not_judged from rbytea_stat"), "1|2");
-    let holders: Vec<String> = db.column("select unnest(held_by) from rbytea_stat", &[]);
+    assert_eq!(db.text("select recently_dead, not_judged from rbytea.rbytea_stat"), "1|2");
+    let holders: Vec<String> = db.column("select unnest(held_by) from rbytea.rbytea_stat", &[]);
     assert!(holders[0].starts_with(&format!("process {} ", reader.pid())), "the oldest first: {holders:?}");
     assert!(
         holders.iter().any(|holder| holder.starts_with(&format!("process {} ", writer.pid()))),
@@ -93,7 +95,7 @@ fn rbytea_stat_names_who_holds_garbage_back() {
     writer.run("rollback");
     db.run("rollback prepared 'it''s'");
     assert_eq!(db.rvacuum(), 3);
-    assert_eq!(db.text("select recently_dead, not_judged, held_by from rbytea_stat"), "0|0|{}");
+    assert_eq!(db.text("select recently_dead, not_judged, held_by from rbytea.rbytea_stat"), "0|0|{}");
 }
 
 #[test]
@@ -102,7 +104,7 @@ fn progress_shows_each_phase_of_a_run_by_hand_and_nothing_afterwards() {
     let (db, vacuum) = (cluster.session(), cluster.session());
     let progress =
         "select pid, datname, phase, relations_total, relations_done, relid::regclass, files, moved, purged
-                      from rbytea_stat_progress_vacuum";
+                      from rbytea.rbytea_stat_progress_vacuum";
     db.run("create table u (n int, b bytea, r rbytea)");
     db.fill("t", 1..=6);
     db.run("delete from t where n <= 2");
@@ -111,7 +113,7 @@ fn progress_shows_each_phase_of_a_run_by_hand_and_nothing_afterwards() {
     let relations: i64 = {
         db.rvacuum();
         // And three catalogs that keep values.
-        db.one("select relations + 3 from rbytea_vacuum_history order by id desc limit 1", &[])
+        db.one("select relations + 3 from rbytea.rbytea_vacuum_history order by id desc limit 1", &[])
     };
     db.run("delete from t where n = 3");
     for (point, phase, done) in [
@@ -124,7 +126,7 @@ fn progress_shows_each_phase_of_a_run_by_hand_and_nothing_afterwards() {
         let run = vacuum.start("begin; select rvacuum(); rollback");
         db.await_stopped(point);
         let row = &db.rows(
-            "select pid, datname, phase, relations_total, relations_done from rbytea_stat_progress_vacuum",
+            "select pid, datname, phase, relations_total, relations_done from rbytea.rbytea_stat_progress_vacuum",
             &[],
         )[0];
         assert_eq!((row.get::<_, i32>(0), row.get::<_, &str>(1)), (pid, "postgres"));
@@ -139,7 +141,7 @@ fn progress_shows_each_phase_of_a_run_by_hand_and_nothing_afterwards() {
     db.stop_at(Point::BeforePurge);
     let run = vacuum.start("select rvacuum_purge()");
     db.await_stopped(Point::BeforePurge);
-    assert_eq!(db.text("select phase, files from rbytea_stat_progress_vacuum"), "purging TRASH|3");
+    assert_eq!(db.text("select phase, files from rbytea.rbytea_stat_progress_vacuum"), "purging TRASH|3");
     vacuum.cancel();
     assert!(run.finish().is_err());
     assert_eq!(db.text(progress), "", "a run that failed shows no progress");
@@ -159,14 +161,14 @@ fn progress_shows_the_runs_of_other_databases_and_of_workers() {
     db.run_and_tell("delete from t where n = 1");
     let worker = gate.await_stopped(Point::BeforeMoves);
     assert_eq!(
-        other.text("select pid, datname, phase from rbytea_stat_progress_vacuum"),
+        other.text("select pid, datname, phase from rbytea.rbytea_stat_progress_vacuum"),
         format!("{worker}|postgres|moving files")
     );
     // Progress of other commands is not shown as the vacuum's, nor the vacuum's as that of other commands.
     assert_eq!(db.text("select count(*) from pg_stat_progress_vacuum"), "0");
     gate.go_on(Point::BeforeMoves);
     wait_until(PATIENCE, || {
-        other.text("select from rbytea_stat_progress_vacuum").is_empty() && db.worker().is_none()
+        other.text("select from rbytea.rbytea_stat_progress_vacuum").is_empty() && db.worker().is_none()
     });
 }
 
@@ -179,9 +181,9 @@ fn members_of_pg_monitor_alone_see_the_views() {
     db.run("create role monitor login; grant pg_monitor to monitor; create role alice login");
     let (monitor, alice) = (cluster.session_as("monitor"), cluster.session_as("alice"));
     for query in [
-        "select * from rbytea_stat",
-        "select * from rbytea_vacuum_history",
-        "select * from rbytea_stat_progress_vacuum",
+        "select * from rbytea.rbytea_stat",
+        "select * from rbytea.rbytea_vacuum_history",
+        "select * from rbytea.rbytea_stat_progress_vacuum",
         "select * from rbytea_holders()",
         "select * from rbytea_purge_holders()",
         "select * from rbytea_vacuum_progress()",
@@ -190,9 +192,9 @@ fn members_of_pg_monitor_alone_see_the_views() {
         assert_eq!(alice.sqlstate(query).code(), "42501", "{query}");
     }
     // A client hears of an error before its transaction has ended.
-    wait_until(PATIENCE, || monitor.text("select live_files, held_by from rbytea_stat") == "2|{}");
+    wait_until(PATIENCE, || monitor.text("select live_files, held_by from rbytea.rbytea_stat") == "2|{}");
     db.run("begin isolation level repeatable read; select");
-    let named: String = monitor.one("select held_by[1] from rbytea_stat", &[]);
+    let named: String = monitor.one("select held_by[1] from rbytea.rbytea_stat", &[]);
     assert!(named.starts_with(&format!("process {} ", db.pid())), "{named}");
     assert_eq!(monitor.sqlstate("select rvacuum()").code(), "42501", "pg_monitor gives no right to vacuum");
 }

@@ -74,7 +74,7 @@ fn a_slot_delivers_payloads_of_rows_that_are_long_gone() {
         db.run("checkpoint");
     }
     assert_eq!(cluster.trash().len(), 24);
-    assert!(db.text("select purge_held_by from rbytea_stat").contains("replication slot pgoutput"));
+    assert!(db.text("select purge_held_by from rbytea.rbytea_stat").contains("replication slot pgoutput"));
 
     let mut found = Found::default();
     for how in ["peek", "get"] {
