@@ -47,6 +47,9 @@ fuzz_cargo = cd $(fuzz) && CARGO_TARGET_DIR=$(fuzz_dir) RUSTFLAGS='$(fuzz_flags)
 fuzz_flags := --cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1 \
 	$(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
 
+# The one driver's program in Rust that is a workspace of its own, because of what it depends on.
+sqlx := tests/drivers/sqlx
+
 deny := $(CARGO) deny --locked --config $(abspath deny.toml)
 
 # The store and its tests know no PostgreSQL: they build without pg_config.
@@ -71,11 +74,13 @@ help:
 	@echo 'make core-test      the tests that need no server;  make store-test: those that need no PostgreSQL either'
 	@echo 'make server-test    the tests that start a server (TESTS=filter)'
 	@echo 'make upgrade-test   pg_upgrade from one installation to another (OLD=pg_config NEW=pg_config)'
+	@echo 'make driver-test    drivers of eight languages that do not know the type, beside bytea (installs them)'
 	@echo 'make evidence       docs/EVIDENCE.md: what the tests have shown of each guarantee, out of a run of all of them'
 	@echo 'make fuzz           50000 inputs for each fuzz target (FUZZ_RUNS=…, FUZZ="targets")'
 	@echo 'make soak           the vacuum against many sessions for ten minutes (SOAK_SECONDS=…), 500 crashes (SOAK_CRASHES=…), 10^6 new inputs'
 	@echo 'make bench          rbytea beside bytea, large objects and files, with charts;  make bench-store: the store without a server'
 	@echo 'make bench-vacuum   the vacuum beside vacuumlo, on 10,000 to 1,000,000 payloads'
+	@echo 'make bench-wire     what it costs that clients see bytea'
 	@echo 'make bench-encryption  encrypted payloads beside plain ones, through the store alone'
 	@echo 'make audit          licences, sources and known vulnerabilities of all dependencies (takes cargo-deny)'
 	@echo 'make fmt lint clean'
@@ -217,6 +222,13 @@ upgrade-test:
 	RBYTEA_UPGRADE_FROM='$(OLD)' RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),4) \
 		$(subst PG_CONFIG=$(pg_config),PG_CONFIG=$(NEW),$(client)) -- --ignored upgrade::
 
+# Drivers that do not know the type, each beside bytea. What they take is installed: Debian's packages by apt-get, the rest below $(drivers).
+drivers := $(abspath $(target))/drivers
+.PHONY: driver-test
+driver-test: install-for-tests
+	scripts/install-drivers.sh $(drivers)
+	RBYTEA_DRIVERS=$(drivers) RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),4) $(client) -- --ignored $(or $(TESTS),drivers::)
+
 # The database contrib_regression of the server that PGHOST, PGPORT and PGUSER name is created anew.
 .PHONY: installcheck
 installcheck: installation
@@ -227,11 +239,13 @@ installcheck: installation
 fmt:
 	$(CARGO) fmt --all
 	$(CARGO) fmt --manifest-path $(fuzz)/Cargo.toml
+	$(CARGO) fmt --manifest-path $(sqlx)/Cargo.toml
 
 .PHONY: fmt-check
 fmt-check:
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path $(fuzz)/Cargo.toml --check
+	$(CARGO) fmt --manifest-path $(sqlx)/Cargo.toml --check
 
 # Clippy with warnings denied; shellcheck and cargo-deny where they are installed. Clippy links nothing, so that libFuzzer need not be
 # compiled for it.
@@ -281,6 +295,11 @@ bench-store:
 .PHONY: bench-vacuum
 bench-vacuum: deps
 	@$(MAKE) run-bench BENCH=vacuum PG_CONFIG='$(PG_CONFIG)'
+
+# What it costs that clients see bytea: reads, and a SELECT 1. Ten minutes, on a disk; ARGUMENTS="rounds=5 sizes=4096".
+.PHONY: bench-wire
+bench-wire: deps
+	@$(MAKE) run-bench BENCH=wire PG_CONFIG='$(PG_CONFIG)'
 
 # What encryption costs the store: writes and reads of 4 KiB to 16 MiB. On the disk of the working directory.
 .PHONY: bench-encryption

@@ -4,6 +4,21 @@
 
 \echo Use "CREATE EXTENSION rbytea" to load this file. \quit
 
+-- The schema of the table and the views --------------------------------------------------------------------------------
+
+-- Off the search_path: tools that compare what they find there with a program's classes offer to drop the rest. Where the
+-- extension is created in a schema of this name, the table and the views are in that one, which stays as its owner made it.
+-- A function in SQL, for PL/pgSQL may not be installed, and CREATE SCHEMA IF NOT EXISTS is an error where the schema is
+-- there and not the extension's.
+CREATE FUNCTION rbytea_create_schema() RETURNS void LANGUAGE sql AS $$
+    CREATE SCHEMA rbytea;
+    COMMENT ON SCHEMA rbytea IS 'the table and the views of the extension rbytea';
+    REVOKE ALL ON SCHEMA rbytea FROM PUBLIC;
+    GRANT USAGE ON SCHEMA rbytea TO PUBLIC;
+$$;
+SELECT @extschema@.rbytea_create_schema() WHERE '@extschema@' OPERATOR(pg_catalog.<>) 'rbytea';
+DROP FUNCTION rbytea_create_schema();
+
 -- The type -----------------------------------------------------------------------------------------------------------
 
 CREATE TYPE rbytea;
@@ -54,54 +69,243 @@ CREATE FUNCTION bytea(rbytea) RETURNS bytea
 AS 'MODULE_PATHNAME', 'rbytea_to_bytea_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 100;
 COMMENT ON FUNCTION bytea(rbytea) IS 'the payload as bytea';
 
+CREATE FUNCTION pg_catalog.rbytea_to_client(@extschema@.rbytea) RETURNS bytea
+AS 'MODULE_PATHNAME', 'rbytea_to_client_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION pg_catalog.rbytea_to_client(@extschema@.rbytea) IS 'the payload as bytea, in the results that clients get; volatile, so that it is computed after a sort';
+
 CREATE CAST (bytea AS rbytea) WITH FUNCTION rbytea(bytea) AS ASSIGNMENT;
 COMMENT ON CAST (bytea AS rbytea) IS 'convert bytea to rbytea';
 CREATE CAST (rbytea AS bytea) WITH FUNCTION bytea(rbytea) AS IMPLICIT;
 COMMENT ON CAST (rbytea AS bytea) IS 'the payload as bytea';
 
--- Comparison: by length and digest, without reading a stored payload ----------------------------------------------------
+-- Comparison -----------------------------------------------------------------------------------------------------------
+
+-- `=`, `<>` and the hash by length and digest, without reading a stored payload; the order is bytea's, for which stored
+-- payloads are read from the front. With bytea on one side too, so that neither is converted. The operators are in
+-- pg_catalog, as bytea's are: elsewhere they would be found by search_path only, and without them those of bytea or text.
 
 CREATE FUNCTION rbytea_eq(rbytea, rbytea) RETURNS boolean
 AS 'MODULE_PATHNAME', 'rbytea_eq_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION rbytea_eq(rbytea, rbytea) IS 'implementation of = operator';
-
 CREATE FUNCTION rbytea_ne(rbytea, rbytea) RETURNS boolean
 AS 'MODULE_PATHNAME', 'rbytea_ne_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION rbytea_ne(rbytea, rbytea) IS 'implementation of <> operator';
+CREATE FUNCTION rbytea_lt(rbytea, rbytea) RETURNS boolean
+AS 'MODULE_PATHNAME', 'rbytea_lt_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION rbytea_lt(rbytea, rbytea) IS 'implementation of < operator';
+CREATE FUNCTION rbytea_le(rbytea, rbytea) RETURNS boolean
+AS 'MODULE_PATHNAME', 'rbytea_le_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION rbytea_le(rbytea, rbytea) IS 'implementation of <= operator';
+CREATE FUNCTION rbytea_ge(rbytea, rbytea) RETURNS boolean
+AS 'MODULE_PATHNAME', 'rbytea_ge_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION rbytea_ge(rbytea, rbytea) IS 'implementation of >= operator';
+CREATE FUNCTION rbytea_gt(rbytea, rbytea) RETURNS boolean
+AS 'MODULE_PATHNAME', 'rbytea_gt_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION rbytea_gt(rbytea, rbytea) IS 'implementation of > operator';
+CREATE FUNCTION rbytea_cmp(rbytea, rbytea) RETURNS integer
+AS 'MODULE_PATHNAME', 'rbytea_cmp_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION rbytea_cmp(rbytea, rbytea) IS 'less-equal-greater';
+
+CREATE FUNCTION rbytea_eq_bytea(rbytea, bytea) RETURNS boolean
+AS 'MODULE_PATHNAME', 'rbytea_eq_bytea_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION rbytea_eq_bytea(rbytea, bytea) IS 'implementation of = operator';
+CREATE FUNCTION rbytea_ne_bytea(rbytea, bytea) RETURNS boolean
+AS 'MODULE_PATHNAME', 'rbytea_ne_bytea_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION rbytea_ne_bytea(rbytea, bytea) IS 'implementation of <> operator';
+CREATE FUNCTION rbytea_lt_bytea(rbytea, bytea) RETURNS boolean
+AS 'MODULE_PATHNAME', 'rbytea_lt_bytea_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION rbytea_lt_bytea(rbytea, bytea) IS 'implementation of < operator';
+CREATE FUNCTION rbytea_le_bytea(rbytea, bytea) RETURNS boolean
+AS 'MODULE_PATHNAME', 'rbytea_le_bytea_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION rbytea_le_bytea(rbytea, bytea) IS 'implementation of <= operator';
+CREATE FUNCTION rbytea_ge_bytea(rbytea, bytea) RETURNS boolean
+AS 'MODULE_PATHNAME', 'rbytea_ge_bytea_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION rbytea_ge_bytea(rbytea, bytea) IS 'implementation of >= operator';
+CREATE FUNCTION rbytea_gt_bytea(rbytea, bytea) RETURNS boolean
+AS 'MODULE_PATHNAME', 'rbytea_gt_bytea_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION rbytea_gt_bytea(rbytea, bytea) IS 'implementation of > operator';
+CREATE FUNCTION rbytea_cmp_bytea(rbytea, bytea) RETURNS integer
+AS 'MODULE_PATHNAME', 'rbytea_cmp_bytea_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION rbytea_cmp_bytea(rbytea, bytea) IS 'less-equal-greater';
+
+CREATE FUNCTION bytea_eq_rbytea(bytea, rbytea) RETURNS boolean
+AS 'MODULE_PATHNAME', 'bytea_eq_rbytea_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION bytea_eq_rbytea(bytea, rbytea) IS 'implementation of = operator';
+CREATE FUNCTION bytea_ne_rbytea(bytea, rbytea) RETURNS boolean
+AS 'MODULE_PATHNAME', 'bytea_ne_rbytea_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION bytea_ne_rbytea(bytea, rbytea) IS 'implementation of <> operator';
+CREATE FUNCTION bytea_lt_rbytea(bytea, rbytea) RETURNS boolean
+AS 'MODULE_PATHNAME', 'bytea_lt_rbytea_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION bytea_lt_rbytea(bytea, rbytea) IS 'implementation of < operator';
+CREATE FUNCTION bytea_le_rbytea(bytea, rbytea) RETURNS boolean
+AS 'MODULE_PATHNAME', 'bytea_le_rbytea_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION bytea_le_rbytea(bytea, rbytea) IS 'implementation of <= operator';
+CREATE FUNCTION bytea_ge_rbytea(bytea, rbytea) RETURNS boolean
+AS 'MODULE_PATHNAME', 'bytea_ge_rbytea_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION bytea_ge_rbytea(bytea, rbytea) IS 'implementation of >= operator';
+CREATE FUNCTION bytea_gt_rbytea(bytea, rbytea) RETURNS boolean
+AS 'MODULE_PATHNAME', 'bytea_gt_rbytea_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION bytea_gt_rbytea(bytea, rbytea) IS 'implementation of > operator';
+CREATE FUNCTION bytea_cmp_rbytea(bytea, rbytea) RETURNS integer
+AS 'MODULE_PATHNAME', 'bytea_cmp_rbytea_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION bytea_cmp_rbytea(bytea, rbytea) IS 'less-equal-greater';
 
 CREATE FUNCTION rbytea_hash(rbytea) RETURNS integer
 AS 'MODULE_PATHNAME', 'rbytea_hash_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION rbytea_hash(rbytea) IS 'hash';
-
 CREATE FUNCTION rbytea_hash_extended(rbytea, bigint) RETURNS bigint
 AS 'MODULE_PATHNAME', 'rbytea_hash_extended_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION rbytea_hash_extended(rbytea, bigint) IS 'hash with a seed';
+CREATE FUNCTION rbytea_hash_bytea(bytea) RETURNS integer
+AS 'MODULE_PATHNAME', 'rbytea_hash_bytea_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION rbytea_hash_bytea(bytea) IS 'hash that agrees with that of an rbytea';
+CREATE FUNCTION rbytea_hash_bytea_extended(bytea, bigint) RETURNS bigint
+AS 'MODULE_PATHNAME', 'rbytea_hash_bytea_extended_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION rbytea_hash_bytea_extended(bytea, bigint) IS 'hash with a seed that agrees with that of an rbytea';
+CREATE FUNCTION rbytea_btree_options(internal) RETURNS void
+AS 'MODULE_PATHNAME', 'rbytea_btree_options_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION rbytea_btree_options(internal) IS 'refuses btree indexes';
 
-CREATE OPERATOR = (
+CREATE OPERATOR pg_catalog.= (
     FUNCTION = rbytea_eq, LEFTARG = rbytea, RIGHTARG = rbytea,
-    COMMUTATOR = =, NEGATOR = <>, RESTRICT = eqsel, JOIN = eqjoinsel, HASHES
+    COMMUTATOR = OPERATOR(pg_catalog.=), NEGATOR = OPERATOR(pg_catalog.<>), RESTRICT = eqsel, JOIN = eqjoinsel, HASHES
 );
-COMMENT ON OPERATOR = (rbytea, rbytea) IS 'equal';
-CREATE OPERATOR <> (
+COMMENT ON OPERATOR pg_catalog.= (rbytea, rbytea) IS 'equal';
+CREATE OPERATOR pg_catalog.<> (
     FUNCTION = rbytea_ne, LEFTARG = rbytea, RIGHTARG = rbytea,
-    COMMUTATOR = <>, NEGATOR = =, RESTRICT = neqsel, JOIN = neqjoinsel
+    COMMUTATOR = OPERATOR(pg_catalog.<>), NEGATOR = OPERATOR(pg_catalog.=), RESTRICT = neqsel, JOIN = neqjoinsel
 );
-COMMENT ON OPERATOR <> (rbytea, rbytea) IS 'not equal';
+COMMENT ON OPERATOR pg_catalog.<> (rbytea, rbytea) IS 'not equal';
+CREATE OPERATOR pg_catalog.< (
+    FUNCTION = rbytea_lt, LEFTARG = rbytea, RIGHTARG = rbytea,
+    COMMUTATOR = OPERATOR(pg_catalog.>), NEGATOR = OPERATOR(pg_catalog.>=), RESTRICT = scalarltsel, JOIN = scalarltjoinsel
+);
+COMMENT ON OPERATOR pg_catalog.< (rbytea, rbytea) IS 'less than';
+CREATE OPERATOR pg_catalog.<= (
+    FUNCTION = rbytea_le, LEFTARG = rbytea, RIGHTARG = rbytea,
+    COMMUTATOR = OPERATOR(pg_catalog.>=), NEGATOR = OPERATOR(pg_catalog.>), RESTRICT = scalarlesel, JOIN = scalarlejoinsel
+);
+COMMENT ON OPERATOR pg_catalog.<= (rbytea, rbytea) IS 'less than or equal';
+CREATE OPERATOR pg_catalog.>= (
+    FUNCTION = rbytea_ge, LEFTARG = rbytea, RIGHTARG = rbytea,
+    COMMUTATOR = OPERATOR(pg_catalog.<=), NEGATOR = OPERATOR(pg_catalog.<), RESTRICT = scalargesel, JOIN = scalargejoinsel
+);
+COMMENT ON OPERATOR pg_catalog.>= (rbytea, rbytea) IS 'greater than or equal';
+CREATE OPERATOR pg_catalog.> (
+    FUNCTION = rbytea_gt, LEFTARG = rbytea, RIGHTARG = rbytea,
+    COMMUTATOR = OPERATOR(pg_catalog.<), NEGATOR = OPERATOR(pg_catalog.<=), RESTRICT = scalargtsel, JOIN = scalargtjoinsel
+);
+COMMENT ON OPERATOR pg_catalog.> (rbytea, rbytea) IS 'greater than';
+CREATE OPERATOR pg_catalog.= (
+    FUNCTION = rbytea_eq_bytea, LEFTARG = rbytea, RIGHTARG = bytea,
+    COMMUTATOR = OPERATOR(pg_catalog.=), NEGATOR = OPERATOR(pg_catalog.<>), RESTRICT = eqsel, JOIN = eqjoinsel, HASHES
+);
+COMMENT ON OPERATOR pg_catalog.= (rbytea, bytea) IS 'equal';
+CREATE OPERATOR pg_catalog.<> (
+    FUNCTION = rbytea_ne_bytea, LEFTARG = rbytea, RIGHTARG = bytea,
+    COMMUTATOR = OPERATOR(pg_catalog.<>), NEGATOR = OPERATOR(pg_catalog.=), RESTRICT = neqsel, JOIN = neqjoinsel
+);
+COMMENT ON OPERATOR pg_catalog.<> (rbytea, bytea) IS 'not equal';
+CREATE OPERATOR pg_catalog.< (
+    FUNCTION = rbytea_lt_bytea, LEFTARG = rbytea, RIGHTARG = bytea,
+    COMMUTATOR = OPERATOR(pg_catalog.>), NEGATOR = OPERATOR(pg_catalog.>=), RESTRICT = scalarltsel, JOIN = scalarltjoinsel
+);
+COMMENT ON OPERATOR pg_catalog.< (rbytea, bytea) IS 'less than';
+CREATE OPERATOR pg_catalog.<= (
+    FUNCTION = rbytea_le_bytea, LEFTARG = rbytea, RIGHTARG = bytea,
+    COMMUTATOR = OPERATOR(pg_catalog.>=), NEGATOR = OPERATOR(pg_catalog.>), RESTRICT = scalarlesel, JOIN = scalarlejoinsel
+);
+COMMENT ON OPERATOR pg_catalog.<= (rbytea, bytea) IS 'less than or equal';
+CREATE OPERATOR pg_catalog.>= (
+    FUNCTION = rbytea_ge_bytea, LEFTARG = rbytea, RIGHTARG = bytea,
+    COMMUTATOR = OPERATOR(pg_catalog.<=), NEGATOR = OPERATOR(pg_catalog.<), RESTRICT = scalargesel, JOIN = scalargejoinsel
+);
+COMMENT ON OPERATOR pg_catalog.>= (rbytea, bytea) IS 'greater than or equal';
+CREATE OPERATOR pg_catalog.> (
+    FUNCTION = rbytea_gt_bytea, LEFTARG = rbytea, RIGHTARG = bytea,
+    COMMUTATOR = OPERATOR(pg_catalog.<), NEGATOR = OPERATOR(pg_catalog.<=), RESTRICT = scalargtsel, JOIN = scalargtjoinsel
+);
+COMMENT ON OPERATOR pg_catalog.> (rbytea, bytea) IS 'greater than';
+CREATE OPERATOR pg_catalog.= (
+    FUNCTION = bytea_eq_rbytea, LEFTARG = bytea, RIGHTARG = rbytea,
+    COMMUTATOR = OPERATOR(pg_catalog.=), NEGATOR = OPERATOR(pg_catalog.<>), RESTRICT = eqsel, JOIN = eqjoinsel, HASHES
+);
+COMMENT ON OPERATOR pg_catalog.= (bytea, rbytea) IS 'equal';
+CREATE OPERATOR pg_catalog.<> (
+    FUNCTION = bytea_ne_rbytea, LEFTARG = bytea, RIGHTARG = rbytea,
+    COMMUTATOR = OPERATOR(pg_catalog.<>), NEGATOR = OPERATOR(pg_catalog.=), RESTRICT = neqsel, JOIN = neqjoinsel
+);
+COMMENT ON OPERATOR pg_catalog.<> (bytea, rbytea) IS 'not equal';
+CREATE OPERATOR pg_catalog.< (
+    FUNCTION = bytea_lt_rbytea, LEFTARG = bytea, RIGHTARG = rbytea,
+    COMMUTATOR = OPERATOR(pg_catalog.>), NEGATOR = OPERATOR(pg_catalog.>=), RESTRICT = scalarltsel, JOIN = scalarltjoinsel
+);
+COMMENT ON OPERATOR pg_catalog.< (bytea, rbytea) IS 'less than';
+CREATE OPERATOR pg_catalog.<= (
+    FUNCTION = bytea_le_rbytea, LEFTARG = bytea, RIGHTARG = rbytea,
+    COMMUTATOR = OPERATOR(pg_catalog.>=), NEGATOR = OPERATOR(pg_catalog.>), RESTRICT = scalarlesel, JOIN = scalarlejoinsel
+);
+COMMENT ON OPERATOR pg_catalog.<= (bytea, rbytea) IS 'less than or equal';
+CREATE OPERATOR pg_catalog.>= (
+    FUNCTION = bytea_ge_rbytea, LEFTARG = bytea, RIGHTARG = rbytea,
+    COMMUTATOR = OPERATOR(pg_catalog.<=), NEGATOR = OPERATOR(pg_catalog.<), RESTRICT = scalargesel, JOIN = scalargejoinsel
+);
+COMMENT ON OPERATOR pg_catalog.>= (bytea, rbytea) IS 'greater than or equal';
+CREATE OPERATOR pg_catalog.> (
+    FUNCTION = bytea_gt_rbytea, LEFTARG = bytea, RIGHTARG = rbytea,
+    COMMUTATOR = OPERATOR(pg_catalog.<), NEGATOR = OPERATOR(pg_catalog.<=), RESTRICT = scalargtsel, JOIN = scalargtjoinsel
+);
+COMMENT ON OPERATOR pg_catalog.> (bytea, rbytea) IS 'greater than';
+
 CREATE OPERATOR FAMILY rbytea_ops USING hash;
 COMMENT ON OPERATOR FAMILY rbytea_ops USING hash IS 'hash of the digest';
 CREATE OPERATOR CLASS rbytea_ops DEFAULT FOR TYPE rbytea USING hash FAMILY rbytea_ops AS
-    OPERATOR 1 =,
+    OPERATOR 1 pg_catalog.=,
     FUNCTION 1 rbytea_hash(rbytea),
     FUNCTION 2 rbytea_hash_extended(rbytea, bigint);
 COMMENT ON OPERATOR CLASS rbytea_ops USING hash IS 'hash of the digest';
+-- bytea's own `=`, too, because a hashed subplan looks for the operator of each side. What compares bytea with bytea goes on hashing as
+-- before: the family of PostgreSQL's own comes first.
+ALTER OPERATOR FAMILY rbytea_ops USING hash ADD
+    OPERATOR 1 pg_catalog.= (bytea, bytea),
+    OPERATOR 1 pg_catalog.= (rbytea, bytea),
+    OPERATOR 1 pg_catalog.= (bytea, rbytea),
+    FUNCTION 1 (bytea, bytea) rbytea_hash_bytea(bytea),
+    FUNCTION 2 (bytea, bytea) rbytea_hash_bytea_extended(bytea, bigint);
+
+-- For sorts. An index is refused by its options function.
+CREATE OPERATOR FAMILY rbytea_ops USING btree;
+COMMENT ON OPERATOR FAMILY rbytea_ops USING btree IS 'order of bytea';
+CREATE OPERATOR CLASS rbytea_ops DEFAULT FOR TYPE rbytea USING btree FAMILY rbytea_ops AS
+    OPERATOR 1 pg_catalog.<,
+    OPERATOR 2 pg_catalog.<=,
+    OPERATOR 3 pg_catalog.=,
+    OPERATOR 4 pg_catalog.>=,
+    OPERATOR 5 pg_catalog.>,
+    FUNCTION 1 rbytea_cmp(rbytea, rbytea),
+    FUNCTION 5 rbytea_btree_options(internal);
+COMMENT ON OPERATOR CLASS rbytea_ops USING btree IS 'order of bytea';
+ALTER OPERATOR FAMILY rbytea_ops USING btree ADD
+    OPERATOR 1 pg_catalog.< (rbytea, bytea),
+    OPERATOR 2 pg_catalog.<= (rbytea, bytea),
+    OPERATOR 3 pg_catalog.= (rbytea, bytea),
+    OPERATOR 4 pg_catalog.>= (rbytea, bytea),
+    OPERATOR 5 pg_catalog.> (rbytea, bytea),
+    FUNCTION 1 (rbytea, bytea) rbytea_cmp_bytea(rbytea, bytea),
+    OPERATOR 1 pg_catalog.< (bytea, rbytea),
+    OPERATOR 2 pg_catalog.<= (bytea, rbytea),
+    OPERATOR 3 pg_catalog.= (bytea, rbytea),
+    OPERATOR 4 pg_catalog.>= (bytea, rbytea),
+    OPERATOR 5 pg_catalog.> (bytea, rbytea),
+    FUNCTION 1 (bytea, rbytea) bytea_cmp_rbytea(bytea, rbytea);
 
 -- bytea has this operator; without one of its own, a value and an untyped literal would be concatenated as texts.
 CREATE FUNCTION rbytea_cat(rbytea, rbytea) RETURNS bytea
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 RETURN $1::bytea OPERATOR(pg_catalog.||) $2::bytea;
 COMMENT ON FUNCTION rbytea_cat(rbytea, rbytea) IS 'implementation of || operator';
-CREATE OPERATOR || (FUNCTION = rbytea_cat, LEFTARG = rbytea, RIGHTARG = rbytea);
-COMMENT ON OPERATOR || (rbytea, rbytea) IS 'concatenate';
+CREATE OPERATOR pg_catalog.|| (FUNCTION = rbytea_cat, LEFTARG = rbytea, RIGHTARG = rbytea);
+COMMENT ON OPERATOR pg_catalog.|| (rbytea, rbytea) IS 'concatenate';
 
 -- What bytea has too. These live in pg_catalog because SQL's own syntax, as in substring(x FROM 1 FOR 10), looks only
 -- there; elsewhere it would find the functions of bytea, which read the whole payload. (There is no sha256: PostgreSQL has
@@ -192,7 +396,7 @@ AS 'MODULE_PATHNAME', 'rbytea_attach_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAF
 COMMENT ON FUNCTION rbytea_attach() IS 'put missing row triggers back; returns the number of tables changed';
 
 CREATE EVENT TRIGGER rbytea_attach ON ddl_command_end
-    WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'ALTER TABLE', 'ALTER TYPE',
+    WHEN TAG IN ('CREATE INDEX', 'CREATE STATISTICS', 'CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'ALTER TABLE', 'ALTER TYPE',
                  'ALTER TRIGGER', 'CREATE VIEW', 'ALTER FOREIGN TABLE', 'CREATE MATERIALIZED VIEW',
                  'REFRESH MATERIALIZED VIEW')
     EXECUTE FUNCTION rbytea_ddl_command_end();
@@ -204,65 +408,80 @@ COMMENT ON EVENT TRIGGER rbytea_detach IS 'takes the row trigger away with the l
 
 -- The vacuum ------------------------------------------------------------------------------------------------------------
 
-CREATE TABLE rbytea_vacuum_history (
-    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    origin        text NOT NULL,
-    database      oid NOT NULL,
-    started       timestamptz NOT NULL,
-    finished      timestamptz NOT NULL,
-    lsn           pg_lsn,
-    xid           xid8,
-    moved_at      timestamptz,
-    lower         xid8,
-    upper         xid8,
-    horizon       xid8,
-    activity      bigint,
-    relations     bigint NOT NULL,
-    tuples        bigint NOT NULL,
-    directories   bigint NOT NULL,
-    files         bigint NOT NULL,
-    recently_dead bigint NOT NULL,
-    not_judged    bigint NOT NULL,
-    trashed       bigint NOT NULL,
-    bytes         bigint NOT NULL,
-    restored      bigint NOT NULL,
-    lost          bigint NOT NULL,
-    purged        bigint NOT NULL,
-    purged_bytes  bigint NOT NULL,
-    live_bytes    bigint,
-    trash_files   bigint,
-    trash_bytes   bigint,
-    oldest_trash  timestamptz,
-    error         text
+CREATE TABLE rbytea.rbytea_vacuum_history (
+    id                bigint GENERATED ALWAYS AS IDENTITY,
+    origin            text NOT NULL,
+    system_identifier bigint NOT NULL,
+    database          oid NOT NULL,
+    started           timestamptz NOT NULL,
+    finished          timestamptz NOT NULL,
+    lsn               pg_lsn,
+    xid               xid8,
+    moved_at          timestamptz,
+    lower             xid8,
+    upper             xid8,
+    horizon           xid8,
+    activity          bigint,
+    relations         bigint NOT NULL,
+    tuples            bigint NOT NULL,
+    directories       bigint NOT NULL,
+    files             bigint NOT NULL,
+    recently_dead     bigint NOT NULL,
+    not_judged        bigint NOT NULL,
+    trashed           bigint NOT NULL,
+    bytes             bigint NOT NULL,
+    restored          bigint NOT NULL,
+    lost              bigint NOT NULL,
+    purged            bigint NOT NULL,
+    purged_bytes      bigint NOT NULL,
+    live_bytes        bigint,
+    trash_files       bigint,
+    trash_bytes       bigint,
+    oldest_trash      timestamptz,
+    error             text,
+    -- A row of another cluster that gets in all the same is in the way of none.
+    PRIMARY KEY (system_identifier, database, id)
 );
-COMMENT ON TABLE rbytea_vacuum_history IS 'what each run of the vacuum did; also the lock that keeps it to one run at a time';
-COMMENT ON SEQUENCE rbytea_vacuum_history_id_seq IS 'numbers the runs';
-COMMENT ON COLUMN rbytea_vacuum_history.origin IS 'rvacuum, rvacuum_purge or background';
-COMMENT ON COLUMN rbytea_vacuum_history.database IS 'OID of the database; rows that came from a template keep the OID of that';
-COMMENT ON COLUMN rbytea_vacuum_history.lsn IS 'end of the WAL that was flushed before files were moved';
-COMMENT ON COLUMN rbytea_vacuum_history.xid IS 'transaction that wrote this row, begun after the moves; NULL if the run failed before them';
-COMMENT ON COLUMN rbytea_vacuum_history.moved_at IS 'date that the files moved to TRASH have; NULL if there was nothing to judge, or the run failed before the moves';
-COMMENT ON COLUMN rbytea_vacuum_history.lower IS 'first birth transaction that was swept; 0 if the whole store was';
-COMMENT ON COLUMN rbytea_vacuum_history.upper IS 'every transaction below had ended; files born below were swept';
-COMMENT ON COLUMN rbytea_vacuum_history.horizon IS 'removal horizon during the mark';
-COMMENT ON COLUMN rbytea_vacuum_history.activity IS 'fingerprint of what rows may have died in, before a sweep of the whole store';
-COMMENT ON COLUMN rbytea_vacuum_history.relations IS 'relations scanned';
-COMMENT ON COLUMN rbytea_vacuum_history.tuples IS 'tuples looked at';
-COMMENT ON COLUMN rbytea_vacuum_history.directories IS 'directories of LIVE read';
-COMMENT ON COLUMN rbytea_vacuum_history.files IS 'files seen in LIVE';
-COMMENT ON COLUMN rbytea_vacuum_history.recently_dead IS 'references in deleted rows that an old snapshot may still see';
-COMMENT ON COLUMN rbytea_vacuum_history.not_judged IS 'files of transactions that had not ended, or that began after the oldest of those';
-COMMENT ON COLUMN rbytea_vacuum_history.trashed IS 'files moved to TRASH';
-COMMENT ON COLUMN rbytea_vacuum_history.bytes IS 'bytes of the files moved to TRASH';
-COMMENT ON COLUMN rbytea_vacuum_history.restored IS 'files moved back from TRASH because a tuple refers to them';
-COMMENT ON COLUMN rbytea_vacuum_history.lost IS 'payloads that tuples refer to and that are nowhere';
-COMMENT ON COLUMN rbytea_vacuum_history.purged IS 'files deleted from TRASH';
-COMMENT ON COLUMN rbytea_vacuum_history.purged_bytes IS 'bytes of the files deleted from TRASH';
-COMMENT ON COLUMN rbytea_vacuum_history.live_bytes IS 'bytes in LIVE that tuples refer to, after a sweep of the whole store';
-COMMENT ON COLUMN rbytea_vacuum_history.trash_files IS 'files left in TRASH by a sweep of the whole store';
-COMMENT ON COLUMN rbytea_vacuum_history.trash_bytes IS 'bytes left in TRASH by a sweep of the whole store';
-COMMENT ON COLUMN rbytea_vacuum_history.oldest_trash IS 'date of the oldest file left in TRASH by a sweep of the whole store';
-COMMENT ON COLUMN rbytea_vacuum_history.error IS 'why the run ended early; NULL if it did not';
+COMMENT ON TABLE rbytea.rbytea_vacuum_history IS 'what each run of the vacuum did; also the lock that keeps it to one run at a time';
+COMMENT ON SEQUENCE rbytea.rbytea_vacuum_history_id_seq IS 'numbers the runs';
+COMMENT ON COLUMN rbytea.rbytea_vacuum_history.origin IS 'rvacuum, rvacuum_purge or background';
+COMMENT ON COLUMN rbytea.rbytea_vacuum_history.system_identifier IS 'system identifier of the cluster; what has another one, or the OID of another database, tells nothing about this store, and goes with the next run';
+COMMENT ON COLUMN rbytea.rbytea_vacuum_history.database IS 'OID of the database; rows that came from a template have the OID of that';
+COMMENT ON COLUMN rbytea.rbytea_vacuum_history.lsn IS 'end of the WAL that was flushed before files were moved';
+COMMENT ON COLUMN rbytea.rbytea_vacuum_history.xid IS 'transaction that wrote this row, begun after the moves; NULL if the run failed before them';
+COMMENT ON COLUMN rbytea.rbytea_vacuum_history.moved_at IS 'date that the files moved to TRASH have; NULL if there was nothing to judge, or the run failed before the moves';
+COMMENT ON COLUMN rbytea.rbytea_vacuum_history.lower IS 'first birth transaction that was swept; 0 if the whole store was';
+COMMENT ON COLUMN rbytea.rbytea_vacuum_history.upper IS 'every transaction below had ended; files born below were swept';
+COMMENT ON COLUMN rbytea.rbytea_vacuum_history.horizon IS 'removal horizon during the mark';
+COMMENT ON COLUMN rbytea.rbytea_vacuum_history.activity IS 'fingerprint of what rows may have died in, before a sweep of the whole store';
+COMMENT ON COLUMN rbytea.rbytea_vacuum_history.relations IS 'relations scanned';
+COMMENT ON COLUMN rbytea.rbytea_vacuum_history.tuples IS 'tuples looked at';
+COMMENT ON COLUMN rbytea.rbytea_vacuum_history.directories IS 'directories of LIVE read';
+COMMENT ON COLUMN rbytea.rbytea_vacuum_history.files IS 'files seen in LIVE';
+COMMENT ON COLUMN rbytea.rbytea_vacuum_history.recently_dead IS 'references in deleted rows that an old snapshot may still see';
+COMMENT ON COLUMN rbytea.rbytea_vacuum_history.not_judged IS 'files of transactions that had not ended, or that began after the oldest of those';
+COMMENT ON COLUMN rbytea.rbytea_vacuum_history.trashed IS 'files moved to TRASH';
+COMMENT ON COLUMN rbytea.rbytea_vacuum_history.bytes IS 'bytes of the files moved to TRASH';
+COMMENT ON COLUMN rbytea.rbytea_vacuum_history.restored IS 'files moved back from TRASH because a tuple refers to them';
+COMMENT ON COLUMN rbytea.rbytea_vacuum_history.lost IS 'payloads that tuples refer to and that are nowhere';
+COMMENT ON COLUMN rbytea.rbytea_vacuum_history.purged IS 'files deleted from TRASH';
+COMMENT ON COLUMN rbytea.rbytea_vacuum_history.purged_bytes IS 'bytes of the files deleted from TRASH';
+COMMENT ON COLUMN rbytea.rbytea_vacuum_history.live_bytes IS 'bytes in LIVE that tuples refer to, after a sweep of the whole store';
+COMMENT ON COLUMN rbytea.rbytea_vacuum_history.trash_files IS 'files left in TRASH by a sweep of the whole store';
+COMMENT ON COLUMN rbytea.rbytea_vacuum_history.trash_bytes IS 'bytes left in TRASH by a sweep of the whole store';
+COMMENT ON COLUMN rbytea.rbytea_vacuum_history.oldest_trash IS 'date of the oldest file left in TRASH by a sweep of the whole store';
+COMMENT ON COLUMN rbytea.rbytea_vacuum_history.error IS 'why the run ended early; NULL if it did not';
+
+-- With a publication FOR ALL TABLES the rows of another cluster's history arrive here, by the copy of its table and with each
+-- of its runs. They tell nothing about this store, and an id that both have would end the apply worker again and again.
+CREATE FUNCTION rbytea_discard_replicated() RETURNS trigger
+AS 'MODULE_PATHNAME', 'rbytea_discard_replicated_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rbytea_discard_replicated() IS 'row trigger that discards what replication brings into rbytea_vacuum_history';
+
+CREATE TRIGGER rbytea_discard_replicated BEFORE INSERT OR UPDATE OR DELETE ON rbytea.rbytea_vacuum_history
+    FOR EACH ROW EXECUTE FUNCTION rbytea_discard_replicated();
+ALTER TABLE rbytea.rbytea_vacuum_history ENABLE REPLICA TRIGGER rbytea_discard_replicated;
+COMMENT ON TRIGGER rbytea_discard_replicated ON rbytea.rbytea_vacuum_history IS 'discards what replication brings';
 
 CREATE FUNCTION rvacuum() RETURNS bigint
 AS 'MODULE_PATHNAME', 'rvacuum_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE
@@ -290,21 +509,56 @@ COMMENT ON FUNCTION rbytea_adopt_store() IS 'make this cluster the owner of the 
 -- which another user may have made one that fits better.
 SET LOCAL search_path = pg_catalog, pg_temp;
 
--- Everything in this cluster that has an xmin or a transaction id, the oldest first.
+-- Everything in this cluster that may keep garbage: in which database (NULL: in all of them), and what tells whether it is older
+-- than a run, that is the age of its transaction id or xmin, the start of its statement, and from where it will read the WAL of
+-- this database. What works for a subscription is named after it: on the subscriber as in pg_subscription, on the publisher as
+-- the walsender's client calls itself, which is the subscription's name unless its connection string sets another.
+CREATE FUNCTION @extschema@.rbytea_holding(
+    OUT holder text, OUT database name, OUT age integer, OUT since timestamptz, OUT lsn pg_lsn) RETURNS SETOF record
+LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    WITH slot AS (
+        SELECT s.*, CASE WHEN s.slot_name ~ '^pg_[0-9]+_sync_[0-9]+_[0-9]+$' THEN 'initial copy of a table by a subscription'
+                         WHEN s.plugin IN ('pgoutput', 'pglogical_output')
+                             THEN concat_ws(' ', 'subscription', quote_ident(r.application_name))
+                         ELSE COALESCE(s.plugin, 'standby ' || quote_ident(r.application_name), 'physical') END AS reader
+          FROM pg_replication_slots s LEFT JOIN pg_stat_replication r ON r.pid = s.active_pid),
+    process AS (
+        SELECT a.*, r.replay_lsn,
+               COALESCE('subscription ' || quote_ident(w.subname), CASE WHEN r.pid = s.active_pid THEN s.reader END,
+                        CASE WHEN r.application_name ~ '^pg_[0-9]+_sync_[0-9]+_[0-9]+$'
+                                 THEN 'initial copy of a table by a subscription'
+                             WHEN a.datid IS NULL THEN 'standby ' || quote_ident(r.application_name) END) AS works_for,
+               CASE WHEN w.relid IS NULL THEN a.backend_type ELSE 'initial copy of a table' END AS kind
+          FROM pg_stat_activity a
+          LEFT JOIN pg_stat_subscription w ON w.pid = a.pid
+          LEFT JOIN pg_stat_replication r ON r.pid = a.pid
+          LEFT JOIN slot s ON s.active_pid = r.pid
+         WHERE a.pid <> pg_backend_pid())
+    SELECT CASE WHEN works_for IS NULL THEN format('process %s (%s, %s)', pid, kind, COALESCE(state, 'active'))
+                ELSE format('%s (process %s, %s, %s)', works_for, pid, kind, COALESCE(state, 'active')) END,
+           datname, GREATEST(age(backend_xid), age(backend_xmin)),
+           CASE WHEN datid IS NOT NULL AND state IS DISTINCT FROM 'idle'
+                     AND backend_type NOT IN ('autovacuum worker', 'walsender')
+                THEN COALESCE(LEAST(query_start, xact_start), backend_start) END,
+           replay_lsn
+      FROM process
+    UNION ALL
+    SELECT concat('prepared transaction ', quote_literal(p.gid), ' (subscription ' || quote_ident(s.subname) || ')'),
+           p.database, age(p.transaction), NULL, NULL
+      FROM pg_prepared_xacts p
+      LEFT JOIN pg_subscription s ON s.oid::text = substring(p.gid FROM '^pg_gid_([0-9]+)_[0-9]+$')
+    UNION ALL
+    SELECT format('replication slot %s (%s, %s)', slot_name, reader, COALESCE('process ' || active_pid, 'inactive')),
+           NULL, age(xmin), NULL, CASE WHEN database IS NULL OR database = current_database() THEN restart_lsn END
+      FROM slot;
+END;
+COMMENT ON FUNCTION @extschema@.rbytea_holding() IS 'sessions, slots, standbys and prepared transactions that may keep garbage, and what tells how old they are';
+
 CREATE FUNCTION @extschema@.rbytea_holders(OUT holder text, OUT age integer) RETURNS SETOF record
 LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    SELECT holders.holder, holders.age FROM (
-        SELECT format('process %s (%s, %s)', pid, backend_type, COALESCE(state, 'active')) AS holder,
-               GREATEST(age(backend_xid), age(backend_xmin)) AS age
-          FROM pg_stat_activity
-         WHERE pid <> pg_backend_pid()
-        UNION ALL
-        SELECT format('replication slot %s', slot_name), age(xmin) FROM pg_replication_slots
-        UNION ALL
-        SELECT format('prepared transaction %s', quote_literal(gid)), age(transaction) FROM pg_prepared_xacts) AS holders
-     WHERE holders.age IS NOT NULL
-     ORDER BY holders.age DESC;
+    SELECT h.holder, h.age FROM @extschema@.rbytea_holding() h WHERE h.age IS NOT NULL ORDER BY h.age DESC;
 END;
 COMMENT ON FUNCTION @extschema@.rbytea_holders() IS 'sessions, slots and prepared transactions that garbage waits for, the oldest first';
 
@@ -316,8 +570,8 @@ COMMENT ON FUNCTION @extschema@.rbytea_purge_obstacle() IS 'a cursor or temporar
 CREATE FUNCTION @extschema@.rbytea_purge_holders() RETURNS SETOF text
 LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    WITH own AS (SELECT h.* FROM @extschema@.rbytea_vacuum_history h, pg_database d
-                  WHERE d.datname = current_database() AND h.database = d.oid),
+    WITH own AS (SELECT h.* FROM rbytea.rbytea_vacuum_history h, pg_database d, pg_control_system() c
+                  WHERE d.datname = current_database() AND h.database = d.oid AND h.system_identifier = c.system_identifier),
          whole AS (SELECT * FROM own WHERE lower = '0' AND error IS NULL ORDER BY id DESC LIMIT 1),
          oldest AS (SELECT COALESCE((SELECT oldest_trash FROM whole),
                                     (SELECT min(moved_at) FROM own
@@ -334,24 +588,10 @@ BEGIN ATOMIC
     UNION ALL
     SELECT obstacle FROM run, @extschema@.rbytea_purge_obstacle() AS obstacle WHERE obstacle IS NOT NULL
     UNION ALL
-    SELECT format('process %s (%s, %s)', a.pid, a.backend_type, COALESCE(a.state, 'active'))
-      FROM run LEFT JOIN since ON true, pg_stat_activity a
-     WHERE a.pid <> pg_backend_pid() AND (a.datname = current_database() OR a.datid IS NULL)
-       AND (GREATEST(age(a.backend_xid), age(a.backend_xmin)) >= since.age
-            OR a.datid IS NOT NULL AND a.state IS DISTINCT FROM 'idle'
-               AND a.backend_type NOT IN ('autovacuum worker', 'walsender')
-               AND COALESCE(LEAST(a.query_start, a.xact_start), a.backend_start) <= run.moved_at)
-    UNION ALL
-    SELECT format('prepared transaction %s', quote_literal(p.gid))
-      FROM since, pg_prepared_xacts p WHERE p.database = current_database() AND age(p.transaction) >= since.age
-    UNION ALL
-    SELECT format('replication slot %s', s.slot_name)
-      FROM run LEFT JOIN since ON true, pg_replication_slots s
-     WHERE age(s.xmin) >= since.age
-        OR (s.database IS NULL OR s.database = current_database()) AND s.restart_lsn < run.lsn
-    UNION ALL
-    SELECT format('standby %s (process %s)', r.application_name, r.pid)
-      FROM run, pg_stat_replication r WHERE r.replay_lsn < run.lsn;
+    SELECT h.holder
+      FROM run LEFT JOIN since ON true, @extschema@.rbytea_holding() h
+     WHERE (h.database IS NULL OR h.database = current_database()) AND (h.age >= since.age OR h.since <= run.moved_at)
+        OR h.lsn < run.lsn;
 END;
 COMMENT ON FUNCTION @extschema@.rbytea_purge_holders() IS 'what keeps the oldest file in TRASH: the retention, and what may still hold a reference to it';
 
@@ -362,15 +602,16 @@ RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'rbytea_vacuum_progress_wrapper' LANGUAGE c STABLE STRICT PARALLEL RESTRICTED;
 COMMENT ON FUNCTION @extschema@.rbytea_vacuum_progress() IS 'runs of the vacuum that are going on in this cluster';
 
-CREATE VIEW @extschema@.rbytea_stat_progress_vacuum AS
+CREATE VIEW rbytea.rbytea_stat_progress_vacuum AS
     SELECT p.pid, p.datid, d.datname, p.phase, p.relations_total, p.relations_done, p.relid, p.tuples, p.directories,
            p.files, p.moved, p.purged
       FROM @extschema@.rbytea_vacuum_progress() p LEFT JOIN pg_catalog.pg_database d ON d.oid = p.datid;
-COMMENT ON VIEW @extschema@.rbytea_stat_progress_vacuum IS 'runs of the vacuum that are going on in this cluster';
+COMMENT ON VIEW rbytea.rbytea_stat_progress_vacuum IS 'runs of the vacuum that are going on in this cluster';
 
-CREATE VIEW @extschema@.rbytea_stat AS
-    WITH own AS (SELECT h.* FROM @extschema@.rbytea_vacuum_history h, pg_catalog.pg_database d
-                  WHERE d.datname = pg_catalog.current_database() AND h.database = d.oid),
+CREATE VIEW rbytea.rbytea_stat AS
+    WITH own AS (SELECT h.* FROM rbytea.rbytea_vacuum_history h, pg_catalog.pg_database d, pg_catalog.pg_control_system() c
+                  WHERE d.datname = pg_catalog.current_database() AND h.database = d.oid
+                    AND h.system_identifier = c.system_identifier),
          last AS (SELECT * FROM own ORDER BY id DESC LIMIT 1),
          done AS (SELECT * FROM own WHERE error IS NULL ORDER BY id DESC LIMIT 1),
          whole AS (SELECT * FROM own WHERE error IS NULL AND lower = '0' ORDER BY id DESC LIMIT 1),
@@ -385,7 +626,7 @@ CREATE VIEW @extschema@.rbytea_stat AS
            ARRAY(SELECT @extschema@.rbytea_purge_holders()) AS purge_held_by
       FROM (SELECT) AS one
       LEFT JOIN last ON true LEFT JOIN done ON true LEFT JOIN whole ON true LEFT JOIN failed ON true;
-COMMENT ON VIEW @extschema@.rbytea_stat IS 'the payload store of this database: files and bytes after the last sweep of the whole store, runs, errors, what garbage waits for';
+COMMENT ON VIEW rbytea.rbytea_stat IS 'the payload store of this database: files and bytes after the last sweep of the whole store, runs, errors, what garbage waits for';
 
 SET LOCAL search_path = @extschema@, pg_temp;
 
@@ -413,10 +654,10 @@ RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'rbytea_reencrypt_progress_wrapper' LANGUAGE c STABLE STRICT PARALLEL RESTRICTED;
 COMMENT ON FUNCTION rbytea_reencrypt_progress() IS 'calls of rbytea_reencrypt() that are going on in this cluster';
 
-CREATE VIEW rbytea_stat_progress_reencrypt AS
+CREATE VIEW rbytea.rbytea_stat_progress_reencrypt AS
     SELECT p.pid, p.datid, d.datname, p.relid, p.blocks_total, p.blocks_done, p.payloads
       FROM rbytea_reencrypt_progress() p LEFT JOIN pg_catalog.pg_database d ON d.oid = p.datid;
-COMMENT ON VIEW rbytea_stat_progress_reencrypt IS 'calls of rbytea_reencrypt() that are going on in this cluster';
+COMMENT ON VIEW rbytea.rbytea_stat_progress_reencrypt IS 'calls of rbytea_reencrypt() that are going on in this cluster';
 
 CREATE FUNCTION rbytea_clone_from(template name) RETURNS bigint
 AS 'MODULE_PATHNAME', 'rbytea_clone_from_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
@@ -433,6 +674,8 @@ REVOKE ALL ON FUNCTION rbytea_externalize() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_ddl_command_end() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_sql_drop() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_clone_from(name) FROM PUBLIC;
+REVOKE ALL ON FUNCTION rbytea_discard_replicated() FROM PUBLIC;
+REVOKE ALL ON FUNCTION rbytea_holding() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_holders() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_purge_obstacle() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_purge_holders() FROM PUBLIC;
@@ -442,4 +685,5 @@ REVOKE ALL ON FUNCTION rbytea_check(regclass, boolean) FROM PUBLIC;
 REVOKE ALL ON PROCEDURE rbytea_reencrypt(regclass, integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_reencrypt_progress() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION rbytea_holders(), rbytea_purge_holders(), rbytea_vacuum_progress(), rbytea_reencrypt_progress() TO pg_monitor;
-GRANT SELECT ON rbytea_vacuum_history, rbytea_stat, rbytea_stat_progress_vacuum, rbytea_stat_progress_reencrypt TO pg_monitor;
+GRANT SELECT ON rbytea.rbytea_vacuum_history, rbytea.rbytea_stat, rbytea.rbytea_stat_progress_vacuum, rbytea.rbytea_stat_progress_reencrypt
+    TO pg_monitor;

@@ -2,7 +2,7 @@
 //!
 //! The store and the bytes of a value are in the crate `rbytea_store`, which knows no PostgreSQL; this one is the SQL
 //! surface and the transaction's, the DDL's and the vacuum's side of it. Each folder may use those before it in the
-//! order `pg`, `value`, `session`, `write`, `mark`, `ddl`, `vacuum`, `check`, `reencrypt`, `sql`, and no other;
+//! order `pg`, `value`, `session`, `write`, `mark`, `ddl`, `vacuum`, `check`, `reencrypt`, `sql`, `wire`, and no other;
 //! tests/imports checks that.
 
 mod check;
@@ -14,6 +14,7 @@ mod session;
 mod sql;
 pub mod vacuum;
 mod value;
+mod wire;
 mod write;
 
 ::pgrx::pg_module_magic!(name, version);
@@ -35,5 +36,12 @@ pub extern "C-unwind" fn _PG_init() {
         pg::shared::init();
         vacuum::init();
         ddl::utility_hook::init();
+    }
+    // SAFETY: plain reads. A session that has run a statement already has seen rbytea as it is.
+    if unsafe { pgrx::pg_sys::debug_query_string.is_null() && !pgrx::pg_sys::IsBinaryUpgrade } {
+        pg::installed::init();
+        pg::statement::init();
+        ddl::object_access::init();
+        wire::init();
     }
 }

@@ -234,9 +234,9 @@ fn payload(size: u64, seed: &str) -> String {
 
 /// Lets the background worker visit the database until it has made one run of this kind; its seconds by the history.
 fn background(cluster: &Cluster, db: &Session, kind: &str) -> f64 {
-    let last: i64 = db.one("select max(id) from rbytea_vacuum_history", &[]);
+    let last: i64 = db.one("select max(id) from rbytea.rbytea_vacuum_history", &[]);
     let query = format!(
-        "select extract(epoch from finished - started)::float8 from rbytea_vacuum_history where id > {last} and {kind} and error is null"
+        "select extract(epoch from finished - started)::float8 from rbytea.rbytea_vacuum_history where id > {last} and {kind} and error is null"
     );
     cluster.set_conf("rbytea.databases_for_vacuuming = 'postgres'");
     cluster.reload();

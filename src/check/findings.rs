@@ -25,6 +25,8 @@ pub enum Problem {
     NoKey,
     /// A column holds what no version of the extension has written.
     InvalidValue,
+    /// The payload is in its row, because the table was without its row trigger. The background vacuum stores it.
+    NotStored,
     /// No row refers to the file, nor can one from now on: rvacuum() would move it to TRASH.
     Unreferenced,
     /// The file was born in a transaction that has not begun yet.
@@ -47,6 +49,7 @@ impl Problem {
             Self::Unreadable => "unreadable",
             Self::NoKey => "no key",
             Self::InvalidValue => "invalid value",
+            Self::NotStored => "not stored",
             Self::Unreferenced => "unreferenced",
             Self::FutureTransaction => "future transaction",
             Self::WrongRights => "wrong rights",

@@ -1,13 +1,14 @@
 //! Where payloads are checked, by rbytea_check(): everything that is wrong between the rows of a database and its part of
 //! the store. Changes nothing, takes no lock but those of a SELECT, and works on a standby. Memory does not grow with the
 //! database or the store.
-//! Uses `pg`, `value`, `session` and `mark`; nothing uses it.
+//! Uses `pg`, `value`, `session`, `write`, `mark` and `ddl`; nothing uses it.
 
 mod files;
 mod findings;
 mod payloads;
 mod tables;
 
+use crate::ddl::reconcile::Target;
 use crate::mark::horizon::RunSnapshot;
 use crate::pg::catalog::Extension;
 use crate::pg::error;
@@ -46,8 +47,9 @@ fn rbytea_check(
         Some(target) => tables::tree(target)?,
         None => tables::all(objects.type_oid),
     };
+    let triggers = Target::of(&extension)?;
     for table in tables {
-        tables::check(objects.type_oid, table, &snapshot, &mut examiner, &mut pace, &mut findings)?;
+        tables::check(&triggers, table, &snapshot, &mut examiner, &mut pace, &mut findings)?;
     }
     if target.is_none()
         && let Some(store) = examiner.store()

@@ -82,7 +82,7 @@ fn look(
         Some(Problem::WrongSize)
     } else if let Some(Err(problem)) = buffer.map(|buffer| verify(store, payload, buffer)) {
         Some(problem)
-    } else if rights && !located.private {
+    } else if rights && !located.as_given {
         Some(Problem::WrongRights)
     } else {
         (located.in_trash && !standby).then_some(Problem::InTrash)

@@ -3,6 +3,7 @@
 
 use crate::check::findings::{Findings, Place, Problem};
 use crate::check::payloads::Examiner;
+use crate::ddl::reconcile::{Target, may_have_unstored_rows};
 use crate::mark;
 use crate::mark::horizon::RunSnapshot;
 use crate::pg::error::{self, Report};
@@ -12,9 +13,9 @@ use crate::pg::pace::Pace;
 use crate::pg::relation::{Relation, Unlock};
 use crate::pg::subtransaction::{Caught, subtransaction};
 use crate::pg::{catalog, snapshot};
-use crate::value::columns::Closure;
 use crate::value::datum::{Peek, Rbytea};
 use crate::value::walk::{Types, Walker};
+use crate::write::row_trigger::is_to_be_stored;
 use pgrx::{PgSqlErrorCode, check_for_interrupts, pg_sys, varatt_is_1b, varatt_is_1b_e, varatt_is_4b_u};
 use rbytea_store::PayloadRef;
 use std::num::NonZeroUsize;
@@ -75,7 +76,7 @@ pub fn all(type_oid: pg_sys::Oid) -> Vec<pg_sys::Oid> {
 /// Checks one relation. One that is gone, that has no rows of its own or that belongs to another session has nothing
 /// to check.
 pub fn check(
-    type_oid: pg_sys::Oid,
+    target: &Target,
     relid: pg_sys::Oid,
     snapshot: &RunSnapshot,
     examiner: &mut Examiner,
@@ -94,7 +95,8 @@ pub fn check(
     let Some(relation) = Relation::try_open(relid, pg_sys::AccessShareLock, Unlock::AtClose) else {
         return Ok(());
     };
-    let types = Closure::new(type_oid);
+    let types = &target.types;
+    let unstored = may_have_unstored_rows(&relation, target);
     let columns: Vec<Column> = relation
         .attributes()
         .filter(|(_, attribute)| types.leads_to_value(attribute.atttypid))
@@ -103,12 +105,13 @@ pub fn check(
             type_oid: attribute.atttypid,
             // SAFETY: a lookup in the system cache.
             itself: unsafe { pg_sys::getBaseType(attribute.atttypid) } == types.rbytea(),
+            unstored: unstored && attribute.attgenerated == 0,
         })
         .collect();
     if columns.is_empty() {
         return Ok(());
     }
-    let mut walker = Walker::new(&types);
+    let mut walker = Walker::new(types);
     let mut memory = TupleMemory::new();
     let mut references = Vec::new();
     // No snapshot but ours decides, and ours cannot see what is being written.
@@ -128,11 +131,13 @@ pub fn check(
                 let Some(datum) = (unsafe { slot.attribute(column.number) }) else { continue };
                 references.clear();
                 // SAFETY: a datum of this column, whose page is pinned meanwhile.
-                let valid = unsafe { take_apart(datum, column, &mut walker, &mut references)? };
+                let problem = unsafe { take_apart(datum, column, &mut walker, &mut references)? };
                 // Asked again whenever something is wrong: the transaction may have been rolled back meanwhile, and
                 // the file be garbage, or the TOAST rows be gone.
-                if !valid && counts() {
-                    findings.row(place, None, Problem::InvalidValue, None);
+                if let Some(problem) = problem
+                    && counts()
+                {
+                    findings.row(place, None, problem, None);
                 }
                 for payload in &references {
                     check_for_interrupts!();
@@ -155,9 +160,12 @@ struct Column {
     type_oid: pg_sys::Oid,
     /// Of the type itself or a domain over it, rather than of one that is made of it.
     itself: bool,
+    /// The table was without its row trigger.
+    unstored: bool,
 }
 
-/// Finds the references in a value. False if it is not valid: then what was found before that came to light.
+/// Finds the references in a value; if it is not valid, what was found before that came to light. Returns what is wrong with
+/// the value itself.
 ///
 /// # Safety
 /// `datum` must be a datum of the column.
@@ -166,30 +174,30 @@ unsafe fn take_apart(
     column: &Column,
     walker: &mut Walker<'_>,
     references: &mut Vec<PayloadRef>,
-) -> Result<bool, Report> {
+) -> Result<Option<Problem>, Report> {
     // SAFETY: as promised by the caller; what a subtransaction that failed has begun, its end has cleaned up.
     unsafe {
         if !column.itself {
             let mut push = |payload: &PayloadRef| memory::push(references, *payload);
-            return is_valid(subtransaction(|| walker.walk(datum, column.type_oid, &mut push)));
+            return invalid(subtransaction(|| walker.walk(datum, column.type_oid, &mut push)));
         }
         let value = Rbytea::from_raw(datum);
         let peeked = if is_plain(datum) {
             match value.peek() {
                 Ok(peeked) => peeked,
                 // Taken from bytes that were there: there is nothing else that could fail.
-                Err(_) => return Ok(false),
+                Err(_) => return Ok(Some(Problem::InvalidValue)),
             }
         } else {
             match subtransaction(|| value.peek()) {
                 Ok(peeked) => peeked,
-                Err(caught) => return is_valid(Err(caught)),
+                Err(caught) => return invalid(Err(caught)),
             }
         };
-        if let Peek::External(payload) = peeked {
-            memory::push(references, payload)?;
+        match peeked {
+            Peek::External(payload) => memory::push(references, payload).map(|()| None),
+            Peek::Inline(len) => Ok((column.unstored && is_to_be_stored(len)).then_some(Problem::NotStored)),
         }
-        Ok(true)
     }
 }
 
@@ -204,10 +212,10 @@ unsafe fn is_plain(datum: pg_sys::Datum) -> bool {
 }
 
 /// What is an ERROR of the value, rather than of the check.
-fn is_valid(taken_apart: Result<(), Caught>) -> Result<bool, Report> {
+fn invalid(taken_apart: Result<(), Caught>) -> Result<Option<Problem>, Report> {
     use PgSqlErrorCode::*;
     match taken_apart {
-        Ok(()) => Ok(true),
+        Ok(()) => Ok(None),
         Err(Caught {
             code:
                 ERRCODE_DATA_CORRUPTED
@@ -216,7 +224,7 @@ fn is_valid(taken_apart: Result<(), Caught>) -> Result<bool, Report> {
                 | ERRCODE_DATATYPE_MISMATCH
                 | ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             ..
-        }) => Ok(false),
+        }) => Ok(Some(Problem::InvalidValue)),
         Err(caught) => Err(caught.into()),
     }
 }

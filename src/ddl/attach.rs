@@ -3,7 +3,8 @@
 //! what the table is now; so it can be run at any time and any number of times.
 
 use crate::ddl::inline_rows;
-use crate::ddl::reconcile::{Target, reconcile};
+use crate::ddl::reconcile::{self, Rows, Target, reconcile};
+use crate::ddl::refusals;
 use crate::mark;
 use crate::pg::catalog::Extension;
 use crate::pg::error::{self, Report};
@@ -13,7 +14,8 @@ use crate::value::walk::Types;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode, pg_extern, pg_sys};
 
-/// The event trigger on ddl_command_end: gives tables their row trigger, stores what the command left inline.
+/// The event trigger on ddl_command_end: gives tables their row trigger, stores what the command left inline, and refuses what
+/// may not hold values.
 #[pg_extern]
 fn rbytea_ddl_command_end(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorReport> {
     // SAFETY: fcinfo is the call at hand, of a function in the extension's schema.
@@ -29,13 +31,21 @@ fn rbytea_ddl_command_end(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult,
         (changed.clone(), changed)
     };
     let target = Target::of(&extension)?;
-    for relid in relations {
-        reconcile(relid, &target)?;
-        inline_rows::store(relid, &source, &target.types)?;
-    }
     // Tables with columns made of rows that have changed.
-    for container in row_types.into_iter().flat_map(mark::relations_using_row_type) {
-        reconcile(container, &target)?;
+    let containers: Vec<_> = row_types.iter().copied().flat_map(mark::relations_using_row_type).collect();
+    refusals::check(&[relations.as_slice(), &containers].concat(), &target.types)?;
+    if !source.is_nothing() || composite {
+        refusals::check_results(&row_types, &target.types)?;
+    }
+    for relid in relations {
+        let rows = if source.has_made_all(relid, &target.types) { Rows::Stored } else { Rows::Unknown };
+        reconcile(relid, &target, rows)?;
+        if inline_rows::store(relid, &source, &target.types)? && source.is_whole_table() {
+            reconcile::all_stored(relid, &target)?;
+        }
+    }
+    for container in containers {
+        reconcile(container, &target, Rows::Stored)?;
     }
     Ok(RawResult(Some(pg_sys::Datum::null())))
 }
@@ -59,7 +69,7 @@ fn rbytea_sql_drop(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorR
     if !relations.is_empty() {
         let target = Target::of(&extension)?;
         for relid in relations {
-            reconcile(relid, &target)?;
+            reconcile(relid, &target, Rows::Unknown)?;
         }
     }
     Ok(RawResult(Some(pg_sys::Datum::null())))
@@ -83,7 +93,8 @@ unsafe fn ended_statement(fcinfo: pg_sys::FunctionCallInfo) -> Result<*mut pg_sy
     }
 }
 
-/// Puts missing row triggers back, for instance after pg_upgrade. Returns the number of tables that changed.
+/// Puts missing row triggers back, for instance after pg_upgrade, and has the background vacuum try again to store what is in rows.
+/// Returns the number of tables that changed.
 #[pg_extern]
 fn rbytea_attach(fcinfo: pg_sys::FunctionCallInfo) -> Result<i64, ErrorReport> {
     // SAFETY: the first two look at the server's state and raise an ERROR where writing is not allowed; fcinfo is the
@@ -93,7 +104,9 @@ fn rbytea_attach(fcinfo: pg_sys::FunctionCallInfo) -> Result<i64, ErrorReport> {
         pg_sys::PreventCommandIfReadOnly(c"rbytea_attach()".as_ptr());
         Extension::of_call(fcinfo)
     };
-    Ok(attach(&extension)?)
+    let changed = attach(&extension)?;
+    reconcile::try_again(&Target::of(&extension)?)?;
+    Ok(changed)
 }
 
 /// Brings every table's row trigger in order. Returns the number of tables that changed.
@@ -101,7 +114,7 @@ pub fn attach(extension: &Extension) -> Result<i64, Report> {
     let target = Target::of(extension)?;
     let mut changed = 0;
     for relid in candidates(&target)? {
-        changed += i64::from(reconcile(relid, &target)?);
+        changed += i64::from(reconcile(relid, &target, Rows::Unknown)?);
     }
     Ok(changed)
 }

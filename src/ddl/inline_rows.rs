@@ -67,6 +67,29 @@ impl Source {
         }
     }
 
+    /// Whether the statement writes no rows past the trigger.
+    pub fn is_nothing(&self) -> bool {
+        matches!(self, Self::Nothing)
+    }
+
+    /// Whether the statement has filled a table that it has made.
+    pub fn is_whole_table(&self) -> bool {
+        matches!(self, Self::WholeTable)
+    }
+
+    /// Whether the statement has made all columns whose payloads are stored: then it stores what is in them.
+    pub fn has_made_all(&self, relid: pg_sys::Oid, types: &Closure) -> bool {
+        let relation = Relation::try_open(relid, pg_sys::AccessShareLock, Unlock::AtEnd);
+        let Some(relation) = relation else { return true };
+        // SAFETY: the descriptor lives as long as the relation is open; the columns were found in it.
+        unsafe {
+            let columns = Columns::of(relation.descriptor(), types).stored;
+            columns
+                .iter()
+                .all(|column| self.writes(&*compat::attribute(relation.descriptor(), column.get() - 1)))
+        }
+    }
+
     /// Whether the statement may have put values into the column, in each row or as a default that stands once in the
     /// catalog (attmissingval).
     fn writes(&self, attribute: &pg_sys::FormData_pg_attribute) -> bool {
@@ -108,17 +131,17 @@ pub unsafe fn is_alter_of_composite_type(statement: *mut pg_sys::Node) -> bool {
     }
 }
 
-/// Stores what is still inline in the columns that `source` names.
-pub fn store(relid: pg_sys::Oid, source: &Source, types: &Closure) -> Result<(), Report> {
+/// Stores what is still inline in the columns that `source` names. False if the table takes no updates.
+pub fn store(relid: pg_sys::Oid, source: &Source, types: &Closure) -> Result<bool, Report> {
     if matches!(source, Source::Nothing) {
-        return Ok(());
+        return Ok(true);
     }
     let relation = Relation::try_open(relid, pg_sys::RowExclusiveLock, Unlock::AtEnd);
-    let Some(relation) = relation else { return Ok(()) };
+    let Some(relation) = relation else { return Ok(true) };
     let class = relation.class();
     let (kind, temporary) = (class.relkind as u8, class.relpersistence as u8 == b't');
     if temporary || !matches!(kind, b'r' | b'm') {
-        return Ok(());
+        return Ok(true);
     }
     let tupdesc = relation.descriptor();
     // SAFETY: the descriptor lives as long as the relation is open.
@@ -145,7 +168,7 @@ pub fn store(relid: pg_sys::Oid, source: &Source, types: &Closure) -> Result<(),
         unsafe { check_default(tupdesc, column, type_oid, types)? };
     }
     if columns.is_empty() {
-        return Ok(());
+        return Ok(true);
     }
     // SAFETY: the relation has these columns. The statement that filled it, or rewrote it, has locked it against all
     // others, or no other session sees it yet.

@@ -5,5 +5,7 @@
 pub mod attach;
 pub mod clone_database;
 mod inline_rows;
-mod reconcile;
+pub mod object_access;
+pub mod reconcile;
+pub mod refusals;
 pub mod utility_hook;

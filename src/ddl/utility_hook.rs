@@ -2,7 +2,7 @@
 //! about statements goes through triggers.
 
 use crate::ddl::clone_database;
-use crate::pg::error;
+use crate::pg::{error, statement};
 use crate::session::held_cursors;
 use pgrx::{pg_guard, pg_sys};
 use std::ffi::c_char;
@@ -24,7 +24,7 @@ pub fn init() {
 #[allow(clippy::too_many_arguments, reason = "the server's hook has as many")]
 #[pg_guard]
 unsafe extern "C-unwind" fn process_utility(
-    statement: *mut pg_sys::PlannedStmt,
+    utility: *mut pg_sys::PlannedStmt,
     query: *const c_char,
     read_only_tree: bool,
     context: pg_sys::ProcessUtilityContext::Type,
@@ -36,40 +36,21 @@ unsafe extern "C-unwind" fn process_utility(
     // SAFETY: the server passes a statement with a parse tree; all arguments are passed on as they came. What is
     // looked at before and after is found out before, because a statement like COMMIT may free its own parse tree.
     unsafe {
-        let _template = clone_database::remember((*statement).utilityStmt);
-        let cursor = held_cursors::Change::of((*statement).utilityStmt);
-        let next = PREVIOUS.get().copied().flatten();
-        pg_sys::ffi::pg_guard_ffi_boundary(|| match next {
-            Some(next) => {
-                next(statement, query, read_only_tree, context, params, environment, destination, completion);
-            }
-            None => standard_ProcessUtility(
-                statement,
-                query,
-                read_only_tree,
-                context,
-                params,
-                environment,
-                destination,
-                completion,
-            ),
-        });
+        let _template = clone_database::remember((*utility).utilityStmt);
+        let cursor = held_cursors::Change::of((*utility).utilityStmt);
+        statement::run_next(
+            PREVIOUS.get().copied().flatten(),
+            utility,
+            query,
+            read_only_tree,
+            context,
+            params,
+            environment,
+            destination,
+            completion,
+        );
         if let Some(Err(report)) = cursor.map(held_cursors::after) {
             error::raise(report);
         }
     }
-}
-
-unsafe extern "C-unwind" {
-    /// tcop/utility.h, without pgrx's wrapper: it is called inside of one boundary.
-    fn standard_ProcessUtility(
-        statement: *mut pg_sys::PlannedStmt,
-        query: *const c_char,
-        read_only_tree: bool,
-        context: pg_sys::ProcessUtilityContext::Type,
-        params: pg_sys::ParamListInfo,
-        environment: *mut pg_sys::QueryEnvironment,
-        destination: *mut pg_sys::DestReceiver,
-        completion: *mut pg_sys::QueryCompletion,
-    );
 }

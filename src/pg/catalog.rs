@@ -7,6 +7,9 @@ use crate::pg::{snapshot, spi};
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::ffi::{CStr, CString};
 
+/// The schema of the extension's table and views, wherever the extension itself is. The script makes it.
+const RELATIONS: &CStr = c"rbytea";
+
 /// The schema that the extension was created in.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Extension {
@@ -21,6 +24,11 @@ impl Extension {
     pub unsafe fn of_call(fcinfo: pg_sys::FunctionCallInfo) -> Self {
         // SAFETY: the caller vouches for fcinfo; a call by the executor has flinfo with the function's OID.
         let namespace = unsafe { pg_sys::get_func_namespace((*(*fcinfo).flinfo).fn_oid) };
+        Self { namespace }
+    }
+
+    /// Of this schema.
+    pub fn in_schema(namespace: pg_sys::Oid) -> Self {
         Self { namespace }
     }
 
@@ -81,13 +89,15 @@ impl Extension {
 
     /// The objects that a run needs throughout.
     pub fn objects(self) -> Result<Objects, Report> {
-        let history = c"rbytea_vacuum_history";
-        // SAFETY: a syscache lookup by name and namespace.
-        let relation = unsafe { pg_sys::get_relname_relid(history.as_ptr(), self.namespace) };
+        // SAFETY: syscache lookups by name, and by name and namespace; there is no relation in an invalid namespace.
+        let history = unsafe {
+            let namespace = pg_sys::get_namespace_oid(RELATIONS.as_ptr(), true);
+            pg_sys::get_relname_relid(c"rbytea_vacuum_history".as_ptr(), namespace)
+        };
         Ok(Objects {
             extension: self,
             type_oid: self.type_oid()?,
-            history: found(relation, "table", history)?,
+            history: found(history, "table", c"rbytea.rbytea_vacuum_history")?,
         })
     }
 }
@@ -100,7 +110,7 @@ pub struct Objects {
     pub extension: Extension,
     /// The type.
     pub type_oid: pg_sys::Oid,
-    /// The table rbytea_vacuum_history.
+    /// The table rbytea.rbytea_vacuum_history.
     pub history: pg_sys::Oid,
 }
 

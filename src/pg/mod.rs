@@ -3,12 +3,14 @@
 //! extension; every other folder may use it.
 
 mod advice;
+pub mod background;
 pub mod catalog;
 pub mod compat;
 pub mod encoding;
 pub mod error;
 pub mod heap_scan;
 pub mod injection;
+pub mod installed;
 pub mod memory;
 pub mod pace;
 pub mod progress;
@@ -19,4 +21,5 @@ pub mod shared;
 pub mod signals;
 pub mod snapshot;
 pub mod spi;
+pub mod statement;
 pub mod subtransaction;

@@ -50,9 +50,10 @@ impl Relation {
         unsafe { &*(*self.relation).rd_rel }
     }
 
-    /// Whether its rows are stored as PostgreSQL's heap does it.
+    /// Whether its rows are stored by PostgreSQL's heap, under whatever name.
     pub fn is_heap(&self) -> bool {
-        self.class().relam == pg_sys::HEAP_TABLE_AM_OID
+        // SAFETY: open as long as self lives; routines are compared by their address.
+        unsafe { (*self.relation).rd_tableam == pg_sys::GetHeapamTableAmRoutine() }
     }
 
     /// The descriptor of its rows.

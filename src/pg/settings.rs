@@ -14,11 +14,24 @@ static VACUUM_NAPTIME: GucSetting<i32> = GucSetting::<i32>::new(60);
 static VACUUM_FULL_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(DAY);
 static TRASH_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * DAY);
 static LOG_MIN_DURATION: GucSetting<i32> = GucSetting::<i32>::new(600_000);
+static GROUP_ACCESS: GucSetting<bool> = GucSetting::<bool>::new(false);
 static INJECTION_POINTS: GucSetting<bool> = GucSetting::<bool>::new(false);
 static EXTERNAL_THRESHOLD: GucSetting<i32> = GucSetting::<i32>::new(0);
 static VERIFY_DIGEST: GucSetting<bool> = GucSetting::<bool>::new(true);
+static CLIENT_TYPE: GucSetting<ClientType> = GucSetting::<ClientType>::new(ClientType::Bytea);
 static QSS_MODE: GucSetting<bool> = GucSetting::<bool>::new(false);
 static KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+
+/// As what clients see the type.
+#[derive(Clone, Copy, PartialEq, Eq, pgrx::PostgresGucEnum)]
+pub enum ClientType {
+    /// As bytea, which drivers know.
+    #[name = c"bytea"]
+    Bytea,
+    /// As itself.
+    #[name = c"rbytea"]
+    Rbytea,
+}
 
 /// Seconds.
 const DAY: i32 = 24 * 60 * 60;
@@ -49,6 +62,14 @@ pub fn init() {
         c"Checks the digest whenever a whole payload is read.",
         c"Ranges of a payload are never checked; md5sum and sha256sum always check.",
         &VERIFY_DIGEST,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_enum_guc(
+        c"rbytea.client_type",
+        c"Type that clients see in the place of rbytea.",
+        c"Needs shared_preload_libraries or session_preload_libraries. After a change, prepare statements again.",
+        &CLIENT_TYPE,
         GucContext::Userset,
         GucFlags::default(),
     );
@@ -128,6 +149,14 @@ fn init_vacuum() {
         GucFlags::UNIT_MS,
     );
     GucRegistry::define_bool_guc(
+        c"rbytea.group_access",
+        c"Lets the group of the server's user read new files and directories of a store outside of the data directory.",
+        c"A store in the data directory follows the mode of that, as PostgreSQL's own files do.",
+        &GROUP_ACCESS,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
         c"rbytea.injection_points",
         c"Makes the vacuum wait at injection points while another session holds their advisory lock; for tests.",
         c"",
@@ -205,6 +234,11 @@ pub fn log_min_duration() -> Option<Duration> {
     u64::try_from(LOG_MIN_DURATION.get()).ok().map(Duration::from_millis)
 }
 
+/// Whether the group may read a store outside of the data directory.
+pub fn group_access() -> bool {
+    GROUP_ACCESS.get()
+}
+
 /// Whether the injection points are armed.
 pub fn injection_points() -> bool {
     INJECTION_POINTS.get()
@@ -223,6 +257,11 @@ pub fn filesystem_storage_path() -> PathBuf {
 /// The smallest payload in bytes that leaves the row.
 pub fn external_threshold() -> u64 {
     u64::try_from(EXTERNAL_THRESHOLD.get()).unwrap_or(0)
+}
+
+/// Whether clients see the type as bytea.
+pub fn client_type_is_bytea() -> bool {
+    CLIENT_TYPE.get() == ClientType::Bytea
 }
 
 /// Whether a whole read compares the payload with the digest in the row.

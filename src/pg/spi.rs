@@ -1,17 +1,22 @@
 //! The extension's own queries. They run under a search_path with PostgreSQL's own names alone, so that no operator,
 //! function or table of a user can take the place of what they mean; the extension's objects are named with their
-//! schema ([`Extension::query`](crate::pg::catalog::Extension::query)). Each query is planned anew, and its plan is
+//! schema ([`query`], [`Extension::query`](crate::pg::catalog::Extension::query)). Each query is planned anew, and its plan is
 //! not kept.
 //!
 //! The session's search_path is back when a function returns, and also when an ERROR passes through it. None of the
 //! queries runs code of users, with one exception: a trigger that the extension's owner has put on the vacuum's
 //! history sees the same search_path that rvacuum() is declared with.
 
-use crate::pg::error::Report;
+use crate::pg::error::{self, Report};
 use pgrx::datum::DatumWithOid;
 use pgrx::spi::{self, SpiTupleTable};
 use pgrx::{FromDatum, IntoDatum, Spi, pg_sys};
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
+
+/// A query as text for the functions below. In ASCII: the database may have another encoding than Rust.
+pub fn query(text: &str) -> Result<CString, Report> {
+    CString::new(text).map_err(|error| error::internal(error.to_string()))
+}
 
 /// The first column of every row that a query returns; NULLs are left out.
 pub fn column<T: FromDatum + IntoDatum>(

@@ -3,7 +3,7 @@
 //! work is committed in batches: it can be stopped at any time, and called again. Uses `pg`, `value`, `session` and
 //! `write`; nothing uses it.
 
-mod pass;
+mod rows;
 mod tables;
 mod target;
 
@@ -11,9 +11,10 @@ use crate::pg::catalog::{self, Extension};
 use crate::pg::error::{self, Report};
 use crate::pg::progress::Reencryption;
 use crate::pg::relation::{Relation, Unlock};
-use pass::{Passed, Position, pass};
+use crate::write::pass::{Passed, Position, blocks, pass};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode, check_for_interrupts, pg_extern, pg_sys};
+use rows::Rows;
 use tables::{columns, tables};
 use target::Target;
 
@@ -102,7 +103,7 @@ fn reencrypt(
         let target = Target::current(before)?;
         match one_batch(table, type_oid, &target, batch, &mut position, progress)? {
             Passed::Gone => return Ok(any),
-            Passed::Batch => in_this_pass = true,
+            Passed::Batch(_) => in_this_pass = true,
             Passed::End { replaced, missed } => {
                 if !in_this_pass && replaced == 0 && !missed {
                     return Ok(any);
@@ -145,6 +146,11 @@ fn one_batch(
     unsafe {
         // A publication without a replica identity refuses.
         pg_sys::CheckCmdReplicaIdentity(relation.as_ptr(), pg_sys::CmdType::CMD_UPDATE);
-        pass(&relation, &columns, target, batch, position, progress)
+        progress.table(table, blocks(&relation));
+        let passed = pass(&relation, &mut Rows { columns: &columns, target, progress }, batch, position)?;
+        if let Passed::Batch(replaced) | Passed::End { replaced, .. } = passed {
+            progress.batch(replaced);
+        }
+        Ok(passed)
     }
 }

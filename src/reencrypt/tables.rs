@@ -6,6 +6,7 @@ use crate::pg::relation::{Relation, Unlock};
 use crate::pg::{catalog, compat, spi};
 use crate::value::columns::Closure;
 use crate::value::walk::Types;
+use crate::write::pass::refuse_dependent_keys;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::num::NonZeroUsize;
 
@@ -48,29 +49,8 @@ pub fn tables(relation: pg_sys::Oid, type_oid: pg_sys::Oid) -> Result<Vec<pg_sys
                   SELECT c.oid FROM pg_class c, tree
                    WHERE c.oid = tree.relid AND c.relkind = 'r' AND c.relpersistence <> 't' ORDER BY c.oid";
     let tables: Vec<pg_sys::Oid> = spi::column(query, &[relation.into()])?;
-    tables.iter().try_for_each(|&table| refuse_dependent_keys(table))?;
+    tables.iter().try_for_each(|&table| refuse_dependent_keys(table, "re-encrypt"))?;
     Ok(tables)
-}
-
-/// Generated columns may be about the file, and change with it. What checks keys of them are triggers and deferred
-/// constraints, which an update below SQL does not fire.
-fn refuse_dependent_keys(table: pg_sys::Oid) -> Result<(), Report> {
-    let query = c"SELECT c.oid FROM pg_constraint c, pg_attribute a
-                   WHERE a.attrelid = $1 AND a.attgenerated <> '' AND (c.contype = 'f' OR c.condeferrable)
-                     AND (c.conrelid = a.attrelid AND a.attnum = ANY (c.conkey)
-                          OR c.confrelid = a.attrelid AND a.attnum = ANY (c.confkey))
-                   LIMIT 1";
-    let Some(constraint) = spi::value(query, &[table.into()])? else { return Ok(()) };
-    let table = catalog::relation_name(table).unwrap_or_default();
-    let constraint = catalog::constraint_name(constraint).unwrap_or_default();
-    Err(error::report(
-        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-        format!("cannot re-encrypt the payloads of {table}"),
-    )
-    .set_detail(format!(
-        "Its constraint {constraint} has a generated column, which may be about the file, and could not be checked."
-    ))
-    .set_hint("Drop the constraint, and add it again afterwards."))
 }
 
 /// Columns of type rbytea or of a domain over it, without generated ones: those are computed anew.

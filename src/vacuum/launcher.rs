@@ -165,7 +165,7 @@ fn message(name: &str, what: Reported) -> Option<Report> {
                 ),
         ),
         Reported::LockedOut => Some(report("A transaction that has run the vacuum by hand has not ended.").set_hint(
-            "pg_locks tells who holds ShareUpdateExclusiveLock on rbytea_vacuum_history; it may be a prepared transaction.",
+            "pg_locks tells who holds ShareUpdateExclusiveLock on rbytea.rbytea_vacuum_history; it may be a prepared transaction.",
         )),
         Reported::NoSlot => Some(
             report("No background worker slot is free.").set_hint("You might need to increase max_worker_processes."),

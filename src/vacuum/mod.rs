@@ -1,6 +1,6 @@
 //! The vacuum: marks, moves to TRASH what no tuple refers to, and deletes what has been there long enough. One run is
-//! one transaction in one database, of a statement that calls it or of a background worker. Uses `pg`, `session`,
-//! `mark` and `ddl`; nothing uses it but lib.rs, which registers the launcher.
+//! one transaction in one database, of a statement that calls it or of a background worker. Uses `pg`, `value`,
+//! `session`, `write`, `mark` and `ddl`; nothing uses it but lib.rs, which registers the launcher.
 
 pub mod schedule;
 
@@ -14,8 +14,10 @@ mod outlived;
 mod plan;
 mod plan_output;
 mod purge;
+mod replicated;
 mod run;
 mod sweep;
+mod unstored;
 mod worker;
 
 use crate::mark::horizon::RunSnapshot;

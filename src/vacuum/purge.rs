@@ -40,7 +40,7 @@ pub fn bound(objects: &Objects, horizon: u64, retention: Option<Duration>) -> Re
         return Ok(None);
     }
     let expired = history::expired(retention);
-    Ok(outlived::purge_bound(&objects.extension, horizon)?.map(|safe| safe.min(expired)))
+    Ok(outlived::purge_bound(horizon)?.map(|safe| safe.min(expired)))
 }
 
 /// What may hold references that no mark can see, and so keeps everything in TRASH.

@@ -67,7 +67,7 @@ pub fn run(extension: &Extension, request: Request, pace: &mut Pace, run: &mut R
     let Some(objects) = preconditions::lock_history(extension, !pace.is_background())? else {
         return Ok(Ended::LockedOut);
     };
-    let state = history::load(extension)?;
+    let state = history::load()?;
     let snapshot = RunSnapshot::take();
     let activity = mark::fingerprint(objects.type_oid)?;
     let scope = match request {
@@ -91,7 +91,7 @@ pub fn run(extension: &Extension, request: Request, pace: &mut Pace, run: &mut R
     } else if births.start >> 16 == births.end >> 16 {
         return Ok(Ended::Idle);
     }
-    history::record(extension, run)?;
+    history::record(run)?;
     Ok(Ended::Done)
 }
 
@@ -209,7 +209,7 @@ fn report_clock(date: Stamp) {
             "an earlier run of the vacuum has a date in the future; nothing is deleted from TRASH until then",
         )
         .set_detail("The server's clock ran ahead, or has been put back.")
-        .set_hint("With a right clock, and no snapshot older than now: delete the rows of rbytea_vacuum_history, and touch the files in TRASH.");
+        .set_hint("With a right clock, and no snapshot older than now: delete the rows of rbytea.rbytea_vacuum_history, and touch the files in TRASH.");
         error::emit(report, PgLogLevel::WARNING);
     }
 }

@@ -1,18 +1,20 @@
-//! The worker: one visit to one database. It puts missing row triggers back, runs what is due, and ends. It waits for
+//! The worker: one visit to one database. It puts missing row triggers back, runs what is due, stores payloads that came while a
+//! trigger was missing, and ends. It waits for
 //! no lock for long, and leaves when another session drops, copies or renames the database.
 
 use crate::ddl::attach;
 use crate::mark::preconditions;
+use crate::pg::background::transaction;
 use crate::pg::catalog::{self, Extension};
 use crate::pg::error::{self, Report};
 use crate::pg::pace::{self, Pace};
 use crate::pg::shared::{self, Outcome};
-use crate::pg::subtransaction::{Caught, catch};
 use crate::pg::{compat, progress, settings};
+use crate::session;
 use crate::session::opening::Access;
-use crate::session::transaction;
 use crate::vacuum::history::{self, Run};
 use crate::vacuum::run::{self, Ended, Request};
+use crate::vacuum::unstored;
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_guard, pg_sys};
 use rbytea_store as store;
 use std::ffi::{CStr, CString};
@@ -32,6 +34,7 @@ pub extern "C-unwind" fn rbytea_vacuum_worker(argument: pg_sys::Datum) {
     connect(pg_sys::Oid::from(argument.value() as u32));
     put_triggers_back();
     visit();
+    unstored::store();
 }
 
 /// Settings that decide how fast the worker is and how much memory it takes. There is one worker at a time, and the
@@ -91,30 +94,6 @@ fn set(name: &CStr, value: &CStr) {
     }
 }
 
-/// Runs `work` in a transaction of its own; an ERROR rolls it back.
-fn transaction<T>(work: impl FnOnce() -> Result<T, Report>) -> Result<T, Caught> {
-    let result = catch(|| {
-        // SAFETY: the worker is in no transaction.
-        unsafe {
-            pg_sys::SetCurrentStatementStartTimestamp();
-            pg_sys::StartTransactionCommand();
-            pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
-        }
-        let result = work()?;
-        // SAFETY: ends what was begun above.
-        unsafe {
-            pg_sys::PopActiveSnapshot();
-            pg_sys::CommitTransactionCommand();
-        }
-        Ok(result)
-    });
-    if result.is_err() {
-        // SAFETY: the error has been taken over; the abort releases whatever the transaction held.
-        unsafe { pg_sys::AbortCurrentTransaction() };
-    }
-    result
-}
-
 /// pg_upgrade and `pg_restore --disable-triggers` lose row triggers.
 fn put_triggers_back() {
     progress::activity("looking for missing row triggers");
@@ -147,7 +126,7 @@ fn visit() {
                 shared::set_outcome(Outcome::NoExtension);
                 return Ok(Ended::Idle);
             };
-            if !transaction::with_store(Access::Write, |store| owned(store.check_owner()))? {
+            if !session::transaction::with_store(Access::Write, |store| owned(store.check_owner()))? {
                 shared::set_outcome(Outcome::NotOwner);
                 return Ok(Ended::Idle);
             }
@@ -214,7 +193,7 @@ pub fn record_failure(mut run: Run) {
         if run.moved_at.is_some() && preconditions::lock_history(&extension, false)?.is_none() {
             run.moved_at = None;
         }
-        history::record(&extension, &run)
+        history::record(&run)
     });
     if let Err(caught) = recorded {
         error::emit(caught.report, PgLogLevel::LOG);

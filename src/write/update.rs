@@ -15,12 +15,12 @@ use crate::write::row_trigger::{Replaced, ensure_all_live, ensure_live, store_in
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
 use std::ptr::null_mut;
 
-/// Stores the inline payloads in `columns` of every visible row, and checks references.
+/// Stores the inline payloads in `columns` of every visible row, and checks references. False if the table takes no updates.
 ///
 /// # Safety
 /// `relation` must be a table, or a materialized view of which nothing is to be stored, locked so that no other
 /// session writes to it; `columns` must be of it.
-pub unsafe fn rows(relation: &Relation, columns: &Columns, types: &Closure) -> Result<(), Report> {
+pub unsafe fn rows(relation: &Relation, columns: &Columns, types: &Closure) -> Result<bool, Report> {
     let mut memory = TupleMemory::new();
     // Does not see the versions that are written here.
     let snapshot = ActiveSnapshot::latest();
@@ -36,10 +36,10 @@ pub unsafe fn rows(relation: &Relation, columns: &Columns, types: &Closure) -> R
             }
         })?;
         if !go_on {
-            break;
+            return Ok(false);
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Stores what is inline in one row and returns the references.

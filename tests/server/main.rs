@@ -14,6 +14,7 @@ mod check;
 mod concurrency;
 mod crashes;
 mod databases;
+mod drivers;
 mod encryption;
 mod externalising;
 mod faults;

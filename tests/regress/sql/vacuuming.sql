@@ -24,14 +24,14 @@ SELECT rvacuum();
 SELECT convert_from(v, 'utf8') FROM copies ORDER BY v::bytea;
 
 -- Every run leaves a row of history.
-SELECT trashed, restored, error FROM rbytea_vacuum_history ORDER BY id DESC LIMIT 4;
+SELECT trashed, restored, error FROM rbytea.rbytea_vacuum_history ORDER BY id DESC LIMIT 4;
 
 -- PUBLIC may not call it.
 CREATE ROLE regress_rbytea_user;
 SET ROLE regress_rbytea_user;
 SELECT rvacuum();
 SELECT count(*) FROM rvacuum_plan();
-SELECT count(*) FROM rbytea_vacuum_history;
+SELECT count(*) FROM rbytea.rbytea_vacuum_history;
 SELECT name FROM pg_settings WHERE name LIKE 'rbytea.%path';
 RESET ROLE;
 DROP ROLE regress_rbytea_user;

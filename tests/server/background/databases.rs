@@ -195,9 +195,9 @@ fn a_history_that_another_session_has_locked_keeps_no_other_database_waiting() {
     other.fill("t", 1..=2);
     let locker = cluster.session_in("other");
     for locks in [
-        "lock table rbytea_vacuum_history in access exclusive mode",
-        "lock table rbytea_vacuum_history in share mode; lock table t in access exclusive mode",
-        "lock table t in access exclusive mode; lock table rbytea_vacuum_history in access exclusive mode",
+        "lock table rbytea.rbytea_vacuum_history in access exclusive mode",
+        "lock table rbytea.rbytea_vacuum_history in share mode; lock table t in access exclusive mode",
+        "lock table t in access exclusive mode; lock table rbytea.rbytea_vacuum_history in access exclusive mode",
     ] {
         locker.run(&format!("begin; {locks}"));
         assert_served(&cluster, &db);

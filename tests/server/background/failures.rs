@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use crate::support::access_method::OtherAccessMethod;
 use crate::support::background::{Background, Watching, cluster_with, create_database};
 use crate::support::cluster::{Cluster, PATIENCE, wait_until};
 use crate::support::session::Session;
@@ -30,8 +31,8 @@ fn chmod(path: &Path, mode: u32) {
 
 /// The error of the last run that failed, as soon as there is one.
 fn await_failure(db: &Session) -> String {
-    wait_until(PATIENCE, || db.one("select last_error is not null from rbytea_stat", &[]));
-    db.one("select last_error from rbytea_stat", &[])
+    wait_until(PATIENCE, || db.one("select last_error is not null from rbytea.rbytea_stat", &[]));
+    db.one("select last_error from rbytea.rbytea_stat", &[])
 }
 
 #[test]
@@ -44,7 +45,7 @@ fn a_directory_that_cannot_be_read_fails_the_visit_and_moves_nothing() {
 
     let error = await_failure(&other);
     assert!(error.contains("Permission denied") || error.contains("permission denied"), "{error}");
-    let row = "select origin, xid is null, moved_at is null, trashed from rbytea_vacuum_history where error is not null limit 1";
+    let row = "select origin, xid is null, moved_at is null, trashed from rbytea.rbytea_vacuum_history where error is not null limit 1";
     assert_eq!(other.text(row), "background|t|t|0");
     wait_until(PATIENCE, || cluster.files_of(&db).live.len() == 2);
     chmod(&leaf, 0o700);
@@ -59,7 +60,7 @@ fn a_directory_that_cannot_be_read_fails_the_visit_and_moves_nothing() {
     wait_until(PATIENCE, || cluster.files_of(&other).live.len() == 2);
     other.assert_stored("t", 2);
     db.assert_stored("t", 2);
-    let last = "select last_success > last_failure from rbytea_stat";
+    let last = "select last_success > last_failure from rbytea.rbytea_stat";
     wait_until(PATIENCE, || other.one(last, &[]));
 }
 
@@ -78,7 +79,7 @@ fn a_file_in_a_directory_s_place_fails_nothing_or_says_so() {
     fs::remove_file(&leaf).unwrap();
     fs::rename(&aside, &leaf).unwrap();
     let told = cluster.logged("neither in the store nor in TRASH") > 0
-        || other.one("select last_error is not null from rbytea_stat", &[]);
+        || other.one("select last_error is not null from rbytea.rbytea_stat", &[]);
     assert!(told, "no message tells of payloads that cannot be read");
     other.assert_stored("t", 2);
     db.run("select 1");
@@ -96,7 +97,7 @@ fn a_store_that_is_not_there_fails_the_visit() {
     db.run_and_tell("delete from t where n <= 2");
     let error = await_failure(&db);
     assert!(error.contains("gone"), "{error}");
-    let row = "select origin, finished - started < interval '1 min' from rbytea_vacuum_history
+    let row = "select origin, finished - started < interval '1 min' from rbytea.rbytea_vacuum_history
                 where error is not null order by id desc limit 1";
     assert_eq!(db.text(row), "background|t", "who failed, and when");
     assert!(!gone.exists(), "a store that is not mounted must not be made");
@@ -116,7 +117,8 @@ fn a_store_that_is_not_there_fails_the_visit() {
 #[test]
 fn a_table_that_cannot_be_read_fails_the_visit_and_moves_nothing() {
     let (cluster, db, other) = two_databases();
-    other.run("create access method other type table handler heap_tableam_handler; create table odd (n int, r rbytea) using other");
+    let method = OtherAccessMethod::compile(cluster.installation());
+    method.create_table(&other, "odd");
     other.run_and_tell("delete from t where n = 1");
     db.run_and_tell("delete from t where n = 1");
     let error = await_failure(&other);

@@ -28,7 +28,8 @@ fn garbage_goes_to_trash_and_out_of_it_without_a_call_of_rvacuum() {
     wait_until(PATIENCE, || cluster.trash().is_empty());
     assert_live_is(&cluster, &db, &[("r", "t")]);
     db.assert_stored("t", 4);
-    let called: i64 = db.one("select count(*) from rbytea_vacuum_history where origin <> 'background'", &[]);
+    let called: i64 =
+        db.one("select count(*) from rbytea.rbytea_vacuum_history where origin <> 'background'", &[]);
     assert_eq!(called, 0);
 }
 
@@ -67,7 +68,7 @@ fn a_reload_changes_the_list_and_the_naptime() {
     cluster.set_conf("rbytea.vacuum_naptime = '1d'");
     cluster.set_conf("rbytea.databases_for_vacuuming = 'other, postgres'");
     cluster.reload();
-    wait_until(PATIENCE, || db.one("select exists (select from rbytea_vacuum_history)", &[]));
+    wait_until(PATIENCE, || db.one("select exists (select from rbytea.rbytea_vacuum_history)", &[]));
     wait_until(PATIENCE, || db.worker().is_none());
     db.fill("t", 1..=2);
     db.run_and_tell("delete from t");

@@ -29,7 +29,7 @@ fn in_mid_scan() -> (Cluster, Session, Session) {
 
 /// Waits until a worker is in the middle of the scan in `other`.
 fn await_scan(db: &Session) {
-    let scanning = "select exists (select from rbytea_stat_progress_vacuum
+    let scanning = "select exists (select from rbytea.rbytea_stat_progress_vacuum
                                     where datname = 'other' and phase = 'marking' and tuples > 0)";
     wait_until(PATIENCE, || db.one(scanning, &[]));
 }
@@ -100,14 +100,14 @@ fn a_session_that_waits_for_a_table_in_mid_scan_gets_it_soon() {
         assert!(took < SOON, "{statement} took {took:?}");
     }
     // The worker tries again for a while; if another session waits for the table each time, the run ends, and the next round tries again.
-    let failures = "select count(*) from rbytea_vacuum_history where error like '%gave way%'";
+    let failures = "select count(*) from rbytea.rbytea_vacuum_history where error like '%gave way%'";
     let giving_way = || other.one::<i64>(failures, &[]) > 0;
     wait_until(2 * PATIENCE, || {
         await_scan(&db);
         other.run("begin; lock table t in access exclusive mode; rollback");
         giving_way()
     });
-    let why: String = other.one("select last_error from rbytea_stat", &[]);
+    let why: String = other.one("select last_error from rbytea.rbytea_stat", &[]);
     assert!(why.contains("another session waits for a lock on a table"), "{why}");
     assert_eq!(cluster.trash().len(), 0, "a run that gave way has moved something");
     other.assert_stored("small", 2);
@@ -127,11 +127,12 @@ fn reading_and_writing_go_on_while_a_worker_scans() {
     let (_cluster, db, other) = in_mid_scan();
     await_scan(&db);
     let worker: Vec<i32> =
-        db.column("select pid from rbytea_stat_progress_vacuum where datname = 'other'", &[]);
+        db.column("select pid from rbytea.rbytea_stat_progress_vacuum where datname = 'other'", &[]);
     other.fill("t", 5..=6);
     other.run("update t set b = payload(-3), r = payload(-3) where n = 3; create index on t (n)");
     other.assert_stored("small", 4);
-    let now: Vec<i32> = db.column("select pid from rbytea_stat_progress_vacuum where datname = 'other'", &[]);
+    let now: Vec<i32> =
+        db.column("select pid from rbytea.rbytea_stat_progress_vacuum where datname = 'other'", &[]);
     assert_eq!(now, worker, "the worker had to give way to those who do not wait for it");
 }
 
@@ -149,7 +150,7 @@ fn a_locked_table_fails_the_visit_of_its_database_and_no_other() {
     other.run_and_tell("delete from t where n = 1");
     let locker = cluster.session_in("other");
     locker.run("begin; lock table \"Locked\" in access exclusive mode");
-    let failed = "select error from rbytea_vacuum_history where error is not null order by id limit 1";
+    let failed = "select error from rbytea.rbytea_vacuum_history where error is not null order by id limit 1";
     wait_until(PATIENCE, || !other.text(failed).is_empty());
     let error = other.text(failed);
     assert!(error.contains("the vacuum could not lock table public.\"Locked\""), "{error}");
@@ -174,7 +175,10 @@ fn a_lock_that_is_held_for_a_moment_fails_nothing() {
     wait_until(PATIENCE, || db.one(waits, &[]));
     locker.run("delete from t where n = 1; commit; select pg_stat_force_next_flush()");
     wait_until(PATIENCE, || cluster.live().len() == 1);
-    assert_eq!(db.one::<i64>("select count(*) from rbytea_vacuum_history where error is not null", &[]), 0);
+    assert_eq!(
+        db.one::<i64>("select count(*) from rbytea.rbytea_vacuum_history where error is not null", &[]),
+        0
+    );
 }
 
 #[test]

@@ -7,12 +7,12 @@ use crate::support::twin_tables::{Twins, assert_live_is};
 
 /// Rows of the history.
 fn runs(db: &Session) -> i64 {
-    db.one("select count(*) from rbytea_vacuum_history", &[])
+    db.one("select count(*) from rbytea.rbytea_vacuum_history", &[])
 }
 
 /// Whole sweeps among them.
 fn whole_sweeps(db: &Session) -> i64 {
-    db.one("select count(*) from rbytea_vacuum_history where lower = '0' and error is null", &[])
+    db.one("select count(*) from rbytea.rbytea_vacuum_history where lower = '0' and error is null", &[])
 }
 
 /// The next transaction id of the cluster.
@@ -38,7 +38,8 @@ fn the_first_visit_sweeps_the_whole_store() {
     cluster.set_conf("rbytea.databases_for_vacuuming = 'postgres'");
     cluster.reload();
     wait_until(PATIENCE, || runs(&db) > 0);
-    let first = "select origin, lower, trashed, error is null from rbytea_vacuum_history order by id limit 1";
+    let first =
+        "select origin, lower, trashed, error is null from rbytea.rbytea_vacuum_history order by id limit 1";
     assert_eq!(db.text(first), "background|0|2|t");
     assert_live_is(&cluster, &db, &[("r", "t")]);
 }
@@ -126,7 +127,7 @@ fn a_round_looks_only_at_what_is_new() {
     await_rest(&cluster, &db);
     assert_eq!(whole_sweeps(&db), whole, "nothing has died in a table");
     let new = "select coalesce(sum(trashed), 0), coalesce(max(directories) <= 4, false), coalesce(max(files) <= 4, false)
-                 from (select * from rbytea_vacuum_history order by id offset $1) h";
+                 from (select * from rbytea.rbytea_vacuum_history order by id offset $1) h";
     let row = &db.rows(new, &[&rows])[0];
     assert!(row.get::<_, bool>(1), "a round has read directories of old transactions");
     assert!(row.get::<_, bool>(2), "a round has looked at old files");
@@ -188,7 +189,7 @@ fn the_full_interval_brings_a_whole_sweep_although_nothing_seems_to_have_changed
     cluster.set_conf("rbytea.vacuum_full_interval = '1s'");
     cluster.reload();
     cluster.await_log("1 payloads that rows refer to are neither in the store nor in TRASH");
-    wait_until(PATIENCE, || db.text("select lost from rbytea_stat") == "1");
+    wait_until(PATIENCE, || db.text("select lost from rbytea.rbytea_stat") == "1");
 }
 
 #[test]
@@ -198,7 +199,7 @@ fn what_an_old_snapshot_held_back_goes_when_that_has_ended() {
     db.fill("t", 1..=4);
     reader.run("begin isolation level repeatable read; select");
     db.run_and_tell("delete from t where n <= 3");
-    let held = "select recently_dead from rbytea_stat";
+    let held = "select recently_dead from rbytea.rbytea_stat";
     wait_until(PATIENCE, || db.text(held) == "3");
     cluster.await_visit("postgres");
     reader.assert_stored("t", 4);
@@ -292,7 +293,7 @@ fn trash_is_counted_again_when_its_files_were_changed_from_outside() {
     let cluster =
         cluster_with(&["rbytea.databases_for_vacuuming = 'postgres'", "rbytea.trash_retention = '1d'"]);
     let db = cluster.session();
-    let in_trash = "select trash_files, trash_bytes from rbytea_stat";
+    let in_trash = "select trash_files, trash_bytes from rbytea.rbytea_stat";
     db.fill("t", 1..=6);
     for (n, left) in [(1, "1|1000"), (2, "2|2000")] {
         db.run_and_tell(&format!("delete from t where n = {n}"));

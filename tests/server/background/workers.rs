@@ -13,7 +13,7 @@ const SLOW: &[&str] = &["vacuum_cost_delay = '100ms'", "vacuum_cost_limit = 1"];
 const MANY: &str = "insert into t (n) select n from generate_series(1000, 600000) n;
                     create view small as select * from t where n < 1000";
 const MARKING: &str =
-    "select exists (select from rbytea_stat_progress_vacuum where phase = 'marking' and tuples > 0)";
+    "select exists (select from rbytea.rbytea_stat_progress_vacuum where phase = 'marking' and tuples > 0)";
 
 #[test]
 fn a_worker_that_is_terminated_anywhere_loses_nothing() {
@@ -74,7 +74,7 @@ fn a_worker_that_is_cancelled_goes_into_the_history_and_the_next_one_works() {
     db.execute("select pg_cancel_backend($1)", &[&worker]);
     wait_until(PATIENCE, || db.worker() != Some(worker));
     gate.go_on(Point::BeforeMoves);
-    let failed = "select origin, error from rbytea_vacuum_history where error is not null";
+    let failed = "select origin, error from rbytea.rbytea_vacuum_history where error is not null";
     wait_until(PATIENCE, || !db.text(failed).is_empty());
     assert_eq!(db.text(failed).lines().next(), Some("background|canceling statement due to user request"));
     wait_until(PATIENCE, || cluster.live().len() == 2);

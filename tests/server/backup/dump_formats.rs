@@ -7,8 +7,8 @@ use crate::evidence::{Promise, proves_by_assertions};
 use crate::support::cluster::Cluster;
 
 /// What only the extension may create; a dump that had it would restore it twice, or fail as an ordinary user.
-const INTERNAL: [&str; 4] =
-    ["~rbytea", "rbytea_externalize", "rbytea_ddl_command_end", "rbytea_vacuum_history"];
+const INTERNAL: [&str; 5] =
+    ["~rbytea", "rbytea_externalize", "rbytea_ddl_command_end", "rbytea_vacuum_history", "SCHEMA rbytea;"];
 
 #[track_caller]
 fn assert_no_trace(dump: &[u8]) {

@@ -100,7 +100,7 @@ fn back_to_before_deletions(outside: bool) -> Found {
     adopt(&db);
     db.run("select rvacuum()");
     assert_eq!(
-        db.text("select max(restored) from rbytea_vacuum_history"),
+        db.text("select max(restored) from rbytea.rbytea_vacuum_history"),
         "20",
         "rows of the restored database read their payloads from TRASH for ever"
     );
@@ -154,7 +154,7 @@ fn recovery_to_before_a_purge_needs_an_older_copy_of_the_store() {
         "no WARNING tells of the lost payloads: {warnings:?}"
     );
     assert_eq!(
-        db.text("select lost from rbytea_vacuum_history where error is null order by id desc limit 1"),
+        db.text("select lost from rbytea.rbytea_vacuum_history where error is null order by id desc limit 1"),
         "3"
     );
 

@@ -89,7 +89,7 @@ pub fn restored(backup: &Path, conf: &[&str]) -> Cluster {
 #[track_caller]
 pub fn adopt(db: &Session) {
     let refusals =
-        || db.one::<i64>("select count(*) from rbytea_vacuum_history where error is not null", &[]);
+        || db.one::<i64>("select count(*) from rbytea.rbytea_vacuum_history where error is not null", &[]);
     let before = refusals();
     assert_eq!(db.sqlstate("select rvacuum()").code(), "55000", "the vacuum moves files of another cluster");
     // Another process writes that down, in a transaction that would keep garbage from the next run.

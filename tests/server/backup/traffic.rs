@@ -75,7 +75,7 @@ impl Traffic {
                         assert_eq!(error.code().map(|code| code.code()), Some("55000"), "{error}");
                     }
                     let moved: i64 = session.one(
-                        "select coalesce(sum(trashed), 0)::int8 from rbytea_vacuum_history where error is null",
+                        "select coalesce(sum(trashed), 0)::int8 from rbytea.rbytea_vacuum_history where error is null",
                         &[],
                     );
                     self.moved.store(moved as u32, Ordering::Relaxed);

@@ -85,7 +85,7 @@ fn upgrade(old: &Installation, new: &Installation, mode: &str, outside: bool) ->
     db.run("analyze");
     assert_eq!(db.rvacuum(), 1, "the store has something in TRASH, too");
     let (kept, before) = (contents(&old), files(&store(&old)));
-    let frontier: String = db.one("select max(upper)::text from rbytea_vacuum_history", &[]);
+    let frontier: String = db.one("select max(upper)::text from rbytea.rbytea_vacuum_history", &[]);
     drop(db);
     old.stop(Shutdown::Fast);
     pg_upgrade(&old, &new, mode);
@@ -102,6 +102,9 @@ fn upgrade(old: &Installation, new: &Installation, mode: &str, outside: bool) ->
     found.lost = lost(&kept, &read) + lost(&read, &kept);
     let db = new.session();
     assert_eq!(db.sqlstate("select rbytea_store('a')").code(), "55000", "not the owner of the store yet");
+    let runs = "select last_success is null, exists (select from rbytea.rbytea_vacuum_history h, pg_control_system() c
+                                                      where h.system_identifier <> c.system_identifier) from rbytea.rbytea_stat";
+    assert_eq!(db.text(runs), "t|t", "runs of the old cluster are there, and not believed");
     assert_eq!(db.sqlstate("select rvacuum()").code(), "55000");
     drop(db);
     if outside {
@@ -125,7 +128,7 @@ fn upgrade(old: &Installation, new: &Installation, mode: &str, outside: bool) ->
         );
         assert_eq!(db.one::<i64>("select rbytea_attach()", &[]), 0);
         assert_eq!(
-            db.text("select lost, trashed from rbytea_vacuum_history where lost > 0 or (trashed > 0 and origin = 'background')"),
+            db.text("select lost, trashed from rbytea.rbytea_vacuum_history where lost > 0 or (trashed > 0 and origin = 'background')"),
             "",
             "{database}: the vacuum has taken something for garbage"
         );
@@ -139,7 +142,8 @@ fn upgrade(old: &Installation, new: &Installation, mode: &str, outside: bool) ->
     let db = new.session();
     db.run("delete from t");
     assert!(db.rvacuum() >= 3, "the new cluster does not vacuum");
-    assert_eq!(db.text("select lost from rbytea_vacuum_history order by id desc limit 1"), "0");
+    assert_eq!(db.text(runs), "f|f", "runs of the old cluster are still there");
+    assert_eq!(db.text("select lost from rbytea.rbytea_vacuum_history order by id desc limit 1"), "0");
     let mut expected = read;
     expected.remove("postgres: t");
     let mut after = contents(&new);

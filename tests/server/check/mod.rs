@@ -3,6 +3,7 @@
 
 mod bounds;
 mod files;
+mod group_access;
 mod healthy;
 mod keys;
 mod program;
@@ -11,4 +12,5 @@ mod rights;
 mod rows;
 mod standby;
 mod targets;
+mod unstored;
 mod values;

@@ -128,7 +128,7 @@ fn a_copy_out_of_an_old_snapshot_has_its_files() {
 fn a_row_fetched_from_a_cursor_can_be_stored_after_its_deletion() {
     let (cluster, db) = tables();
     let copier = cluster.session();
-    copier.run("begin; declare c cursor for select n, b, r from t; move c");
+    copier.run("set rbytea.client_type = rbytea; begin; declare c cursor for select n, b, r from t; move c");
 
     db.run("delete from t");
     assert_eq!(db.rvacuum(), 0);

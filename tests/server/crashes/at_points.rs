@@ -154,7 +154,7 @@ fn files_whose_move_is_in_no_row_of_history_are_purged_later() {
     db.run(
         "create function wait() returns trigger language plpgsql as $$ begin
              perform pg_catalog.pg_advisory_xact_lock_shared(29282, 5); return new; end $$;
-         create trigger wait before insert on rbytea_vacuum_history for each row execute function wait()",
+         create trigger wait before insert on rbytea.rbytea_vacuum_history for each row execute function wait()",
     );
     for way in WAYS {
         let (gate, vacuum) = (emptied(&cluster), cluster.session());

@@ -34,7 +34,7 @@ pub fn after_a_crash(db: &Session, world: &World, of_clients: &mut [Transactions
     for (transactions, share) in of_clients.iter_mut().zip(shares) {
         verdict.lost(transactions.recover(&prepared, share));
     }
-    let lost: i64 = db.one("select coalesce(sum(lost), 0)::bigint from rbytea_vacuum_history", &[]);
+    let lost: i64 = db.one("select coalesce(sum(lost), 0)::bigint from rbytea.rbytea_vacuum_history", &[]);
     verdict.dangling((0..lost).map(|_| "the vacuum has met a reference whose file is nowhere".to_owned()));
 }
 

@@ -78,5 +78,8 @@ pub fn assert_sound(cluster: &Cluster, db: &Session, rows: [i64; 2]) {
     let strays: Vec<_> = cluster.store_files().into_values().flat_map(|files| files.strays).collect();
     assert!(strays.is_empty(), "{strays:?}");
     stored();
-    assert_eq!(db.one::<i64>("select coalesce(sum(lost), 0)::bigint from rbytea_vacuum_history", &[]), 0);
+    assert_eq!(
+        db.one::<i64>("select coalesce(sum(lost), 0)::bigint from rbytea.rbytea_vacuum_history", &[]),
+        0
+    );
 }

@@ -56,7 +56,7 @@ fn the_directory_of_a_dropped_database_goes_to_trash_and_later_away() {
     db.rvacuum();
     assert!(dropped(&cluster).is_empty(), "{:?}", dropped(&cluster));
     assert_eq!(
-        db.text("select purged, purged_bytes from rbytea_vacuum_history order by id desc limit 1"),
+        db.text("select purged, purged_bytes from rbytea.rbytea_vacuum_history order by id desc limit 1"),
         "3|3000"
     );
     db.assert_stored("t", 1);

@@ -15,25 +15,6 @@ const QUICK: &[&str] = &[
     "log_min_messages = debug1",
 ];
 
-/// A cluster that was made by itself: with a system identifier of its own.
-fn stranger(conf: &[&str]) -> Cluster {
-    let mut cluster = Cluster::stopped_with(&[]);
-    let kept = fs::read_to_string(cluster.data().join("postgresql.conf")).unwrap();
-    fs::remove_dir_all(cluster.data()).unwrap();
-    let made = cluster
-        .server_command(cluster.tool("initdb"))
-        .args(["--no-sync", "--auth=trust", "-E", "UTF8", "--locale=C", "-U", "postgres", "-D"])
-        .arg(cluster.data())
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-    for line in kept.lines().chain(conf.iter().copied()) {
-        cluster.set_conf(line);
-    }
-    cluster.start();
-    cluster
-}
-
 /// Both the files of the cluster's store and their dates, to see that nothing has touched them.
 fn everything(cluster: &Cluster) -> Vec<(std::path::PathBuf, u64)> {
     let files = StoreFiles::walk(&cluster.store());
@@ -48,7 +29,7 @@ fn another_cluster_on_the_store_can_neither_write_nor_vacuum() {
     db.fill("t", 1..=4);
     db.run("delete from t where n = 1");
     let path = format!("rbytea.filesystem_storage_path = '{}'", cluster.store().display());
-    let other = stranger(&[QUICK, &[path.as_str()]].concat());
+    let other = Cluster::stranger_with(&[QUICK, &[path.as_str()]].concat());
     let theirs = other.session();
     theirs.run("create extension rbytea; create table t (n int primary key, b bytea, r rbytea)");
     theirs.run(PAYLOAD_FUNCTION);

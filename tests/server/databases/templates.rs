@@ -133,7 +133,7 @@ fn the_history_of_the_template_tells_nothing_about_the_new_database() {
     let cluster = cluster_with_source();
     let source = cluster.session_in("source");
     source.one::<i64>("select rvacuum_purge()", &[]);
-    let figures = "select live_files, trash_files, last_run is null, held_by from rbytea_stat";
+    let figures = "select live_files, trash_files, last_run is null, held_by from rbytea.rbytea_stat";
     assert_eq!(source.text(figures), "6|2|f|{}");
     drop(source);
     cluster.session().run("create database copy template source");

@@ -154,7 +154,7 @@ fn superusers_alone_set_the_mode_and_see_the_path() {
     for sql in [
         "select * from rbytea_keys()",
         "call rbytea_reencrypt('t')",
-        "select * from rbytea_stat_progress_reencrypt",
+        "select * from rbytea.rbytea_stat_progress_reencrypt",
     ] {
         assert_eq!(alice.sqlstate(sql), SqlState::INSUFFICIENT_PRIVILEGE, "{sql}");
     }
@@ -183,7 +183,7 @@ fn keys_are_in_no_place_that_sql_reaches() {
         "select * from pg_file_settings",
         "select * from pg_stat_activity",
         "select * from rbytea_keys()",
-        "select * from rbytea_vacuum_history",
+        "select * from rbytea.rbytea_vacuum_history",
         "select * from pg_get_backend_memory_contexts()",
     ] {
         seen += &db.text(query);

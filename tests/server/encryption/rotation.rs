@@ -105,7 +105,7 @@ fn a_call_that_is_killed_keeps_its_batches_and_the_next_one_goes_on() {
         wait_until(PATIENCE, || !db.one::<bool>(holds, &[&pid]));
         assert_eq!(counts(&db), "1:13 2:37", "{stop}: what was done was committed before the wait");
         db.assert_stored("t", 50);
-        assert_eq!(db.text("select * from rbytea_stat_progress_reencrypt"), "");
+        assert_eq!(db.text("select * from rbytea.rbytea_stat_progress_reencrypt"), "");
 
         db.run("call rbytea_reencrypt('t', 10)");
         assert_eq!(counts(&db), "1:0 2:50");
@@ -143,12 +143,12 @@ fn progress_is_seen_while_it_goes_on() {
     let (lock, call) = (cluster.session(), cluster.session());
     lock.run("begin; select from t where n = 250 for update");
     let pid = call.pid();
-    assert_eq!(db.text("select * from rbytea_stat_progress_reencrypt"), "");
+    assert_eq!(db.text("select * from rbytea.rbytea_stat_progress_reencrypt"), "");
     let running = call.start("call rbytea_reencrypt('t', 100)");
     wait_until(PATIENCE, || db.sees_waiting(pid));
     let shown = db.rows(
         "select pid, datname::text, relid::regclass::text as relation, blocks_total, blocks_done, payloads,
-                pg_relation_size('t') / 8192 as blocks from rbytea_stat_progress_reencrypt",
+                pg_relation_size('t') / 8192 as blocks from rbytea.rbytea_stat_progress_reencrypt",
         &[],
     );
     let [row] = &shown[..] else { panic!("one call, one row: {shown:?}") };
@@ -161,12 +161,12 @@ fn progress_is_seen_while_it_goes_on() {
     assert!(0 < done && done <= total && total <= blocks, "{done} of {total} blocks, of {blocks}");
     db.run("create role watcher login; grant pg_monitor to watcher");
     assert_eq!(
-        cluster.session_as("watcher").text("select payloads from rbytea_stat_progress_reencrypt"),
+        cluster.session_as("watcher").text("select payloads from rbytea.rbytea_stat_progress_reencrypt"),
         "249"
     );
     lock.run("commit");
     running.finish().unwrap();
-    assert_eq!(db.text("select * from rbytea_stat_progress_reencrypt"), "");
+    assert_eq!(db.text("select * from rbytea.rbytea_stat_progress_reencrypt"), "");
     db.assert_stored("t", 300);
 }
 

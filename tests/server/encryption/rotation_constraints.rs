@@ -42,6 +42,6 @@ fn rbytea_keys_leaves_no_row_of_progress() {
     let (_cluster, db) = tables_to_rotate("create table p (n int, b bytea, r rbytea)");
     for call in ["rbytea_keys()", "rvacuum_plan()"] {
         db.run(&format!("select * from {call}"));
-        assert_eq!(db.text("select count(*) from rbytea_stat_progress_vacuum"), "0", "{call}");
+        assert_eq!(db.text("select count(*) from rbytea.rbytea_stat_progress_vacuum"), "0", "{call}");
     }
 }

@@ -97,7 +97,7 @@ fn payloads_below_the_threshold_stay_in_their_rows() {
     db.assert_stored("t", 11);
     db.run("set rbytea.external_threshold = '1GB'; update t set n = n");
     db.assert_stored("t", 11);
-    db.run("update t set b = payload(n, n), r = payload(n, n)");
+    db.run("update t set b = payload(-n, n), r = payload(-n, n)");
     db.assert_inline("t", 11);
     db.rvacuum();
     assert_live_is(&cluster, &db, &[("r", "made"), ("r", "changed")]);

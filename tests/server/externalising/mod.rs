@@ -4,6 +4,7 @@
 mod columns;
 mod containers;
 mod filled_tables;
+mod other_ways;
 mod partitions;
 mod references_in_ddl;
 mod repairs;
@@ -11,3 +12,4 @@ mod sessions;
 mod statements;
 mod tables;
 mod triggers;
+mod unchanged;

@@ -78,7 +78,7 @@ fn what_is_due_in_trash_goes_also_if_nothing_can_be_moved_there() {
         protect(&cluster.store(), 0o500);
         assert_eq!(db.sqlstate(call).code(), "42501", "{call}");
         // Another process writes that down, and has a snapshot while it does.
-        let recorded = "select count(*) from rbytea_vacuum_history where error is not null";
+        let recorded = "select count(*) from rbytea.rbytea_vacuum_history where error is not null";
         let writing =
             "select exists (select from pg_stat_activity where backend_type = 'rbytea vacuum history')";
         wait_until(PATIENCE, || db.one::<i64>(recorded, &[]) == failures && !db.one::<bool>(writing, &[]));
@@ -108,7 +108,7 @@ fn what_a_run_moved_before_it_failed_goes_although_later_runs_fail_too() {
     fs::set_permissions(stuck, PermissionsExt::from_mode(0o500)).unwrap();
     for failures in 1..=2 {
         assert_eq!(db.sqlstate("select rvacuum()").code(), "42501");
-        let recorded = "select count(*) from rbytea_vacuum_history where error is not null";
+        let recorded = "select count(*) from rbytea.rbytea_vacuum_history where error is not null";
         wait_until(PATIENCE, || db.one::<i64>(recorded, &[]) == failures);
         if failures == 1 {
             assert!(!cluster.trash().is_empty(), "the test is about files that were moved before the error");

@@ -19,7 +19,7 @@ const FAULTS: &[(Point, &str, &str, &str)] = &[
 ];
 
 const FAILED: &str =
-    "select count(*) from rbytea_vacuum_history where origin = 'background' and error is not null";
+    "select count(*) from rbytea.rbytea_vacuum_history where origin = 'background' and error is not null";
 
 /// One visit fails; the next ones do not.
 fn assert_fails(cluster: &Cluster, db: &Session, first: i32, fault: &(Point, &str, &str, &str)) {
@@ -38,7 +38,7 @@ fn assert_fails(cluster: &Cluster, db: &Session, first: i32, fault: &(Point, &st
     wait_until(PATIENCE, || db.one::<i64>(FAILED, &[]) > before);
     let hits = injection.end();
     assert!(!hits.is_empty(), "{fault:?}: the visit failed without a fault");
-    let error: String = db.one("select last_error from rbytea_stat", &[]);
+    let error: String = db.one("select last_error from rbytea.rbytea_stat", &[]);
     assert!(error.contains("could not"), "{fault:?}: {error}");
 }
 

@@ -289,14 +289,13 @@ fn what_a_run_has_moved_before_it_is_cancelled_is_on_record() {
     // It sleeps before each file.
     vacuum.run("set vacuum_cost_delay = 100; set vacuum_cost_limit = 1; set vacuum_cost_page_hit = 0");
     let run = vacuum.start("select rvacuum()");
-    let moving =
-        "select exists (select from rbytea_stat_progress_vacuum where phase = 'moving files' and moved >= 2)";
+    let moving = "select exists (select from rbytea.rbytea_stat_progress_vacuum where phase = 'moving files' and moved >= 2)";
     wait_until(PATIENCE, || db.one(moving, &[]));
     vacuum.cancel();
     run.finish().unwrap_err();
     let moved = cluster.trash().len() as i64;
     assert!((2..60).contains(&moved), "the cancel came too late: {moved}");
-    let row = "select trashed from rbytea_vacuum_history where moved_at is not null and error like 'canceling statement%'";
+    let row = "select trashed from rbytea.rbytea_vacuum_history where moved_at is not null and error like 'canceling statement%'";
     wait_until(PATIENCE, || db.column::<i64>(row, &[]) == [moved]);
     assert_eq!(db.rvacuum(), 60 - moved);
     assert_eq!(cluster.trash().len() as i64, 60 - moved, "the next run deletes what that one has moved");

@@ -83,7 +83,7 @@ fn the_vacuum_takes_no_mount_point_for_an_empty_store() {
     store.cluster.set_conf("rbytea.trash_retention = 0");
     store.cluster.reload();
     let before = payloads(&store.root);
-    let history = "select count(*) from rbytea_vacuum_history where error is null";
+    let history = "select count(*) from rbytea.rbytea_vacuum_history where error is null";
     let runs: i64 = db.one(history, &[]);
     store.volume().unmount();
     let outcomes: Vec<(&str, Option<SqlState>)> =
@@ -112,8 +112,8 @@ fn the_background_vacuum_takes_no_mount_point_for_an_empty_store() {
     store.cluster.set_conf("rbytea.trash_retention = 0");
     store.cluster.set_conf("rbytea.databases_for_vacuuming = 'postgres'");
     store.cluster.reload();
-    wait_until(PATIENCE, || db.one("select exists (select from rbytea_vacuum_history)", &[]));
-    let outcome = db.text("select distinct error is null from rbytea_vacuum_history");
+    wait_until(PATIENCE, || db.one("select exists (select from rbytea.rbytea_vacuum_history)", &[]));
+    let outcome = db.text("select distinct error is null from rbytea.rbytea_vacuum_history");
     // The background vacuum moves nothing while the test looks at the store.
     store.cluster.set_conf("rbytea.databases_for_vacuuming = ''");
     store.cluster.reload();

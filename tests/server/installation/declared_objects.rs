@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::support::cluster::Cluster;
 use crate::support::session::Session;
 
-/// Every object, in the schema `public`, as pg_identify_object names it.
+/// Every object of the extension in the schema `public`, as pg_identify_object names it.
 const OBJECTS: &[&str] = &[
     "cast (pg_catalog.bytea AS public.rbytea)",
     "cast (public.rbytea AS pg_catalog.bytea)",
@@ -16,6 +16,7 @@ const OBJECTS: &[&str] = &[
     "function pg_catalog.length(public.rbytea)",
     "function pg_catalog.md5(public.rbytea)",
     "function pg_catalog.octet_length(public.rbytea)",
+    "function pg_catalog.rbytea_to_client(public.rbytea)",
     "function pg_catalog.substr(public.rbytea,integer)",
     "function pg_catalog.substr(public.rbytea,integer,integer)",
     "function public.bytea(public.rbytea)",
@@ -25,20 +26,44 @@ const OBJECTS: &[&str] = &[
     "function public.md5sum(public.rbytea)",
     "function public.qss_mode(public.rbytea)",
     "function public.rbytea(pg_catalog.bytea)",
+    "function public.bytea_cmp_rbytea(pg_catalog.bytea,public.rbytea)",
+    "function public.bytea_eq_rbytea(pg_catalog.bytea,public.rbytea)",
+    "function public.bytea_ge_rbytea(pg_catalog.bytea,public.rbytea)",
+    "function public.bytea_gt_rbytea(pg_catalog.bytea,public.rbytea)",
+    "function public.bytea_le_rbytea(pg_catalog.bytea,public.rbytea)",
+    "function public.bytea_lt_rbytea(pg_catalog.bytea,public.rbytea)",
+    "function public.bytea_ne_rbytea(pg_catalog.bytea,public.rbytea)",
+    "function public.rbytea_btree_options(pg_catalog.internal)",
+    "function public.rbytea_cmp(public.rbytea,public.rbytea)",
+    "function public.rbytea_cmp_bytea(public.rbytea,pg_catalog.bytea)",
+    "function public.rbytea_eq(public.rbytea,public.rbytea)",
+    "function public.rbytea_eq_bytea(public.rbytea,pg_catalog.bytea)",
+    "function public.rbytea_ge(public.rbytea,public.rbytea)",
+    "function public.rbytea_ge_bytea(public.rbytea,pg_catalog.bytea)",
+    "function public.rbytea_gt(public.rbytea,public.rbytea)",
+    "function public.rbytea_gt_bytea(public.rbytea,pg_catalog.bytea)",
+    "function public.rbytea_hash_bytea(pg_catalog.bytea)",
+    "function public.rbytea_hash_bytea_extended(pg_catalog.bytea,bigint)",
+    "function public.rbytea_le(public.rbytea,public.rbytea)",
+    "function public.rbytea_le_bytea(public.rbytea,pg_catalog.bytea)",
+    "function public.rbytea_lt(public.rbytea,public.rbytea)",
+    "function public.rbytea_lt_bytea(public.rbytea,pg_catalog.bytea)",
+    "function public.rbytea_ne(public.rbytea,public.rbytea)",
+    "function public.rbytea_ne_bytea(public.rbytea,pg_catalog.bytea)",
     "function public.rbytea_adopt_store()",
     "function public.rbytea_attach()",
     "function public.rbytea_cat(public.rbytea,public.rbytea)",
     "function public.rbytea_clone_from(pg_catalog.name)",
     "function public.rbytea_ddl_command_end()",
-    "function public.rbytea_eq(public.rbytea,public.rbytea)",
+    "function public.rbytea_discard_replicated()",
     "function public.rbytea_externalize()",
     "function public.rbytea_check(pg_catalog.regclass,boolean)",
     "function public.rbytea_hash(public.rbytea)",
     "function public.rbytea_hash_extended(public.rbytea,bigint)",
     "function public.rbytea_holders()",
+    "function public.rbytea_holding()",
     "function public.rbytea_in(pg_catalog.cstring)",
     "function public.rbytea_keys()",
-    "function public.rbytea_ne(public.rbytea,public.rbytea)",
     "function public.rbytea_out(public.rbytea)",
     "function public.rbytea_purge_holders()",
     "function public.rbytea_purge_obstacle()",
@@ -57,18 +82,37 @@ const OBJECTS: &[&str] = &[
     "function public.uuid(public.rbytea)",
     "event trigger rbytea_attach",
     "event trigger rbytea_detach",
+    "operator class public.rbytea_ops USING btree",
     "operator class public.rbytea_ops USING hash",
+    "operator family public.rbytea_ops USING btree",
     "operator family public.rbytea_ops USING hash",
-    "operator public.<>(public.rbytea,public.rbytea)",
-    "operator public.=(public.rbytea,public.rbytea)",
-    "operator public.||(public.rbytea,public.rbytea)",
+    "operator pg_catalog.<(pg_catalog.bytea,public.rbytea)",
+    "operator pg_catalog.<(public.rbytea,pg_catalog.bytea)",
+    "operator pg_catalog.<(public.rbytea,public.rbytea)",
+    "operator pg_catalog.<=(pg_catalog.bytea,public.rbytea)",
+    "operator pg_catalog.<=(public.rbytea,pg_catalog.bytea)",
+    "operator pg_catalog.<=(public.rbytea,public.rbytea)",
+    "operator pg_catalog.<>(pg_catalog.bytea,public.rbytea)",
+    "operator pg_catalog.<>(public.rbytea,pg_catalog.bytea)",
+    "operator pg_catalog.<>(public.rbytea,public.rbytea)",
+    "operator pg_catalog.=(pg_catalog.bytea,public.rbytea)",
+    "operator pg_catalog.=(public.rbytea,pg_catalog.bytea)",
+    "operator pg_catalog.=(public.rbytea,public.rbytea)",
+    "operator pg_catalog.>(pg_catalog.bytea,public.rbytea)",
+    "operator pg_catalog.>(public.rbytea,pg_catalog.bytea)",
+    "operator pg_catalog.>(public.rbytea,public.rbytea)",
+    "operator pg_catalog.>=(pg_catalog.bytea,public.rbytea)",
+    "operator pg_catalog.>=(public.rbytea,pg_catalog.bytea)",
+    "operator pg_catalog.>=(public.rbytea,public.rbytea)",
+    "operator pg_catalog.||(public.rbytea,public.rbytea)",
     "procedure public.rbytea_reencrypt(pg_catalog.regclass,integer)",
-    "sequence public.rbytea_vacuum_history_id_seq",
-    "table public.rbytea_vacuum_history",
+    "schema rbytea",
+    "sequence rbytea.rbytea_vacuum_history_id_seq",
+    "table rbytea.rbytea_vacuum_history",
     "type public.rbytea",
-    "view public.rbytea_stat",
-    "view public.rbytea_stat_progress_reencrypt",
-    "view public.rbytea_stat_progress_vacuum",
+    "view rbytea.rbytea_stat",
+    "view rbytea.rbytea_stat_progress_reencrypt",
+    "view rbytea.rbytea_stat_progress_vacuum",
 ];
 
 /// What only superusers may call, until they grant it.
@@ -78,8 +122,10 @@ const CLOSED: &[&str] = &[
     "rbytea_check(regclass,boolean)",
     "rbytea_clone_from(name)",
     "rbytea_ddl_command_end()",
+    "rbytea_discard_replicated()",
     "rbytea_externalize()",
     "rbytea_holders()",
+    "rbytea_holding()",
     "rbytea_keys()",
     "rbytea_purge_holders()",
     "rbytea_purge_obstacle()",
@@ -149,13 +195,24 @@ fn rights_are_those_that_are_declared() {
         "select p.oid::regprocedure::text from {FUNCTIONS} where not has_function_privilege('ordinary', p.oid, 'execute')"
     );
     assert_eq!(set(&db, &closed), names(CLOSED), "functions without EXECUTE for PUBLIC");
+    assert_eq!(
+        db.text("select has_schema_privilege('ordinary', 'rbytea', 'usage'), has_schema_privilege('ordinary', 'rbytea', 'create')"),
+        "t|f"
+    );
     assert!(db.one::<bool>("select has_type_privilege('ordinary', 'rbytea', 'usage')", &[]));
     let history = "select string_agg(p, ', ') from unnest(array['select', 'insert', 'update', 'delete', 'truncate', 'references', 'trigger']) p
-                   where has_table_privilege('ordinary', 'rbytea_vacuum_history', p)";
+                   where has_table_privilege('ordinary', 'rbytea.rbytea_vacuum_history', p)";
     assert_eq!(db.one::<Option<String>>(history, &[]), None, "rights of PUBLIC to the history");
     assert_eq!(
         set(&db, &format!("select p.proname::text from {FUNCTIONS} where p.prosecdef")),
-        names(&["rbytea_holders", "rbytea_purge_holders", "rvacuum", "rvacuum_plan", "rvacuum_purge"]),
+        names(&[
+            "rbytea_holders",
+            "rbytea_holding",
+            "rbytea_purge_holders",
+            "rvacuum",
+            "rvacuum_plan",
+            "rvacuum_purge"
+        ]),
         "functions that run with their owner's rights"
     );
     assert_eq!(
@@ -183,12 +240,14 @@ fn values_are_pure_to_the_planner() {
         "rbytea_check",
         "rbytea_clone_from",
         "rbytea_holders",
+        "rbytea_holding",
         "rbytea_keys",
         "rbytea_purge_holders",
         "rbytea_purge_obstacle",
         "rbytea_reencrypt",
         "rbytea_reencrypt_progress",
         "rbytea_store",
+        "rbytea_to_client",
         "rbytea_typanalyze",
         "rbytea_vacuum_progress",
         "rvacuum",
@@ -206,6 +265,7 @@ fn values_are_pure_to_the_planner() {
         "rbytea_check",
         "rbytea_clone_from",
         "rbytea_ddl_command_end",
+        "rbytea_discard_replicated",
         "rbytea_externalize",
         "rbytea_keys",
         "rbytea_reencrypt",

@@ -3,4 +3,5 @@
 
 mod declared_objects;
 mod regress;
+mod schemas;
 mod startup;

@@ -139,13 +139,13 @@ fn figures(db: &Session) -> String {
                                   runs, origin, whole, failed, trashed, restored, purged), '; ' order by origin)
            from (select origin, count(*) as runs, count(*) filter (where lower = '0') as whole, count(error) as failed,
                         sum(trashed) as trashed, sum(restored) as restored, sum(purged) as purged
-                   from rbytea_vacuum_history group by origin) h",
+                   from rbytea.rbytea_vacuum_history group by origin) h",
     )
 }
 
 fn judge(cluster: &mut Cluster, world: &World) -> Result<(), String> {
     let db = cluster.session();
-    let background = "from rbytea_vacuum_history where origin = 'background' and error is null";
+    let background = "from rbytea.rbytea_vacuum_history where origin = 'background' and error is null";
     for what in ["trashed", "purged"] {
         let sum: Option<i64> = db.one(&format!("select sum({what})::bigint {background}"), &[]);
         if sum.unwrap_or(0) == 0 {
@@ -153,7 +153,7 @@ fn judge(cluster: &mut Cluster, world: &World) -> Result<(), String> {
         }
     }
     let unexpected: Vec<String> =
-        db.column("select distinct error from rbytea_vacuum_history where error !~ $1", &[&MAY_FAIL]);
+        db.column("select distinct error from rbytea.rbytea_vacuum_history where error !~ $1", &[&MAY_FAIL]);
     if !unexpected.is_empty() {
         return Err(format!("runs of the vacuum have failed: {unexpected:?}"));
     }

@@ -11,6 +11,7 @@ fn a_cursor_with_hold_is_read_and_stored_from_however_often_the_vacuum_purges() 
     let (db, holder) = (cluster.session(), cluster.session());
     db.run("create table arrays (b bytea, rs rbytea[]); create table copies (n int, b bytea, r rbytea)");
     db.fill("t", 1..=3);
+    holder.run(REFERENCES);
     holder.run("begin; declare c cursor with hold for select n, b, r from t order by n; commit");
     db.run("delete from t");
     assert_eq!(db.rvacuum(), 3);
@@ -30,11 +31,15 @@ fn a_cursor_with_hold_is_read_and_stored_from_however_often_the_vacuum_purges() 
     db.assert_same("(select b, rs[1] as r from arrays) s", 1);
 }
 
+/// Otherwise a client's cursor holds the payloads themselves.
+const REFERENCES: &str = "set rbytea.client_type = rbytea";
+
 /// The cursor `c` of a session over two rows that have been deleted since; their files are in TRASH.
 fn with_cursor(declare: &str) -> (Cluster, Session, Session) {
     let cluster = cluster_with_table();
     let (db, holder) = (cluster.session(), cluster.session());
     db.fill("t", 1..=2);
+    holder.run(REFERENCES);
     holder.run(&format!("begin; {declare}; commit"));
     db.run("delete from t");
     assert_eq!(db.rvacuum(), 2);
@@ -114,4 +119,24 @@ fn a_cursor_that_holds_no_payload_or_does_not_exist_any_more_keeps_nothing() {
     let (_cluster, db, holder) = with_cursor("select");
     holder.run("begin; declare c cursor with hold for select r from t; rollback; select");
     assert_eq!(purge(&db), 2);
+}
+
+/// What clients see as bytea is bytea in the cursor, too: it holds the payloads, and needs no file.
+#[test]
+fn a_cursor_that_holds_payloads_keeps_no_file() {
+    let cluster = cluster_with_table();
+    let (db, holder) = (cluster.session(), cluster.session());
+    db.fill("t", 1..=4);
+    holder.run("begin; declare c scroll cursor with hold for select n, b, r from t order by n; declare d cursor with hold for select b, r from t order by r; commit");
+    db.run("delete from t");
+    assert_eq!(db.rvacuum(), 4);
+    assert_eq!(purge(&db), 4);
+    assert!(cluster.live().is_empty() && cluster.trash().is_empty());
+    for fetch in ["fetch all from c", "fetch backward all from c", "fetch all from d"] {
+        let rows = holder.rows(fetch, &[]);
+        assert_eq!(rows.len(), 4);
+        for row in rows {
+            assert_eq!(row.get::<_, Vec<u8>>("r"), row.get::<_, Vec<u8>>("b"), "{fetch}");
+        }
+    }
 }

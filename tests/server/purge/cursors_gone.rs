@@ -9,10 +9,20 @@ use crate::support::twin_tables::Twins;
 
 const DECLARE: &str = "declare c cursor with hold for select n, b, r from t order by n";
 
+/// Has cursors hold references.
+const REFERENCES: &str = "set rbytea.client_type = rbytea";
+
+/// A session whose cursors do.
+fn session(cluster: &Cluster) -> Session {
+    let session = cluster.session();
+    session.run(REFERENCES);
+    session
+}
+
 /// That a cursor of another session keeps TRASH, and no longer than it is open: the count of sessions is right.
 #[track_caller]
 fn assert_counted(cluster: &Cluster, db: &Session, after: &str) {
-    let other = cluster.session();
+    let other = session(cluster);
     other.run(DECLARE);
     trash_one(db);
     assert_eq!(purge(db), 0, "a cursor is not noticed any more after: {after}");
@@ -36,7 +46,7 @@ fn a_declaration_that_is_rolled_back_lets_the_purge_go_on() {
         ("begin; savepoint s; savepoint u; declare", "release u; rollback to s; commit"),
         ("begin; savepoint s; declare", "select 1/0; commit"),
     ] {
-        let holder = cluster.session();
+        let holder = session(&cluster);
         trash_one(&db);
         holder.run(&declare.replace("declare", DECLARE));
         // The transaction is younger than the move: only the cursor keeps the file.
@@ -56,7 +66,7 @@ fn a_declaration_that_is_rolled_back_lets_the_purge_go_on() {
 #[test]
 fn a_declaration_in_a_block_that_fails_lets_the_purge_go_on() {
     let (cluster, db) = tables();
-    let holder = cluster.session();
+    let holder = session(&cluster);
     for statements in [
         "declare_it; select 1/0",
         "do $$ begin execute 'declare_it'; raise exception 'x'; end $$",
@@ -82,7 +92,7 @@ fn a_cursor_that_survives_a_failed_commit_keeps_its_files() {
     for names in
         [["c", "x"], ["x", "c"], ["alpha", "beta"], ["beta", "alpha"], ["first", "second"], ["k", "l"]]
     {
-        let holder = cluster.session();
+        let holder = session(&cluster);
         db.run("truncate t");
         db.fill("t", 1..=2);
         holder.run(&format!(
@@ -110,10 +120,12 @@ fn a_cursor_that_survives_a_failed_commit_keeps_its_files() {
 #[test]
 fn closing_lets_the_purge_go_on() {
     let (cluster, db) = tables();
-    let holder = cluster.session();
+    let holder = session(&cluster);
     for close in ["close c", "close all", "discard all", "begin; close c; commit", "begin; close c; rollback"]
     {
         trash_one(&db);
+        // DISCARD ALL has reset it.
+        holder.run(REFERENCES);
         holder.run(DECLARE);
         assert_eq!(purge(&db), 0);
         holder.run(close);
@@ -134,7 +146,7 @@ fn a_session_that_is_ended_lets_the_purge_go_on() {
         "begin; declare d cursor with hold for select r from t",
         "close c",
     ] {
-        let holder = cluster.session();
+        let holder = session(&cluster);
         let pid = holder.pid();
         trash_one(&db);
         holder.run(DECLARE);
@@ -149,7 +161,7 @@ fn a_session_that_is_ended_lets_the_purge_go_on() {
 #[test]
 fn the_cursor_of_one_session_outlives_the_end_of_another() {
     let (cluster, db) = tables();
-    let (first, second) = (cluster.session(), cluster.session());
+    let (first, second) = (session(&cluster), session(&cluster));
     first.run(DECLARE);
     second.run(DECLARE);
     let pid = first.pid();
@@ -167,7 +179,7 @@ fn the_cursor_of_one_session_outlives_the_end_of_another() {
 #[test]
 fn a_crash_ends_every_cursor() {
     let (cluster, db) = tables();
-    let holder = cluster.session();
+    let holder = session(&cluster);
     trash_one(&db);
     holder.run(DECLARE);
     assert_eq!(purge(&db), 0);

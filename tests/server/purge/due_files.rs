@@ -36,7 +36,7 @@ fn date(file: &PathBuf) -> SystemTime {
 
 /// What the last run deleted, by the history: files and bytes.
 fn purged(db: &Session) -> String {
-    db.text("select purged, purged_bytes from rbytea_vacuum_history order by id desc limit 1")
+    db.text("select purged, purged_bytes from rbytea.rbytea_vacuum_history order by id desc limit 1")
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn files_go_when_they_have_been_in_trash_for_the_retention() {
     assert_eq!(purged(&db), "2|2000");
     assert_eq!(cluster.trash(), [files[1].clone(), files[3].clone()], "two are younger than the retention");
     assert_eq!(
-        db.text("select live_files, live_bytes, trash_files, trash_bytes, oldest_trash < now() - interval '58 min' from rbytea_stat"),
+        db.text("select live_files, live_bytes, trash_files, trash_bytes, oldest_trash < now() - interval '58 min' from rbytea.rbytea_stat"),
         "2|2000|2|2000|t"
     );
     db.assert_stored("t", 2);
@@ -96,7 +96,10 @@ fn rvacuum_purge_ignores_the_retention_and_deletes_what_earlier_transactions_tra
     assert_eq!(cluster.trash().len(), 1, "it vacuums too, and keeps what it has trashed itself");
     assert_eq!(db.one::<i64>("select rvacuum_purge()", &[]), 1);
     assert_eq!(cluster.trash().len(), 0);
-    assert_eq!(db.text("select trashed, purged from rbytea_vacuum_history order by id"), "4|0\n1|4\n0|1");
+    assert_eq!(
+        db.text("select trashed, purged from rbytea.rbytea_vacuum_history order by id"),
+        "4|0\n1|4\n0|1"
+    );
 
     db.run("delete from t where n = 6");
     assert_eq!(db.sqlstate("select rvacuum(), rvacuum_purge()").code(), "25001");
@@ -137,7 +140,7 @@ fn a_file_in_trash_that_a_row_refers_to_comes_back_however_old_it_is() {
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(warnings.iter().all(|warning| warning.severity() == "WARNING"), "{warnings:?}");
     assert!(warnings.iter().any(|warning| warning.message().contains(&wanted)), "{warnings:?}");
-    assert_eq!(db.text("select restored from rbytea_vacuum_history order by id desc limit 1"), "2");
+    assert_eq!(db.text("select restored from rbytea.rbytea_vacuum_history order by id desc limit 1"), "2");
     db.assert_stored("t", 1);
     db.assert_same("(select b, rs[1] as r from arrays) s", 1);
     assert_live_is(&cluster, &db, &[("r", "t"), ("rs[1]", "arrays")]);
@@ -190,7 +193,7 @@ fn what_no_vacuum_has_put_into_trash_stays_there() {
 fn a_clock_that_was_put_back_deletes_nothing_early() {
     let (cluster, db) = with_trash("0");
     // The clock was a day ahead when the four files were trashed.
-    db.run("update rbytea_vacuum_history set moved_at = moved_at + interval '1 day', started = started + interval '1 day', finished = finished + interval '1 day'");
+    db.run("update rbytea.rbytea_vacuum_history set moved_at = moved_at + interval '1 day', started = started + interval '1 day', finished = finished + interval '1 day'");
     let ahead = SystemTime::now() + 24 * HOUR - Duration::from_secs(600);
     for file in cluster.trash() {
         File::open(file).unwrap().set_modified(ahead).unwrap();
@@ -199,8 +202,9 @@ fn a_clock_that_was_put_back_deletes_nothing_early() {
 
     assert_eq!(db.rvacuum(), 1);
     let newest = cluster.trash().iter().map(date).max().unwrap();
-    let told = "select moved_at > $1::text::timestamptz from rbytea_vacuum_history order by id desc limit 1";
-    let before: String = db.one("select min(moved_at)::text from rbytea_vacuum_history", &[]);
+    let told =
+        "select moved_at > $1::text::timestamptz from rbytea.rbytea_vacuum_history order by id desc limit 1";
+    let before: String = db.one("select min(moved_at)::text from rbytea.rbytea_vacuum_history", &[]);
     assert!(db.one::<bool>(told, &[&before]), "the date of the second run is after that of the first");
     assert!(newest > ahead, "and so is that of the file that it has trashed");
     for call in ["select rvacuum()", "select rvacuum_purge()"] {
@@ -210,7 +214,9 @@ fn a_clock_that_was_put_back_deletes_nothing_early() {
     db.assert_stored("t", 1);
 
     // The clock has caught up.
-    db.run("update rbytea_vacuum_history set moved_at = now() - interval '1 min' + id * interval '1 s'");
+    db.run(
+        "update rbytea.rbytea_vacuum_history set moved_at = now() - interval '1 min' + id * interval '1 s'",
+    );
     for file in cluster.trash() {
         age(&file, HOUR);
     }
@@ -240,7 +246,7 @@ fn a_warning_tells_of_a_clock_that_ran_ahead() {
     let (cluster, db) = with_trash("0");
     db.run("delete from t");
     db.rvacuum();
-    db.run("update rbytea_vacuum_history set moved_at = moved_at + interval '1 year'");
+    db.run("update rbytea.rbytea_vacuum_history set moved_at = moved_at + interval '1 year'");
     let trash = cluster.trash().len();
     db.notices();
     db.run("select rvacuum_purge()");

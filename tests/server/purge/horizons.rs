@@ -19,7 +19,7 @@ fn holds(hold: &str, release: &str) {
     assert_eq!(purge(&db), 0, "deleted under: {hold}");
     db.run("select rvacuum()");
     assert_eq!(cluster.trash().len(), 1);
-    assert_ne!(held_by(&db), "{}", "rbytea_stat does not name: {hold}");
+    assert_ne!(held_by(&db), "{}", "rbytea.rbytea_stat does not name: {hold}");
     other.run(release);
     assert_eq!(held_by(&db), "{}", "after: {release}");
     assert_eq!(purge(&db), 1, "after: {release}");
@@ -140,7 +140,7 @@ fn sessions_of_other_databases_hold_nothing() {
     db.run("vacuum t");
     assert_eq!(db.rvacuum(), 1);
     assert_eq!(purge(&db), 0);
-    assert_eq!(held_by(&db), "{\"replication slot s\"}");
+    assert_eq!(held_by(&db), "{\"replication slot s (subscription, inactive)\"}");
     let changes =
         "pg_logical_slot_get_binary_changes('s', null, null, 'proto_version', '1', 'publication_names', 'p')";
     // The payload as text is in the message as \x and its hexadecimal digits.

@@ -36,7 +36,7 @@ fn rvacuum_purge_names_another_session_s_temporary_table() {
 fn rvacuum_purge_tells_of_a_cursor_with_hold() {
     let (cluster, db) = tables();
     let other = cluster.session();
-    other.run("declare c cursor with hold for select r from t");
+    other.run("set rbytea.client_type = rbytea; declare c cursor with hold for select r from t");
     trash_one(&db);
     db.notices();
     assert_eq!(purge(&db), 0);

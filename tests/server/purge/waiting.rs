@@ -34,7 +34,7 @@ pub fn purge(db: &Session) -> i64 {
 /// What keeps the oldest file in TRASH, the retention aside.
 #[track_caller]
 pub fn held_by(db: &Session) -> String {
-    let stat: Vec<String> = db.column("select purge_held_by[1] from rbytea_stat", &[]);
+    let stat: Vec<String> = db.column("select purge_held_by[1] from rbytea.rbytea_stat", &[]);
     assert_eq!(stat, ["rbytea.trash_retention = 7d"]);
-    db.text("select purge_held_by[2:] from rbytea_stat")
+    db.text("select purge_held_by[2:] from rbytea.rbytea_stat")
 }

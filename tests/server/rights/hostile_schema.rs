@@ -50,7 +50,7 @@ fn objects_of_a_hostile_schema_have_no_part_in_the_extension() {
     {
         db.run(&format!("select count(*) from theirs.{call}"));
     }
-    db.run("select * from theirs.rbytea_stat; select * from theirs.rbytea_check()");
+    db.run("select * from rbytea.rbytea_stat; select * from theirs.rbytea_check()");
     assert_eq!(
         db.text("select rolsuper from pg_catalog.pg_roles where rolname = 'mallory'"),
         "f",
@@ -131,9 +131,9 @@ fn a_hostile_search_path_changes_nothing() {
         "select * from public.rbytea_check('public.t')",
         "select * from public.rbytea_holders()",
         "select * from public.rbytea_purge_holders()",
-        "select * from public.rbytea_stat",
-        "select * from public.rbytea_stat_progress_vacuum",
-        "select * from public.rbytea_stat_progress_reencrypt",
+        "select * from rbytea.rbytea_stat",
+        "select * from rbytea.rbytea_stat_progress_vacuum",
+        "select * from rbytea.rbytea_stat_progress_reencrypt",
         "call public.rbytea_reencrypt('public.t')",
         "create table public.made (n int, r public.rbytea default 'x')",
         "alter table public.made add column a public.rbytea[]",
@@ -180,7 +180,7 @@ fn a_hostile_search_path_changes_nothing() {
     }
     assert_eq!(db.text("select rolsuper from pg_roles where rolname = 'mallory'"), "f");
     assert_eq!(
-        db.text("select count(*) > 3 from rbytea_vacuum_history"),
+        db.text("select count(*) > 3 from rbytea.rbytea_vacuum_history"),
         "t",
         "runs are not in the extension's history"
     );

@@ -20,14 +20,16 @@ const SUPERUSER_ONLY: &[&str] = &[
     "function rbytea_check(regclass,boolean)",
     "function rbytea_clone_from(name)",
     "function rbytea_ddl_command_end()",
+    "function rbytea_discard_replicated()",
     "function rbytea_externalize()",
+    "function rbytea_holding()",
     "function rbytea_keys()",
     "function rbytea_purge_obstacle()",
     "function rbytea_sql_drop()",
     "function rvacuum()",
     "function rvacuum_plan()",
     "function rvacuum_purge()",
-    "sequence rbytea_vacuum_history_id_seq",
+    "sequence rbytea.rbytea_vacuum_history_id_seq",
 ];
 
 /// What members of pg_monitor may read.
@@ -36,14 +38,15 @@ const MONITORING: &[&str] = &[
     "function rbytea_purge_holders()",
     "function rbytea_reencrypt_progress()",
     "function rbytea_vacuum_progress()",
-    "table rbytea_vacuum_history",
-    "view rbytea_stat",
-    "view rbytea_stat_progress_reencrypt",
-    "view rbytea_stat_progress_vacuum",
+    "table rbytea.rbytea_vacuum_history",
+    "view rbytea.rbytea_stat",
+    "view rbytea.rbytea_stat_progress_reencrypt",
+    "view rbytea.rbytea_stat_progress_vacuum",
 ];
 
 /// What PUBLIC may use.
 const FOR_PUBLIC: &[&str] = &[
+    "schema rbytea",
     "type rbytea",
     "function bytea(rbytea)",
     "function len(rbytea)",
@@ -55,16 +58,39 @@ const FOR_PUBLIC: &[&str] = &[
     "function octet_length(rbytea)",
     "function qss_mode(rbytea)",
     "function rbytea(bytea)",
-    "function rbytea_cat(rbytea,rbytea)",
+    "function bytea_cmp_rbytea(bytea,rbytea)",
+    "function bytea_eq_rbytea(bytea,rbytea)",
+    "function bytea_ge_rbytea(bytea,rbytea)",
+    "function bytea_gt_rbytea(bytea,rbytea)",
+    "function bytea_le_rbytea(bytea,rbytea)",
+    "function bytea_lt_rbytea(bytea,rbytea)",
+    "function bytea_ne_rbytea(bytea,rbytea)",
+    "function rbytea_btree_options(internal)",
+    "function rbytea_cmp(rbytea,rbytea)",
+    "function rbytea_cmp_bytea(rbytea,bytea)",
     "function rbytea_eq(rbytea,rbytea)",
+    "function rbytea_eq_bytea(rbytea,bytea)",
+    "function rbytea_ge(rbytea,rbytea)",
+    "function rbytea_ge_bytea(rbytea,bytea)",
+    "function rbytea_gt(rbytea,rbytea)",
+    "function rbytea_gt_bytea(rbytea,bytea)",
+    "function rbytea_hash_bytea(bytea)",
+    "function rbytea_hash_bytea_extended(bytea,bigint)",
+    "function rbytea_le(rbytea,rbytea)",
+    "function rbytea_le_bytea(rbytea,bytea)",
+    "function rbytea_lt(rbytea,rbytea)",
+    "function rbytea_lt_bytea(rbytea,bytea)",
+    "function rbytea_ne(rbytea,rbytea)",
+    "function rbytea_ne_bytea(rbytea,bytea)",
+    "function rbytea_cat(rbytea,rbytea)",
     "function rbytea_hash(rbytea)",
     "function rbytea_hash_extended(rbytea,bigint)",
     "function rbytea_in(cstring)",
-    "function rbytea_ne(rbytea,rbytea)",
     "function rbytea_out(rbytea)",
     "function rbytea_recv(internal)",
     "function rbytea_send(rbytea)",
     "function rbytea_store(bytea)",
+    "function rbytea_to_client(rbytea)",
     "function rbytea_typanalyze(internal)",
     "function sha256store(rbytea)",
     "function sha256sum(rbytea)",
@@ -84,6 +110,9 @@ const GRANTS: &str = "
         select 'p', p.oid, case p.prokind when 'p' then 'procedure ' else 'function ' end || p.oid::regprocedure, array['execute']
           from pg_proc p join own on classid = 'pg_proc'::regclass and objid = p.oid
         union all
+        select 'n', n.oid, 'schema ' || n.oid::regnamespace, array['usage', 'create']
+          from pg_namespace n join own on classid = 'pg_namespace'::regclass and objid = n.oid
+        union all
         select 't', t.oid, 'type ' || t.oid::regtype, array['usage']
           from pg_type t join own on classid = 'pg_type'::regclass and objid = t.oid
          where typrelid = 0 and typcategory <> 'A'
@@ -98,6 +127,7 @@ const GRANTS: &str = "
       from objects o cross join unnest($1::text[]) u (name)
       left join lateral (select k from unnest(o.kind) k where case o.class
            when 'p' then has_function_privilege(u.name, o.oid, k) when 't' then has_type_privilege(u.name, o.oid, k)
+           when 'n' then has_schema_privilege(u.name, o.oid, k)
            when 's' then has_sequence_privilege(u.name, o.oid, k) else has_table_privilege(u.name, o.oid, k) end) k on true
      group by 1, 2";
 
@@ -129,7 +159,8 @@ fn each_object_is_granted_as_declared_and_none_is_undeclared() {
     let mut cases = 0;
     for (name, rights) in &found {
         for (who, what) in rights {
-            let usual = if name.starts_with("type") { "usage" } else { "execute" };
+            let usual =
+                if name.starts_with("type") || name.starts_with("schema") { "usage" } else { "execute" };
             let reading = if name.starts_with("function") { "execute" } else { "select" };
             let expected = match name.as_str() {
                 name if FOR_PUBLIC.contains(&name) => usual,
@@ -194,6 +225,11 @@ fn attempts() -> Vec<(&'static str, String)> {
         "alter extension rbytea update",
         "alter extension rbytea drop function rvacuum()",
         "alter extension rbytea set schema pg_temp",
+        "drop schema rbytea cascade",
+        "alter schema rbytea rename to mine",
+        "create table rbytea.mine (n int)",
+        "alter table rbytea.rbytea_vacuum_history disable trigger all",
+        "drop trigger rbytea_discard_replicated on rbytea.rbytea_vacuum_history",
         "drop type rbytea cascade",
         "alter type rbytea rename to mine",
         "alter type rbytea set (storage = external)",
@@ -207,7 +243,7 @@ fn attempts() -> Vec<(&'static str, String)> {
         "alter function rvacuum() owner to current_user",
         "alter function md5sum(rbytea) leakproof",
         "create or replace function rvacuum() returns bigint language sql as 'select 0::bigint'",
-        "create or replace view rbytea_stat as select 1 as one",
+        "create or replace view rbytea.rbytea_stat as select 1 as one",
         "create or replace function rbytea_holders(out holder text, out age integer) returns setof record language sql as 'select null::text, 1'",
         "create trigger x before insert on things.t for each row execute function rbytea_externalize()",
         "create event trigger x on ddl_command_end execute function rbytea_ddl_command_end()",
@@ -225,7 +261,7 @@ fn each_kind_of_user_is_refused_what_is_not_granted() {
         let user = cluster.session_as(who);
         for (name, sql) in attempts() {
             let reads = ["select", "table", "copy"].iter().any(|verb| sql.starts_with(verb))
-                && name != "sequence rbytea_vacuum_history_id_seq";
+                && name != "sequence rbytea.rbytea_vacuum_history_id_seq";
             user.run("begin");
             let outcome = if sql.starts_with("copy") {
                 crate::support::session::block_on(user.client().copy_out(&sql)).map(drop)
@@ -273,9 +309,12 @@ fn a_grant_of_reencryption_goes_no_further_than_ones_own_tables() {
     let (cluster, db) = cluster();
     db.run("create table secret (n int, r rbytea); insert into secret values (1, 'secret'); grant all on secret to tables, dba");
     db.run("grant execute on procedure rbytea_reencrypt to tables, dba");
-    for (who, table) in
-        [("tables", "secret"), ("dba", "things.t"), ("dba", "secret"), ("dba", "rbytea_vacuum_history")]
-    {
+    for (who, table) in [
+        ("tables", "secret"),
+        ("dba", "things.t"),
+        ("dba", "secret"),
+        ("dba", "rbytea.rbytea_vacuum_history"),
+    ] {
         let state = cluster.session_as(who).sqlstate(&format!("call rbytea_reencrypt('{table}')"));
         assert!(
             [SqlState::INSUFFICIENT_PRIVILEGE, SqlState::WRONG_OBJECT_TYPE].contains(&state),

@@ -167,7 +167,7 @@ fn vacuum_and_maintenance_need_a_grant() {
             "{function}"
         );
     }
-    assert_eq!(user.sqlstate("select * from rbytea_vacuum_history"), SqlState::INSUFFICIENT_PRIVILEGE);
+    assert_eq!(user.sqlstate("select * from rbytea.rbytea_vacuum_history"), SqlState::INSUFFICIENT_PRIVILEGE);
     assert_eq!(cluster.live().len(), 2, "a refused call has moved files");
 
     for function in FUNCTIONS {
@@ -179,13 +179,13 @@ fn vacuum_and_maintenance_need_a_grant() {
     assert_eq!(user.one::<i64>("select rbytea_attach()", &[]), 0);
     user.one::<String>("select rbytea_adopt_store()", &[]);
     for sql in [
-        "select * from rbytea_vacuum_history",
-        "delete from rbytea_vacuum_history",
-        "do $$ begin lock table rbytea_vacuum_history; end $$",
+        "select * from rbytea.rbytea_vacuum_history",
+        "delete from rbytea.rbytea_vacuum_history",
+        "do $$ begin lock table rbytea.rbytea_vacuum_history; end $$",
     ] {
         assert_eq!(user.sqlstate(sql), SqlState::INSUFFICIENT_PRIVILEGE, "EXECUTE gives no right to: {sql}");
     }
-    assert_eq!(superuser.text("select trashed from rbytea_vacuum_history"), "2");
+    assert_eq!(superuser.text("select trashed from rbytea.rbytea_vacuum_history"), "2");
 
     superuser.run("revoke execute on function rvacuum() from mallory");
     assert_eq!(user.sqlstate("select rvacuum()"), SqlState::INSUFFICIENT_PRIVILEGE);
@@ -212,7 +212,7 @@ fn the_vacuum_runs_nothing_of_its_caller() {
     user.one::<i64>("select rbytea_attach()", &[]);
     assert_eq!(superuser.text("select rolsuper from pg_roles where rolname = 'mallory'"), "f");
     assert_eq!(
-        superuser.text("select count(*) from public.rbytea_vacuum_history"),
+        superuser.text("select count(*) from rbytea.rbytea_vacuum_history"),
         "1",
         "the run is not in the extension's history"
     );

@@ -131,7 +131,7 @@ fn the_vacuum_and_its_relatives_run_none_of_it() {
         "select count(*) from rvacuum_plan()",
         "select rvacuum_purge()",
         "select rbytea_attach()",
-        "select count(*) from rbytea_stat",
+        "select count(*) from rbytea.rbytea_stat",
         "select rbytea_adopt_store()",
         "select count(*) from rbytea_check()",
         "select count(*) from rbytea_check('mallory.t', true)",

@@ -59,7 +59,7 @@ fn a_database_is_vacuumed_whatever_its_owner_has_set() {
     theirs.assert_stored("t", 10);
     assert_eq!(
         theirs.text(
-            "select string_agg(distinct error, ',') from rbytea_vacuum_history where error is not null"
+            "select string_agg(distinct error, ',') from rbytea.rbytea_vacuum_history where error is not null"
         ),
         ""
     );

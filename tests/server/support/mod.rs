@@ -1,6 +1,7 @@
 //! What tests of more than one subject use: clusters and sessions, tables whose payloads are known, faults, and the judges.
 //! Nothing in here is a test of the extension.
 
+pub mod access_method;
 pub mod background;
 pub mod broken_store;
 pub mod cluster;

@@ -201,7 +201,7 @@ fn what_is_stored_on_the_way_to_the_commit_is_committed_too() {
              for each row execute function copy_late()",
     );
 
-    db.run("begin");
+    db.run("set rbytea.client_type = rbytea; begin");
     db.fill("t", 1..=2);
     db.run("declare c cursor with hold for select n, payload(n) as b, rbytea_store(payload(n)) as r from generate_series(5, 6) n");
     db.run("commit");

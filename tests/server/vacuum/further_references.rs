@@ -64,7 +64,10 @@ fn out_of_line_values_that_vanish_during_the_mark_do_not_fail_it() {
     db.run("select pg_advisory_unlock(29282, 2)");
     run.finish().unwrap();
 
-    assert_eq!(db.text("select error is null from rbytea_vacuum_history order by id desc limit 1"), "t");
+    assert_eq!(
+        db.text("select error is null from rbytea.rbytea_vacuum_history order by id desc limit 1"),
+        "t"
+    );
     db.rvacuum();
     assert_live_is(&cluster, &db, &[("r", "t"), ("v", "(select unnest(rs) as v from arrays) s")]);
     db.assert_same("(select unnest(bs) as b, unnest(rs) as r from arrays) s", 201);

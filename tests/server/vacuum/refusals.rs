@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use crate::support::access_method::OtherAccessMethod;
 use crate::support::cluster::{PATIENCE, Shutdown, wait_until};
 use crate::support::twin_tables::{Twins, assert_live_is, cluster, cluster_with, with_garbage};
 
@@ -189,7 +190,8 @@ fn a_relation_that_cannot_be_locked_stops_the_run() {
 #[test]
 fn a_table_that_cannot_be_read_stops_the_run() {
     let (mut cluster, db) = with_garbage();
-    db.run("create access method other type table handler heap_tableam_handler; create table odd (n int, r rbytea) using other");
+    let other = OtherAccessMethod::compile(cluster.installation());
+    other.create_table(&db, "odd");
     assert_eq!(
         db.sqlstate("select rvacuum()").code(),
         "0A000",
@@ -236,7 +238,7 @@ fn a_header_of_a_later_version_stops_the_run() {
     assert_eq!(cluster.trash().len(), 0, "what an unknown header refers to is not known");
     // The row of history has a transaction of its own, which would keep the deleted row for a moment.
     wait_until(PATIENCE, || {
-        db.text("select count(*) from rbytea_vacuum_history where error is not null") == "1"
+        db.text("select count(*) from rbytea.rbytea_vacuum_history where error is not null") == "1"
     });
     db.run("delete from t where n = 8");
     assert_eq!(db.rvacuum(), 5, "the header goes with its row");

@@ -167,19 +167,22 @@ fn each_run_leaves_its_figures_in_the_history() {
 
     assert_eq!(db.rvacuum(), 4);
     assert_eq!(
-        db.text("select trashed, restored, purged, bytes, tuples, lower, upper, error is null from rbytea_vacuum_history"),
+        db.text("select trashed, restored, purged, bytes, tuples, lower, upper, error is null from rbytea.rbytea_vacuum_history"),
         format!("4|1|0|4000|11|0|{id}|t"),
         "six rows of t and five of u were looked at, four files of 1000 bytes moved"
     );
-    assert_eq!(db.text("select files from rbytea_vacuum_history"), "14", "files in LIVE");
-    assert!(db.one::<bool>("select relations between 2 and 10 from rbytea_vacuum_history", &[]));
+    assert_eq!(db.text("select files from rbytea.rbytea_vacuum_history"), "14", "files in LIVE");
+    assert!(db.one::<bool>("select relations between 2 and 10 from rbytea.rbytea_vacuum_history", &[]));
     let times = "select started <= finished and started >= $1::text::timestamptz and lsn >= $2::text::pg_lsn
-                    and lsn <= pg_current_wal_flush_lsn() from rbytea_vacuum_history";
+                    and lsn <= pg_current_wal_flush_lsn() from rbytea.rbytea_vacuum_history";
     assert!(db.one::<bool>(times, &[&before, &lsn]), "when, and up to where the WAL was flushed");
 
     db.run("begin; select rvacuum(); rollback");
     assert_eq!(db.rvacuum(), 0);
-    assert_eq!(db.text("select id is not null, trashed from rbytea_vacuum_history order by id"), "t|4\nt|0");
+    assert_eq!(
+        db.text("select id is not null, trashed from rbytea.rbytea_vacuum_history order by id"),
+        "t|4\nt|0"
+    );
 }
 
 #[test]
@@ -196,6 +199,6 @@ fn one_vacuum_waits_for_the_other() {
     wait_until(PATIENCE, || db.sees_waiting(pid));
     db.run("commit");
     second.finish().unwrap();
-    assert_eq!(db.text("select trashed from rbytea_vacuum_history order by id"), "2\n0");
+    assert_eq!(db.text("select trashed from rbytea.rbytea_vacuum_history order by id"), "2\n0");
     assert_live_is(&cluster, &db, &[("r", "t")]);
 }

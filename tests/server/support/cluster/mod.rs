@@ -97,13 +97,25 @@ impl Cluster {
 
     /// The same of this installation.
     pub fn stopped_of(installation: Installation, conf: &[&str]) -> Self {
+        Self::made(installation, conf, Self::initialise)
+    }
+
+    /// A running server whose data directory initdb has made by itself: with a system identifier that no other cluster of
+    /// the run has.
+    pub fn stranger_with(conf: &[&str]) -> Self {
+        let mut cluster = Self::made(Installation::from_environment(), conf, Self::initdb);
+        cluster.start();
+        cluster
+    }
+
+    fn made(installation: Installation, conf: &[&str], initialise: fn(&Self)) -> Self {
         let dir = tempfile::Builder::new().prefix("rbytea-").tempdir_in(template::scratch()).unwrap();
         let root = dir.path().to_owned();
         if let Some((uid, gid)) = installation.server_user {
             chown(&root, Some(uid), Some(gid)).unwrap();
         }
         let cluster = Self { installation, dir: Some(dir), root, port: free_port(), server: None };
-        cluster.initialise();
+        initialise(&cluster);
         for line in DEFAULTS {
             cluster.set_conf(line);
         }

@@ -43,7 +43,8 @@ impl Cluster {
         }
     }
 
-    fn initdb(&self) {
+    /// Makes the data directory by initdb.
+    pub(super) fn initdb(&self) {
         let options = [
             "--no-sync",
             "--no-instructions",

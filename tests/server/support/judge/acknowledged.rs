@@ -66,7 +66,7 @@ pub fn judge_after(time: Duration, db: &Session, root: &Path, acknowledged: &BTr
 /// Moves all garbage and deletes it, whatever the retention. On a disk that is full to the last block TRASH has room for some
 /// files only; once these are deleted it has room for more. What others still look at is deleted when they have looked.
 fn vacuum(db: &Session, root: &Path, time: Duration) {
-    const FAILED: &str = "select count(*) from rbytea_vacuum_history where error is not null";
+    const FAILED: &str = "select count(*) from rbytea.rbytea_vacuum_history where error is not null";
     let end = Instant::now() + time;
     let mut failures = 0;
     loop {

@@ -1,20 +1,40 @@
-//! One batch of rbytea_reencrypt(): a piece of a table's scan, row by row. Below SQL like the update of rows after
-//! DDL: the payloads do not change, so no trigger or policy applies.
+//! One batch of work on the payloads of a table that others use meanwhile: a piece of its scan, row by row. Below SQL like
+//! the update of rows after DDL: the payloads do not change, so no trigger or policy applies.
 
 use crate::pg::error::Report;
 use crate::pg::heap_scan::{HeapScan, Slot};
 use crate::pg::memory::TupleMemory;
-use crate::pg::progress::Reencryption;
 use crate::pg::relation::Relation;
 use crate::pg::snapshot::ActiveSnapshot;
 use crate::pg::subtransaction::subtransaction;
-use crate::reencrypt::target::Target;
-use crate::value::datum::{Peek, Rbytea, RbyteaResult};
+use crate::pg::{catalog, error, spi};
 use crate::write::row_trigger::Replaced;
 use crate::write::update::{Constraints, Writer};
 use pgrx::{PgSqlErrorCode, pg_sys};
-use rbytea_store::{PayloadId, PayloadRef};
-use std::num::NonZeroUsize;
+
+/// What is done to each row.
+pub trait Work {
+    /// Whether there is something to do to this version of a row.
+    ///
+    /// # Safety
+    /// `row` must hold a tuple of the table.
+    unsafe fn concerns(&self, row: &Slot<'_>) -> Result<bool, Report>;
+
+    /// Writes payloads of a row that is locked. Returns what the row has instead, and how many payloads were written.
+    ///
+    /// # Safety
+    /// As for [`concerns`](Self::concerns).
+    unsafe fn replace(&mut self, row: &Slot<'_>) -> Result<(Replaced, u64), Report>;
+
+    /// Whether a batch begins by waiting for whoever has its first row locked; rows that are not waited for are missed.
+    fn waits(&self) -> bool;
+
+    /// What becomes of the table's constraints.
+    fn constraints(&self) -> Constraints;
+
+    /// Called after each row, with the block and the payloads written so far. The batch ends with false.
+    fn goes_on(&mut self, block: u32, payloads: u64) -> bool;
+}
 
 /// Where a pass goes on: after this tuple.
 #[derive(Clone, Copy, Default)]
@@ -22,45 +42,45 @@ pub struct Position(Option<(u32, u16)>);
 
 /// How a batch has ended.
 pub enum Passed {
-    /// The batch is full.
-    Batch,
+    /// The batch is full, with so many payloads, or was to end.
+    Batch(u64),
     /// The table ended.
     End {
         /// Payloads of this batch.
         replaced: u64,
-        /// Some row has gone to another partition meanwhile.
+        /// Some row has gone to another partition meanwhile, was locked and not waited for, or takes no update.
         missed: bool,
     },
     /// There is no such table any more.
     Gone,
 }
 
+/// Blocks of a table.
+pub fn blocks(relation: &Relation) -> u32 {
+    // SAFETY: the relation is open, and has storage.
+    unsafe { pg_sys::RelationGetNumberOfBlocksInFork(relation.as_ptr(), pg_sys::ForkNumber::MAIN_FORKNUM) }
+}
+
 /// Goes on with a pass until the batch is full or the table ends.
 ///
 /// # Safety
-/// `relation` must be a heap table, locked for writing, with these columns.
+/// `relation` must be a heap table, locked for writing, that the work is about.
 pub unsafe fn pass(
     relation: &Relation,
-    columns: &[NonZeroUsize],
-    target: &Target,
+    work: &mut impl Work,
     batch: u64,
     position: &mut Position,
-    progress: &Reencryption,
 ) -> Result<Passed, Report> {
     let mut memory = TupleMemory::new();
-    let (mut replaced, mut missed, mut busy) = (0, false, false);
+    let (mut replaced, mut missed, mut busy, mut ended) = (0, false, false, false);
     // Does not see the versions that are written here.
     let snapshot = ActiveSnapshot::latest();
     // SAFETY: as promised by the caller; the snapshot is the active one.
-    let mut writer = unsafe { Writer::new(relation, &snapshot, Constraints::Checked) };
+    let mut writer = unsafe { Writer::new(relation, &snapshot, work.constraints()) };
     let locked = Slot::of(relation);
-    // SAFETY: the relation is open, and has storage.
-    let blocks = unsafe {
-        pg_sys::RelationGetNumberOfBlocksInFork(relation.as_ptr(), pg_sys::ForkNumber::MAIN_FORKNUM)
-    };
-    progress.table(relation.oid(), blocks);
     let mut scan = HeapScan::visible_from(relation, &snapshot, position.next());
     while replaced < batch
+        && !ended
         && let Some(found) = scan.next()
     {
         let at = found.tid();
@@ -68,11 +88,11 @@ pub unsafe fn pass(
         replaced += memory.with(|| -> Result<u64, Report> {
             // SAFETY: as promised by the caller; a slot is looked at only while it holds a tuple of the relation.
             unsafe {
-                if outdated(found, columns, target)?.is_empty() {
+                if !work.concerns(found)? {
                     return Ok(0);
                 }
                 // Others may be changing the row: they are waited for, but not while rows of the batch are locked.
-                let policy = if replaced == 0 {
+                let policy = if replaced == 0 && work.waits() {
                     pg_sys::LockWaitPolicy::LockWaitBlock
                 } else {
                     pg_sys::LockWaitPolicy::LockWaitSkip
@@ -80,7 +100,8 @@ pub unsafe fn pass(
                 match lock(relation, at, &snapshot, &locked, policy)? {
                     Locked::Yes => {}
                     Locked::Busy => {
-                        busy = true;
+                        busy = work.waits();
+                        missed |= !busy;
                         return Ok(0);
                     }
                     Locked::Gone => return Ok(0),
@@ -89,23 +110,43 @@ pub unsafe fn pass(
                         return Ok(0);
                     }
                 }
-                let (new, payloads) = rewritten(&locked, columns, target)?;
-                if payloads > 0 {
-                    writer.replace(&locked, new)?;
+                let (new, mut payloads) = work.replace(&locked)?;
+                if payloads > 0 && !writer.replace(&locked, new)? {
+                    (missed, payloads) = (true, 0);
                 }
                 pg_sys::ExecClearTuple(locked.as_ptr());
                 Ok(payloads)
             }
         })?;
-        progress.done(position.block(), replaced);
+        ended = !work.goes_on(position.block(), replaced);
         if busy {
             // The next batch begins with this row, and waits.
             *position = before;
-            break;
+            ended = true;
         }
     }
-    progress.batch(replaced);
-    Ok(if busy || replaced >= batch { Passed::Batch } else { Passed::End { replaced, missed } })
+    Ok(if ended || replaced >= batch { Passed::Batch(replaced) } else { Passed::End { replaced, missed } })
+}
+
+/// Generated columns may be about the file, and change with it. What checks keys of them are triggers and deferred
+/// constraints, which an update below SQL does not fire.
+pub fn refuse_dependent_keys(table: pg_sys::Oid, verb: &str) -> Result<(), Report> {
+    let query = c"SELECT c.oid FROM pg_constraint c, pg_attribute a
+                   WHERE a.attrelid = $1 AND a.attgenerated <> '' AND (c.contype = 'f' OR c.condeferrable)
+                     AND (c.conrelid = a.attrelid AND a.attnum = ANY (c.conkey)
+                          OR c.confrelid = a.attrelid AND a.attnum = ANY (c.confkey))
+                   LIMIT 1";
+    let Some(constraint) = spi::value(query, &[table.into()])? else { return Ok(()) };
+    let table = catalog::relation_name(table).unwrap_or_default();
+    let constraint = catalog::constraint_name(constraint).unwrap_or_default();
+    Err(error::report(
+        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        format!("cannot {verb} the payloads of {table}"),
+    )
+    .set_detail(format!(
+        "Its constraint {constraint} has a generated column, which may be about the file, and could not be checked."
+    ))
+    .set_hint("Drop the constraint, and add it again afterwards."))
 }
 
 /// What came of locking a row.
@@ -176,61 +217,15 @@ unsafe fn lock(
     }
 }
 
-/// The references of a row that are not as they should be.
-///
-/// # Safety
-/// `slot` must hold a tuple with these columns.
-unsafe fn outdated(
-    slot: &Slot<'_>,
-    columns: &[NonZeroUsize],
-    target: &Target,
-) -> Result<Vec<(NonZeroUsize, PayloadRef)>, Report> {
-    let mut found = Vec::new();
-    for &column in columns {
-        // SAFETY: as promised by the caller; a datum of one of our columns, held by the slot.
-        let Some(value) = (unsafe { slot.attribute(column).map(|datum| Rbytea::from_raw(datum)) }) else {
-            continue;
-        };
-        if let Peek::External(payload) = value.peek()?
-            && !target.is_met_by(&payload)
-        {
-            found.push((column, payload));
-        }
-    }
-    Ok(found)
-}
-
-/// Writes the payloads of a row once more; returns the references to them, and how many files there are.
-///
-/// # Safety
-/// As for [`outdated`].
-unsafe fn rewritten(
-    slot: &Slot<'_>,
-    columns: &[NonZeroUsize],
-    target: &Target,
-) -> Result<(Replaced, u64), Report> {
-    let mut replaced = Replaced::default();
-    // Two columns may refer to the same payload.
-    let mut copies: Vec<(PayloadId, PayloadRef)> = Vec::new();
-    // SAFETY: as promised by the caller.
-    for (column, payload) in unsafe { outdated(slot, columns, target)? } {
-        let copy = match copies.iter().find(|(id, _)| *id == payload.id) {
-            Some((_, copy)) => *copy,
-            None => {
-                let copy = target.copy(&payload)?;
-                copies.push((payload.id, copy));
-                copy
-            }
-        };
-        replaced.push(column, RbyteaResult::external(&copy));
-    }
-    Ok((replaced, copies.len() as u64))
-}
-
 impl Position {
     fn at(tid: &pg_sys::ItemPointerData) -> Self {
         let block = (u32::from(tid.ip_blkid.bi_hi) << 16) | u32::from(tid.ip_blkid.bi_lo);
         Self(Some((block, tid.ip_posid)))
+    }
+
+    /// Before the first tuple.
+    pub fn is_start(self) -> bool {
+        self.0.is_none()
     }
 
     fn block(self) -> u32 {
