@@ -388,3 +388,24 @@ fn domains_are_bytea_too() {
     db.run("create role reader; grant select on t to reader; revoke execute on all functions in schema public from public; set role reader");
     assert_eq!(db.one::<Vec<u8>>("select r from t where id = 1", &[]), b"payload 1");
 }
+
+/// What is sorted, grouped or made distinct are references; payloads are read for the rows that come out.
+#[test]
+fn sorts_carry_no_payloads() {
+    let (_cluster, db) = cluster_with(&[]);
+    for query in [
+        "select r, id from t order by -id",
+        "select r, id from t order by r",
+        "select distinct r from t order by r",
+        "select r, count(*) from t group by r order by r",
+        "select r from t union select r from t order by 1",
+        "select r, a from t order by -id limit 1",
+        "select r, rank() over (order by r) from t",
+    ] {
+        let plan = db.text(&format!("explain (verbose, costs off) {query}"));
+        let at = ["Sort\n", "HashAggregate\n"].iter().filter_map(|node| plan.find(node)).min().unwrap();
+        let (computed, sorted) = plan.split_at(at);
+        assert!(computed.contains("rbytea_to_client"), "{query}: {plan}");
+        assert!(!sorted.contains("rbytea_to_client"), "{query}: {plan}");
+    }
+}
