@@ -64,7 +64,10 @@ fn is_temporary(code: PgSqlErrorCode) -> bool {
     use PgSqlErrorCode::*;
     matches!(
         code,
-        ERRCODE_LOCK_NOT_AVAILABLE | ERRCODE_T_R_SERIALIZATION_FAILURE | ERRCODE_T_R_DEADLOCK_DETECTED
+        ERRCODE_LOCK_NOT_AVAILABLE
+            | ERRCODE_QUERY_CANCELED
+            | ERRCODE_T_R_SERIALIZATION_FAILURE
+            | ERRCODE_T_R_DEADLOCK_DETECTED
     )
 }
 
