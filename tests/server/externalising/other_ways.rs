@@ -159,8 +159,8 @@ fn an_index_of_a_function_s_result_gets_no_values_later() {
     let db = cluster.session();
     db.run(
         "create type made as (a int); create table source (a int); create table t (n int);
-         create function make(int) returns made language sql immutable as 'select row($1)::made';
-         create function read(int) returns source language sql immutable as 'select row($1)::source';
+         create function make(int) returns made language sql immutable as 'select row($1)::public.made';
+         create function read(int) returns source language sql immutable as 'select row($1)::public.source';
          create index on t (make(n)); create index on t (read(n)); create table unrelated (n int)",
     );
     for statement in ["alter type made add attribute r rbytea", "alter table source add r rbytea"] {
