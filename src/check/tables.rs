@@ -132,6 +132,10 @@ pub fn check(
                 references.clear();
                 // SAFETY: a datum of this column, whose page is pinned meanwhile.
                 let problem = unsafe { take_apart(datum, column, &mut walker, &mut references)? };
+                // SAFETY: the slot holds a tuple of a heap.
+                let problem = problem.filter(|&problem| {
+                    problem != Problem::NotStored || unsafe { target.may_have_come_past(slot) }
+                });
                 // Asked again whenever something is wrong: the transaction may have been rolled back meanwhile, and
                 // the file be garbage, or the TOAST rows be gone.
                 if let Some(problem) = problem

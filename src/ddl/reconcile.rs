@@ -4,8 +4,9 @@
 //! A table that was without its trigger may have rows with payloads that should have been stored. Its new trigger has an
 //! argument that says so, until the background vacuum has stored them.
 
-use crate::pg::catalog::Extension;
+use crate::pg::catalog::{self, Extension};
 use crate::pg::error::{self, Report};
+use crate::pg::heap_scan::Slot;
 use crate::pg::relation::{Relation, Unlock};
 use crate::pg::spi;
 use crate::value::columns::{Closure, Columns};
@@ -32,15 +33,29 @@ pub struct Target {
     pub types: Closure,
     /// Their function.
     pub function_oid: pg_sys::Oid,
+    /// The transaction that made the type here.
+    made_by: Option<pg_sys::TransactionId>,
 }
 
 impl Target {
     /// As the extension is installed.
     pub fn of(extension: &Extension) -> Result<Self, Report> {
+        let type_oid = extension.type_oid()?;
         Ok(Self {
-            types: Closure::new(extension.type_oid()?),
+            types: Closure::new(type_oid),
             function_oid: extension.function_oid(TRIGGER_FUNCTION)?,
+            made_by: catalog::type_made_by(type_oid),
         })
+    }
+
+    /// Whether a row may have come while there was no trigger. One that is older than the type in this database came with
+    /// pg_upgrade, from a database where its table had the trigger: what is inline in it is so on purpose.
+    ///
+    /// # Safety
+    /// `row` must hold a heap tuple.
+    pub unsafe fn may_have_come_past(&self, row: &Slot<'_>) -> bool {
+        // SAFETY: as promised by the caller.
+        self.made_by.is_none_or(|made_by| unsafe { !pg_sys::TransactionIdPrecedes(row.xmin(), made_by) })
     }
 }
 

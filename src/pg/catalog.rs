@@ -136,6 +136,22 @@ pub fn relation_name(relid: pg_sys::Oid) -> Option<String> {
     }
 }
 
+/// The transaction that made a type in this database: no row with a value of it is older, but for those that pg_upgrade has
+/// brought along.
+pub fn type_made_by(type_oid: pg_sys::Oid) -> Option<pg_sys::TransactionId> {
+    // SAFETY: a lookup in the system cache, whose tuple is released.
+    unsafe {
+        let cache = pg_sys::SysCacheIdentifier::TYPEOID as i32;
+        let tuple = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(type_oid));
+        if tuple.is_null() {
+            return None;
+        }
+        let xmin = (*(*tuple).t_data).t_choice.t_heap.t_xmin;
+        pg_sys::ReleaseSysCache(tuple);
+        Some(xmin)
+    }
+}
+
 /// The quoted name of a constraint.
 pub fn constraint_name(constraint: pg_sys::Oid) -> Option<String> {
     // SAFETY: the first returns a palloc'd name or NULL, the second a name that is quoted if need be.

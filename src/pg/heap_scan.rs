@@ -28,6 +28,18 @@ impl<'a> Slot<'a> {
         self.slot
     }
 
+    /// The transaction that wrote the tuple, also if that is frozen.
+    ///
+    /// # Safety
+    /// The slot must hold a heap tuple.
+    pub unsafe fn xmin(&self) -> pg_sys::TransactionId {
+        // SAFETY: as promised by the caller; the tuple is not copied.
+        unsafe {
+            let tuple = pg_sys::ExecFetchSlotHeapTuple(self.slot, false, null_mut());
+            (*(*tuple).t_data).t_choice.t_heap.t_xmin
+        }
+    }
+
     /// Where the tuple is.
     pub fn tid(&self) -> pg_sys::ItemPointerData {
         // SAFETY: the slot lives as long as self.

@@ -119,6 +119,7 @@ fn one_batch(table: pg_sys::Oid, position: &mut Position, done: &mut Done) -> Re
         let pace = Pace::of_worker();
         let mut rows = Rows {
             relation: &relation,
+            target: &target,
             columns,
             pace,
             payloads: 0,
@@ -160,6 +161,7 @@ fn refuse_code_of_users(table: pg_sys::Oid) -> Result<(), Report> {
 /// Rows of a table.
 struct Rows<'a> {
     relation: &'a Relation,
+    target: &'a Target,
     /// Its columns of type rbytea.
     columns: Vec<NonZeroUsize>,
     pace: Pace,
@@ -173,6 +175,10 @@ struct Rows<'a> {
 
 impl Work for Rows<'_> {
     unsafe fn concerns(&self, row: &Slot<'_>) -> Result<bool, Report> {
+        // SAFETY: as promised by the caller.
+        if !unsafe { self.target.may_have_come_past(row) } {
+            return Ok(false);
+        }
         for &column in &self.columns {
             // SAFETY: as promised by the caller; a datum of one of our columns, held by the slot.
             if let Some(value) = unsafe { row.attribute(column).map(|datum| Rbytea::from_raw(datum)) }
