@@ -132,8 +132,8 @@ pub fn check(
                 references.clear();
                 // SAFETY: a datum of this column, whose page is pinned meanwhile.
                 let problem = unsafe { take_apart(datum, column, &mut walker, &mut references)? };
-                // SAFETY: the slot holds a tuple of a heap.
                 let problem = problem.filter(|&problem| {
+                    // SAFETY: the slot holds a tuple of a heap: others have no row trigger to be without.
                     problem != Problem::NotStored || unsafe { target.may_have_come_past(slot) }
                 });
                 // Asked again whenever something is wrong: the transaction may have been rolled back meanwhile, and
