@@ -8,10 +8,11 @@
 
 mod client;
 mod create_table;
+mod cursors;
 mod parameters;
 mod results;
 
-use crate::pg::{installed, settings};
+use crate::pg::{error, installed, settings};
 use pgrx::{pg_guard, pg_sys};
 use std::sync::OnceLock;
 
@@ -39,16 +40,23 @@ unsafe extern "C-unwind" fn post_parse_analyze(
         if let Some(previous) = PREVIOUS.get().copied().flatten() {
             pg_sys::ffi::pg_guard_ffi_boundary(|| previous(pstate, query, jumble));
         }
-        if settings::client_type_is_bytea()
-            && client::has_sent(pstate)
-            && let Some(statement) = client::statement(query)
-            // Not before: ROLLBACK is analysed in a transaction that has failed, where no catalog can be read.
-            && let Some(types) = installed::installed()
-        {
+        if !settings::client_type_is_bytea() || !client::has_sent(pstate) {
+            return;
+        }
+        // Only for these are the catalogs read: ROLLBACK is analysed in a transaction that has failed.
+        if let Some(statement) = client::statement(query) {
+            let Some(types) = installed::installed() else { return };
             parameters::present(pstate, statement, &types);
             results::present(statement, &types);
             if client::prepares(pstate) && results::has_bytea(statement) {
                 client::remember(pstate);
+            }
+        } else if let Some((fetch, portal)) = cursors::fetch(query) {
+            let Some(types) = installed::installed() else { return };
+            match cursors::present(fetch, portal, &types) {
+                Ok(Some(presented)) => (*query).utilityStmt = presented,
+                Ok(None) => {}
+                Err(report) => error::raise(report),
             }
         }
     }

@@ -16,12 +16,12 @@ pub unsafe fn present(query: *mut pg_sys::Query, types: &Installed) {
             wrap((*query).returningList, types);
             return;
         }
-        let of_type = targets((*query).targetList).any(|target| kind(target, types).is_some());
+        let of_type = targets((*query).targetList).any(|target| is_presented(target, types));
         if !of_type {
             return;
         }
         let compared = targets((*query).targetList)
-            .any(|target| (*target).ressortgroupref != 0 && kind(target, types).is_some());
+            .any(|target| (*target).ressortgroupref != 0 && is_presented(target, types));
         if compared || !(*query).setOperations.is_null() || !(*query).distinctClause.is_null() {
             nest(query);
         }
@@ -45,18 +45,24 @@ pub unsafe fn has_bytea(query: *mut pg_sys::Query) -> bool {
     }
 }
 
-/// What of a target is presented.
+/// How a result is presented.
 #[derive(Clone, Copy)]
-enum Kind {
+pub enum Kind {
+    /// As a bytea.
     Value,
+    /// As an array of them.
     Array,
 }
 
 /// # Safety
 /// `target` must be a target of a statement.
-unsafe fn kind(target: *mut pg_sys::TargetEntry, types: &Installed) -> Option<Kind> {
+unsafe fn is_presented(target: *mut pg_sys::TargetEntry, types: &Installed) -> bool {
     // SAFETY: as promised by the caller.
-    let of = unsafe { pg_sys::exprType((*target).expr.cast()) };
+    kind(unsafe { pg_sys::exprType((*target).expr.cast()) }, types).is_some()
+}
+
+/// How results of a type are presented; None for other types.
+pub fn kind(of: pg_sys::Oid, types: &Installed) -> Option<Kind> {
     // PostgreSQL's own types are no domains over ours.
     if of.to_u32() < pg_sys::FirstNormalObjectId {
         return None;
@@ -96,8 +102,8 @@ unsafe fn wrap(list: *mut pg_sys::List, types: &Installed) {
     // SAFETY: as promised by the caller; the expressions become arguments of the new ones.
     unsafe {
         for target in targets(list) {
-            let Some(kind) = kind(target, types) else { continue };
             let value: *mut pg_sys::Node = (*target).expr.cast();
+            let Some(kind) = kind(pg_sys::exprType(value), types) else { continue };
             let presented: *mut pg_sys::Node = match kind {
                 Kind::Value => pg_sys::makeFuncExpr(
                     types.to_client,

@@ -1,6 +1,7 @@
 //! What clients see: rbytea is described and sent as bytea, and parameters are described as bytea, whatever the statement; the
 //! server's own objects keep rbytea.
 
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use crate::support::cluster::Cluster;
@@ -233,6 +234,116 @@ fn the_server_s_own_objects_keep_the_type() {
     db.run("commit");
     assert_eq!(db.text("fetch all from d"), db.text("select distinct b from t order by b"));
     assert!(db.text("explain (verbose) select r from t").contains("rbytea_to_client"));
+}
+
+#[test]
+fn cursors_that_functions_have_opened_return_bytea() {
+    let (_cluster, db) = cluster_with(&[]);
+    db.run(
+        "create type pair as (n int, r rbytea);
+         create function opened(query text) returns refcursor language plpgsql as
+             $$declare c refcursor := 'a \"cursor\\''s'; begin open c scroll for execute query; return c; end$$;
+         create function moved() returns int language plpgsql as $$
+             declare c refcursor := 'a \"cursor\\''s'; x record;
+             begin fetch first from c into x; insert into sink select x.id, x.r; return x.id; end$$",
+    );
+    let cursor = "\"a \"\"cursor\\'s\"";
+    let open = |query: &str| {
+        db.run("begin");
+        db.one::<String>("select opened($1)::text", &[&query]);
+    };
+    let fetched = |sql: &str| (described(&db, sql).1, db.text(sql), db.rows(sql, &[]).len());
+    // The same of both columns: every direction, both protocols, a name that occurs twice, a domain, an array, no row.
+    for query in [
+        "select id, {r} from t order by id",
+        "select {r} as \"Straße \"\"1\"\"\", {r} as \"Straße \"\"1\"\"\", id::numeric(6,2), 'x'::varchar(3), null from t order by id",
+        "select {d} from t order by {d}",
+        "select {r} from t where false",
+    ] {
+        for fetch in [
+            "next",
+            "2",
+            "prior",
+            "last",
+            "absolute 3",
+            "relative -1",
+            "backward all",
+            "0",
+            "all",
+            "forward 5",
+        ] {
+            let sql = format!("fetch {fetch} from {cursor}");
+            let [ours, theirs] =
+                [query.to_owned(), query.replace("{r}", "{b}").replace("{d}", "{b}")].map(|query| {
+                    open(&query.replace(['{', '}'], ""));
+                    db.run(&format!("move 2 in {cursor}"));
+                    let rows = fetched(&sql);
+                    db.run(&format!("close {cursor}; commit"));
+                    rows
+                });
+            assert_eq!(ours, theirs, "{sql} of {query}");
+        }
+    }
+    open("select a, array[d] from t where id = 1");
+    let (types, text, _) = fetched(&format!("fetch first from {cursor}"));
+    assert_eq!(types, [Type::BYTEA_ARRAY, Type::BYTEA_ARRAY]);
+    assert!(text.starts_with(r#"{"\\x7061"#), "{text}");
+    db.run("commit");
+
+    // What a row value, a record or another type has in it is none of the results.
+    open("select row(id, r)::pair, row(id, r), id from t where id = 1");
+    assert_eq!(described(&db, &format!("fetch all from {cursor}")).1[2], Type::INT4);
+    assert!(db.text(&format!("fetch all from {cursor}")).contains("7061796c6f61642031"));
+    db.run("commit");
+
+    // A statement that is prepared once reads any cursor of that name that has the same columns.
+    let mut prepared = None;
+    for id in [2, 3] {
+        open(&format!("select id, r from t where id = {id}"));
+        let fetch = prepared.get_or_insert_with(|| {
+            block_on(db.client().prepare(&format!("fetch all from {cursor}"))).unwrap()
+        });
+        let rows = block_on(db.client().query(&*fetch, &[])).unwrap();
+        assert_eq!(rows[0].get::<_, Vec<u8>>(1), format!("payload {id}").into_bytes());
+        // A function goes on reading the type itself, whose file is then referred to twice, and others from where it stands.
+        assert_eq!(db.one::<i32>("select moved()", &[]), id);
+        assert_eq!(db.rows(&format!("fetch next from {cursor}"), &[]).len(), 0);
+        db.run("commit");
+    }
+    assert_eq!(
+        db.text("select id, r = (select b from t where t.id = sink.id) from sink order by id"),
+        "2|t\n3|t"
+    );
+    open("select r, id from t");
+    let other = block_on(db.client().query(prepared.as_ref().unwrap(), &[])).unwrap_err();
+    assert_eq!(other.code(), Some(&SqlState::DATATYPE_MISMATCH));
+    db.run("rollback");
+
+    // On a standby and in read-only transactions it works as FETCH does; errors are those of FETCH.
+    db.run("begin read only");
+    db.one::<String>("select opened('select r from t where id = 1')::text", &[]);
+    assert_eq!(fetched(&format!("fetch all from {cursor}")).1, "\\x7061796c6f61642031");
+    db.run("rollback");
+    assert_eq!(db.sqlstate(&format!("fetch all from {cursor}")), SqlState::INVALID_CURSOR_NAME);
+    for (call, code) in [
+        ("('', 0, 1)", SqlState::INVALID_CURSOR_NAME),
+        ("('none', 0, 1)", SqlState::INVALID_CURSOR_NAME),
+        ("('none', 4, 1)", SqlState::INVALID_PARAMETER_VALUE),
+        ("('none', -1, 1)", SqlState::INVALID_PARAMETER_VALUE),
+    ] {
+        assert_eq!(db.sqlstate(&format!("select * from rbytea_fetch{call} as (r rbytea)")), code, "{call}");
+    }
+    // No column can be taken for one of another type.
+    for columns in ["r bytea, n int8", "r rbytea, n text", "r rbytea", "r rbytea, n int8, m int8"] {
+        open("select r, 1::int8 from t");
+        let select = format!(r#"select * from rbytea_fetch(e'a "cursor\\''s', 0, 1) as ({columns})"#);
+        assert_eq!(db.sqlstate(&select), SqlState::DATATYPE_MISMATCH, "{columns}");
+        db.run("rollback");
+    }
+    open("select r, 1::int8 from t");
+    db.run("set local rbytea.client_type = rbytea");
+    assert_eq!(described(&db, &format!("fetch all from {cursor}")).1[0].name(), "rbytea");
+    db.run("commit");
 }
 
 #[test]
