@@ -87,3 +87,17 @@ fn a_store_elsewhere_is_private_unless_a_setting_says_otherwise() {
     cluster.reload();
     assert!(check(&cluster.session_in("other"), "").len() > 4, "files that are to be private, and are not");
 }
+
+#[test]
+fn a_relative_path_that_leads_out_of_the_data_directory_is_elsewhere() {
+    let mut cluster = Cluster::stopped_with(&["rbytea.filesystem_storage_path = '../elsewhere'"]);
+    let chmod = Command::new("chmod").args(["-R", "g+rX"]).arg(cluster.data()).status().unwrap();
+    assert!(chmod.success());
+    cluster.start();
+    let db = cluster.session();
+    assert_eq!(db.text("show data_directory_mode"), "0750");
+    db.run("create extension rbytea");
+    fill(&db, "t");
+    assert_modes(&cluster.data().join("../elsewhere"), 0o700, 0o600);
+    finds_nothing(&db);
+}

@@ -125,6 +125,47 @@ fn sessions_that_use_the_table_meanwhile_are_not_disturbed() {
     assert_eq!(check(&db, "digest => true").len(), 0);
 }
 
+/// What has been stored is committed when somebody wants the table for himself, and the rest comes at a later visit.
+#[test]
+fn a_batch_ends_for_a_session_that_needs_the_table() {
+    // A worker that rests after each payload: a batch takes ten seconds.
+    let conf =
+        ["rbytea.databases_for_vacuuming = ''", "vacuum_cost_delay = '100ms'", "vacuum_cost_limit = 1"];
+    let cluster = cluster_with(&conf);
+    let db = cluster.session();
+    take_trigger_away(&db, "t");
+    db.run("insert into t select n, payload(n), payload(n) from generate_series(1, 99) n");
+    put_event_triggers_back(&db);
+    db.run("select rbytea_attach()");
+    begin_vacuuming(&cluster);
+    let storing = "select exists (select from pg_locks l join pg_stat_activity a using (pid)
+                                   where relation = 't'::regclass and mode = 'RowExclusiveLock' and granted
+                                     and backend_type = 'rbytea vacuum worker')";
+    wait_until(PATIENCE, || db.one(storing, &[]));
+    db.run("begin; lock table t");
+    let stored: i64 = db.one("select count(*) from t where uuid(r) is not null", &[]);
+    assert!((1..99).contains(&stored), "{stored} payloads were stored before the session got the table");
+    db.run("commit");
+    cluster.set_conf("vacuum_cost_delay = 0");
+    cluster.reload();
+    wait_until(PATIENCE, || flagged(&db) == 0);
+    db.assert_stored("t", 99);
+}
+
+/// A batch that is rolled back leaves its files behind, so it has a limit in bytes, too.
+#[test]
+fn a_batch_of_large_payloads_is_short() {
+    let (cluster, db) = waiting_cluster();
+    take_trigger_away(&db, "t");
+    db.run("insert into t select n, null, convert_to(repeat(n::text, 30 << 20), 'utf8') from generate_series(1, 5) n");
+    put_event_triggers_back(&db);
+    db.run("select rbytea_attach()");
+    begin_vacuuming(&cluster);
+    wait_until(PATIENCE, || flagged(&db) == 0);
+    assert_eq!(db.text("select array_agg(n order by n) from t group by xmin::text order by 1"), "{1,2,3}\n{4,5}");
+    assert_eq!(db.text("select distinct len(r) from t where uuid(r) is not null"), (30 << 20).to_string());
+}
+
 /// What stands in the way is logged, once, and the rows stay as they are: what users have declared is not run by the worker.
 #[test]
 fn rows_that_cannot_be_updated_stay_complete() {
