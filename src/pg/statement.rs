@@ -18,18 +18,44 @@ pub enum Utility {
     Other,
 }
 
+/// One that is running.
+#[derive(Clone, Copy)]
+struct Statement {
+    utility: Utility,
+    /// Of the statement that it analyses for a client, to be recognised by the pointer; else NULL.
+    text: *const c_char,
+    /// Of EXECUTE: what is executed.
+    prepared: *mut pg_sys::CachedPlanSource,
+}
+
+impl Statement {
+    fn of(utility: Utility) -> Self {
+        Self { utility, text: std::ptr::null(), prepared: std::ptr::null_mut() }
+    }
+}
+
 thread_local! {
-    static RUNNING: Cell<Option<(Utility, *const c_char)>> = const { Cell::new(None) };
+    static RUNNING: Cell<Option<Statement>> = const { Cell::new(None) };
 }
 
 /// The innermost utility statement that is running.
 pub fn running() -> Option<Utility> {
-    RUNNING.get().map(|(utility, _)| utility)
+    RUNNING.get().map(|running| running.utility)
 }
 
 /// The text of the statement that PREPARE or EXECUTE analyses for a client, to be recognised by the pointer; else NULL.
 pub fn analysed() -> *const c_char {
-    RUNNING.get().map_or(std::ptr::null(), |(_, text)| text)
+    RUNNING.get().map_or(std::ptr::null(), |running| running.text)
+}
+
+/// The results of the prepared statement that EXECUTE has analysed once more, as they were before; else NULL.
+///
+/// # Safety
+/// It must be that statement's analysis that is at hand: as long as it runs the statement is there.
+pub unsafe fn results_before() -> pg_sys::TupleDesc {
+    let prepared = RUNNING.get().map_or(std::ptr::null_mut(), |running| running.prepared);
+    // SAFETY: as promised by the caller.
+    unsafe { prepared.as_ref() }.map_or(std::ptr::null_mut(), |prepared| prepared.resultDesc)
 }
 
 /// The hook that was installed before ours.
@@ -116,7 +142,7 @@ unsafe extern "C-unwind" {
 
 /// Says that a utility statement is running, until it is dropped.
 struct Running {
-    outer: Option<(Utility, *const c_char)>,
+    outer: Option<Statement>,
 }
 
 impl Running {
@@ -128,11 +154,11 @@ impl Running {
         // SAFETY: as promised by the caller; the tag says what the node is.
         let running = unsafe {
             match (*statement).type_ {
-                pg_sys::NodeTag::T_PrepareStmt => (Utility::Prepare, text),
+                pg_sys::NodeTag::T_PrepareStmt => Statement { text, ..Statement::of(Utility::Prepare) },
                 pg_sys::NodeTag::T_ExecuteStmt => executes(statement.cast()),
                 pg_sys::NodeTag::T_ExplainStmt => explained((*statement.cast::<pg_sys::ExplainStmt>()).query),
-                pg_sys::NodeTag::T_CreateTableAsStmt => (Utility::CreateTableAs, std::ptr::null()),
-                _ => (Utility::Other, std::ptr::null()),
+                pg_sys::NodeTag::T_CreateTableAsStmt => Statement::of(Utility::CreateTableAs),
+                _ => Statement::of(Utility::Other),
             }
         };
         Self { outer: RUNNING.replace(Some(running)) }
@@ -149,17 +175,17 @@ impl Drop for Running {
 ///
 /// # Safety
 /// `query` must be NULL or the Query inside of it.
-unsafe fn explained(query: *mut pg_sys::Node) -> (Utility, *const c_char) {
+unsafe fn explained(query: *mut pg_sys::Node) -> Statement {
     // SAFETY: as promised by the caller.
     unsafe {
         if query.is_null() || (*query).type_ != pg_sys::NodeTag::T_Query {
-            return (Utility::Other, std::ptr::null());
+            return Statement::of(Utility::Other);
         }
         let utility = (*query.cast::<pg_sys::Query>()).utilityStmt;
         match utility.as_ref().map(|utility| utility.type_) {
             Some(pg_sys::NodeTag::T_ExecuteStmt) => executes(utility.cast()),
-            Some(pg_sys::NodeTag::T_CreateTableAsStmt) => (Utility::CreateTableAs, std::ptr::null()),
-            _ => (Utility::Other, std::ptr::null()),
+            Some(pg_sys::NodeTag::T_CreateTableAsStmt) => Statement::of(Utility::CreateTableAs),
+            _ => Statement::of(Utility::Other),
         }
     }
 }
@@ -168,11 +194,17 @@ unsafe fn explained(query: *mut pg_sys::Node) -> (Utility, *const c_char) {
 ///
 /// # Safety
 /// `execute` must be its parse tree.
-unsafe fn executes(execute: *mut pg_sys::ExecuteStmt) -> (Utility, *const c_char) {
-    // SAFETY: as promised by the caller. A prepared statement that is executed lives until the end of that.
-    let text = unsafe {
-        let prepared = pg_sys::FetchPreparedStatement((*execute).name, false);
-        if prepared.is_null() { std::ptr::null() } else { (*(*prepared).plansource).query_string }
-    };
-    (Utility::Execute, text)
+unsafe fn executes(execute: *mut pg_sys::ExecuteStmt) -> Statement {
+    let of_nothing = Statement::of(Utility::Execute);
+    // SAFETY: as promised by the caller; a prepared statement has a plan source.
+    unsafe {
+        match pg_sys::FetchPreparedStatement((*execute).name, false).as_ref() {
+            Some(prepared) => Statement {
+                text: (*prepared.plansource).query_string,
+                prepared: prepared.plansource,
+                ..of_nothing
+            },
+            None => of_nothing,
+        }
+    }
 }

@@ -1,5 +1,8 @@
 //! Which analyses are of statements that the client has sent.
 
+use super::results;
+use crate::pg::installed::Installed;
+use crate::pg::relation::attributes;
 use crate::pg::statement::{self, Utility};
 use pgrx::pg_sys;
 use std::cell::RefCell;
@@ -37,6 +40,19 @@ pub unsafe fn has_sent(pstate: *mut pg_sys::ParseState) -> bool {
         Some(Utility::Prepare | Utility::Execute) => text == statement::analysed(),
         _ => false,
     }
+}
+
+/// Whether a statement of the client's is an EXECUTE of what was prepared with results of the type, by a function or with the setting
+/// `rbytea.client_type = rbytea`. It cannot change them.
+///
+/// # Safety
+/// [`has_sent`] must have been true of the analysis at hand.
+pub unsafe fn stays(types: &Installed) -> bool {
+    // SAFETY: as promised by the caller: what is analysed while EXECUTE runs is what was prepared.
+    let results = unsafe { statement::results_before() };
+    // SAFETY: a descriptor if it is not NULL.
+    !results.is_null()
+        && unsafe { attributes(results) }.any(|(_, column)| results::kind(column.atttypid, types).is_some())
 }
 
 /// Whether a trigger's function is running.

@@ -3,10 +3,10 @@
 //! what comes. EXECUTE, because of all utility statements that return rows this alone is described by what it returns.
 
 use super::results::{self, Kind};
-use crate::pg::compat::attribute;
 use crate::pg::encoding::readable;
 use crate::pg::error;
 use crate::pg::installed::Installed;
+use crate::pg::relation::attributes;
 use crate::pg::rows::RawResult;
 use crate::pg::snapshot::ActiveSnapshot;
 use crate::pg::spi;
@@ -64,8 +64,7 @@ unsafe fn select(columns: pg_sys::TupleDesc, types: &Installed) -> Option<Vec<u8
     let mut of_type = false;
     // SAFETY: as promised by the caller; lookups of types, whose results are palloc'd strings.
     unsafe {
-        for index in 0..(*columns).natts as usize {
-            let column = &*attribute(columns, index);
+        for (number, column) in attributes(columns) {
             if pg_sys::get_typtype(column.atttypid) == pg_sys::TYPTYPE_PSEUDO as i8 {
                 return None;
             }
@@ -78,9 +77,9 @@ unsafe fn select(columns: pg_sys::TupleDesc, types: &Installed) -> Option<Vec<u8
             let flags = (pg_sys::FORMAT_TYPE_TYPEMOD_GIVEN | pg_sys::FORMAT_TYPE_FORCE_QUALIFY) as u16;
             let of = pg_sys::format_type_extended(column.atttypid, column.atttypmod, flags);
             let name = pg_sys::quote_identifier(column.attname.data.as_ptr());
-            let result = format!("{before}c{index}{after} AS ");
+            let result = format!("{before}c{number}{after} AS ");
             results.push([result.as_bytes(), CStr::from_ptr(name).to_bytes()].concat());
-            definitions.push([format!("c{index} ").as_bytes(), CStr::from_ptr(of).to_bytes()].concat());
+            definitions.push([format!("c{number} ").as_bytes(), CStr::from_ptr(of).to_bytes()].concat());
         }
     }
     let separator = b", ".as_slice();

@@ -46,7 +46,10 @@ unsafe extern "C-unwind" fn post_parse_analyze(
         // Only for these are the catalogs read: ROLLBACK is analysed in a transaction that has failed.
         if let Some(statement) = client::statement(query) {
             let Some(types) = installed::installed() else { return };
-            parameters::present(pstate, statement, &types);
+            if client::stays(&types) {
+                return;
+            }
+            parameters::present(pstate, query, statement, &types);
             results::present(statement, &types);
             if client::prepares(pstate) && results::has_bytea(statement) {
                 client::remember(pstate);

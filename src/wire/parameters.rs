@@ -1,9 +1,11 @@
 //! Parameters: what the parser has inferred to be an rbytea, or an array of it, is a bytea for the client, or an array, and cast.
 
+use super::{client, results};
 use crate::pg::compat;
 use crate::pg::installed::Installed;
+use crate::pg::subtransaction::subtransaction;
 use pgrx::{PgList, pg_guard, pg_sys};
-use std::ffi::c_void;
+use std::ffi::{c_char, c_void};
 use std::ptr;
 
 /// parser/parse_param.c, the same in 15 to 18: what the state of an analysis that infers types points to.
@@ -16,21 +18,22 @@ struct VarParamState {
 /// One statement.
 struct Change<'a> {
     types: &'a Installed,
-    /// How many statements inside of the client's the walker is in.
-    depth: u32,
-    /// By number, from 0: whether the parameter stays what it was inferred to be.
-    stays: Vec<bool>,
-    /// Whether it has become a bytea.
-    changed: Vec<bool>,
+    /// By number, from 0: whether the parameter becomes a bytea.
+    chosen: Vec<bool>,
 }
 
-/// Changes the parameters of a statement whose types were inferred. One that is an argument of a function stays: with a
-/// bytea the function would not be found when the statement is analysed again. Of arrays only those change that ANY or ALL
-/// compares with, or that are a result or a column's new value as they are: operators of two array types there are none.
+/// Changes the parameters of a statement whose types were inferred. Whenever the statement is analysed again, they are bytea from the
+/// start: one with which it would be another statement, or none at all, stays what it was inferred to be, such as the argument
+/// of a function that takes no bytea.
 ///
 /// # Safety
-/// `pstate` must be the state of the analysis that `query` is a result of.
-pub unsafe fn present(pstate: *mut pg_sys::ParseState, query: *mut pg_sys::Query, types: &Installed) {
+/// `pstate` must be the state of the analysis that `whole` is the result of, and `query` the statement in that.
+pub unsafe fn present(
+    pstate: *mut pg_sys::ParseState,
+    whole: *mut pg_sys::Query,
+    query: *mut pg_sys::Query,
+    types: &Installed,
+) {
     // SAFETY: as promised by the caller. The hook is there only where types are inferred.
     unsafe {
         if (*pstate).p_coerce_param_hook.is_none() {
@@ -42,18 +45,94 @@ pub unsafe fn present(pstate: *mut pg_sys::ParseState, query: *mut pg_sys::Query
             return;
         }
         let inferred = std::slice::from_raw_parts_mut(*(*state).types, number);
-        if !inferred.iter().any(|&of| is_ours(of, types)) {
+        let ours: Vec<usize> = (0..number).filter(|&place| is_ours(inferred[place], types)).collect();
+        if ours.is_empty() {
             return;
         }
-        let mut change = Change { types, depth: 0, stays: vec![false; number], changed: vec![false; number] };
-        let context = ptr::from_mut(&mut change).cast::<c_void>();
-        pg_sys::query_tree_walker(query, Some(find_arguments), context, 0);
-        compat::query_tree_mutator(query, replace, context, pg_sys::QTW_DONT_COPY_QUERY as i32);
-        for (inferred, changed) in inferred.iter_mut().zip(&change.changed) {
-            if *changed {
-                *inferred = if *inferred == types.array { pg_sys::BYTEAARRAYOID } else { pg_sys::BYTEAOID };
+        let again = Again { pstate, whole, query, inferred, types };
+        let mut change = Change { types, chosen: vec![false; number] };
+        ours.iter().for_each(|&place| change.chosen[place] = true);
+        if !again.is_the_same(&change.chosen) {
+            change.chosen.fill(false);
+            for &place in &ours {
+                change.chosen[place] = true;
+                change.chosen[place] = ours.len() > 1 && again.is_the_same(&change.chosen);
             }
         }
+        let chosen = again.with(&change.chosen);
+        let context = ptr::from_mut(&mut change).cast::<c_void>();
+        compat::query_tree_mutator(query, replace, context, pg_sys::QTW_DONT_COPY_QUERY as i32);
+        inferred.copy_from_slice(&chosen);
+    }
+}
+
+/// The same statement, analysed again.
+struct Again<'a> {
+    pstate: *mut pg_sys::ParseState,
+    whole: *mut pg_sys::Query,
+    query: *mut pg_sys::Query,
+    inferred: &'a [pg_sys::Oid],
+    types: &'a Installed,
+}
+
+impl Again<'_> {
+    /// The parameters' types when these are bytea.
+    fn with(&self, chosen: &[bool]) -> Vec<pg_sys::Oid> {
+        let types = self.inferred.iter().zip(chosen);
+        types.map(|(&of, &chosen)| if chosen { of_client(of, self.types) } else { of }).collect()
+    }
+
+    /// Whether the statement can be analysed when these are bytea, and has results of the same types for the client.
+    ///
+    /// # Safety
+    /// The pointers must be those of the analysis at hand.
+    unsafe fn is_the_same(&self, chosen: &[bool]) -> bool {
+        unsafe extern "C-unwind" {
+            /// parser/parse_param.h, which pgrx does not have.
+            fn setup_parse_fixed_parameters(
+                pstate: *mut pg_sys::ParseState,
+                types: *const pg_sys::Oid,
+                number: std::ffi::c_int,
+            );
+        }
+        let parameters = self.with(chosen);
+        let analysed = subtransaction(|| {
+            // SAFETY: as promised by the caller. What raises an ERROR here is caught; the parse tree is a fresh one.
+            unsafe {
+                let Some(raw) = raw((*self.pstate).p_sourcetext, (*self.whole).stmt_location) else {
+                    return Ok(None);
+                };
+                let pstate = pg_sys::make_parsestate(ptr::null_mut());
+                (*pstate).p_sourcetext = (*self.pstate).p_sourcetext;
+                (*pstate).p_queryEnv = (*self.pstate).p_queryEnv;
+                setup_parse_fixed_parameters(pstate, parameters.as_ptr(), parameters.len() as i32);
+                let query = pg_sys::transformTopLevelStmt(pstate, raw);
+                pg_sys::free_parsestate(pstate);
+                Ok(client::statement(query))
+            }
+        });
+        // SAFETY: as promised by the caller.
+        matches!(analysed, Ok(Some(again)) if unsafe {
+            results::of_client(again, self.types).eq(results::of_client(self.query, self.types))
+        })
+    }
+}
+
+/// The parse tree of the statement at this place of a text, as it was before its analysis; of PREPARE the one inside.
+///
+/// # Safety
+/// `text` must be NUL-terminated.
+unsafe fn raw(text: *const c_char, location: i32) -> Option<*mut pg_sys::RawStmt> {
+    // SAFETY: as promised by the caller; the tag says what the node is.
+    unsafe {
+        let parsed = pg_sys::raw_parser(text, pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
+        let mut statements =
+            PgList::<pg_sys::RawStmt>::from_pg(parsed).iter_ptr().collect::<Vec<_>>().into_iter();
+        let raw = statements.find(|raw| (**raw).stmt_location == location)?;
+        if (*(*raw).stmt).type_ == pg_sys::NodeTag::T_PrepareStmt {
+            (*raw).stmt = (*(*raw).stmt.cast::<pg_sys::PrepareStmt>()).query;
+        }
+        Some(raw)
     }
 }
 
@@ -64,83 +143,25 @@ fn is_ours(of: pg_sys::Oid, types: &Installed) -> bool {
     of == types.array || of.to_u32() >= pg_sys::FirstNormalObjectId && base() == types.rbytea
 }
 
-/// The parameter's place in the vectors, if it is one of the client's of such a type.
+/// What the client has in the place of such a parameter.
+fn of_client(of: pg_sys::Oid, types: &Installed) -> pg_sys::Oid {
+    if of == types.array { pg_sys::BYTEAARRAYOID } else { pg_sys::BYTEAOID }
+}
+
+/// Whether a node is a parameter that becomes a bytea.
 ///
 /// # Safety
 /// `node` must be a node.
-unsafe fn place(node: *mut pg_sys::Node, change: &Change<'_>) -> Option<usize> {
+unsafe fn is_chosen(node: *mut pg_sys::Node, change: &Change<'_>) -> bool {
     // SAFETY: as promised by the caller.
     unsafe {
         if (*node).type_ != pg_sys::NodeTag::T_Param {
-            return None;
+            return false;
         }
         let param = &*node.cast::<pg_sys::Param>();
-        let is_external = param.paramkind == pg_sys::ParamKind::PARAM_EXTERN;
-        let place = usize::try_from(param.paramid).ok()?.checked_sub(1)?;
-        (is_external && place < change.stays.len() && is_ours(param.paramtype, change.types)).then_some(place)
-    }
-}
-
-/// The same, if it is an array.
-///
-/// # Safety
-/// `node` must be a node.
-unsafe fn place_of_array(node: *mut pg_sys::Node, change: &Change<'_>) -> Option<usize> {
-    // SAFETY: as promised by the caller; what has a place is a parameter.
-    unsafe {
-        let place = place(node, change)?;
-        ((*node.cast::<pg_sys::Param>()).paramtype == change.types.array).then_some(place)
-    }
-}
-
-/// A walker that notes which parameters stay: arguments of functions, and most arrays.
-#[pg_guard]
-unsafe extern "C-unwind" fn find_arguments(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
-    if node.is_null() {
-        return false;
-    }
-    // SAFETY: the walkers pass nodes of the statement, and the context that they were given.
-    unsafe {
-        let change = &mut *context.cast::<Change<'_>>();
-        match (*node).type_ {
-            pg_sys::NodeTag::T_Query => {
-                change.depth += 1;
-                let found = pg_sys::query_tree_walker(node.cast(), Some(find_arguments), context, 0);
-                (*context.cast::<Change<'_>>()).depth -= 1;
-                return found;
-            }
-            pg_sys::NodeTag::T_FuncExpr => {
-                let call = &*node.cast::<pg_sys::FuncExpr>();
-                if call.funcformat == pg_sys::CoercionForm::COERCE_EXPLICIT_CALL {
-                    for argument in PgList::<pg_sys::Node>::from_pg(call.args).iter_ptr() {
-                        if let Some(place) = place(argument, change) {
-                            change.stays[place] = true;
-                        }
-                    }
-                }
-            }
-            pg_sys::NodeTag::T_ScalarArrayOpExpr => {
-                let comparison = &*node.cast::<pg_sys::ScalarArrayOpExpr>();
-                let arguments = PgList::<pg_sys::Node>::from_pg(comparison.args);
-                if let (Some(value), Some(array)) = (arguments.get_ptr(0), arguments.get_ptr(1))
-                    && place_of_array(array, change).is_some()
-                {
-                    return find_arguments(value, context);
-                }
-            }
-            pg_sys::NodeTag::T_TargetEntry => {
-                let value: *mut pg_sys::Node = (*node.cast::<pg_sys::TargetEntry>()).expr.cast();
-                if change.depth == 0 && !value.is_null() && place_of_array(value, change).is_some() {
-                    return false;
-                }
-            }
-            _ => {
-                if let Some(place) = place_of_array(node, change) {
-                    change.stays[place] = true;
-                }
-            }
-        }
-        pg_sys::expression_tree_walker(node, Some(find_arguments), context)
+        let place = usize::try_from(param.paramid).ok().and_then(|number| number.checked_sub(1));
+        param.paramkind == pg_sys::ParamKind::PARAM_EXTERN
+            && place.and_then(|place| change.chosen.get(place)).is_some_and(|&chosen| chosen)
     }
 }
 
@@ -152,16 +173,12 @@ unsafe extern "C-unwind" fn replace(node: *mut pg_sys::Node, context: *mut c_voi
     }
     // SAFETY: the mutators pass nodes of the statement, and the context that they were given.
     unsafe {
-        let change = &mut *context.cast::<Change<'_>>();
-        if let Some(place) = place(node, change) {
-            if change.stays[place] {
-                return node;
-            }
+        let change = &*context.cast::<Change<'_>>();
+        if is_chosen(node, change) {
             let param: *mut pg_sys::Param = pg_sys::copyObjectImpl(node.cast()).cast();
             let inferred = (*param).paramtype;
-            let is_array = inferred == change.types.array;
-            (*param).paramtype = if is_array { pg_sys::BYTEAARRAYOID } else { pg_sys::BYTEAOID };
-            let value = pg_sys::coerce_to_target_type(
+            (*param).paramtype = of_client(inferred, change.types);
+            return pg_sys::coerce_to_target_type(
                 ptr::null_mut(),
                 param.cast(),
                 (*param).paramtype,
@@ -171,11 +188,6 @@ unsafe extern "C-unwind" fn replace(node: *mut pg_sys::Node, context: *mut c_voi
                 pg_sys::CoercionForm::COERCE_IMPLICIT_CAST,
                 -1,
             );
-            if value.is_null() {
-                return node;
-            }
-            change.changed[place] = true;
-            return value;
         }
         if (*node).type_ == pg_sys::NodeTag::T_Query {
             return compat::query_tree_mutator(node.cast(), replace, context, 0).cast();

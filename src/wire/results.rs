@@ -29,6 +29,35 @@ pub unsafe fn present(query: *mut pg_sys::Query, types: &Installed) {
     }
 }
 
+/// The types of a statement's results as the client sees them.
+///
+/// # Safety
+/// As for [`present`].
+pub unsafe fn of_client(query: *mut pg_sys::Query, types: &Installed) -> impl Iterator<Item = pg_sys::Oid> {
+    // SAFETY: as promised by the caller.
+    unsafe { results(query) }.map(|target| {
+        // SAFETY: as above.
+        let of = unsafe { pg_sys::exprType((*target).expr.cast()) };
+        match kind(of, types) {
+            Some(Kind::Value) => pg_sys::BYTEAOID,
+            Some(Kind::Array) => pg_sys::BYTEAARRAYOID,
+            None => of,
+        }
+    })
+}
+
+/// The targets of a statement that the client gets.
+///
+/// # Safety
+/// As for [`present`].
+unsafe fn results(query: *mut pg_sys::Query) -> impl Iterator<Item = *mut pg_sys::TargetEntry> {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let is_select = (*query).commandType == pg_sys::CmdType::CMD_SELECT;
+        targets(if is_select { (*query).targetList } else { (*query).returningList })
+    }
+}
+
 /// Whether a statement returns a bytea, or an array of it: one that was presented, or that may be some day, when the column has
 /// become an rbytea.
 ///
@@ -37,9 +66,7 @@ pub unsafe fn present(query: *mut pg_sys::Query, types: &Installed) {
 pub unsafe fn has_bytea(query: *mut pg_sys::Query) -> bool {
     // SAFETY: as promised by the caller.
     unsafe {
-        let is_select = (*query).commandType == pg_sys::CmdType::CMD_SELECT;
-        let list = if is_select { (*query).targetList } else { (*query).returningList };
-        targets(list).any(|target| {
+        results(query).any(|target| {
             [pg_sys::BYTEAOID, pg_sys::BYTEAARRAYOID].contains(&pg_sys::exprType((*target).expr.cast()))
         })
     }

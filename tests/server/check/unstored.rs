@@ -162,7 +162,10 @@ fn a_batch_of_large_payloads_is_short() {
     db.run("select rbytea_attach()");
     begin_vacuuming(&cluster);
     wait_until(PATIENCE, || flagged(&db) == 0);
-    assert_eq!(db.text("select array_agg(n order by n) from t group by xmin::text order by 1"), "{1,2,3}\n{4,5}");
+    assert_eq!(
+        db.text("select array_agg(n order by n) from t group by xmin::text order by 1"),
+        "{1,2,3}\n{4,5}"
+    );
     assert_eq!(db.text("select distinct len(r) from t where uuid(r) is not null"), (30 << 20).to_string());
 }
 

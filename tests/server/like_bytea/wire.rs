@@ -124,16 +124,15 @@ fn parameters_are_bytea_and_take_its_bytes() {
         "insert into t (a) values ($1)",
         "update t set a = $1 where r = any ($1)",
         "select $1::rbytea[]",
+        "select array_append($1, r) from t",
     ] {
         assert_eq!(described(&db, sql).0[0], Type::BYTEA_ARRAY, "{sql}");
     }
-    for sql in ["select id from t where a = $1", "select array_append($1, r) from t"] {
-        assert_eq!(
-            described(&db, sql).0[0].name(),
-            "_rbytea",
-            "no operator or function takes both types: {sql}"
-        );
-    }
+    assert_eq!(
+        described(&db, "select id from t where a = $1").0[0].name(),
+        "_rbytea",
+        "no operator takes both types"
+    );
     db.execute("insert into t (id, r, a) values (7, $1, $2)", &[&bytes, &vec![bytes.clone(), vec![]]]);
     assert_eq!(db.column::<i32>("select id from t where r = any ($1)", &[&vec![bytes.clone()]]), [7]);
     assert_eq!(db.one::<Vec<Vec<u8>>>("select a from t where id = 7", &[]), [bytes.clone(), vec![]]);

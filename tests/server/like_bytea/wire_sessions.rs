@@ -138,6 +138,87 @@ fn a_session_may_change_what_it_wants() {
     assert_eq!(types_of(&cluster.session(), "select r from t")[0].name(), "rbytea");
 }
 
+/// A parameter is a bytea wherever the statement means the same with it when it is analysed again, and stays what it was
+/// inferred to be everywhere else.
+#[test]
+fn statements_mean_the_same_when_they_are_analysed_again() {
+    let cluster = Cluster::with_extension();
+    let (db, other) = (cluster.session(), cluster.session());
+    db.run(TABLE);
+    db.run(
+        "create table u (id int, r rbytea);
+         create function sizes(bigint, rbytea) returns bigint language sql as 'select $1 + len($2)';
+         create aggregate size_of_all(rbytea) (sfunc = sizes, stype = bigint, initcond = 0);
+         create function same_size(rbytea, rbytea) returns boolean language sql as 'select len($1) = len($2)';
+         create operator ### (function = same_size, leftarg = rbytea, rightarg = rbytea)",
+    );
+    let own = "rbytea";
+    for (sql, of_parameter, answer) in [
+        ("select r from t where r = $1 order by id limit 1", "bytea", r"\x7061796c6f61642031"),
+        ("select coalesce(r, $1) from t where id = 1", "bytea", r"\x7061796c6f61642031"),
+        ("select case when id = 2 then r else $1 end from t where id = 1", "bytea", r"\x7061796c6f61642031"),
+        ("select id from t where r in ($1, 'payload 2') order by id limit 1", "bytea", "1"),
+        (
+            "insert into u values (1, coalesce($1, null::rbytea)), (2, $1) returning r, id",
+            "bytea",
+            r"\x7061796c6f61642031|1",
+        ),
+        ("update u set r = coalesce($1, r) where id = 1 returning r", "bytea", r"\x7061796c6f61642031"),
+        (
+            "with w as (select $1 as r union all select r from t where false) select id from t, w where t.r = w.r order by id",
+            "bytea",
+            "1",
+        ),
+        ("insert into u select 3, $1::rbytea returning r", "bytea", r"\x7061796c6f61642031"),
+        ("select len(coalesce(r, $1)) from t where id = 1", own, "9"),
+        ("select len(case when id = 2 then r else $1 end) from t where id = 1", own, "9"),
+        ("select len(p) from (values ($1), ((select r from t where id = 1))) v (p) limit 1", own, "9"),
+        ("select len(p) from (select r from t where id = 1 union all select $1) v (p) limit 1", own, "9"),
+        (
+            "with recursive w as (select r, 1 as n from t where id = 1 union all select coalesce($1, r), n + 1 from w where n < 3) select n, r from w order by n",
+            own,
+            r"1|\x7061796c6f61642031",
+        ),
+        ("select size_of_all($1) from t", own, "54"),
+        ("select r ### $1 from t where id = 1", own, "t"),
+        ("select len($1)", own, "9"),
+        // Each parameter for itself.
+        ("insert into u values (len($1), 'x'), (4, $2) returning id", own, "9"),
+    ] {
+        let statement = block_on(db.client().prepare(sql)).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        let parameters: Vec<_> = statement.params().iter().map(Type::name).collect();
+        assert_eq!(parameters[0], of_parameter, "{sql}");
+        assert!(parameters[1..].iter().all(|name| *name == "bytea"), "{sql}: {parameters:?}");
+        let arguments = ["'payload 1'"; 2][..parameters.len()].join(", ");
+        db.run(&format!("prepare p as {sql}"));
+        for time in ["once", "again"] {
+            let found = db.text(&format!("execute p({arguments})"));
+            assert_eq!(found.lines().next().unwrap(), answer, "{time}: {sql}");
+            other.run("alter table t add c int; alter table t drop c; alter table u add c int; alter table u drop c");
+        }
+        db.run("deallocate p");
+        // The client's own, which is described once.
+        if of_parameter == "bytea" {
+            let bytes = b"payload 1".to_vec();
+            let rows = block_on(db.client().query(&statement, &[&bytes])).unwrap();
+            assert!(!rows.is_empty(), "{sql}");
+        }
+    }
+    // What a function has prepared, or a session that wants the type, goes on returning the type.
+    for prepare in [
+        "do $$begin execute 'prepare q as select r from t where id = 1'; end$$",
+        "set rbytea.client_type = rbytea; prepare q as select r from t where id = 1; reset rbytea.client_type",
+    ] {
+        db.run(prepare);
+        for _ in 0..2 {
+            assert_eq!(types_of(&db, "execute q")[0].name(), "rbytea", "{prepare}");
+            assert_eq!(db.text("execute q"), r"\x7061796c6f61642031");
+            other.run("alter table t add c int; alter table t drop c");
+        }
+        db.run("deallocate q");
+    }
+}
+
 #[test]
 fn an_extension_that_comes_and_goes_is_noticed() {
     let cluster = Cluster::running();
