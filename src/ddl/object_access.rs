@@ -4,6 +4,7 @@
 
 use crate::ddl::reconcile::{Rows, Target, reconcile};
 use crate::ddl::refusals;
+use crate::mark::{columnstore, relations_using_type};
 use crate::pg::error::{self, Report};
 use crate::pg::installed::{self, Installed};
 use crate::pg::relation::attributes;
@@ -39,16 +40,37 @@ unsafe extern "C-unwind" fn object_access(
         if let Some(previous) = PREVIOUS.get().copied().flatten() {
             pg_sys::ffi::pg_guard_ffi_boundary(|| previous(access, class, object, part, argument));
         }
-        if access == pg_sys::ObjectAccessType::OAT_POST_CREATE
-            && class == pg_sys::RelationRelationId
-            && part == 0
-        {
+        if access == pg_sys::ObjectAccessType::OAT_POST_CREATE && class == pg_sys::RelationRelationId {
             let is_internal = (*argument.cast::<pg_sys::ObjectAccessPostCreate>()).is_internal;
-            if let Err(report) = created(object, is_internal) {
+            let done = compressed(object, part)
+                .and_then(|()| if part == 0 { created(object, is_internal) } else { Ok(()) });
+            if let Err(report) = done {
                 error::raise(report);
             }
         }
     }
+}
+
+/// A relation or a column is being made: a table of TimescaleDB's columnstore must not have values.
+///
+/// # Safety
+/// `relid` must be the OID of the relation.
+unsafe fn compressed(relid: pg_sys::Oid, column: i32) -> Result<(), Report> {
+    let Some(compressed) = columnstore::type_oid() else { return Ok(()) };
+    // SAFETY: as promised by the caller. The server itself makes the new rows of the catalogs visible at this point, always after
+    // a column, and before constraints of a table.
+    unsafe {
+        if column != 0 {
+            pg_sys::CommandCounterIncrement();
+        }
+        if !Made::of(relid).types.contains(&compressed) {
+            return Ok(());
+        }
+        pg_sys::CommandCounterIncrement();
+    }
+    let Some(Installed { rbytea, .. }) = installed::installed() else { return Ok(()) };
+    let types = Closure::new(rbytea);
+    columnstore::refuse(&relations_using_type(rbytea), |of| types.leads_to_value(of))
 }
 
 /// A relation is being made. Its rows of the catalogs are not visible yet.

@@ -44,11 +44,11 @@ impl Target {
         Ok(Self {
             types: Closure::new(type_oid),
             function_oid: extension.function_oid(TRIGGER_FUNCTION)?,
-            made_by: catalog::type_made_by(type_oid),
+            made_by: catalog::made_by(type_oid),
         })
     }
 
-    /// Whether a row may have come while there was no trigger. One that is older than the type in this database came with
+    /// Whether a row may have come without passing the trigger. One that is older than the type in this database came with
     /// pg_upgrade, from a database where its table had the trigger: what is inline in it is so on purpose.
     ///
     /// # Safety
@@ -66,7 +66,7 @@ pub enum Rows {
     Stored,
     /// They may have come when there should have been a trigger.
     Unknown,
-    /// They will come past the trigger.
+    /// The statement is still to write them, below the trigger.
     ToCome,
 }
 
@@ -160,7 +160,8 @@ pub fn all_stored(relid: pg_sys::Oid, target: &Target) -> Result<(), Report> {
     set_argument(relid, target, None)
 }
 
-/// Says that an attempt to store the payloads has failed and is not to be made again.
+/// Says that an attempt to store the payloads has failed and is not to be made again, also of a table that has got a new trigger
+/// meanwhile.
 pub fn refused(relid: pg_sys::Oid, target: &Target) -> Result<(), Report> {
     set_argument(relid, target, Some(REFUSED))
 }

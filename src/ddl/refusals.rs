@@ -1,7 +1,8 @@
 //! Where values may not be kept: in an index that holds them, and in extended statistics, because both outlive the rows whose
-//! files they refer to; in the bounds of partitions; in a table that is no heap, because no mark sees into it. (A btree index on a column of the type
+//! files they refer to; in the bounds of partitions; in a table that is no heap, because no mark sees into it, nor into a columnstore. (A btree index on a column of the type
 //! itself is refused by its options function, before it is built. A hash index holds no values.)
 
+use crate::mark::columnstore;
 use crate::pg::encoding::readable;
 use crate::pg::error::{self, Report};
 use crate::pg::relation::{Relation, Unlock};
@@ -14,6 +15,7 @@ use std::ffi::{CStr, CString};
 /// Looks at these relations, at all their indexes and statistics, and at the statistics that the current command has made.
 pub fn check(relations: &[pg_sys::Oid], types: &Closure) -> Result<(), Report> {
     relations.iter().try_for_each(|&relid| refuse_access_method(relid, types))?;
+    columnstore::refuse(relations, |of| types.leads_to_value(of))?;
     refuse_partitioning(relations, types)?;
     refuse_indexes(relations, types)?;
     refuse_statistics(relations, types)

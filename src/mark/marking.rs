@@ -1,6 +1,7 @@
 //! Where payloads are marked: locks every relation that can hold a reference, scans them, and does so again if the
 //! removal horizon moved meanwhile (I10).
 
+use crate::mark::columnstore;
 use crate::mark::found::{Found, Mark, Wanted};
 use crate::mark::horizon::{Horizons, RunSnapshot};
 use crate::mark::relations::{self, Relations};
@@ -11,6 +12,7 @@ use crate::pg::injection::{self, Point};
 use crate::pg::pace::Pace;
 use crate::pg::progress::{self, Phase};
 use crate::pg::subtransaction::{Caught, subtransaction};
+use crate::value::walk::Types;
 use pgrx::{PgSqlErrorCode, check_for_interrupts};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -60,7 +62,11 @@ fn mark_wanted(objects: &Objects, wanted: &Wanted, pace: &mut Pace) -> Result<Ma
         injection::at(Point::BeforeSecondHorizon);
         let valid = Horizons::now(objects) == before;
         match scanned {
-            Ok(()) if valid => return Ok(found.finish(&relations, before.full())),
+            Ok(()) if valid => {
+                // Of what has been compressed later the rows have been scanned.
+                columnstore::refuse(relations.relids(), |of| relations.leads_to_value(of))?;
+                return Ok(found.finish(&relations, before.full()));
+            }
             // Void (I10): a snapshot that could see more than the rest is gone, and tuples with it.
             Ok(()) => {}
             // A tuple's TOAST rows are removed with it, also while this scan reads it: no MVCC snapshot protects them.

@@ -3,6 +3,7 @@
 //! at its start can have vanished before the scan came to it, so a reference that was copied during the scan has a
 //! source that was counted. Uses `pg` and `value`; `ddl`, `vacuum`, `check` and `sql` use it.
 
+pub mod columnstore;
 pub mod horizon;
 pub mod preconditions;
 

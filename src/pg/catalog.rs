@@ -136,19 +136,25 @@ pub fn relation_name(relid: pg_sys::Oid) -> Option<String> {
     }
 }
 
-/// The transaction that made a type in this database: no row with a value of it is older, but for those that pg_upgrade has
-/// brought along.
-pub fn type_made_by(type_oid: pg_sys::Oid) -> Option<pg_sys::TransactionId> {
+/// The transaction that made the type in this database: no row with a value of it is older, but for those that pg_upgrade has
+/// brought along. None once VACUUM has frozen what says so, because from then on other ids may be older than it by chance.
+/// (The row is that of the cast from bytea, which unlike the type's own nothing updates.)
+pub fn made_by(type_oid: pg_sys::Oid) -> Option<pg_sys::TransactionId> {
     // SAFETY: a lookup in the system cache, whose tuple is released.
     unsafe {
-        let cache = pg_sys::SysCacheIdentifier::TYPEOID as i32;
-        let tuple = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(type_oid));
+        let tuple = pg_sys::SearchSysCache2(
+            pg_sys::SysCacheIdentifier::CASTSOURCETARGET as i32,
+            pg_sys::Datum::from(pg_sys::BYTEAOID),
+            pg_sys::Datum::from(type_oid),
+        );
         if tuple.is_null() {
             return None;
         }
-        let xmin = (*(*tuple).t_data).t_choice.t_heap.t_xmin;
+        let header = (*tuple).t_data;
+        let frozen = pg_sys::HEAP_XMIN_FROZEN as u16;
+        let made_by = ((*header).t_infomask & frozen != frozen).then_some((*header).t_choice.t_heap.t_xmin);
         pg_sys::ReleaseSysCache(tuple);
-        Some(xmin)
+        made_by
     }
 }
 

@@ -11,7 +11,7 @@ use rbytea_store::{
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
@@ -117,12 +117,13 @@ fn config(access: Access) -> Result<Config, store::Error> {
     Ok(Config { create_root, root, database, fsync, rights, owner, registry: Some(registry) })
 }
 
-/// Whether the store is in the data directory, wherever links and `..` lead.
+/// Whether the store is in the data directory, wherever links and `..` lead. What does not exist yet will be made in the last
+/// directory of the path that does.
 fn is_inside(root: &Path, directory: &Path) -> bool {
-    match (root.canonicalize(), directory.canonicalize()) {
-        (Ok(root), Ok(directory)) => root.starts_with(directory),
-        // It does not exist yet, and will be made under this name.
-        _ => root.starts_with(directory) && !root.components().any(|part| part == Component::ParentDir),
+    let existing = root.ancestors().find_map(|path| path.canonicalize().ok());
+    match (existing, directory.canonicalize()) {
+        (Some(existing), Ok(directory)) => existing.starts_with(directory),
+        _ => false,
     }
 }
 

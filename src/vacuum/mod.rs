@@ -18,6 +18,7 @@ mod replicated;
 mod run;
 mod sweep;
 mod unstored;
+mod user_code;
 mod worker;
 
 use crate::mark::horizon::RunSnapshot;

@@ -11,7 +11,8 @@ use crate::vacuum::schedule::Stamp;
 ///
 /// A snapshot or transaction is older than the transaction in which a run wrote its row, or it began after the run's
 /// moves; that goes for runs that failed in the middle of their moves too. A procedure may hold a value while it holds
-/// no snapshot, so statements count too. Slots and standbys read old rows by their position in the WAL.
+/// no snapshot, so statements count too. A background worker that says nothing of its statements (its state is NULL) is between two
+/// of them while it is in no transaction and waits for something to do, as pglogical's manager is all the time. Slots and standbys read old rows by their position in the WAL.
 const OLD_ENOUGH: &str = "
            xid < $3::text::xid8
        AND lsn <= COALESCE(LEAST(
@@ -20,7 +21,9 @@ const OLD_ENOUGH: &str = "
            (SELECT min(replay_lsn) FROM pg_stat_replication)),
            'FFFFFFFF/FFFFFFFF')
        AND moved_at < COALESCE(
-           (SELECT min(COALESCE(LEAST(query_start, xact_start), backend_start))
+           (SELECT min(CASE WHEN state IS NOT NULL THEN COALESCE(LEAST(query_start, xact_start), backend_start)
+                            WHEN xact_start IS NOT NULL OR wait_event_type IS NULL
+                                 OR wait_event_type NOT IN ('Activity', 'Extension') THEN backend_start END)
               FROM pg_stat_activity
              WHERE datid = $1 AND state IS DISTINCT FROM 'idle'
                AND backend_type NOT IN ('autovacuum worker', 'walsender')),

@@ -1,17 +1,19 @@
 //! Rows that came into a table while it was without its row trigger: the payloads in them are stored once it has one again. In
-//! batches that are committed, beside sessions that use the table; what goes wrong is logged, and tried again at the next visit.
+//! batches that are committed, beside sessions that use the table. What goes wrong is logged; it is tried again at the next visit, but
+//! not if the table itself is what stands in the way.
 
 use crate::ddl::reconcile::{self, Target};
 use crate::pg::background::transaction;
 use crate::pg::catalog::{self, Extension};
 use crate::pg::error::{self, Report};
 use crate::pg::heap_scan::Slot;
-use crate::pg::pace::Pace;
+use crate::pg::pace::{Pace, database_is_wanted};
+use crate::pg::progress;
 use crate::pg::relation::{Relation, Unlock};
 use crate::pg::subtransaction::Caught;
-use crate::pg::{progress, spi};
 use crate::session::opening::Access;
 use crate::session::transaction::with_store;
+use crate::vacuum::user_code;
 use crate::value::columns::Columns;
 use crate::value::datum::{Peek, Rbytea};
 use crate::write::pass::{Passed, Position, Work, pass, refuse_dependent_keys};
@@ -19,7 +21,7 @@ use crate::write::row_trigger::{Replaced, is_to_be_stored, store_inline};
 use crate::write::update::Constraints;
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
 use std::num::NonZeroUsize;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Payloads of a batch, and about how many bytes: a batch that is rolled back leaves so many files behind.
 const BATCH: u64 = 100;
@@ -27,48 +29,67 @@ const BATCH_BYTES: u64 = 64 << 20;
 /// A visit to one database does not take longer for this, because others wait for theirs.
 const BUDGET: Duration = Duration::from_secs(300);
 
-/// Stores what is to be stored in this database, as far as the time allows.
+/// Stores what is to be stored in this database, as far as the time allows. It begins with any of the tables: one that takes all the
+/// time does so only now and then.
 pub fn store() {
     let began = Instant::now();
     progress::activity("storing payloads that are in their rows");
-    let tables = match transaction(tables) {
+    let mut tables = match transaction(tables) {
         Ok(tables) => tables,
         Err(caught) => return error::emit(caught.report, PgLogLevel::LOG),
     };
+    let any = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().subsec_nanos() as usize;
+    let first = any.checked_rem(tables.len()).unwrap_or_default();
+    tables.rotate_left(first);
     for table in tables {
-        let mut done = Done::default();
-        let ended = store_rows_of(table, began, &mut done);
-        log(table, done.payloads);
-        match ended {
-            Ok(()) => {}
-            // Somebody else needs the table or the database.
-            Err(caught) if is_temporary(caught.code) => {}
-            Err(caught) => refused(table, caught.report),
+        let mut stored = 0;
+        let ended = store_rows_of(table, began, &mut stored);
+        log(table, stored);
+        if let Err(caught) = ended {
+            failed(table, caught);
         }
-        if done.gave_way || began.elapsed() >= BUDGET {
+        if database_is_wanted() || began.elapsed() >= BUDGET {
             return;
         }
     }
 }
 
-/// What has come of the visit to a table so far.
-#[derive(Default)]
-struct Done {
-    payloads: u64,
-    /// Others wait for the table or the database.
-    gave_way: bool,
+/// What an error says of the next attempt.
+#[derive(PartialEq, Eq)]
+enum Failure {
+    /// Somebody else needs the table or the database.
+    GaveWay,
+    /// It may succeed without a change to the table: the store, the server or the machine is not as it should be.
+    MayPass,
+    /// It will fail again.
+    Refused,
 }
 
-/// What may succeed at the next visit, and takes no change by anybody.
-fn is_temporary(code: PgSqlErrorCode) -> bool {
-    use PgSqlErrorCode::*;
-    matches!(
-        code,
-        ERRCODE_LOCK_NOT_AVAILABLE
-            | ERRCODE_QUERY_CANCELED
-            | ERRCODE_T_R_SERIALIZATION_FAILURE
-            | ERRCODE_T_R_DEADLOCK_DETECTED
-    )
+impl Failure {
+    fn of(code: PgSqlErrorCode) -> Self {
+        use PgSqlErrorCode::*;
+        /// SQLSTATE's first two characters (utils/elog.h).
+        fn class(code: PgSqlErrorCode) -> i32 {
+            code as i32 & 0xfff
+        }
+        match code {
+            ERRCODE_LOCK_NOT_AVAILABLE | ERRCODE_QUERY_CANCELED => Self::GaveWay,
+            _ if class(code) == class(ERRCODE_TRANSACTION_ROLLBACK) => Self::GaveWay,
+            ERRCODE_INSUFFICIENT_PRIVILEGE => Self::MayPass,
+            _ if [
+                ERRCODE_INSUFFICIENT_RESOURCES,
+                ERRCODE_OPERATOR_INTERVENTION,
+                ERRCODE_SYSTEM_ERROR,
+                ERRCODE_CONFIG_FILE_ERROR,
+            ]
+            .map(class)
+            .contains(&class(code)) =>
+            {
+                Self::MayPass
+            }
+            _ => Self::Refused,
+        }
+    }
 }
 
 /// The tables whose rows may have payloads that are to be stored.
@@ -82,39 +103,49 @@ fn tables() -> Result<Vec<pg_sys::Oid>, Report> {
 
 /// Goes through a table until a pass has found nothing, which is one transaction: meanwhile nobody can rewrite the table. Every
 /// row that is older than its trigger is committed, and every later one has come through the trigger.
-fn store_rows_of(table: pg_sys::Oid, began: Instant, done: &mut Done) -> Result<(), Caught> {
+fn store_rows_of(table: pg_sys::Oid, began: Instant, stored: &mut u64) -> Result<(), Caught> {
     let mut position = Position::default();
     let mut any_missed = false;
     loop {
-        match transaction(|| one_batch(table, &mut position, done))? {
+        let from_start = position.is_start();
+        let batch = transaction(|| one_batch(table, &mut position))?;
+        match batch.passed {
             Passed::Gone => return Ok(()),
-            Passed::Batch(payloads) => done.payloads += payloads,
+            Passed::Batch(payloads) => *stored += payloads,
             Passed::End { replaced, missed } => {
-                done.payloads += replaced;
+                *stored += replaced;
                 any_missed |= missed;
-                let is_whole_pass = std::mem::take(&mut position).is_start();
-                if any_missed || replaced == 0 && is_whole_pass {
+                if any_missed || from_start && replaced == 0 {
                     return Ok(());
                 }
+                position = Position::default();
             }
         }
-        if done.gave_way || began.elapsed() >= BUDGET {
+        if batch.gave_way || began.elapsed() >= BUDGET {
             return Ok(());
         }
     }
 }
 
-fn one_batch(table: pg_sys::Oid, position: &mut Position, done: &mut Done) -> Result<Passed, Report> {
-    let Some(extension) = Extension::installed()? else { return Ok(Passed::Gone) };
+/// How a batch has ended.
+struct Batch {
+    passed: Passed,
+    /// Others wait for the table or the database.
+    gave_way: bool,
+}
+
+impl Batch {
+    const GONE: Self = Self { passed: Passed::Gone, gave_way: false };
+}
+
+fn one_batch(table: pg_sys::Oid, position: &mut Position) -> Result<Batch, Report> {
+    let Some(extension) = Extension::installed()? else { return Ok(Batch::GONE) };
     let relation = Relation::try_open(table, pg_sys::RowExclusiveLock, Unlock::AtEnd);
-    let Some(relation) = relation else { return Ok(Passed::Gone) };
-    if !relation.is_heap() {
-        return Ok(Passed::Gone);
-    }
+    let Some(relation) = relation.filter(Relation::is_heap) else { return Ok(Batch::GONE) };
     let target = Target::of(&extension)?;
     let from_start = position.is_start();
     // SAFETY: the relation is open, and locked for writing; the columns are its own.
-    let passed = unsafe {
+    let batch = unsafe {
         let columns = Columns::of(relation.descriptor(), &target.types).stored;
         let pace = Pace::of_worker();
         let mut rows = Rows {
@@ -128,34 +159,12 @@ fn one_batch(table: pg_sys::Oid, position: &mut Position, done: &mut Done) -> Re
             gave_way: false,
         };
         let passed = pass(&relation, &mut rows, BATCH, position)?;
-        done.gave_way = rows.gave_way;
-        passed
+        Batch { passed, gave_way: rows.gave_way }
     };
-    if from_start && matches!(passed, Passed::End { replaced: 0, missed: false }) {
-        *position = Position::default();
+    if from_start && matches!(batch.passed, Passed::End { replaced: 0, missed: false }) {
         reconcile::all_stored(table, &target)?;
     }
-    Ok(passed)
-}
-
-/// Whether functions of users would run, which the worker cannot wait for: those in generated columns and in expressions of
-/// indexes, and those behind operators, operator classes and domains there. Functions of extensions are as good as PostgreSQL's.
-fn refuse_code_of_users(table: pg_sys::Oid) -> Result<(), Report> {
-    let query = c"SELECT EXISTS (
-        SELECT FROM pg_depend d
-         WHERE (classid = 'pg_class'::regclass AND objid IN (SELECT indexrelid FROM pg_index WHERE indrelid = $1)
-                OR classid = 'pg_attrdef'::regclass AND objid IN (SELECT oid FROM pg_attrdef WHERE adrelid = $1))
-           AND (refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_opclass'::regclass)
-                OR refclassid = 'pg_type'::regclass AND refobjid IN (SELECT oid FROM pg_type WHERE typtype = 'd'))
-           AND NOT EXISTS (SELECT FROM pg_depend e
-                            WHERE e.classid = d.refclassid AND e.objid = d.refobjid AND e.deptype = 'e'))";
-    if spi::value(query, &[table.into()])? != Some(true) {
-        return Ok(());
-    }
-    Err(error::report(
-        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-        "its indexes or generated columns call functions of users",
-    ))
+    Ok(batch)
 }
 
 /// Rows of a table.
@@ -193,7 +202,7 @@ impl Work for Rows<'_> {
 
     unsafe fn replace(&mut self, row: &Slot<'_>) -> Result<(Replaced, u64), Report> {
         if !std::mem::replace(&mut self.checked, true) {
-            refuse_code_of_users(self.relation.oid())?;
+            user_code::refuse(self.relation.oid())?;
             refuse_dependent_keys(self.relation.oid(), "store")?;
             // SAFETY: the relation is open. A publication without a replica identity refuses.
             unsafe {
@@ -244,23 +253,29 @@ fn log(table: pg_sys::Oid, stored: u64) {
     }
 }
 
-/// Logs what stood in the way, once.
-fn refused(table: pg_sys::Oid, reason: Report) {
-    let Some((database, name)) = names(table) else { return };
-    let noted = transaction(|| match Extension::installed()? {
-        Some(extension) => reconcile::refused(table, &Target::of(&extension)?),
-        None => Ok(()),
-    });
+/// Logs what stood in the way: once, if it will be there again.
+fn failed(table: pg_sys::Oid, caught: Caught) {
+    let failure = Failure::of(caught.code);
+    let Some((database, name)) = names(table).filter(|_| failure != Failure::GaveWay) else { return };
+    let hint = if failure == Failure::Refused {
+        let noted = transaction(|| match Extension::installed()? {
+            Some(extension) => reconcile::refused(table, &Target::of(&extension)?),
+            None => Ok(()),
+        });
+        if let Err(caught) = noted {
+            error::emit(caught.report, PgLogLevel::LOG);
+        }
+        "An UPDATE of the column stores them; rbytea_attach() has the worker try again."
+    } else {
+        "The worker tries again at its next visit."
+    };
     let report = error::report(
         PgSqlErrorCode::ERRCODE_WARNING,
         format!("payloads of table {name} of database \"{database}\" stay in their rows"),
     )
-    .set_detail(format!("{}.", reason.message()))
-    .set_hint("They are complete, only large. An UPDATE of the column stores them; rbytea_attach() has the worker try again.");
+    .set_detail(format!("{}.", caught.report.message()))
+    .set_hint(format!("They are complete, only large. {hint}"));
     error::emit(report, PgLogLevel::LOG);
-    if let Err(caught) = noted {
-        error::emit(caught.report, PgLogLevel::LOG);
-    }
 }
 
 /// Of the database and of a table; None if that is gone.

@@ -2,7 +2,7 @@
 //! of one elsewhere what a setting says.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -90,14 +90,17 @@ fn a_store_elsewhere_is_private_unless_a_setting_says_otherwise() {
 
 #[test]
 fn a_relative_path_that_leads_out_of_the_data_directory_is_elsewhere() {
-    let mut cluster = Cluster::stopped_with(&["rbytea.filesystem_storage_path = '../elsewhere'"]);
-    let chmod = Command::new("chmod").args(["-R", "g+rX"]).arg(cluster.data()).status().unwrap();
-    assert!(chmod.success());
-    cluster.start();
-    let db = cluster.session();
-    assert_eq!(db.text("show data_directory_mode"), "0750");
-    db.run("create extension rbytea");
-    fill(&db, "t");
-    assert_modes(&cluster.data().join("../elsewhere"), 0o700, 0o600);
-    finds_nothing(&db);
+    for path in ["../elsewhere", "link/elsewhere"] {
+        let mut cluster = Cluster::stopped_with(&[&format!("rbytea.filesystem_storage_path = '{path}'")]);
+        symlink("..", cluster.data().join("link")).unwrap();
+        let chmod = Command::new("chmod").args(["-R", "g+rX"]).arg(cluster.data()).status().unwrap();
+        assert!(chmod.success());
+        cluster.start();
+        let db = cluster.session();
+        assert_eq!(db.text("show data_directory_mode"), "0750");
+        db.run("create extension rbytea");
+        fill(&db, "t");
+        assert_modes(&cluster.data().join(path), 0o700, 0o600);
+        finds_nothing(&db);
+    }
 }

@@ -3,8 +3,9 @@
 
 use crate::check::healthy::check;
 use crate::evidence::{Promise, proves_by_assertions};
-use crate::support::background::cluster_with;
+use crate::support::background::{Background, cluster_with};
 use crate::support::cluster::{Cluster, PATIENCE, wait_until};
+use crate::support::encryption::set_keys;
 use crate::support::session::Session;
 use crate::support::twin_tables::{Twins, assert_live_is, triggers};
 
@@ -177,11 +178,14 @@ fn rows_that_cannot_be_updated_stay_complete() {
         "create function twice(int) returns int language plpgsql immutable as 'begin return 2 * $1; end';
          create table u (n int, b bytea, r rbytea, twice int generated always as (twice(n)) stored);
          create table v (n int, b bytea, r rbytea, constraint of_users check (twice(n) > 0)); create index on v (length(b));
-         create table w (n int, b bytea, r rbytea)",
+         create table w (n int, b bytea, r rbytea);
+         create role alice; alter function twice owner to alice",
     );
     for table in ["t", "u", "v", "w"] {
         take_trigger_away(&db, table);
-        db.run(&format!("insert into {table} select n, payload(n), payload(n) from generate_series(1, 3) n"));
+        db.run(&format!(
+            "insert into {table} (n, b, r) select n, payload(n), payload(n) from generate_series(1, 3) n"
+        ));
     }
     db.run("alter table v add constraint false_now check (uuid(r) is null and n < 2) not valid; create publication p for table w");
     put_event_triggers_back(&db);
@@ -209,6 +213,93 @@ fn rows_that_cannot_be_updated_stay_complete() {
     wait_until(PATIENCE, || flagged(&db) == 0);
     ["t", "u", "v", "w"].iter().for_each(|table| db.assert_stored(table, 3));
     assert_eq!(check(&db, "").len(), 0);
+}
+
+/// What an ordinary user owns is not called, however an index or a generated column comes to it.
+#[test]
+fn the_worker_runs_no_code_of_users() {
+    let (cluster, db) = waiting_cluster();
+    db.run(
+        "create role alice; create type mood as enum ('good'); create domain word as text check (value <> '');
+         create function own(int) returns int language plpgsql immutable as 'begin return $1; end';
+         create function hers(int) returns int language plpgsql immutable as 'begin return $1; end';
+         create function difference(int, int) returns float8 language plpgsql immutable as 'begin return $1 - $2; end';
+         create function less(int, int) returns boolean language plpgsql immutable as 'begin return $1 < $2; end';
+         create type her_range as range (subtype = int, subtype_diff = difference);
+         create type of_her_range as (r her_range); create domain her_domain as her_range;
+         create operator <<<< (function = less, leftarg = int, rightarg = int);
+         alter function hers owner to alice; alter function difference owner to alice; alter function less owner to alice;
+         alter extension plpgsql add function hers(int)",
+    );
+    let ways = [
+        (
+            "i1",
+            false,
+            "create index on i1 (own(n)); create index on i1 (lower(b::text)); create index on i1 ((n::text::word))",
+        ),
+        (
+            "i2",
+            true,
+            "alter table i2 add m mood, add d word, add i int4range; create index on i2 (m, d); create index on i2 using gist (i)",
+        ),
+        ("i3", false, "create index on i3 (hers(n))"),
+        ("i4", false, "create index on i4 (n) where hers(n) > 0"),
+        ("i5", false, "alter table i5 add g int generated always as (hers(n)) stored"),
+        ("i6", false, "alter table i6 add x her_range; create index on i6 using gist (x)"),
+        ("i7", false, "alter table i7 add x her_domain; create index on i7 using gist (x)"),
+        ("i8", false, "alter table i8 add x her_multirange; create index on i8 using gist (x)"),
+        ("i9", false, "create index on i9 using gist (her_range(n, n + 1))"),
+        ("i10", false, "create index on i10 ((n <<<< 1))"),
+        (
+            "i11",
+            true,
+            "create index on i11 (own(n), abs(n)); alter table i11 add g int generated always as (own(n)) stored",
+        ),
+    ];
+    for (table, ..) in ways {
+        db.run(&format!("create table {table} (n int, b bytea, r rbytea)"));
+        take_trigger_away(&db, table);
+        db.run(&format!("insert into {table} select n, payload(n), payload(n) from generate_series(1, 2) n"));
+    }
+    for (_, _, sql) in ways {
+        db.run(sql);
+    }
+    put_event_triggers_back(&db);
+    db.run("select rbytea_attach()");
+    begin_vacuuming(&cluster);
+    wait_until(PATIENCE, || {
+        let waiting = "select count(*) from pg_trigger where tgfoid = 'rbytea_externalize'::regproc and tgargs = 'unstored\\000'::bytea";
+        db.one::<i64>(waiting, &[]) == 0
+    });
+    for (table, stored, sql) in ways {
+        let found: i64 = db.one(&format!("select count(*) from {table} where uuid(r) is not null"), &[]);
+        assert_eq!(found, if stored { 2 } else { 0 }, "{sql}: {}", cluster.log());
+    }
+}
+
+/// Changes to the type's own row, and to the store, say nothing of the rows.
+#[test]
+fn what_passes_keeps_nothing_in_its_row() {
+    let (cluster, db) = waiting_cluster();
+    take_trigger_away(&db, "t");
+    db.run("insert into t select n, payload(n), payload(n) from generate_series(1, 3) n");
+    db.run("create table u (n int, b bytea, r rbytea)");
+    take_trigger_away(&db, "u");
+    db.run("insert into u select n, payload(n), payload(n) from generate_series(1, 3) n");
+    put_event_triggers_back(&db);
+    db.run("select rbytea_attach(); create role alice; grant usage on type rbytea to alice");
+    assert_eq!(not_stored(&db), 6);
+    ["vacuum freeze pg_cast", "vacuum freeze u"].iter().for_each(|vacuum| db.run(vacuum));
+    assert_eq!(not_stored(&db), 6);
+    // A key file that is not there yet.
+    cluster.set_conf("rbytea.key_file = 'keys'");
+    cluster.set_conf("rbytea.qss_mode = on");
+    begin_vacuuming(&cluster);
+    cluster.await_log("The worker tries again at its next visit.");
+    assert_eq!(not_stored(&db), 6);
+    set_keys(&cluster, &[1]);
+    wait_until(PATIENCE, || flagged(&db) == 0);
+    ["t", "u"].iter().for_each(|table| db.assert_stored(table, 3));
 }
 
 /// A rewrite between two batches moves rows to where the pass has been.

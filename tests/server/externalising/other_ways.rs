@@ -1,5 +1,7 @@
 //! Tables that come otherwise than by a statement that event triggers hear of, and tables that are no heap.
 
+use tokio_postgres::error::SqlState;
+
 use crate::support::access_method::OtherAccessMethod;
 use crate::support::session::Session;
 use crate::support::twin_tables::{
@@ -196,4 +198,54 @@ fn partitions_have_no_values_in_their_bounds() {
     db.fill("hashed", 1..=20);
     db.assert_stored("hashed", 20);
     assert!(db.one::<bool>("select count(*) between 1 and 19 from h0", &[]));
+}
+
+/// What TimescaleDB makes of a hypertable and its chunk, without TimescaleDB: a table with columns of the same names and of its own type.
+#[test]
+fn values_stay_out_of_the_columnstore() {
+    let cluster = cluster_with_table();
+    let db = cluster.session();
+    let refused = |sql: &str| {
+        let error = db.error(sql);
+        assert_eq!(error.code(), &SqlState::FEATURE_NOT_SUPPORTED, "{sql}: {error}");
+        assert!(error.message().contains("columnstore"), "{sql}: {error}");
+    };
+    db.run(
+        "create schema _timescaledb_internal; create type _timescaledb_internal.compressed_data as (bytes bytea);
+         create domain document as rbytea;
+         create table scans (at int, camera int, picture rbytea); create table pages (at int, page document[]);
+         create table plain (at int, picture bytea)",
+    );
+    let compressed = "_timescaledb_internal.compressed_data";
+    let columns = format!("(_ts_meta_count int, at {compressed}, camera int, picture {compressed})");
+    refused(&format!("create table _timescaledb_internal.compressed {columns}"));
+    refused(&format!("create table _timescaledb_internal.compressed (at {compressed}, page {compressed})"));
+    // Of other columns there may be one, and it stays the only one.
+    db.run(&format!("create table _timescaledb_internal.other (at {compressed}, picture {compressed})"));
+    refused("alter table plain alter picture type rbytea using picture::rbytea");
+    refused(&format!(
+        "alter table scans drop camera; alter table _timescaledb_internal.other add x {compressed}"
+    ));
+    db.run(&format!("create table _timescaledb_internal.added (at int, camera int, picture int); alter table _timescaledb_internal.added drop picture"));
+    refused(&format!("alter table _timescaledb_internal.added add picture {compressed}"));
+    db.fill("t", 1..=3);
+    db.run("delete from t where n = 1");
+    assert_eq!(db.rvacuum(), 1, "nothing of this stands in the way");
+
+    // One that was there before the hook was: nothing is moved, by anybody.
+    db.run(&format!("alter event trigger rbytea_attach disable; create table _timescaledb_internal.compressed (at {compressed}, camera int)"));
+    db.run("update pg_attribute set attname = 'picture' where attrelid = '_timescaledb_internal.compressed'::regclass and attname = 'camera'");
+    db.run(&format!("alter table _timescaledb_internal.compressed add camera int;
+         update pg_attribute set atttypid = '{compressed}'::regtype where attrelid = '_timescaledb_internal.compressed'::regclass and attname = 'picture'"));
+    db.run("delete from t where n = 2");
+    for run in ["select rvacuum()", "select * from rvacuum_plan()", "select rbytea_check()"] {
+        refused(run);
+    }
+    assert_eq!(cluster.live().len(), 2);
+    assert!(
+        db.text("select error from rbytea.rbytea_vacuum_history order by id desc limit 1")
+            .contains("public.scans")
+    );
+    db.run("drop table _timescaledb_internal.compressed");
+    assert_eq!(db.rvacuum(), 1);
 }

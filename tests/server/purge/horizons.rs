@@ -3,6 +3,7 @@
 
 use crate::purge::waiting::{garbage, held_by, purge, tables, trash_one};
 use crate::support::cluster::{PATIENCE, wait_until};
+use crate::support::library::Library;
 use crate::support::session::Session;
 use crate::support::standby::standby_of;
 use crate::support::twin_tables::Twins;
@@ -125,6 +126,35 @@ fn a_session_without_track_activities_holds_everything_that_was_trashed_after_it
     assert!(held_by(&db).contains(&format!("process {} (client backend, disabled)", secret.pid())));
     drop(secret);
     wait_until(PATIENCE, || purge(&db) == 1);
+}
+
+/// pglogical's manager is in the database all the time, and says nothing of its statements.
+#[test]
+fn a_worker_that_waits_for_something_to_do_holds_nothing() {
+    let (cluster, db) = tables();
+    let library = Library::compile(cluster.installation(), include_str!("../support/worker.c"));
+    db.run(&format!(
+        "create function start_worker(text, boolean) returns int as '{}' language c strict",
+        library.path()
+    ));
+    let start = |in_transaction: bool| {
+        let pid: i32 = db.one("select start_worker($1, $2)", &[&library.path(), &in_transaction]);
+        wait_until(PATIENCE, || {
+            db.one("select exists (select from pg_stat_activity where pid = $1 and state is null and wait_event_type = 'Extension' and datid is not null)", &[&pid])
+        });
+        pid
+    };
+    start(false);
+    trash_one(&db);
+    assert_eq!(held_by(&db), "{}");
+    assert_eq!(purge(&db), 1);
+    // One that is in a transaction may have anything since it was started.
+    let pid = start(true);
+    trash_one(&db);
+    assert_eq!(purge(&db), 0);
+    assert_eq!(held_by(&db), format!("{{\"process {pid} (worker of a test)\"}}"));
+    db.run(&format!("select pg_terminate_backend({pid}, 60000)"));
+    assert_eq!(purge(&db), 1);
 }
 
 #[test]

@@ -1,36 +1,16 @@
 //! Tables whose access method is another one than PostgreSQL's heap.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
-
-use tempfile::TempDir;
-
 use crate::support::installation::Installation;
+use crate::support::library::Library;
 use crate::support::session::Session;
 
 /// A library with a table access method, for as long as it lives.
-pub struct OtherAccessMethod {
-    dir: TempDir,
-}
+pub struct OtherAccessMethod(Library);
 
 impl OtherAccessMethod {
     /// Compiles it for an installation.
     pub fn compile(installation: &Installation) -> Self {
-        let dir = tempfile::Builder::new().prefix("rbytea-am-").tempdir_in(std::env::temp_dir()).unwrap();
-        fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
-        let source = dir.path().join("other.c");
-        fs::write(&source, include_str!("access_method.c")).unwrap();
-        let include = Command::new(&installation.pg_config).arg("--includedir-server").output().unwrap();
-        let status = Command::new("cc")
-            .args(["-shared", "-fPIC", "-o"])
-            .arg(dir.path().join("other.so"))
-            .arg(format!("-I{}", String::from_utf8(include.stdout).unwrap().trim_end()))
-            .arg(&source)
-            .status()
-            .unwrap();
-        assert!(status.success(), "the access method does not compile");
-        Self { dir }
+        Self(Library::compile(installation, include_str!("access_method.c")))
     }
 
     /// Makes the access method `other` in a database.
@@ -38,7 +18,7 @@ impl OtherAccessMethod {
         db.run(&format!(
             "create function other_handler(internal) returns table_am_handler as '{}' language c;
              create access method other type table handler other_handler",
-            self.dir.path().join("other").display()
+            self.0.path()
         ));
     }
 
