@@ -226,7 +226,7 @@ fn values_stay_out_of_the_columnstore() {
     refused(&format!(
         "alter table scans drop camera; alter table _timescaledb_internal.other add x {compressed}"
     ));
-    db.run(&format!("create table _timescaledb_internal.added (at int, camera int, picture int); alter table _timescaledb_internal.added drop picture"));
+    db.run("create table _timescaledb_internal.added (at int, camera int, picture int); alter table _timescaledb_internal.added drop picture");
     refused(&format!("alter table _timescaledb_internal.added add picture {compressed}"));
     db.fill("t", 1..=3);
     db.run("delete from t where n = 1");
