@@ -59,7 +59,7 @@ const OTHER_TYPE: &str =
 const XML: &str = "the XML functions know bytea by its OID, and print other types as their text";
 const ASSIGNED: &str =
     "bytea becomes rbytea in assignments and explicitly, not as an argument, so that no call is ambiguous";
-const ARGUMENT: &str = "a parameter that is an argument of a function stays an rbytea, as the function would not be found for bytea when the statement is analysed again";
+const ARGUMENT: &str = "a parameter stays an rbytea where it is the argument of a function that would not be found for bytea when the statement is analysed again";
 const JSON: &str = "the SQL/JSON constructors and predicates know bytea by its OID, and take only it and the types of strings";
 const INTEGERS: &str = "the casts between bytea and integers, of PostgreSQL 18, are bytea's alone: they take two steps, 100::bytea::rbytea";
 const VIRTUAL: &str =
@@ -152,16 +152,9 @@ pub const DIFFERENCES: &[Difference] = &[
         "columns v (rbytea)",
         "the columns of CALL are described from the procedure's parameters, where no hook can change them",
     ),
-    difference("select length($1::@type), $2 || $1::@type", "parameters (rbytea),  17;", ARGUMENT),
     difference(
         "select first_byte($1), head($1, $2), as_bytea($3), spread($4, $5)",
-        "parameters (rbytea),  23,  17,  17,  17;",
-        ARGUMENT,
-    ),
-    difference("select same($1::@type), either($2, «a»)", "parameters (rbytea),  (rbytea);", ARGUMENT),
-    difference(
-        "select nullif(v, $1), v is distinct from $2, (v, id) > ($3, $4), array[v, $5], array_append(array[v], $6), array_position(array[v], $7) from goods",
-        "parameters 17,  17,  17,  23,  17,  (rbytea),  (rbytea);",
+        "parameters (rbytea),  23,  17,  (rbytea),  (rbytea);",
         ARGUMENT,
     ),
     since(
