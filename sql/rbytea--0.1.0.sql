@@ -73,10 +73,6 @@ CREATE FUNCTION pg_catalog.rbytea_to_client(@extschema@.rbytea) RETURNS bytea
 AS 'MODULE_PATHNAME', 'rbytea_to_client_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL SAFE COST 100;
 COMMENT ON FUNCTION pg_catalog.rbytea_to_client(@extschema@.rbytea) IS 'the payload as bytea, in the results that clients get; volatile, so that it is computed after a sort';
 
-CREATE FUNCTION pg_catalog.rbytea_fetch(cursor text, direction integer, count bigint) RETURNS SETOF record
-AS 'MODULE_PATHNAME', 'rbytea_fetch_wrapper' LANGUAGE c VOLATILE STRICT;
-COMMENT ON FUNCTION pg_catalog.rbytea_fetch(text, integer, bigint) IS 'what FETCH returns from a cursor that a function has opened; a client''s FETCH calls it';
-
 CREATE CAST (bytea AS rbytea) WITH FUNCTION rbytea(bytea) AS ASSIGNMENT;
 COMMENT ON CAST (bytea AS rbytea) IS 'convert bytea to rbytea';
 CREATE CAST (rbytea AS bytea) WITH FUNCTION bytea(rbytea) AS IMPLICIT;

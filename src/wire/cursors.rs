@@ -1,173 +1,220 @@
 //! FETCH by a client from a cursor that it has not declared itself: a function has opened it, so its query was not presented, and
-//! it returns rbytea. The client's FETCH becomes the EXECUTE of a statement that reads the cursor through a function and presents
-//! what comes. EXECUTE, because of all utility statements that return rows this alone is described by what it returns.
+//! returns rbytea. FETCH is described by what the cursor's portal says that it returns; when a client's FETCH is analysed, the
+//! portal is made to say bytea, and what the portal of a client's FETCH gets is converted on its way there. What functions fetch stays
+//! what the query returns.
 
 use super::results::{self, Kind};
-use crate::pg::encoding::readable;
-use crate::pg::error;
-use crate::pg::installed::Installed;
+use crate::pg::installed::{self, Installed};
 use crate::pg::relation::attributes;
-use crate::pg::rows::RawResult;
-use crate::pg::snapshot::ActiveSnapshot;
-use crate::pg::spi;
-use pgrx::callconv::FcInfo;
-use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{PgSqlErrorCode, pg_extern, pg_sys};
-use std::ffi::{CStr, CString};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use pgrx::{pg_guard, pg_sys};
+use std::ptr;
 
-/// The FETCH that a client has sent, and the cursor's portal; None of other statements, and if there is no such cursor.
+/// The cursor's portal, if a utility statement is a FETCH from one whose rows come straight out of a query. Those of a cursor WITH
+/// HOLD, and of INSERT … RETURNING, are kept in a store and read by what the portal says.
+///
+/// # Safety
+/// `utility` must be the parse tree of a utility statement.
+unsafe fn cursor<'a>(utility: *mut pg_sys::Node) -> Option<&'a mut pg_sys::PortalData> {
+    // SAFETY: as promised by the caller; the tag says what the node is. A portal is there until its transaction ends.
+    unsafe {
+        if (*utility).type_ != pg_sys::NodeTag::T_FetchStmt {
+            return None;
+        }
+        let fetch = &*utility.cast::<pg_sys::FetchStmt>();
+        let portal = pg_sys::GetPortalByName(fetch.portalname).as_mut().filter(|_| !fetch.ismove)?;
+        let is_query = portal.strategy == pg_sys::PortalStrategy::PORTAL_ONE_SELECT
+            && portal.holdStore.is_null()
+            && portal.cursorOptions & pg_sys::CURSOR_OPT_HOLD as i32 == 0;
+        (is_query && !portal.queryDesc.is_null() && !portal.tupDesc.is_null()).then_some(portal)
+    }
+}
+
+/// Whether a statement is one for [`present`].
 ///
 /// # Safety
 /// `query` must be the result of an analysis.
-pub unsafe fn fetch<'a>(query: *mut pg_sys::Query) -> Option<(&'a pg_sys::FetchStmt, pg_sys::Portal)> {
-    // SAFETY: as promised by the caller; the tag says what the node is.
-    unsafe {
-        let is_utility = (*query).commandType == pg_sys::CmdType::CMD_UTILITY;
-        if !is_utility || (*(*query).utilityStmt).type_ != pg_sys::NodeTag::T_FetchStmt {
-            return None;
-        }
-        let fetch = &*(*query).utilityStmt.cast::<pg_sys::FetchStmt>();
-        let portal = pg_sys::GetPortalByName(fetch.portalname);
-        (!fetch.ismove && !portal.is_null() && !(*portal).tupDesc.is_null()).then_some((fetch, portal))
-    }
+pub unsafe fn is_fetch(query: *mut pg_sys::Query) -> bool {
+    // SAFETY: as promised by the caller.
+    unsafe { (*query).commandType == pg_sys::CmdType::CMD_UTILITY && cursor((*query).utilityStmt).is_some() }
 }
 
-/// The parse tree that takes the place of a FETCH; None if the cursor has no results of the type.
+/// Has the cursor of a client's FETCH say that it returns bytea. (Arrays stay.)
 ///
 /// # Safety
-/// The arguments must be a FETCH and its portal, which returns rows.
-pub unsafe fn present(
-    fetch: &pg_sys::FetchStmt,
-    portal: pg_sys::Portal,
-    types: &Installed,
-) -> Result<Option<*mut pg_sys::Node>, error::Report> {
-    // SAFETY: as promised by the caller; the raw parser returns one statement for one.
+/// `query` must be the result of an analysis, and a FETCH.
+pub unsafe fn present(query: *mut pg_sys::Query, types: &Installed) {
+    // SAFETY: as promised by the caller. The copy lives as long as the portal.
     unsafe {
-        let Some(select) = select((*portal).tupDesc, types) else { return Ok(None) };
-        let mut execute = format!("EXECUTE {} (", prepared(&select)?).into_bytes();
-        execute.extend(CStr::from_ptr(pg_sys::quote_literal_cstr(fetch.portalname)).to_bytes());
-        execute.extend(format!(", {}, {})", fetch.direction, fetch.howMany).as_bytes());
-        let execute = text(execute)?;
-        let parsed = pg_sys::raw_parser(execute.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
-        Ok(Some((*pg_sys::list_nth(parsed, 0).cast::<pg_sys::RawStmt>()).stmt))
+        let Some(portal) = cursor((*query).utilityStmt) else { return };
+        let is_value = |of| matches!(results::kind(of, types), Some(Kind::Value));
+        if !attributes(portal.tupDesc).any(|(_, column)| is_value(column.atttypid)) {
+            return;
+        }
+        let outer = pg_sys::MemoryContextSwitchTo(portal.portalContext);
+        let presented = pg_sys::CreateTupleDescCopy(portal.tupDesc);
+        pg_sys::MemoryContextSwitchTo(outer);
+        for (number, column) in attributes(portal.tupDesc).filter(|(_, column)| is_value(column.atttypid)) {
+            let name = column.attname.data.as_ptr();
+            pg_sys::TupleDescInitEntry(presented, number.get() as i16, name, pg_sys::BYTEAOID, -1, 0);
+        }
+        portal.tupDesc = presented;
     }
 }
 
-/// The statement that reads and presents rows of this descriptor, in the database's encoding; None if they need not be presented,
-/// or cannot be: a function's columns are of types, and a record has none.
+/// A receiver that converts rows on their way to another one. PostgreSQL knows its first field.
+#[repr(C)]
+struct Converter {
+    receiver: pg_sys::DestReceiver,
+    next: *mut pg_sys::DestReceiver,
+    /// The function from rbytea to bytea.
+    to_client: pg_sys::Oid,
+    /// What comes, and what goes on.
+    from: pg_sys::TupleDesc,
+    to: pg_sys::TupleDesc,
+    row: *mut pg_sys::TupleTableSlot,
+    /// For the values of one row.
+    memory: pg_sys::MemoryContext,
+}
+
+/// The receiver for what FETCH returns: the one that was given, or a converter before it, if the client's portal that runs the statement
+/// says bytea where the cursor returns rbytea. A function's portal is made to say the type again.
 ///
 /// # Safety
-/// `columns` must be a descriptor.
-unsafe fn select(columns: pg_sys::TupleDesc, types: &Installed) -> Option<Vec<u8>> {
-    let (mut results, mut definitions) = (Vec::new(), Vec::new());
-    let mut of_type = false;
-    // SAFETY: as promised by the caller; lookups of types, whose results are palloc'd strings.
+/// The arguments must be those of a hook for utility statements.
+pub unsafe fn receiver(
+    statement: *mut pg_sys::PlannedStmt,
+    context: pg_sys::ProcessUtilityContext::Type,
+    destination: *mut pg_sys::DestReceiver,
+) -> *mut pg_sys::DestReceiver {
+    // SAFETY: as promised by the caller. The portal that runs the statement has it in its list; SPI runs statements without one.
     unsafe {
-        for (number, column) in attributes(columns) {
-            if pg_sys::get_typtype(column.atttypid) == pg_sys::TYPTYPE_PSEUDO as i8 {
-                return None;
-            }
-            let (before, after) = match results::kind(column.atttypid, types) {
-                Some(Kind::Value) => ("pg_catalog.rbytea_to_client(", ")"),
-                Some(Kind::Array) => ("", "::pg_catalog.bytea[]"),
-                None => ("", ""),
-            };
-            of_type |= !after.is_empty();
-            let flags = (pg_sys::FORMAT_TYPE_TYPEMOD_GIVEN | pg_sys::FORMAT_TYPE_FORCE_QUALIFY) as u16;
-            let of = pg_sys::format_type_extended(column.atttypid, column.atttypmod, flags);
-            let name = pg_sys::quote_identifier(column.attname.data.as_ptr());
-            let result = format!("{before}c{number}{after} AS ");
-            results.push([result.as_bytes(), CStr::from_ptr(name).to_bytes()].concat());
-            definitions.push([format!("c{number} ").as_bytes(), CStr::from_ptr(of).to_bytes()].concat());
+        let Some(cursor) = cursor((*statement).utilityStmt) else { return destination };
+        let Some(running) = pg_sys::ActivePortal.as_ref() else { return destination };
+        let is_its = !running.stmts.is_null() && pg_sys::list_nth(running.stmts, 0) == statement.cast();
+        let (from, to) = ((*cursor.queryDesc).tupDesc, running.tupDesc);
+        if !is_its || to.is_null() || from.is_null() || (*from).natts != (*to).natts {
+            return destination;
         }
-    }
-    let separator = b", ".as_slice();
-    let parts: [&[u8]; 5] = [
-        b"SELECT ",
-        &results.join(separator),
-        b" FROM pg_catalog.rbytea_fetch($1, $2, $3) AS (",
-        &definitions.join(separator),
-        b")",
-    ];
-    of_type.then(|| parts.concat())
-}
-
-/// Prepares a statement, once in a session; returns its name, which tells one from the other.
-fn prepared(select: &[u8]) -> Result<String, error::Report> {
-    let mut hasher = DefaultHasher::new();
-    select.hash(&mut hasher);
-    let name = format!("rbytea_fetch_{:016x}", hasher.finish());
-    let key = text(name.as_bytes().to_vec())?;
-    // SAFETY: looks for a prepared statement of this session, which is there after PREPARE. FETCH is what the client shall hear
-    // that has been executed.
-    unsafe {
-        if pg_sys::FetchPreparedStatement(key.as_ptr(), false).is_null() {
-            let prepare = [format!("PREPARE {name} (text, integer, bigint) AS ").as_bytes(), select].concat();
-            // FETCH itself is analysed without a snapshot.
-            let _snapshot = ActiveSnapshot::latest();
-            spi::execute(&text(prepare)?, &[])?;
-            let statement = pg_sys::FetchPreparedStatement(key.as_ptr(), true);
-            (*(*statement).plansource).commandTag = pg_sys::CommandTag::CMDTAG_FETCH;
-        }
-    }
-    Ok(name)
-}
-
-fn text(bytes: Vec<u8>) -> Result<CString, error::Report> {
-    CString::new(bytes).map_err(|error| error::internal(error.to_string()))
-}
-
-/// The rows that FETCH returns: name of the cursor, direction and count as in its parse tree.
-#[pg_extern]
-fn rbytea_fetch(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorReport> {
-    unsafe extern "C-unwind" {
-        /// executor/tstoreReceiver.h, which pgrx does not have.
-        fn SetTuplestoreDestReceiverParams(
-            receiver: *mut pg_sys::DestReceiver,
-            store: *mut pg_sys::Tuplestorestate,
-            context: pg_sys::MemoryContext,
-            detoast: bool,
-            target: pg_sys::TupleDesc,
-            mismatch: *const std::ffi::c_char,
-        );
-    }
-    // SAFETY: fcinfo is the call at hand, of a STRICT function (text, integer, bigint) that returns a set of records. The receiver
-    // raises an ERROR if the cursor's columns are not those that the caller expects.
-    unsafe {
-        let call = FcInfo::from_ptr(fcinfo);
-        let [name, direction, count] = call.raw_args() else {
-            return Err(error::internal("rbytea_fetch takes three arguments").into());
+        let Some(types) = installed::installed() else { return destination };
+        let mut columns = attributes(from).zip(attributes(to));
+        let converts = |((_, from), (_, to)): (
+            (_, &pg_sys::FormData_pg_attribute),
+            (_, &pg_sys::FormData_pg_attribute),
+        )| {
+            to.atttypid == pg_sys::BYTEAOID && results::kind(from.atttypid, &types).is_some()
         };
-        let direction = direction.value.value() as u32;
-        if direction > pg_sys::FetchDirection::FETCH_RELATIVE {
-            let message = format!("FETCH has no direction {}", direction as i32);
-            return Err(error::report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message).into());
+        if !columns.any(converts) {
+            return destination;
         }
-        let name = pg_sys::text_to_cstring(name.value.cast_mut_ptr());
-        let portal = pg_sys::GetPortalByName(name);
-        // The unnamed one is the protocol's.
-        if *name == 0 || portal.is_null() {
-            let message = format!("cursor \"{}\" does not exist", readable(CStr::from_ptr(name).to_bytes()));
-            return Err(error::report(PgSqlErrorCode::ERRCODE_INVALID_CURSOR_NAME, message).into());
+        if context != pg_sys::ProcessUtilityContext::PROCESS_UTILITY_TOPLEVEL {
+            // In place, as whoever stores the rows has been told of this descriptor, which is the portal's own.
+            for (number, column) in attributes(from) {
+                let name = column.attname.data.as_ptr();
+                pg_sys::TupleDescInitEntry(
+                    to,
+                    number.get() as i16,
+                    name,
+                    column.atttypid,
+                    column.atttypmod,
+                    0,
+                );
+            }
+            return destination;
         }
-        pg_sys::InitMaterializedSRF(fcinfo, pg_sys::MAT_SRF_USE_EXPECTED_DESC);
-        let result = &*(*fcinfo).resultinfo.cast::<pg_sys::ReturnSetInfo>();
-        let receiver = pg_sys::CreateDestReceiver(pg_sys::CommandDest::DestTuplestore);
-        let context = (*result.econtext).ecxt_per_query_memory;
-        let mismatch = c"the cursor has other columns than it had when FETCH was prepared";
-        SetTuplestoreDestReceiverParams(
-            receiver,
-            result.setResult,
-            context,
-            false,
-            result.setDesc,
-            mismatch.as_ptr(),
+        let converter: *mut Converter = pg_sys::palloc0(size_of::<Converter>()).cast();
+        converter.write(Converter {
+            receiver: pg_sys::DestReceiver {
+                receiveSlot: Some(receive),
+                rStartup: Some(start_up),
+                rShutdown: Some(shut_down),
+                rDestroy: Some(destroy),
+                mydest: (*destination).mydest,
+            },
+            next: destination,
+            to_client: types.to_client,
+            from,
+            to,
+            row: ptr::null_mut(),
+            memory: ptr::null_mut(),
+        });
+        converter.cast()
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn start_up(
+    receiver: *mut pg_sys::DestReceiver,
+    operation: std::ffi::c_int,
+    _descriptor: pg_sys::TupleDesc,
+) {
+    // SAFETY: PostgreSQL passes the receiver that it was given, which is ours.
+    unsafe {
+        let converter = &mut *receiver.cast::<Converter>();
+        converter.row = pg_sys::MakeSingleTupleTableSlot(converter.to, &raw const pg_sys::TTSOpsVirtual);
+        converter.memory = pg_sys::AllocSetContextCreateInternal(
+            pg_sys::CurrentMemoryContext,
+            c"rbytea row".as_ptr(),
+            pg_sys::ALLOCSET_SMALL_MINSIZE as usize,
+            pg_sys::ALLOCSET_SMALL_INITSIZE as usize,
+            pg_sys::ALLOCSET_SMALL_MAXSIZE as usize,
         );
-        pg_sys::PortalRunFetch(portal, direction, count.value.value() as i64, receiver);
-        if let Some(destroy) = (*receiver).rDestroy {
-            pg_sys::ffi::pg_guard_ffi_boundary(|| destroy(receiver));
+        let (next, to) = (converter.next, converter.to);
+        if let Some(start_up) = (*next).rStartup {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| start_up(next, operation, to));
         }
     }
-    Ok(RawResult(None))
 }
+
+#[pg_guard]
+unsafe extern "C-unwind" fn receive(
+    slot: *mut pg_sys::TupleTableSlot,
+    receiver: *mut pg_sys::DestReceiver,
+) -> bool {
+    // SAFETY: as above; the slot holds a row of the cursor's, and ours as many columns. The values live until the row has been
+    // received.
+    unsafe {
+        let converter = &*receiver.cast::<Converter>();
+        let (row, next) = (converter.row, converter.next);
+        pg_sys::slot_getallattrs(slot);
+        pg_sys::ExecClearTuple(row);
+        let outer = pg_sys::MemoryContextSwitchTo(converter.memory);
+        for (index, ((_, from), (_, to))) in
+            attributes(converter.from).zip(attributes(converter.to)).enumerate()
+        {
+            let (value, is_null) = (*(*slot).tts_values.add(index), *(*slot).tts_isnull.add(index));
+            let converts = from.atttypid != to.atttypid && !is_null;
+            *(*row).tts_values.add(index) = if converts {
+                pg_sys::OidFunctionCall1Coll(converter.to_client, pg_sys::InvalidOid, value)
+            } else {
+                value
+            };
+            *(*row).tts_isnull.add(index) = is_null;
+        }
+        pg_sys::MemoryContextSwitchTo(outer);
+        pg_sys::ExecStoreVirtualTuple(row);
+        let goes_on = (*next)
+            .receiveSlot
+            .is_none_or(|receive| pg_sys::ffi::pg_guard_ffi_boundary(|| receive(row, next)));
+        pg_sys::ExecClearTuple(row);
+        pg_sys::MemoryContextReset(converter.memory);
+        goes_on
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn shut_down(receiver: *mut pg_sys::DestReceiver) {
+    // SAFETY: as above.
+    unsafe {
+        let converter = &*receiver.cast::<Converter>();
+        let next = converter.next;
+        if let Some(shut_down) = (*next).rShutdown {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| shut_down(next));
+        }
+        pg_sys::ExecDropSingleTupleTableSlot(converter.row);
+        pg_sys::MemoryContextDelete(converter.memory);
+    }
+}
+
+/// Whoever made the next one destroys that.
+#[pg_guard]
+unsafe extern "C-unwind" fn destroy(_receiver: *mut pg_sys::DestReceiver) {}

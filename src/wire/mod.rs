@@ -11,8 +11,9 @@ mod create_table;
 mod cursors;
 mod parameters;
 mod results;
+mod utility_hook;
 
-use crate::pg::{error, installed, settings};
+use crate::pg::{installed, settings};
 use pgrx::{pg_guard, pg_sys};
 use std::sync::OnceLock;
 
@@ -26,7 +27,7 @@ pub fn init() {
         PREVIOUS.get_or_init(|| pg_sys::post_parse_analyze_hook);
         pg_sys::post_parse_analyze_hook = Some(post_parse_analyze);
     }
-    create_table::init();
+    utility_hook::init();
 }
 
 #[pg_guard]
@@ -54,13 +55,10 @@ unsafe extern "C-unwind" fn post_parse_analyze(
             if client::prepares(pstate) && results::has_bytea(statement) {
                 client::remember(pstate);
             }
-        } else if let Some((fetch, portal)) = cursors::fetch(query) {
-            let Some(types) = installed::installed() else { return };
-            match cursors::present(fetch, portal, &types) {
-                Ok(Some(presented)) => (*query).utilityStmt = presented,
-                Ok(None) => {}
-                Err(report) => error::raise(report),
-            }
+        } else if cursors::is_fetch(query)
+            && let Some(types) = installed::installed()
+        {
+            cursors::present(query, &types);
         }
     }
 }

@@ -85,7 +85,6 @@ const FOR_PUBLIC: &[&str] = &[
     "function rbytea_cat(rbytea,rbytea)",
     "function rbytea_hash(rbytea)",
     "function rbytea_hash_extended(rbytea,bigint)",
-    "function rbytea_fetch(text,integer,bigint)",
     "function rbytea_in(cstring)",
     "function rbytea_out(rbytea)",
     "function rbytea_recv(internal)",
