@@ -57,8 +57,8 @@ unsafe extern "C-unwind" fn object_access(
 /// `relid` must be the OID of the relation.
 unsafe fn compressed(relid: pg_sys::Oid, column: i32) -> Result<(), Report> {
     let Some(compressed) = columnstore::type_oid() else { return Ok(()) };
-    // SAFETY: as promised by the caller. The server itself makes the new rows of the catalogs visible at this point, always after
-    // a column, and before constraints of a table.
+    // SAFETY: as promised by the caller. The new rows of the catalogs are complete at this point: for a column, and for a table
+    // with constraints, the server itself does this next.
     unsafe {
         if column != 0 {
             pg_sys::CommandCounterIncrement();

@@ -23,15 +23,17 @@ pub fn type_oid() -> Option<pg_sys::Oid> {
     }
 }
 
-/// Refuses if one of these relations has values in the columnstore, going by names: all of its columns are in the other table, and
-/// one of those that lead to a value is compressed there.
+/// Refuses if one of these relations has values in the columnstore, going by names: it is a hypertable or a chunk, all of its columns
+/// are in a table of TimescaleDB's schema, and one of those that lead to a value is compressed there.
 pub fn refuse(relations: &[pg_sys::Oid], leads_to_value: impl Fn(pg_sys::Oid) -> bool) -> Result<(), Report> {
     let Some(compressed) = type_oid() else { return Ok(()) };
     let query = c"SELECT DISTINCT atttypid FROM pg_attribute WHERE attrelid = ANY ($1) AND attnum > 0 AND NOT attisdropped";
     let types: Vec<pg_sys::Oid> = spi::column(query, &[relations.to_vec().into()])?;
     let types: Vec<pg_sys::Oid> = types.into_iter().filter(|&of| leads_to_value(of)).collect();
-    let query = c"SELECT v.attrelid FROM pg_attribute c JOIN pg_attribute v USING (attname)
-                   WHERE c.atttypid = $1 AND NOT c.attisdropped
+    let query = c"SELECT ARRAY[v.attrelid, c.attrelid]
+                    FROM pg_attribute c JOIN pg_class t ON t.oid = c.attrelid JOIN pg_attribute v USING (attname)
+                   WHERE c.atttypid = $1 AND NOT c.attisdropped AND t.relnamespace = '_timescaledb_internal'::regnamespace
+                     AND EXISTS (SELECT FROM pg_inherits WHERE v.attrelid IN (inhrelid, inhparent))
                      AND v.atttypid = ANY ($2) AND v.attrelid = ANY ($3) AND NOT v.attisdropped
                      AND NOT EXISTS (SELECT FROM pg_attribute a
                                       WHERE a.attrelid = v.attrelid AND a.attnum > 0 AND NOT a.attisdropped
@@ -40,16 +42,18 @@ pub fn refuse(relations: &[pg_sys::Oid], leads_to_value: impl Fn(pg_sys::Oid) ->
                                                            AND NOT b.attisdropped))
                    LIMIT 1";
     match spi::value(query, &[compressed.into(), types.into(), relations.to_vec().into()])? {
-        Some(table) => Err(refusal(table)),
+        Some(tables) => Err(refusal(tables)),
         None => Ok(()),
     }
 }
 
-fn refusal(table: pg_sys::Oid) -> Report {
-    let name = catalog::relation_name(table).unwrap_or_default();
+/// Of the table and the one of the columnstore.
+fn refusal(tables: Vec<pg_sys::Oid>) -> Report {
+    let names: Vec<_> = tables.into_iter().filter_map(catalog::relation_name).collect();
+    let which = names.join(" in ");
     error::report(
         PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-        format!("values of type rbytea in the columnstore are not supported: table {name}"),
+        format!("values of type rbytea in the columnstore are not supported: {which}"),
     )
     .set_detail("The vacuum does not see references in compressed chunks, and would take their payload files for garbage.")
     .set_hint(

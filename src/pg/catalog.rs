@@ -137,7 +137,7 @@ pub fn relation_name(relid: pg_sys::Oid) -> Option<String> {
 }
 
 /// The transaction that made the type in this database: no row with a value of it is older, but for those that pg_upgrade has
-/// brought along. None once VACUUM has frozen what says so, because from then on other ids may be older than it by chance.
+/// brought along. None once VACUUM has frozen the row that tells: a frozen transaction id cannot be compared any more.
 /// (The row is that of the cast from bytea, which unlike the type's own nothing updates.)
 pub fn made_by(type_oid: pg_sys::Oid) -> Option<pg_sys::TransactionId> {
     // SAFETY: a lookup in the system cache, whose tuple is released.

@@ -22,15 +22,32 @@ pub enum Utility {
 #[derive(Clone, Copy)]
 struct Statement {
     utility: Utility,
-    /// Of the statement that it analyses for a client, to be recognised by the pointer; else NULL.
+    /// Of PREPARE by a client: its text, to be recognised by the pointer; else NULL.
     text: *const c_char,
-    /// Of EXECUTE: what is executed.
+    /// Of EXECUTE: the name, and what it stood for. What runs may have deallocated that.
+    name: *const c_char,
     prepared: *mut pg_sys::CachedPlanSource,
 }
 
 impl Statement {
     fn of(utility: Utility) -> Self {
-        Self { utility, text: std::ptr::null(), prepared: std::ptr::null_mut() }
+        let (text, name) = (std::ptr::null(), std::ptr::null());
+        Self { utility, text, name, prepared: std::ptr::null_mut() }
+    }
+
+    /// What EXECUTE executes, if it is still there.
+    fn executed(&self) -> Option<&pg_sys::CachedPlanSource> {
+        // SAFETY: the name lives as long as the statement; a prepared statement has a plan source.
+        unsafe {
+            let found = if self.name.is_null() {
+                None
+            } else {
+                pg_sys::FetchPreparedStatement(self.name, false).as_ref()
+            };
+            found
+                .filter(|found| found.plansource == self.prepared)
+                .and_then(|found| found.plansource.as_ref())
+        }
     }
 }
 
@@ -45,17 +62,14 @@ pub fn running() -> Option<Utility> {
 
 /// The text of the statement that PREPARE or EXECUTE analyses for a client, to be recognised by the pointer; else NULL.
 pub fn analysed() -> *const c_char {
-    RUNNING.get().map_or(std::ptr::null(), |running| running.text)
+    let of = |running: Statement| running.executed().map_or(running.text, |prepared| prepared.query_string);
+    RUNNING.get().map_or(std::ptr::null(), of)
 }
 
-/// The results of the prepared statement that EXECUTE has analysed once more, as they were before; else NULL.
-///
-/// # Safety
-/// It must be that statement's analysis that is at hand: as long as it runs the statement is there.
-pub unsafe fn results_before() -> pg_sys::TupleDesc {
-    let prepared = RUNNING.get().map_or(std::ptr::null_mut(), |running| running.prepared);
-    // SAFETY: as promised by the caller.
-    unsafe { prepared.as_ref() }.map_or(std::ptr::null_mut(), |prepared| prepared.resultDesc)
+/// The results of the prepared statement that EXECUTE analyses once more, as they were before; else NULL.
+pub fn results_before() -> pg_sys::TupleDesc {
+    let of = |running: Statement| running.executed().map(|prepared| prepared.resultDesc);
+    RUNNING.get().and_then(of).unwrap_or(std::ptr::null_mut())
 }
 
 /// The hook that was installed before ours.
@@ -190,7 +204,7 @@ unsafe fn explained(query: *mut pg_sys::Node) -> Statement {
     }
 }
 
-/// EXECUTE, with the text of what was prepared: functions that it calls have texts of their own.
+/// EXECUTE, with what was prepared: functions that it calls have texts of their own.
 ///
 /// # Safety
 /// `execute` must be its parse tree.
@@ -199,11 +213,9 @@ unsafe fn executes(execute: *mut pg_sys::ExecuteStmt) -> Statement {
     // SAFETY: as promised by the caller; a prepared statement has a plan source.
     unsafe {
         match pg_sys::FetchPreparedStatement((*execute).name, false).as_ref() {
-            Some(prepared) => Statement {
-                text: (*prepared.plansource).query_string,
-                prepared: prepared.plansource,
-                ..of_nothing
-            },
+            Some(prepared) => {
+                Statement { name: (*execute).name, prepared: prepared.plansource, ..of_nothing }
+            }
             None => of_nothing,
         }
     }

@@ -22,7 +22,8 @@ const OLD_ENOUGH: &str = "
            'FFFFFFFF/FFFFFFFF')
        AND moved_at < COALESCE(
            (SELECT min(CASE WHEN state IS NOT NULL THEN COALESCE(LEAST(query_start, xact_start), backend_start)
-                            WHEN xact_start IS NOT NULL OR wait_event_type IS NULL
+                            WHEN xact_start IS NOT NULL OR backend_xid IS NOT NULL OR backend_xmin IS NOT NULL
+                                 OR wait_event_type IS NULL
                                  OR wait_event_type NOT IN ('Activity', 'Extension') THEN backend_start END)
               FROM pg_stat_activity
              WHERE datid = $1 AND state IS DISTINCT FROM 'idle'

@@ -44,12 +44,8 @@ pub unsafe fn has_sent(pstate: *mut pg_sys::ParseState) -> bool {
 
 /// Whether a statement of the client's is an EXECUTE of what was prepared with results of the type, by a function or with the setting
 /// `rbytea.client_type = rbytea`. It cannot change them.
-///
-/// # Safety
-/// [`has_sent`] must have been true of the analysis at hand.
-pub unsafe fn stays(types: &Installed) -> bool {
-    // SAFETY: as promised by the caller: what is analysed while EXECUTE runs is what was prepared.
-    let results = unsafe { statement::results_before() };
+pub fn stays(types: &Installed) -> bool {
+    let results = statement::results_before();
     // SAFETY: a descriptor if it is not NULL.
     !results.is_null()
         && unsafe { attributes(results) }.any(|(_, column)| results::kind(column.atttypid, types).is_some())

@@ -6,6 +6,7 @@
 //! parameter that was inferred to be an rbytea becomes a bytea that is cast. Only statements that the client itself has
 //! sent; a view, a table that is made of a query, and every function keep rbytea.
 
+mod calls;
 mod client;
 mod create_table;
 mod cursors;

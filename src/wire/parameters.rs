@@ -1,10 +1,11 @@
 //! Parameters: what the parser has inferred to be an rbytea, or an array of it, is a bytea for the client, or an array, and cast.
 
+use super::calls::{Call, calls};
 use super::{client, results};
-use crate::pg::compat;
 use crate::pg::installed::Installed;
 use crate::pg::subtransaction::subtransaction;
-use pgrx::{PgList, pg_guard, pg_sys};
+use crate::pg::{compat, error};
+use pgrx::{PgList, PgSqlErrorCode, pg_guard, pg_sys};
 use std::ffi::{c_char, c_void};
 use std::ptr;
 
@@ -24,7 +25,7 @@ struct Change<'a> {
 
 /// Changes the parameters of a statement whose types were inferred. Whenever the statement is analysed again, they are bytea from the
 /// start: one with which it would be another statement, or none at all, stays what it was inferred to be, such as the argument
-/// of a function that takes no bytea.
+/// of a function that takes no bytea. If not all can be bytea, those that can, from the first on.
 ///
 /// # Safety
 /// `pstate` must be the state of the analysis that `whole` is the result of, and `query` the statement in that.
@@ -49,7 +50,7 @@ pub unsafe fn present(
         if ours.is_empty() {
             return;
         }
-        let again = Again { pstate, whole, query, inferred, types };
+        let again = Again { pstate, whole, query, calls: calls(query), inferred, types };
         let mut change = Change { types, chosen: vec![false; number] };
         ours.iter().for_each(|&place| change.chosen[place] = true);
         if !again.is_the_same(&change.chosen) {
@@ -71,6 +72,7 @@ struct Again<'a> {
     pstate: *mut pg_sys::ParseState,
     whole: *mut pg_sys::Query,
     query: *mut pg_sys::Query,
+    calls: Vec<Call>,
     inferred: &'a [pg_sys::Oid],
     types: &'a Installed,
 }
@@ -82,7 +84,7 @@ impl Again<'_> {
         types.map(|(&of, &chosen)| if chosen { of_client(of, self.types) } else { of }).collect()
     }
 
-    /// Whether the statement can be analysed when these are bytea, and has results of the same types for the client.
+    /// Whether the statement can be analysed when these are bytea, calls the same, and has results of the same types for the client.
     ///
     /// # Safety
     /// The pointers must be those of the analysis at hand.
@@ -111,10 +113,16 @@ impl Again<'_> {
                 Ok(client::statement(query))
             }
         });
-        // SAFETY: as promised by the caller.
-        matches!(analysed, Ok(Some(again)) if unsafe {
-            results::of_client(again, self.types).eq(results::of_client(self.query, self.types))
-        })
+        match analysed {
+            // SAFETY: as promised by the caller; what has been analysed is there.
+            Ok(Some(again)) => unsafe {
+                results::of_client(again, self.types).eq(results::of_client(self.query, self.types))
+                    && calls(again) == self.calls
+            },
+            Ok(None) => false,
+            Err(caught) if caught.code == PgSqlErrorCode::ERRCODE_QUERY_CANCELED => error::raise(caught),
+            Err(_) => false,
+        }
     }
 }
 

@@ -214,7 +214,8 @@ fn values_stay_out_of_the_columnstore() {
         "create schema _timescaledb_internal; create type _timescaledb_internal.compressed_data as (bytes bytea);
          create domain document as rbytea;
          create table scans (at int, camera int, picture rbytea); create table pages (at int, page document[]);
-         create table plain (at int, picture bytea)",
+         create table plain (at int, picture bytea);
+         create table scans_1 () inherits (scans); create table pages_1 () inherits (pages); create table plain_1 () inherits (plain)",
     );
     let compressed = "_timescaledb_internal.compressed_data";
     let columns = format!("(_ts_meta_count int, at {compressed}, camera int, picture {compressed})");
@@ -230,6 +231,10 @@ fn values_stay_out_of_the_columnstore() {
     refused(&format!("alter table _timescaledb_internal.added add picture {compressed}"));
     db.fill("t", 1..=3);
     db.run("delete from t where n = 1");
+    // Nor does a table that is no hypertable, or one that a user has made somewhere else.
+    db.run("create table single (at int, picture rbytea); create role alice login; grant create on schema public to alice; grant usage on schema _timescaledb_internal to alice");
+    let alice = cluster.session_as("alice");
+    alice.run(&format!("create table hers (at int, camera int, picture int); alter table hers drop picture; alter table hers add picture {compressed}"));
     assert_eq!(db.rvacuum(), 1, "nothing of this stands in the way");
 
     // One that was there before the hook was: nothing is moved, by anybody.

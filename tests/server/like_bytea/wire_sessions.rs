@@ -150,6 +150,8 @@ fn statements_mean_the_same_when_they_are_analysed_again() {
          create function sizes(bigint, rbytea) returns bigint language sql as 'select $1 + len($2)';
          create aggregate size_of_all(rbytea) (sfunc = sizes, stype = bigint, initcond = 0);
          create function same_size(rbytea, rbytea) returns boolean language sql as 'select len($1) = len($2)';
+         create function which(rbytea) returns text language sql as $$select 'rbytea'$$;
+         create function which(bytea) returns text language sql as $$select 'bytea'$$;
          create operator ### (function = same_size, leftarg = rbytea, rightarg = rbytea)",
     );
     let own = "rbytea";
@@ -182,6 +184,12 @@ fn statements_mean_the_same_when_they_are_analysed_again() {
         ("select size_of_all($1) from t", own, "54"),
         ("select r ### $1 from t where id = 1", own, "t"),
         ("select len($1)", own, "9"),
+        ("select which(coalesce(r, $1)) from t where id = 1", own, "rbytea"),
+        (
+            "select length(coalesce(r, $1)), md5(r || $1) from t where id = 1",
+            "bytea",
+            "9|c2d59cb2622f388372a5e03d4f7bf485",
+        ),
         // Each parameter for itself.
         ("insert into u values (len($1), 'x'), (4, $2) returning id", own, "9"),
     ] {
