@@ -24,15 +24,16 @@ pub fn type_oid() -> Option<pg_sys::Oid> {
 }
 
 /// Refuses if one of these relations has values in the columnstore, going by names: it is a hypertable or a chunk, all of its columns
-/// are in a table of TimescaleDB's schema, and one of those that lead to a value is compressed there.
+/// are in another table of its owner, and one of those that lead to a value is compressed there.
 pub fn refuse(relations: &[pg_sys::Oid], leads_to_value: impl Fn(pg_sys::Oid) -> bool) -> Result<(), Report> {
     let Some(compressed) = type_oid() else { return Ok(()) };
     let query = c"SELECT DISTINCT atttypid FROM pg_attribute WHERE attrelid = ANY ($1) AND attnum > 0 AND NOT attisdropped";
     let types: Vec<pg_sys::Oid> = spi::column(query, &[relations.to_vec().into()])?;
     let types: Vec<pg_sys::Oid> = types.into_iter().filter(|&of| leads_to_value(of)).collect();
     let query = c"SELECT ARRAY[v.attrelid, c.attrelid]
-                    FROM pg_attribute c JOIN pg_class t ON t.oid = c.attrelid JOIN pg_attribute v USING (attname)
-                   WHERE c.atttypid = $1 AND NOT c.attisdropped AND t.relnamespace = '_timescaledb_internal'::regnamespace
+                    FROM pg_attribute c JOIN pg_attribute v USING (attname)
+                    JOIN pg_class t ON t.oid = c.attrelid JOIN pg_class o ON o.oid = v.attrelid AND o.relowner = t.relowner
+                   WHERE c.atttypid = $1 AND NOT c.attisdropped
                      AND EXISTS (SELECT FROM pg_inherits WHERE v.attrelid IN (inhrelid, inhparent))
                      AND v.atttypid = ANY ($2) AND v.attrelid = ANY ($3) AND NOT v.attisdropped
                      AND NOT EXISTS (SELECT FROM pg_attribute a

@@ -38,10 +38,12 @@ pub fn init() {
 pub extern "C-unwind" fn rbytea_vacuum_launcher(_argument: pg_sys::Datum) {
     compat::pqsignal(pg_sys::SIGHUP, compat::SignalHandlerForConfigReload);
     compat::pqsignal(pg_sys::SIGTERM, compat::SignalHandlerForShutdownRequest);
-    // SAFETY: what a background worker does first; without a database only shared catalogs can be read.
+    // SAFETY: what a background worker does first; without a database only shared catalogs can be read. The settings are those of
+    // the postmaster when it began to start this process, which ignored reloads until now.
     unsafe {
         pg_sys::BackgroundWorkerUnblockSignals();
         pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0);
+        pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
     }
     let mut launcher = Launcher::default();
     loop {

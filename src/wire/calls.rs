@@ -53,6 +53,11 @@ unsafe extern "C-unwind" fn find(node: *mut pg_sys::Node, context: *mut c_void) 
             pg_sys::NodeTag::T_ScalarArrayOpExpr => {
                 found.push(operator((*node.cast::<pg_sys::ScalarArrayOpExpr>()).opno));
             }
+            pg_sys::NodeTag::T_RowCompareExpr => {
+                let operators = (*node.cast::<pg_sys::RowCompareExpr>()).opnos;
+                let len = if operators.is_null() { 0 } else { (*operators).length as usize };
+                found.extend((0..len).map(|n| operator((*(*operators).elements.add(n)).oid_value)));
+            }
             _ => {}
         }
         pg_sys::expression_tree_walker(node, Some(find), context)

@@ -2,13 +2,57 @@
 //! type itself. So a second one is prepared of the same text, as it is, and executed in its place.
 
 use crate::pg::relation::attributes;
-use pgrx::pg_sys;
-use std::ffi::{CStr, CString};
+use crate::pg::statement;
+use pgrx::{pg_guard, pg_sys};
+use std::ffi::{CStr, CString, c_char};
 use std::ptr;
+use std::sync::OnceLock;
+
+/// The hook that was installed before ours.
+static PREVIOUS: OnceLock<pg_sys::ProcessUtility_hook_type> = OnceLock::new();
+
+/// Hooks in, where every session does that at its start.
+pub fn init() {
+    // SAFETY: called from _PG_init; the hook is a plain variable, and ours lives as long as the library.
+    unsafe {
+        PREVIOUS.get_or_init(|| pg_sys::ProcessUtility_hook);
+        pg_sys::ProcessUtility_hook = Some(process_utility);
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "the server's hook has as many")]
+#[pg_guard]
+unsafe extern "C-unwind" fn process_utility(
+    utility: *mut pg_sys::PlannedStmt,
+    query: *const c_char,
+    read_only_tree: bool,
+    context: pg_sys::ProcessUtilityContext::Type,
+    params: pg_sys::ParamListInfo,
+    environment: *mut pg_sys::QueryEnvironment,
+    destination: *mut pg_sys::DestReceiver,
+    completion: *mut pg_sys::QueryCompletion,
+) {
+    // SAFETY: the server passes a statement with a parse tree; all arguments are passed on as they came, but for a
+    // statement that is a copy.
+    unsafe {
+        let second = Second::of(utility);
+        statement::run_next(
+            PREVIOUS.get().copied().flatten(),
+            second.as_ref().map_or(utility, |second| second.utility),
+            query,
+            read_only_tree,
+            context,
+            params,
+            environment,
+            destination,
+            completion,
+        );
+    }
+}
 
 /// The second prepared statement, and the utility statement that executes it. Dropped with self.
-pub struct Second {
-    pub utility: *mut pg_sys::PlannedStmt,
+struct Second {
+    utility: *mut pg_sys::PlannedStmt,
     name: CString,
 }
 
@@ -17,7 +61,7 @@ impl Second {
     ///
     /// # Safety
     /// `utility` must be a utility statement.
-    pub unsafe fn of(utility: *mut pg_sys::PlannedStmt) -> Option<Self> {
+    unsafe fn of(utility: *mut pg_sys::PlannedStmt) -> Option<Self> {
         // SAFETY: as promised by the caller. A prepared statement lives until it is deallocated.
         unsafe {
             let execute = execute_of((*utility).utilityStmt)?;

@@ -9,10 +9,8 @@
 mod calls;
 mod client;
 mod create_table;
-mod cursors;
 mod parameters;
 mod results;
-mod utility_hook;
 
 use crate::pg::{installed, settings};
 use pgrx::{pg_guard, pg_sys};
@@ -28,7 +26,7 @@ pub fn init() {
         PREVIOUS.get_or_init(|| pg_sys::post_parse_analyze_hook);
         pg_sys::post_parse_analyze_hook = Some(post_parse_analyze);
     }
-    utility_hook::init();
+    create_table::init();
 }
 
 #[pg_guard]
@@ -56,10 +54,6 @@ unsafe extern "C-unwind" fn post_parse_analyze(
             if client::prepares(pstate) && results::has_bytea(statement) {
                 client::remember(pstate);
             }
-        } else if cursors::is_fetch(query)
-            && let Some(types) = installed::installed()
-        {
-            cursors::present(query, &types);
         }
     }
 }

@@ -4,13 +4,11 @@ import java.io.ByteArrayInputStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.MessageDigest;
-import java.sql.CallableStatement;
 import java.sql.Connection;
 import java.sql.DriverManager;
 import java.sql.PreparedStatement;
 import java.sql.ResultSet;
 import java.sql.Statement;
-import java.sql.Types;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.stream.Collectors;
@@ -24,28 +22,6 @@ public class Main {
         if (content == null) return "null";
         byte[] digest = MessageDigest.getInstance("SHA-256").digest(content);
         return content.getClass().getSimpleName() + " " + content.length + " " + HexFormat.of().formatHex(digest);
-    }
-
-    // Through a cursor that a function opens, three rows at a time.
-    static void showCursor() throws Exception {
-        db.setAutoCommit(false);
-        try (Statement create = db.createStatement()) {
-            create.execute("CREATE OR REPLACE FUNCTION opened_" + table + "() RETURNS refcursor LANGUAGE plpgsql AS "
-                    + "'DECLARE c refcursor; BEGIN OPEN c FOR SELECT name, note, content FROM " + table + " ORDER BY name; RETURN c; END'");
-        }
-        try (CallableStatement call = db.prepareCall("{ ? = call opened_" + table + "() }")) {
-            call.registerOutParameter(1, Types.REF_CURSOR);
-            call.setFetchSize(3);
-            call.execute();
-            try (ResultSet rows = (ResultSet) call.getObject(1)) {
-                System.out.println("type " + rows.getMetaData().getColumnTypeName(3));
-                while (rows.next()) {
-                    System.out.println("row " + rows.getString(1) + " " + rows.getString(2) + " " + bytesOf(rows.getBytes(3)));
-                }
-            }
-        }
-        db.commit();
-        db.setAutoCommit(true);
     }
 
     static void show(boolean stream) throws Exception {
@@ -144,7 +120,6 @@ public class Main {
         }
         // From the fifth execution on a statement is prepared, by default.
         for (int time = 0; time < 6; time++) show(stream);
-        if (mode.equals("refcursor")) showCursor();
         db.close();
     }
 }

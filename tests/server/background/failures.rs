@@ -174,6 +174,7 @@ fn a_trash_that_takes_nothing_fails_the_visit_and_loses_nothing() {
     other.run_and_tell("delete from t where n = 1");
     wait_until(PATIENCE, || cluster.files_of(&other).live.len() == 3);
     cluster.await_visit("other");
+    wait_until(PATIENCE, || cluster.files_of(&other).trash.is_empty());
     let trash = cluster.files_of(&other).live[0].ancestors().nth(3).unwrap().join("TRASH");
     chmod(&trash, 0o500);
     other.run_and_tell("delete from t where n = 2");

@@ -78,7 +78,7 @@ fn sequelize() {
 #[ignore = "takes drivers: make driver-test"]
 fn pgjdbc() {
     // Its simple query mode has no bytea at all before 42.7.
-    let modes = ["extended", "prepared", "binary", "streams", "updatable", "refcursor"];
+    let modes = ["extended", "prepared", "binary", "streams", "updatable"];
     assert_same(Program::Java("postgresql.jar"), &modes);
 }
 

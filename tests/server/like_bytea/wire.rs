@@ -1,7 +1,6 @@
 //! What clients see: rbytea is described and sent as bytea, and parameters are described as bytea, whatever the statement; the
 //! server's own objects keep rbytea.
 
-use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use crate::support::cluster::Cluster;
@@ -233,113 +232,6 @@ fn the_server_s_own_objects_keep_the_type() {
     db.run("commit");
     assert_eq!(db.text("fetch all from d"), db.text("select distinct b from t order by b"));
     assert!(db.text("explain (verbose) select r from t").contains("rbytea_to_client"));
-}
-
-#[test]
-fn cursors_that_functions_have_opened_return_bytea() {
-    let (cluster, db) = cluster_with(&[]);
-    db.run(
-        "create type pair as (n int, r rbytea);
-         create function opened(query text) returns refcursor language plpgsql as
-             $$declare c refcursor := 'a \"cursor\\''s'; begin open c scroll for execute query; return c; end$$;
-         create function moved() returns int language plpgsql as $$
-             declare c refcursor := 'a \"cursor\\''s'; x record;
-             begin fetch first from c into x; insert into sink select x.id, x.r; return x.id; end$$;
-         create function looped() returns int language plpgsql as $$
-             declare x record; begin
-             for x in execute format('fetch next from %I', 'a \"cursor\\''s') loop
-                 insert into sink select x.id, x.r; return x.id;
-             end loop; end$$",
-    );
-    let cursor = "\"a \"\"cursor\\'s\"";
-    let open = |query: &str| {
-        db.run("begin");
-        db.one::<String>("select opened($1)::text", &[&query]);
-    };
-    let fetched = |sql: &str| (described(&db, sql).1, db.text(sql), db.rows(sql, &[]).len());
-    // The same of both columns: every direction, both protocols, a name that occurs twice, a domain, an array, no row.
-    for query in [
-        "select id, {r} from t order by id",
-        "select {r} as \"Straße \"\"1\"\"\", {r} as \"Straße \"\"1\"\"\", id::numeric(6,2), 'x'::varchar(3), null from t order by id",
-        "select {d} from t order by {d}",
-        "select {r} from t where false",
-    ] {
-        for fetch in [
-            "next",
-            "2",
-            "prior",
-            "last",
-            "absolute 3",
-            "relative -1",
-            "backward all",
-            "0",
-            "all",
-            "forward 5",
-        ] {
-            let sql = format!("fetch {fetch} from {cursor}");
-            let [ours, theirs] =
-                [query.to_owned(), query.replace("{r}", "{b}").replace("{d}", "{b}")].map(|query| {
-                    open(&query.replace(['{', '}'], ""));
-                    db.run(&format!("move 2 in {cursor}"));
-                    let rows = fetched(&sql);
-                    db.run(&format!("close {cursor}; commit"));
-                    rows
-                });
-            assert_eq!(ours, theirs, "{sql} of {query}");
-        }
-    }
-    // What a row value, a record or another type has in it is none of the results.
-    open("select row(id, r)::pair, row(id, r), id from t where id = 1");
-    assert_eq!(described(&db, &format!("fetch all from {cursor}")).1[2], Type::INT4);
-    assert!(db.text(&format!("fetch all from {cursor}")).contains("7061796c6f61642031"));
-    db.run("commit");
-
-    // A statement that is prepared once reads any cursor of that name; a function reads the type itself, from the same cursor, in
-    // either way.
-    let mut prepared = None;
-    for (id, columns) in
-        [(2, "id, r"), (3, "id, r"), (4, "r::bytea as r, id"), (5, "id, 1 as one"), (6, "id, b")]
-    {
-        open(&format!("select {columns} from t where id >= {id} order by t.id"));
-        let fetch = prepared
-            .get_or_insert_with(|| block_on(db.client().prepare(&format!("fetch 1 from {cursor}"))).unwrap());
-        let rows = block_on(db.client().query(&*fetch, &[])).unwrap();
-        assert_eq!(rows.len(), 1, "{columns}");
-        if columns == "id, r" {
-            assert_eq!(rows[0].get::<_, Vec<u8>>(1), format!("payload {}", id % 4).into_bytes());
-            assert_eq!(db.one::<i32>("select moved()", &[]), id);
-            assert_eq!(db.one::<i32>("select looped()", &[]), id + 1);
-            assert_eq!(described(&db, &format!("fetch all from {cursor}")).1[1], Type::BYTEA);
-            assert_eq!(db.rows(&format!("fetch all from {cursor}"), &[]).len(), 5 - id as usize);
-        }
-        db.run("commit");
-    }
-    assert_eq!(
-        db.text("select s.id, s.r = t.b, uuid(s.r) = uuid(t.r) from sink s join t using (id) order by id"),
-        "2|t|t\n3|t|t\n3|t|t\n4|t|t",
-        "a function has copied references"
-    );
-
-    // Rights and settings are those of FETCH.
-    db.run(
-        "create schema private; create type private.mood as enum ('good'); create role bob login;
-         create function opened_for_bob() returns refcursor language plpgsql security definer as
-         $$declare c refcursor := 'c'; begin open c for select 'good'::private.mood as m, r from t where id = 1; return c; end$$",
-    );
-    let bob = cluster.session_as("bob");
-    bob.run("begin read only");
-    bob.one::<String>("select opened_for_bob()::text", &[]);
-    assert_eq!(bob.text("fetch all from c"), r"good|\x7061796c6f61642031");
-    bob.run("rollback");
-    assert_eq!(db.sqlstate(&format!("fetch all from {cursor}")), SqlState::INVALID_CURSOR_NAME);
-    open("select r, 1::int8 from t");
-    db.run("set local rbytea.client_type = rbytea");
-    assert_eq!(described(&db, &format!("fetch all from {cursor}")).1[0].name(), "rbytea");
-    db.run("commit");
-    // Rows that are kept in a store stay what they are.
-    db.run("begin; do $$begin execute 'declare h cursor with hold for select r from t where id = 1'; end$$; commit");
-    assert_eq!(described(&db, "fetch all from h").1[0].name(), "rbytea");
-    assert_eq!(db.text("fetch all from h"), r"\x7061796c6f61642031");
 }
 
 #[test]
