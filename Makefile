@@ -205,7 +205,7 @@ evidence := $(abspath $(target))/evidence
 evidence:
 	@rm -rf $(evidence) && mkdir -p $(evidence)
 	RBYTEA_EVIDENCE=$(evidence) .ci/run >$(evidence)/ci.log 2>&1 || { tail -n 50 $(evidence)/ci.log; exit 1; }
-	@$(MAKE) evidence-table PG_CONFIG=$(pg_config) WITH='$(pg_version), 17 and 18'
+	@$(MAKE) evidence-table PG_CONFIG=$(pg_config) WITH='$(pg_version), 18, and in part 17'
 
 # The table out of the reports that are there: RBYTEA_EVIDENCE names the directory to any target that tests, which appends its output there
 # as a file that ends with .log.
