@@ -13,4 +13,5 @@ mod purge;
 mod sessions;
 mod state;
 mod vacuum;
+mod wal;
 mod world;

@@ -1,0 +1,156 @@
+//! Payloads in the WAL (docs/PROTOCOL.md): writers that do not sync what they have logged, keepers that checkpoints wait for,
+//! the checkpointer, and what a crash leaves on the server and on a standby.
+
+mod state;
+mod steps;
+
+use state::{Checkpoint, State};
+use stateright::{Checker, HasDiscoveries, Model, Property};
+
+/// The rules; without any one of them some promise is broken.
+#[derive(Clone, Copy)]
+pub struct Rules {
+    /// There are two keepers, and never both let go.
+    two: bool,
+    /// A keeper reads the redo pointer before its syncfs begins.
+    reads_first: bool,
+    /// It looks again before it lets go.
+    looks_again: bool,
+    /// It logs SYNC before that.
+    logs_sync: bool,
+    /// A keeper that ends says so first.
+    says_so_first: bool,
+    /// It syncs before it lets go.
+    syncs_at_the_end: bool,
+    /// And logs SYNC.
+    logs_sync_at_the_end: bool,
+    /// A transaction looks at PRE_COMMIT whether the keepers are those that it has seen, and logs its payload once more if not.
+    checks_before_commit: bool,
+    /// The PUT of a time without keepers says so.
+    says_now: bool,
+}
+
+const RULES: Rules = Rules {
+    two: true,
+    reads_first: true,
+    looks_again: true,
+    logs_sync: true,
+    says_so_first: true,
+    syncs_at_the_end: true,
+    logs_sync_at_the_end: true,
+    checks_before_commit: true,
+    says_now: true,
+};
+
+/// A world of these rules.
+#[derive(Clone, Copy)]
+struct World {
+    rules: Rules,
+    /// Payloads, checkpoints at most, and ends of keepers.
+    writers: usize,
+    checkpoints: u8,
+    ends: u8,
+}
+
+const WORLD: World = World { rules: RULES, writers: 1, checkpoints: 3, ends: 0 };
+
+const SERVER: &str = "a crash loses no committed payload";
+const STANDBY: &str = "a crash of the standby loses none either";
+const RELIED: &str = "a payload is committed that is in the WAL alone";
+const COMPLETED: &str = "every checkpoint completes";
+
+impl Model for World {
+    type State = State;
+    type Action = steps::Action;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![State::start()]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<steps::Action>) {
+        steps::possible(self, state, actions);
+    }
+
+    fn next_state(&self, state: &State, action: steps::Action) -> Option<State> {
+        let mut next = state.clone();
+        steps::take(self, &mut next, action);
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always(SERVER, |_, state: &State| state.survives_a_crash()),
+            Property::always(STANDBY, |_, state: &State| state.standby_survives_a_crash()),
+            Property::sometimes(RELIED, |_, state: &State| state.relies_on_the_wal()),
+            Property::sometimes(COMPLETED, |world: &World, state: &State| {
+                state.checkpoints == world.checkpoints && state.checkpoint == Checkpoint::None
+            }),
+        ]
+    }
+}
+
+#[track_caller]
+fn holds(name: &str, world: World) {
+    let checker = world.checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+    println!("{name}: {} states", checker.unique_state_count());
+    for promise in [SERVER, STANDBY] {
+        if let Some(path) = checker.discovery(promise) {
+            panic!("{name}: \"{promise}\" is broken by\n{}", shown(path.into_actions()));
+        }
+    }
+    for thing in [RELIED, COMPLETED] {
+        assert!(checker.discovery(thing).is_some(), "{name}: it never comes to pass that {thing}");
+    }
+}
+
+#[track_caller]
+fn breaks(name: &str, world: World, promise: &'static str) {
+    let wanted = HasDiscoveries::AllOf([promise].into());
+    let checker = world.checker().finish_when(wanted).spawn_bfs().join();
+    let Some(path) = checker.discovery(promise) else {
+        panic!("{name}: nothing breaks \"{promise}\" in {} states", checker.unique_state_count());
+    };
+    println!("{name}: \"{promise}\" is broken, {} states", checker.unique_state_count());
+    println!("{}", shown(path.into_actions()));
+}
+
+fn shown(actions: Vec<steps::Action>) -> String {
+    actions.iter().map(|action| format!("    {action:?}\n")).collect()
+}
+
+const ENDING: World = World { checkpoints: 1, ends: 2, ..WORLD };
+
+#[test]
+fn with_all_rules_nothing_is_lost() {
+    holds("keepers", WORLD);
+    holds("keepers, two payloads", World { writers: 2, checkpoints: 2, ..WORLD });
+    holds("keepers that end", ENDING);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn with_all_rules_nothing_is_lost_in_larger_worlds() {
+    holds("two payloads, three checkpoints", World { writers: 2, ..WORLD });
+    holds("two payloads, two ends", World { writers: 2, ..ENDING });
+    holds("two ends, two checkpoints", World { checkpoints: 2, ..ENDING });
+    holds("three ends", World { ends: 3, ..ENDING });
+}
+
+#[test]
+fn without_any_rule_of_the_keepers_something_is_lost() {
+    let without = |rules: Rules| World { rules, ..WORLD };
+    breaks("one keeper", without(Rules { two: false, ..RULES }), SERVER);
+    breaks("pointer read after the syncfs", without(Rules { reads_first: false, ..RULES }), SERVER);
+    breaks("no second look", without(Rules { looks_again: false, ..RULES }), SERVER);
+    breaks("no SYNC", without(Rules { logs_sync: false, ..RULES }), STANDBY);
+}
+
+#[test]
+fn without_any_rule_of_an_end_something_is_lost() {
+    let without = |rules: Rules| World { rules, ..ENDING };
+    breaks("syncs, then says so", without(Rules { says_so_first: false, ..RULES }), SERVER);
+    breaks("no sync at the end", without(Rules { syncs_at_the_end: false, ..RULES }), SERVER);
+    breaks("no SYNC at the end", without(Rules { logs_sync_at_the_end: false, ..RULES }), STANDBY);
+    breaks("no check at PRE_COMMIT", without(Rules { checks_before_commit: false, ..RULES }), STANDBY);
+    breaks("PUTs do not say so", without(Rules { says_now: false, ..RULES }), STANDBY);
+}

@@ -1,0 +1,187 @@
+//! What can happen next, and what comes of it.
+
+use super::World;
+use super::state::{Checkpoint, Doing, Record, Seen, State, Step};
+
+/// One step of somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    Writer(usize, Step),
+    /// What the keeper does from here on.
+    Keeper(usize, Doing),
+    /// A keeper takes hold, under a virtual transaction that no checkpoint knows.
+    TakesHold(usize),
+    /// Both hold: writers may rely on them.
+    Present,
+    CheckpointBegins,
+    CheckpointCollects,
+    CheckpointCompletes,
+}
+
+pub fn possible(world: &World, state: &State, actions: &mut Vec<Action>) {
+    actions.extend((0..world.writers).filter_map(|n| Some(Action::Writer(n, writes(state, n)?))));
+    for n in 0..if world.rules.two { 2 } else { 1 } {
+        keeps(world, state, n, actions);
+    }
+    if !state.present && state.keepers.iter().all(|keeper| keeper.doing == Doing::Holds) {
+        actions.push(Action::Present);
+    }
+    match state.checkpoint {
+        Checkpoint::None if state.checkpoints < world.checkpoints => actions.push(Action::CheckpointBegins),
+        Checkpoint::None => {}
+        Checkpoint::Writes => actions.push(Action::CheckpointCollects),
+        Checkpoint::Waits([false, false]) => actions.push(Action::CheckpointCompletes),
+        Checkpoint::Waits(_) => {}
+    }
+}
+
+/// The next step of a transaction.
+fn writes(state: &State, n: usize) -> Option<Step> {
+    let writer = &state.writers[n];
+    Some(match writer.step {
+        Step::Begun => Step::Written,
+        Step::Written => Step::Looked,
+        Step::Looked => Step::Logged,
+        Step::Logged => {
+            // A file that was written before the look is durable when keepers that were there then are gone.
+            if writer.seen == Seen::None { Step::OnItsOwn } else { Step::Ready }
+        }
+        Step::OnItsOwn => Step::Synced,
+        Step::Synced => Step::Ready,
+        Step::Ready => Step::Committed,
+        Step::Committed => return None,
+    })
+}
+
+/// What a keeper may do next.
+fn keeps(world: &World, state: &State, n: usize, actions: &mut Vec<Action>) {
+    let rules = &world.rules;
+    let keeper = &state.keepers[n];
+    let mut does = |doing| actions.push(Action::Keeper(n, doing));
+    match keeper.doing {
+        Doing::Absent => actions.push(Action::TakesHold(n)),
+        Doing::Holds => {
+            if !keeper.has_synced {
+                does(Doing::HasRead);
+            }
+            if state.ends < world.ends {
+                does(if rules.says_so_first {
+                    Doing::Ends
+                } else {
+                    Doing::EndSyncs { cached: state.cached }
+                });
+            }
+        }
+        Doing::HasRead => does(Doing::Syncs { cached: state.cached }),
+        Doing::Syncs { .. } => does(Doing::HasSynced),
+        Doing::HasSynced => does(Doing::HasLogged),
+        Doing::HasLogged => {
+            if state.token.is_none() && (!rules.two || state.keepers[1 - n].doing.holds()) {
+                does(Doing::HasToken);
+            }
+        }
+        Doing::HasToken => {
+            let is_still = keeper.has_read || !rules.looks_again;
+            does(if is_still { Doing::HasLetGo } else { Doing::Holds });
+        }
+        Doing::HasLetGo => actions.push(Action::TakesHold(n)),
+        Doing::Ends if rules.syncs_at_the_end => does(Doing::EndSyncs { cached: state.cached }),
+        Doing::Ends => does(Doing::EndHasSynced),
+        Doing::EndSyncs { .. } => does(Doing::EndHasSynced),
+        Doing::EndHasSynced => does(Doing::EndHasLogged),
+        Doing::EndHasLogged => does(Doing::Absent),
+    }
+}
+
+pub fn take(world: &World, state: &mut State, action: Action) {
+    match action {
+        Action::Writer(n, step) => write(world, state, n, step),
+        Action::Keeper(n, doing) => keep(world, state, n, doing),
+        Action::TakesHold(n) => {
+            state.keepers[n].doing = Doing::Holds;
+            if state.token == Some(n) {
+                state.token = None;
+            }
+        }
+        Action::Present => state.present = true,
+        Action::CheckpointBegins => {
+            state.redo = state.wal.len();
+            state.checkpoint = Checkpoint::Writes;
+            state.checkpoints += 1;
+            for keeper in &mut state.keepers {
+                (keeper.has_read, keeper.has_synced) = (false, false);
+            }
+        }
+        Action::CheckpointCollects => {
+            let count = if world.rules.two { 2 } else { 1 };
+            let collected = std::array::from_fn(|n| n < count && state.keepers[n].doing.holds());
+            state.checkpoint = Checkpoint::Waits(collected);
+        }
+        Action::CheckpointCompletes => {
+            state.wal.push(Record::Checkpoint { redo: state.redo });
+            state.recovery = state.redo;
+            state.checkpoint = Checkpoint::None;
+        }
+    }
+}
+
+fn write(world: &World, state: &mut State, n: usize, step: Step) {
+    let writer = &mut state.writers[n];
+    match step {
+        Step::Written => state.cached |= 1 << n,
+        Step::Looked => writer.seen = if state.present { Seen::Present } else { Seen::None },
+        Step::Logged => {
+            let now = writer.seen == Seen::None && world.rules.says_now;
+            state.wal.push(Record::Put { payload: n, now });
+        }
+        Step::Synced => state.durable |= 1 << n,
+        // It may have been logged behind the last SYNC.
+        Step::Ready if writer.seen == Seen::Gone && world.rules.checks_before_commit => {
+            state.wal.push(Record::Put { payload: n, now: true });
+        }
+        Step::Begun | Step::OnItsOwn | Step::Ready | Step::Committed => {}
+    }
+    state.writers[n].step = step;
+}
+
+fn keep(world: &World, state: &mut State, n: usize, doing: Doing) {
+    let rules = &world.rules;
+    let keeper = &mut state.keepers[n];
+    let before = std::mem::replace(&mut keeper.doing, doing);
+    match (before, doing) {
+        (_, Doing::HasRead) => keeper.has_read = rules.reads_first,
+        (Doing::Syncs { cached }, _) => {
+            state.durable |= cached;
+            keeper.has_read |= !rules.reads_first;
+        }
+        (Doing::EndSyncs { cached }, _) => state.durable |= cached,
+        (_, Doing::HasLogged) if rules.logs_sync => log_sync(state),
+        (_, Doing::HasToken) => state.token = Some(n),
+        (Doing::HasToken, Doing::Holds) => state.token = None,
+        (_, Doing::HasLetGo) => keeper.has_synced = keeper.has_read,
+        (_, Doing::EndHasLogged) if rules.logs_sync_at_the_end => log_sync(state),
+        _ => {}
+    }
+    if let Checkpoint::Waits(waits) = &mut state.checkpoint
+        && !doing.holds()
+    {
+        waits[n] = false;
+    }
+    let begins_to_end =
+        doing == Doing::Ends || before == Doing::Holds && matches!(doing, Doing::EndSyncs { .. });
+    state.ends += u8::from(begins_to_end);
+    // It says so before it syncs, or, without that rule, when it lets go.
+    if doing == Doing::Ends || doing == Doing::Absent {
+        state.present = false;
+        for writer in state.writers.iter_mut().filter(|writer| writer.seen == Seen::Present) {
+            writer.seen = Seen::Gone;
+        }
+    }
+}
+
+/// One after the other is as good as one.
+fn log_sync(state: &mut State) {
+    if state.wal.last() != Some(&Record::Sync) {
+        state.wal.push(Record::Sync);
+    }
+}
