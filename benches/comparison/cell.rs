@@ -58,7 +58,7 @@ pub enum Kind {
     LargeObject,
     /// An rbytea column.
     Rbytea,
-    /// The same read with rbytea.verify_digest off.
+    /// The same read with rbytea.verify off.
     Unverified,
     /// The same as Rbytea with rbytea.qss_mode.
     Encrypted,

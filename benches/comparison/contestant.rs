@@ -143,7 +143,7 @@ impl Contestant {
         let client = connect(&cluster.config(POSTGRES, POSTGRES)).await;
         match kind {
             Kind::Encrypted => client.batch_execute("set rbytea.qss_mode = on").await.unwrap(),
-            Kind::Unverified => client.batch_execute("set rbytea.verify_digest = off").await.unwrap(),
+            Kind::Unverified => client.batch_execute("set rbytea.verify = off").await.unwrap(),
             Kind::Limit => client
                 .batch_execute(&format!(
                     "set plan_cache_mode = force_generic_plan;

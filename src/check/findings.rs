@@ -19,6 +19,8 @@ pub enum Problem {
     WrongSize,
     /// The file has other bytes than were stored, or its key is not the one that encrypted it.
     WrongDigest,
+    /// The file has the bytes that were stored, and the row another checksum than theirs.
+    WrongChecksum,
     /// The file cannot be opened or read.
     Unreadable,
     /// The key that encrypted the file is not available.
@@ -46,6 +48,7 @@ impl Problem {
             Self::InTrash => "in TRASH",
             Self::WrongSize => "wrong size",
             Self::WrongDigest => "wrong digest",
+            Self::WrongChecksum => "wrong checksum",
             Self::Unreadable => "unreadable",
             Self::NoKey => "no key",
             Self::InvalidValue => "invalid value",

@@ -5,6 +5,7 @@ use crate::check::findings::Problem;
 use crate::pg::error::Report;
 use crate::session::{keys, opening, read};
 use pgrx::pg_sys;
+use rbytea_store::value::Checksum;
 use rbytea_store::{Backend, Error, PayloadRef, Reader};
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -90,21 +91,27 @@ fn look(
     problem.map(|problem| (problem, located.path))
 }
 
-/// Reads the payload and compares it with its digest.
+/// Reads the payload and compares it with its digest, and its checksum with that of the row.
 fn verify(store: &dyn Backend, payload: &PayloadRef, buffer: &mut [u8]) -> Result<(), Problem> {
     let mut reader = Reader::open(store, payload).map_err(problem)?;
     if let Some(id) = payload.key_id {
         let ring = keys::ring_with(id).map_err(|_| Problem::NoKey)?;
         reader = reader.decrypting(&ring).map_err(problem)?;
     }
-    read::verified(&reader, payload.len, buffer, |_| Ok(())).map_err(problem)
+    let mut checksum = Checksum::new();
+    let read = read::verified(&reader, payload.len, buffer, |chunk| {
+        checksum.update(chunk);
+        Ok(())
+    });
+    read.map_err(problem)?;
+    if checksum.finish() == payload.checksum { Ok(()) } else { Err(Problem::WrongChecksum) }
 }
 
 fn problem(error: Error) -> Problem {
     match error {
         Error::NotFound { .. } => Problem::Missing,
         Error::WrongSize { .. } => Problem::WrongSize,
-        Error::WrongDigest { .. } => Problem::WrongDigest,
+        Error::WrongBytes { .. } => Problem::WrongDigest,
         Error::KeyMissing { .. } | Error::KeyFile { .. } => Problem::NoKey,
         _ => Problem::Unreadable,
     }

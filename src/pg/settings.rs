@@ -17,10 +17,24 @@ static LOG_MIN_DURATION: GucSetting<i32> = GucSetting::<i32>::new(600_000);
 static GROUP_ACCESS: GucSetting<bool> = GucSetting::<bool>::new(false);
 static INJECTION_POINTS: GucSetting<bool> = GucSetting::<bool>::new(false);
 static EXTERNAL_THRESHOLD: GucSetting<i32> = GucSetting::<i32>::new(0);
-static VERIFY_DIGEST: GucSetting<bool> = GucSetting::<bool>::new(true);
+static VERIFY: GucSetting<Verify> = GucSetting::<Verify>::new(Verify::Checksum);
 static CLIENT_TYPE: GucSetting<ClientType> = GucSetting::<ClientType>::new(ClientType::Bytea);
 static QSS_MODE: GucSetting<bool> = GucSetting::<bool>::new(false);
 static KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+
+/// What whole payloads are compared with when they are read.
+#[derive(Clone, Copy, PartialEq, Eq, pgrx::PostgresGucEnum)]
+pub enum Verify {
+    /// The checksum in the row; encrypted payloads the digest.
+    #[name = c"checksum"]
+    Checksum,
+    /// The digest in the row.
+    #[name = c"digest"]
+    Digest,
+    /// Nothing.
+    #[name = c"off"]
+    Off,
+}
 
 /// As what clients see the type.
 #[derive(Clone, Copy, PartialEq, Eq, pgrx::PostgresGucEnum)]
@@ -57,11 +71,11 @@ pub fn init() {
         GucContext::Userset,
         GucFlags::UNIT_BYTE,
     );
-    GucRegistry::define_bool_guc(
-        c"rbytea.verify_digest",
-        c"Checks the digest whenever a whole payload is read.",
-        c"Ranges of a payload are never checked; md5sum and sha256sum always check.",
-        &VERIFY_DIGEST,
+    GucRegistry::define_enum_guc(
+        c"rbytea.verify",
+        c"What a payload is compared with whenever the whole of it is read.",
+        c"Encrypted payloads are compared with the digest unless it is off, parts of a payload with nothing; md5sum and sha256sum always go by the digest.",
+        &VERIFY,
         GucContext::Userset,
         GucFlags::default(),
     );
@@ -264,9 +278,9 @@ pub fn client_type_is_bytea() -> bool {
     CLIENT_TYPE.get() == ClientType::Bytea
 }
 
-/// Whether a whole read compares the payload with the digest in the row.
-pub fn verify_digest() -> bool {
-    VERIFY_DIGEST.get()
+/// What a whole read compares the payload with.
+pub fn verify() -> Verify {
+    VERIFY.get()
 }
 
 /// Whether new payloads are encrypted.

@@ -1,15 +1,16 @@
 //! From a value to its payload: whole, in part, or through a hash in constant memory. Relies on `transaction` for the
 //! open store; creates nothing.
 
+use crate::pg::catalog;
 use crate::pg::error::Report;
-use crate::pg::{catalog, settings};
+use crate::pg::settings::{self, Verify};
 use crate::session::keys;
 use crate::session::opening::Access;
 use crate::session::transaction;
 use crate::value::datum::{ByteaResult, Peek, Rbytea, fill_pieces};
 use pgrx::check_for_interrupts;
 use rbytea_store as store;
-use rbytea_store::{Backend, PayloadRef, Reader, Verifier, value};
+use rbytea_store::{Backend, By, PayloadRef, Reader, Verifier, value};
 use std::cmp::Ordering;
 use std::mem::MaybeUninit;
 
@@ -40,7 +41,7 @@ pub fn open_file(store: &dyn Backend, payload: &PayloadRef) -> Result<Reader, Re
     })
 }
 
-/// The payload as bytea. The digest is checked if rbytea.verify_digest is on.
+/// The payload as bytea, compared with what `rbytea.verify` says.
 pub fn whole(value: &Rbytea) -> Result<ByteaResult, Report> {
     let payload = match value.peek()? {
         Peek::Inline(len) => return inline_range(value, 0, len),
@@ -49,11 +50,11 @@ pub fn whole(value: &Rbytea) -> Result<ByteaResult, Report> {
     ByteaResult::fill(payload.len, |data| into(&payload, data))
 }
 
-/// Reads a stored payload into memory of its length. The digest is checked if rbytea.verify_digest is on.
+/// Reads a stored payload into memory of its length, and compares it with what `rbytea.verify` says.
 pub fn into(payload: &PayloadRef, data: &mut [MaybeUninit<u8>]) -> Result<(), Report> {
     transaction::with_store(Access::Read, |store| {
         let reader = open(store, payload)?;
-        let mut verifier = settings::verify_digest().then(|| reader.verifier());
+        let mut verifier = verify_by(payload).map(|by| reader.verifier(by));
         fill_pieces(data, |offset, piece| {
             check_for_interrupts!();
             reader.read_at(offset, piece)?;
@@ -66,7 +67,17 @@ pub fn into(payload: &PayloadRef, data: &mut [MaybeUninit<u8>]) -> Result<(), Re
     })
 }
 
-/// Bytes `start`, `length` of the payload as bytea's substring counts them; nothing else is read.
+/// What a whole read of this payload is compared with.
+fn verify_by(payload: &PayloadRef) -> Option<By> {
+    match settings::verify() {
+        Verify::Off => None,
+        Verify::Checksum if payload.key_id.is_none() => Some(By::Checksum),
+        Verify::Checksum | Verify::Digest => Some(By::Digest),
+    }
+}
+
+/// Bytes `start`, `length` of the payload as bytea's substring counts them; nothing else is read. A range that is all of it is
+/// read as the whole is.
 pub fn substring(value: &Rbytea, start: i32, length: Option<i32>) -> Result<ByteaResult, Report> {
     match value.peek()? {
         Peek::Inline(total) => {
@@ -77,6 +88,9 @@ pub fn substring(value: &Rbytea, start: i32, length: Option<i32>) -> Result<Byte
             let (offset, len) = value::substring_range(start, length, payload.len)?;
             if len == 0 {
                 return ByteaResult::copy_of(&[]);
+            }
+            if len == payload.len {
+                return whole(value);
             }
             transaction::with_store(Access::Read, |store| {
                 let reader = open(store, &payload)?;
@@ -221,7 +235,7 @@ pub fn verified<E: From<store::Error>>(
     buffer: &mut [u8],
     mut update: impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut verifier = reader.verifier();
+    let mut verifier = reader.verifier(By::Digest);
     let read = |offset, chunk: &mut [u8]| reader.read_at(offset, chunk);
     stream(len, buffer, read, |chunk| {
         verifier.update(chunk);

@@ -192,7 +192,10 @@ fn is_same(new: &Rbytea, len: u64, stored: &PayloadRef) -> Result<bool, Report> 
     if len != stored.len || settings::qss_mode() && stored.key_id != Some(keys::ring()?.newest().id()) {
         return Ok(false);
     }
-    Ok(value::digest(new.detoast().payload()?) == stored.digest
+    let new = new.detoast();
+    let payload = new.payload()?;
+    Ok(value::digest(payload) == stored.digest
+        && value::checksum(payload) == stored.checksum
         && is_live(stored)?
         && read::verify(stored).is_ok())
 }

@@ -7,8 +7,8 @@ use rbytea_store::crypt::cipher::Keystream;
 use rbytea_store::judgement::{MarkKey, Marks, Reference};
 use rbytea_store::value;
 use rbytea_store::{
-    Ahead, Backend, Config, DataDirectory, FileStore, Key, KeyRing, Listed, OwnerId, PayloadId, PayloadRef,
-    Pending, Reader, Rights, Writer,
+    Ahead, Backend, By, Config, DataDirectory, FileStore, Key, KeyRing, Listed, OwnerId, PayloadId,
+    PayloadRef, Pending, Reader, Rights, Writer,
 };
 use std::hint::black_box;
 use std::path::Path;
@@ -81,8 +81,9 @@ fn write(c: &mut Criterion) {
 
 fn read(c: &mut Criterion) {
     let keys = keys();
-    for verify in [true, false] {
-        let mut group = c.benchmark_group(if verify { "read, verified" } else { "read" });
+    for verify in [Some(By::Digest), Some(By::Checksum), None] {
+        let name = verify.map_or("read".into(), |by| format!("read, verified by {by}"));
+        let mut group = c.benchmark_group(name);
         for size in SIZES {
             let root = tempfile::tempdir_in(".").unwrap();
             let store = store(root.path());
@@ -94,8 +95,8 @@ fn read(c: &mut Criterion) {
                     b.iter(|| {
                         let reader = Reader::open(&store, &payload).unwrap().decrypting(&keys).unwrap();
                         reader.read_at(0, &mut buffer).unwrap();
-                        if verify {
-                            let mut verifier = reader.verifier();
+                        if let Some(by) = verify {
+                            let mut verifier = reader.verifier(by);
                             verifier.update(&buffer);
                             verifier.finish().unwrap();
                         }

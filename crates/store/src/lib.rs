@@ -32,7 +32,7 @@ pub use file::{Config, DirSyncCache, FileStore, RootRegistry};
 pub use owner::{DataDirectory, OwnerId};
 pub use payload::{PayloadId, PayloadRef, Shard};
 pub use pending::{Pending, PendingState};
-pub use reader::{Reader, Verifier};
+pub use reader::{By, Reader, Verifier};
 pub use writer::Writer;
 
 #[doc(hidden)]

@@ -38,6 +38,8 @@ pub struct PayloadRef {
     pub id: PayloadId,
     /// Bytes of the plaintext.
     pub len: u64,
+    /// CRC-64/NVME of the plaintext.
+    pub checksum: u64,
     /// BLAKE3-256 of the plaintext.
     pub digest: [u8; 32],
     /// Key that encrypted the file; `None` for a file that holds the plaintext.

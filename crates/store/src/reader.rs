@@ -9,6 +9,7 @@ use crate::crypt::cipher::{BLOCK, Keystream};
 use crate::crypt::keys::KeyRing;
 use crate::error::{Error, Result};
 use crate::payload::PayloadRef;
+use crate::value::Checksum;
 
 /// An open payload. Stays readable wherever it is moved.
 pub struct Reader {
@@ -127,9 +128,13 @@ impl Reader {
         Ok(())
     }
 
-    /// Starts checking the digest of the whole payload.
-    pub fn verifier(&self) -> Verifier<'_> {
-        Verifier { reader: self, hasher: blake3::Hasher::new() }
+    /// Starts checking the whole payload.
+    pub fn verifier(&self, by: By) -> Verifier<'_> {
+        let running = match by {
+            By::Checksum => Running::Checksum(Checksum::new()),
+            By::Digest => Running::Digest(Box::default()),
+        };
+        Verifier { reader: self, running }
     }
 
     /// Whether the bytes that fill an encrypted payload up to a whole block are the zeros that were written. The
@@ -152,32 +157,65 @@ impl std::fmt::Debug for Reader {
     }
 }
 
-/// The running digest of a payload that is being read from its first byte to its last.
+/// What a payload is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// The checksum of its header: finds what disks and memory do to bytes. Not for encrypted payloads: whoever changes a stored
+    /// byte knows how the plaintext and the checksum change.
+    Checksum,
+    /// The digest of its header: finds every change.
+    Digest,
+}
+
+impl std::fmt::Display for By {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Checksum => "checksum",
+            Self::Digest => "digest",
+        })
+    }
+}
+
+/// A comparison of a payload that is being read from its first byte to its last with its header.
 #[derive(Debug)]
 pub struct Verifier<'a> {
     reader: &'a Reader,
-    hasher: blake3::Hasher,
+    running: Running,
+}
+
+#[derive(Debug)]
+enum Running {
+    Checksum(Checksum),
+    Digest(Box<blake3::Hasher>),
 }
 
 impl Verifier<'_> {
     /// Takes the next bytes of the payload.
     pub fn update(&mut self, data: &[u8]) {
-        self.hasher.update(data);
+        match &mut self.running {
+            Running::Checksum(checksum) => checksum.update(data),
+            Running::Digest(hasher) => {
+                hasher.update(data);
+            }
+        }
     }
 
-    /// Compares with the digest in the header, and checks the padding of an encrypted payload's last block, which the
-    /// digest does not cover.
+    /// Compares, and checks the padding of an encrypted payload's last block, which neither covers.
     ///
     /// # Errors
-    /// `WrongDigest`; as [`Reader::read_at`] for the padding.
+    /// `WrongBytes`; as [`Reader::read_at`] for the padding.
     pub fn finish(self) -> Result<()> {
-        let Reader { payload, .. } = self.reader;
-        if self.hasher.finalize() == blake3::Hash::from_bytes(payload.digest)
-            && self.reader.padding_is_zero()?
-        {
+        let payload = &self.reader.payload;
+        let (by, matches) = match &self.running {
+            Running::Checksum(checksum) => (By::Checksum, checksum.finish() == payload.checksum),
+            Running::Digest(hasher) => {
+                (By::Digest, hasher.finalize() == blake3::Hash::from_bytes(payload.digest))
+            }
+        };
+        if matches && self.reader.padding_is_zero()? {
             Ok(())
         } else {
-            Err(Error::WrongDigest { uuid: payload.id.uuid, path: self.reader.path().into() })
+            Err(Error::WrongBytes { by, uuid: payload.id.uuid, path: self.reader.path().into() })
         }
     }
 }

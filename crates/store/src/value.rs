@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! inline    0x01 | payload
-//! external  0x02 | flags u8 | key_id u16 | len u64 | birth u64 | uuid 16 | digest 32     (68 bytes, little-endian)
+//! external  0x02 | flags u8 | key_id u16 | store u16 | len u64 | birth u64 | uuid 16 | checksum u64 | digest 32
+//!                                                                                       (78 bytes, little-endian)
 //! ```
 
 use crate::payload::{PayloadId, PayloadRef};
@@ -14,12 +15,14 @@ pub const INLINE: u8 = 0x01;
 /// Version byte of a value that refers to a file.
 pub const EXTERNAL: u8 = 0x02;
 /// Length of an external value in bytes.
-pub const EXTERNAL_LEN: usize = 68;
+pub const EXTERNAL_LEN: usize = 78;
 /// Longest payload that fits a datum of this type: PostgreSQL allocates at most 1 GiB - 1 byte at once, of which the
 /// varlena header takes 4 and the version byte 1.
 pub const MAX_INLINE: u64 = MAX_BYTEA - 1;
 /// Longest payload that fits a bytea datum.
 pub const MAX_BYTEA: u64 = 0x3fff_ffff - 4;
+/// The number of the store that `rbytea.filesystem_storage_path` names, the only one so far.
+const STORE: u16 = 0;
 /// Bit 0 of an external value's flags: the file is encrypted with the key `key_id`.
 const FLAG_ENCRYPTED: u8 = 0b0000_0001;
 
@@ -42,7 +45,7 @@ pub enum ValueError {
     #[error("value has the unknown version {0}")]
     UnknownVersion(u8),
     /// An external value of the wrong length.
-    #[error("reference to a payload has {0} bytes instead of 68")]
+    #[error("reference to a payload has {0} bytes instead of {len}", len = EXTERNAL_LEN)]
     WrongLength(usize),
     /// Bits that no version 2 value has.
     #[error("reference to a payload has the unknown flags {0:#04x}")]
@@ -50,6 +53,9 @@ pub enum ValueError {
     /// A key id on a payload that is not encrypted.
     #[error("reference to an unencrypted payload names the key {0}")]
     UnexpectedKey(u16),
+    /// A payload that is in no store that this library knows.
+    #[error("reference to a payload names the unknown store {0}")]
+    UnknownStore(u16),
 }
 
 /// Decodes a whole value.
@@ -72,13 +78,18 @@ fn decode_external(bytes: &[u8]) -> Result<PayloadRef, ValueError> {
         FLAG_ENCRYPTED => Some(key_id),
         _ => return Err(ValueError::UnknownFlags(flags)),
     };
+    match u16::from_le_bytes(field(bytes, 4)) {
+        STORE => {}
+        store => return Err(ValueError::UnknownStore(store)),
+    }
     Ok(PayloadRef {
         id: PayloadId {
-            birth: u64::from_le_bytes(field(bytes, 12)),
-            uuid: Uuid::from_bytes(field(bytes, 20)),
+            birth: u64::from_le_bytes(field(bytes, 14)),
+            uuid: Uuid::from_bytes(field(bytes, 22)),
         },
-        len: u64::from_le_bytes(field(bytes, 4)),
-        digest: field(bytes, 36),
+        len: u64::from_le_bytes(field(bytes, 6)),
+        checksum: u64::from_le_bytes(field(bytes, 38)),
+        digest: field(bytes, 46),
         key_id,
     })
 }
@@ -98,16 +109,52 @@ pub fn encode_external(payload: &PayloadRef) -> [u8; EXTERNAL_LEN] {
         bytes[1] = FLAG_ENCRYPTED;
         bytes[2..4].copy_from_slice(&key_id.to_le_bytes());
     }
-    bytes[4..12].copy_from_slice(&payload.len.to_le_bytes());
-    bytes[12..20].copy_from_slice(&payload.id.birth.to_le_bytes());
-    bytes[20..36].copy_from_slice(payload.id.uuid.as_bytes());
-    bytes[36..68].copy_from_slice(&payload.digest);
+    bytes[4..6].copy_from_slice(&STORE.to_le_bytes());
+    bytes[6..14].copy_from_slice(&payload.len.to_le_bytes());
+    bytes[14..22].copy_from_slice(&payload.id.birth.to_le_bytes());
+    bytes[22..38].copy_from_slice(payload.id.uuid.as_bytes());
+    bytes[38..46].copy_from_slice(&payload.checksum.to_le_bytes());
+    bytes[46..78].copy_from_slice(&payload.digest);
     bytes
 }
 
 /// The digest of a payload that is in memory: BLAKE3-256.
 pub fn digest(payload: &[u8]) -> [u8; 32] {
     *blake3::hash(payload).as_bytes()
+}
+
+/// The running checksum of a payload: CRC-64/NVME, which S3 keeps of its objects, too.
+#[derive(Debug, Clone)]
+pub struct Checksum(crc_fast::Digest);
+
+impl Checksum {
+    /// Of no bytes yet.
+    pub fn new() -> Self {
+        Self(crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme))
+    }
+
+    /// Takes the next bytes.
+    pub fn update(&mut self, data: &[u8]) {
+        self.0.update(data);
+    }
+
+    /// The checksum of all bytes so far.
+    pub fn finish(&self) -> u64 {
+        self.0.finalize()
+    }
+}
+
+/// The checksum of a payload that is in memory.
+pub fn checksum(payload: &[u8]) -> u64 {
+    let mut checksum = Checksum::new();
+    checksum.update(payload);
+    checksum.finish()
+}
+
+impl Default for Checksum {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// The 32-bit hash of a payload: the first bytes of its digest, which is uniform and depends on all of the payload.

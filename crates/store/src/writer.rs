@@ -8,11 +8,13 @@ use crate::crypt::keys::Key;
 use crate::error::Result;
 use crate::payload::{PayloadId, PayloadRef};
 use crate::pending::Pending;
+use crate::value::Checksum;
 
 /// A payload being written. Dropped unfinished, its upload is aborted.
 pub struct Writer {
     upload: Box<dyn Upload>,
     encryption: Option<Encryption>,
+    checksum: Checksum,
     hasher: blake3::Hasher,
     len: u64,
 }
@@ -58,7 +60,7 @@ impl Writer {
     pub fn begin(store: &dyn Backend, birth: u64, key: Option<&Key>) -> Result<Self> {
         let upload = store.begin(birth)?;
         let encryption = key.map(|key| Encryption::new(key, &upload.id()));
-        Ok(Self { upload, encryption, hasher: blake3::Hasher::new(), len: 0 })
+        Ok(Self { upload, encryption, checksum: Checksum::new(), hasher: blake3::Hasher::new(), len: 0 })
     }
 
     /// Identity of the payload.
@@ -84,6 +86,7 @@ impl Writer {
         for piece in data.chunks(PIECE) {
             self.append(piece)?;
             self.len += piece.len() as u64;
+            self.checksum.update(piece);
             self.hasher.update(piece);
         }
         Ok(())
@@ -107,9 +110,10 @@ impl Writer {
         if padding > 0 {
             self.append(&[0; BLOCK as usize][..padding as usize])?;
         }
+        let checksum = self.checksum.finish();
         let digest = *self.hasher.finalize().as_bytes();
         let key_id = self.encryption.as_ref().map(|encryption| encryption.key_id);
-        let payload = PayloadRef { id: self.upload.id(), len: self.len, digest, key_id };
+        let payload = PayloadRef { id: self.upload.id(), len: self.len, checksum, digest, key_id };
         pending.add(self.upload)?;
         Ok(payload)
     }

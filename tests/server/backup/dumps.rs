@@ -44,7 +44,7 @@ fn pg_dumpall_brings_back_every_database() {
     let (source, kept) = source();
     source.session().run(
         "alter role alice set rbytea.external_threshold = '77kB';
-         alter database original set rbytea.verify_digest = off",
+         alter database original set rbytea.verify = off",
     );
     let dump = source.run_tool("pg_dumpall", &[], b"");
     assert_silent(&dump);
@@ -59,7 +59,7 @@ fn pg_dumpall_brings_back_every_database() {
     let settings = "select setconfig::text from pg_db_role_setting order by 1";
     assert_eq!(
         target.session().text(settings),
-        "{rbytea.external_threshold=77kB}\n{rbytea.verify_digest=off}",
+        "{rbytea.external_threshold=77kB}\n{rbytea.verify=off}",
         "settings of roles and databases are in the dump"
     );
 }

@@ -1,4 +1,4 @@
-//! A reference in a row names a file. A client that sends the bytes of one, in whatever way, has sent a payload of 68
+//! A reference in a row names a file. A client that sends the bytes of one, in whatever way, has sent a payload of 78
 //! bytes.
 
 use std::error::Error;
@@ -41,10 +41,11 @@ fn with_secret() -> (Cluster, Session, Vec<u8>) {
     let [file] = &cluster.live()[..] else { panic!("one payload, one file") };
     let (birth, uuid) = file.file_name().unwrap().to_str().unwrap().split_once('-').unwrap();
     let reference = [
-        &[2, 0, 0, 0][..],
+        &[2, 0, 0, 0, 0, 0][..],
         &(SECRET.len() as u64).to_le_bytes(),
         &u64::from_str_radix(birth, 16).unwrap().to_le_bytes(),
         uuid::Uuid::parse_str(uuid).unwrap().as_bytes(),
+        &rbytea_store::value::checksum(SECRET).to_le_bytes(),
         blake3::hash(SECRET).as_bytes(),
     ]
     .concat();
@@ -110,7 +111,7 @@ fn bytes_of_a_reference_are_payload_whichever_way_they_come_in() {
             .rows(&format!("select v::bytea, uuid(v) is null, len(v) from (select {way} as v) x"), params)[0];
         assert_eq!(row.get::<_, Payload>(0), param, "{way} reads another user's payload");
         assert!(row.get::<_, bool>(1), "{way} has made a reference");
-        assert_eq!(row.get::<_, i64>(2), 68, "{way}");
+        assert_eq!(row.get::<_, i64>(2), 78, "{way}");
         user.execute(&format!("insert into t values ($how${way}$how$, {way})"), params);
     }
     let stored = user.rows("select how, v from t", &[]);
@@ -138,7 +139,7 @@ fn bytes_of_a_reference_are_payload_in_copy_arrays_and_rows_of_tables() {
         &[0; 8],
         b"\0\x02",
         b"\0\0\0\x06binary",
-        b"\0\0\0\x44",
+        b"\0\0\0\x4e",
         &reference,
         b"\xff\xff",
     ];

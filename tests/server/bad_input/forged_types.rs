@@ -125,7 +125,7 @@ fn what_a_publisher_sends_is_payload() {
     );
     let hex = reference(&cluster, &far, "secret");
     let bytes: Vec<u8> =
-        (0..68).map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap()).collect();
+        (0..78).map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap()).collect();
     let mut cases = 0;
     for (number, options) in [", binary = true", ", binary = false"].into_iter().enumerate() {
         let table = format!("t{number}");

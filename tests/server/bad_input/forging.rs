@@ -24,20 +24,20 @@ pub fn with_secret() -> (Cluster, Session, String) {
     db.run("create role mallory login; create schema mallory authorization mallory; grant create on database postgres to mallory");
     let user = cluster.session_as("mallory");
     // Most of all when nothing is compared with a digest.
-    user.run("set search_path = mallory, public; set rbytea.verify_digest = off");
+    user.run("set search_path = mallory, public; set rbytea.verify = off");
     (cluster, user, reference)
 }
 
-/// The 68 bytes that stand in the only row of a table.
+/// The 78 bytes that stand in the only row of a table.
 pub fn reference(cluster: &Cluster, db: &Session, table: &str) -> String {
     let uuid: String = db.one(&format!("select replace(uuid(v)::text, '-', '') from {table}"), &[]);
     db.run("checkpoint");
     let heap =
         fs::read(cluster.data().join(db.text(&format!("select pg_relation_filepath('{table}')")))).unwrap();
     let uuid = uuid::Uuid::parse_str(&uuid).unwrap();
-    let at = heap.windows(16).position(|bytes| bytes == uuid.as_bytes()).unwrap() - 20;
+    let at = heap.windows(16).position(|bytes| bytes == uuid.as_bytes()).unwrap() - 22;
     assert_eq!(&heap[at..at + 2], [2, 0], "this is not a reference");
-    heap[at..at + 68].iter().map(|byte| format!("{byte:02x}")).collect()
+    heap[at..at + 78].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Whatever comes of these statements, no result has the secret, and no row refers to it.

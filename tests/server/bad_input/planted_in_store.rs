@@ -14,13 +14,13 @@ fn in_place_of_a_payload() {
         for session in bed.store.sessions() {
             let file = bed.store.file(session, "select uuid(v) from t where id = 1");
             bed.instead(&file, plant, || {
-                for setting in ["on", "off"] {
-                    session.run(&format!("set rbytea.verify_digest = {setting}"));
+                for setting in ["checksum", "digest", "off"] {
+                    session.run(&format!("set rbytea.verify = {setting}"));
                     // Copying a row only looks whether there is a file; an empty one it would find.
                     let reads = if matches!(plant, Plant::EmptyFile) { &READS[..5] } else { READS };
                     cases += assert_refused(session, reads, plant);
                 }
-                session.run("set rbytea.verify_digest = on");
+                session.run("reset rbytea.verify");
                 assert_eq!(
                     session.text("select convert_from(v, 'utf8') from t where id = 2"),
                     "second",

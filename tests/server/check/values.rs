@@ -32,9 +32,10 @@ fn uuid(db: &Session, expression: &str, table: &str) -> [u8; 16] {
 }
 
 /// Before the uuid of a reference: version, flags, key, length, birth.
-const VERSION: isize = -20;
-const FLAGS: isize = -19;
-const KEY: isize = -18;
+const VERSION: isize = -22;
+const FLAGS: isize = -21;
+const KEY: isize = -20;
+const STORE: isize = -18;
 
 #[test]
 fn invalid_values_are_found_wherever_they_are_and_nothing_else() {
@@ -43,11 +44,11 @@ fn invalid_values_are_found_wherever_they_are_and_nothing_else() {
     db.run(
         "create type f as (x int, r rbytea); create domain d as rbytea;
          create function fresh(seed int) returns rbytea language sql as $$ select rbytea_store(payload(seed)) $$;
-         create table version (n int, r rbytea); create table flags (n int, r d); create table key (n int, r rbytea);
+         create table version (n int, r rbytea); create table flags (n int, r d); create table key (n int, r rbytea); create table store (n int, r rbytea);
          create table short (n int, r rbytea); create table arrays (n int, rs rbytea[]);
          create table composites (n int, f f); create table nested (n int, fs f[]); create table healthy (n int, r rbytea)",
     );
-    for table in ["version", "flags", "key", "short", "healthy"] {
+    for table in ["version", "flags", "key", "store", "short", "healthy"] {
         db.run(&format!("insert into {table} select n, payload(n) from generate_series(1, 3) n"));
     }
     db.run("insert into arrays select n, array[fresh(n), fresh(n + 100)] from generate_series(1, 3) n");
@@ -60,6 +61,7 @@ fn invalid_values_are_found_wherever_they_are_and_nothing_else() {
         ("version", "uuid(r)", VERSION, &[9][..]),
         ("flags", "uuid(r)", FLAGS, &[0x81]),
         ("key", "uuid(r)", KEY, &[1]),
+        ("store", "uuid(r)", STORE, &[1]),
         // The length in the short header before it: as long as 10 bytes and the header.
         ("short", "uuid(r)", VERSION - 1, &[11 << 1 | 1]),
         ("arrays", "uuid(rs[2])", VERSION, &[0]),
@@ -186,13 +188,14 @@ fn a_value_whose_toast_rows_are_gone_or_damaged_is_found() {
 fn references_with_damaged_fields_are_found_by_what_they_say() {
     let mut cluster = cluster();
     let db = cluster.session();
-    let fields: [(&str, isize, &[u8]); 6] = [
+    let fields: [(&str, isize, &[u8]); 7] = [
         ("version", VERSION, &[1]),
         ("flags", FLAGS, &[1]),
         ("length", -16, &[0xff; 8]),
         ("birth", -1, &[0x7f]),
         ("name", 0, &[0xee]),
-        ("digest", 16, &[0; 32]),
+        ("digest", 24, &[0; 32]),
+        ("checksum", 16, &[0; 8]),
     ];
     for (table, ..) in fields {
         db.run(&format!("create table {table} (n int, r rbytea); insert into {table} select n, payload(n) from generate_series(1, 2) n"));
@@ -207,7 +210,8 @@ fn references_with_damaged_fields_are_found_by_what_they_say() {
         [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
     };
     let uuids = fields.map(|(table, ..)| uuid(&db, "uuid(r)", table));
-    let [version, flags, length, birth, name, digest] = uuids.map(|uuid| (text(uuid), file(&text(uuid))));
+    let [version, flags, length, birth, name, digest, checksum] =
+        uuids.map(|uuid| (text(uuid), file(&text(uuid))));
     let mut other = uuids[4];
     other[0] = 0xee;
     let other = text(other);
@@ -231,7 +235,14 @@ fn references_with_damaged_fields_are_found_by_what_they_say() {
     }
     let db = cluster.session();
     finds_with(&db, "", &expected);
-    let read = format!("wrong digest|digest|{}|{}", digest.0, digest.1);
-    finds_with(&db, "digest => true", &[&expected[..], &[read]].concat());
+    let read = [
+        format!("wrong digest|digest|{}|{}", digest.0, digest.1),
+        format!("wrong checksum|checksum|{}|{}", checksum.0, checksum.1),
+    ];
+    finds_with(&db, "digest => true", &[&expected[..], &read].concat());
+    // An equal payload, but not an equal reference: the row gets a right one.
+    assert_eq!(db.sqlstate("select r::bytea from checksum where n = 1").code(), "XX001");
+    db.run("set rbytea.verify = digest; update checksum set r = r::bytea; reset rbytea.verify");
+    assert_eq!(db.one::<i64>("select count(*) from checksum where r::bytea = payload(n)", &[]), 2);
     proves_by_assertions(Promise::DamageIsNoticed, fields.len() as u64);
 }

@@ -219,14 +219,14 @@ fn what_a_range_and_a_read_without_a_digest_do_not_notice() {
         assert_eq!(read, plain[..501], "ranges elsewhere are right");
         assert_eq!(db.text("select r = b::rbytea from t where n = 0"), "t", "a comparison reads no file");
         assert_noticed(&db, 0, &file);
-        db.run("set rbytea.verify_digest = off");
+        db.run("set rbytea.verify = off");
         let Payload(read) = db.one("select r::bytea from t where n = 0", &[]);
         assert_eq!(read[501], plain[501] ^ 4);
         for sum in ["md5sum", "sha256sum"] {
             let code = db.sqlstate(&format!("select {sum}(r) from t where n = 0"));
             assert_eq!(code, SqlState::DATA_CORRUPTED, "sums always check");
         }
-        db.run("reset rbytea.verify_digest");
+        db.run("reset rbytea.verify");
     });
     // A swapped file, or another key: bytes that mean nothing, and no error.
     let other = file_of_row(&cluster, &db, 10);
@@ -244,7 +244,7 @@ fn a_damaged_payload_is_not_carried_over_to_the_next_key() {
     set_keys(&cluster, &[1, 2]);
     reload(&cluster, &[&db]);
     let file = file_of_row(&cluster, &db, 11);
-    db.run("set rbytea.verify_digest = off");
+    db.run("set rbytea.verify = off");
     with_flipped(&file, 7, 1, || {
         let error = db.error("call rbytea_reencrypt('t', 1)");
         assert_eq!(*error.code(), SqlState::DATA_CORRUPTED, "{error:?}");

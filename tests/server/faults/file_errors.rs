@@ -53,9 +53,9 @@ fn a_file_that_is_shorter_or_longer() {
         for file in &files {
             fs::write(file, content).unwrap();
         }
-        for setting in ["on", "off"] {
+        for setting in ["checksum", "digest", "off"] {
             for session in store.sessions() {
-                session.run(&format!("set rbytea.verify_digest = {setting}"));
+                session.run(&format!("set rbytea.verify = {setting}"));
             }
             for sql in [READ, RANGE, SUM, "select sha256store(v) from t where id = 1"] {
                 let error = store.assert_error(sql, &SqlState::DATA_CORRUPTED);
@@ -79,12 +79,26 @@ fn a_file_with_other_bytes() {
         File::options().write(true).open(file).unwrap().write_all_at(b"F", 0).unwrap();
     }
     let uuid = store.superuser.text("select uuid(v) from t where id = 1");
-    for sql in [READ, SUM, "select md5(v) from t where id = 1", "select v || '!' from t where id = 1"] {
-        let error = store.assert_error(sql, &SqlState::DATA_CORRUPTED);
-        assert_names(&error, &[&uuid, "digest", "other bytes", "Restore the file from a backup"]);
+    for (setting, by) in [("checksum", "checksum"), ("digest", "digest")] {
+        for session in store.sessions() {
+            session.run(&format!("set rbytea.verify = {setting}"));
+        }
+        for sql in [
+            READ,
+            "select v || '!' from t where id = 1",
+            "select substring(v from 1) from t where id = 1",
+            "select substring(v from -3 for 100) from t where id = 1",
+        ] {
+            let error = store.assert_error(sql, &SqlState::DATA_CORRUPTED);
+            assert_names(&error, &[&uuid, by, "other bytes", "Restore the file from a backup"]);
+        }
+        for sql in [SUM, "select md5(v) from t where id = 1"] {
+            let error = store.assert_error(sql, &SqlState::DATA_CORRUPTED);
+            assert_names(&error, &[&uuid, "digest", "other bytes"]);
+        }
     }
     for session in store.sessions() {
-        session.run("set rbytea.verify_digest = off");
+        session.run("set rbytea.verify = off");
         assert_eq!(
             session.text("select convert_from(v, 'utf8') from t where id = 1"),
             "First",
@@ -99,7 +113,7 @@ fn a_file_with_other_bytes() {
             session.text("select sha256store(v) = encode(sha256('First'), 'hex') from t where id = 1"),
             "t"
         );
-        session.run("set rbytea.verify_digest = on");
+        session.run("reset rbytea.verify");
     }
     for file in &files {
         fs::write(file, "first").unwrap();

@@ -123,9 +123,7 @@ fn the_storage_path_is_for_superusers() {
             );
         }
     }
-    user.run(
-        "set rbytea.verify_digest = off; set rbytea.external_threshold = '1kB'; reset rbytea.verify_digest",
-    );
+    user.run("set rbytea.verify = off; set rbytea.external_threshold = '1kB'; reset rbytea.verify");
 
     let superuser = cluster.session();
     assert_eq!(superuser.text(&format!("show {PATH}")), "rbytea");

@@ -32,7 +32,7 @@ const SETTINGS: &[&str] = &[
     "maintenance_work_mem = 1024",
     "row_security = off",
     "synchronous_commit = remote_apply",
-    "rbytea.verify_digest = off",
+    "rbytea.verify = off",
     "rbytea.external_threshold = '1GB'",
     "vacuum_cost_page_miss = 10000",
 ];

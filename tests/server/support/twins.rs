@@ -7,13 +7,13 @@ use crate::support::cluster::Cluster;
 use crate::support::payload::Payload;
 use crate::support::session::{Session, block_on};
 
-/// Around what matters: nothing, the 68 bytes of a reference, the longest value with a short header, TOAST, pages.
+/// Around what matters: nothing, the 78 bytes of a reference, the longest value with a short header, TOAST, pages.
 pub const SIZES: [usize; 20] = [
     0,
     1,
     2,
     67,
-    68,
+    78,
     69,
     124,
     125,

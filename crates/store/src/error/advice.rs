@@ -15,7 +15,7 @@ impl Error {
                 "After a failed fsync the kernel may have dropped the data, so the transaction cannot be committed."
                     .into(),
             ),
-            Self::WrongDigest { .. } => {
+            Self::WrongBytes { .. } => {
                 Some("The file has other bytes than were written when the value was stored.".into())
             }
             Self::KeyFile { problem, .. } => problem.detail(),
@@ -39,7 +39,7 @@ impl Error {
                 "Remove the file when the store's file system is mounted; it is written anew."
             }
             (Self::NotOwner { .. }, _) => "If no other cluster uses this store any more, it can be adopted.",
-            (Self::NotFound { .. } | Self::WrongSize { .. } | Self::WrongDigest { .. }, _) => {
+            (Self::NotFound { .. } | Self::WrongSize { .. } | Self::WrongBytes { .. }, _) => {
                 "Restore the file from a backup of the store."
             }
             (Self::KeyFile { problem, .. }, _) => return problem.hint().map(Into::into),

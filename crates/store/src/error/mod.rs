@@ -5,6 +5,7 @@ mod advice;
 pub(crate) mod key_file;
 mod message;
 
+use crate::reader::By;
 use std::io;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
@@ -92,8 +93,10 @@ pub enum Error {
         found: u64,
     },
     /// A file has other bytes than were written.
-    #[error("payload {uuid} is corrupted: the digest of file \"{}\" does not match", path.display())]
-    WrongDigest {
+    #[error("payload {uuid} is corrupted: the {by} of file \"{}\" does not match", path.display())]
+    WrongBytes {
+        /// What has told.
+        by: By,
         /// The payload's uuid.
         uuid: Uuid,
         /// The file.
@@ -202,7 +205,7 @@ impl Error {
             | Self::Io { path, .. }
             | Self::Sync { path, .. }
             | Self::WrongSize { path, .. }
-            | Self::WrongDigest { path, .. }
+            | Self::WrongBytes { path, .. }
             | Self::OwnerCorrupt { path, .. }
             | Self::UnknownFormat { path, .. }
             | Self::OutOfRange { path, .. }
@@ -221,7 +224,7 @@ impl Error {
             | Self::RootNotOwned { .. }
             | Self::StoreMissing { .. } => Kind::Config,
             Self::Io { source, .. } | Self::Sync { source, .. } => Self::kind_of(source),
-            Self::WrongSize { .. } | Self::WrongDigest { .. } => Kind::Corrupted,
+            Self::WrongSize { .. } | Self::WrongBytes { .. } => Kind::Corrupted,
             Self::OwnerCorrupt { .. } | Self::RegistryCorrupt { .. } => Kind::Corrupted,
             Self::NotOwner { .. } => Kind::NotOwner,
             Self::UnknownFormat { .. } | Self::Unsupported { .. } => Kind::Unsupported,

@@ -6,7 +6,7 @@ use crate::support::{
     Bed, KEY_ID, KEYS, MASTER, commit, commit_encrypted, live, on_every_file_system, read, read_with, ring,
 };
 use rbytea_store::file::fs::Fs;
-use rbytea_store::{Backend, Error, FileStore, Kind, PayloadRef, Reader};
+use rbytea_store::{Backend, By, Error, FileStore, Kind, PayloadRef, Reader};
 use std::path::Path;
 
 on_every_file_system! {
@@ -21,10 +21,10 @@ on_every_file_system! {
     a_plain_file_is_not_taken_for_an_encrypted_one
 }
 
-/// A whole read fails with `WrongDigest` that names payload and file.
+/// A whole read fails with `WrongBytes` that names payload and file.
 fn has_the_wrong_digest<F: Fs>(store: &FileStore<F>, payload: &PayloadRef, context: &str) {
     let error = read(store, payload).expect_err(context);
-    let Error::WrongDigest { uuid, path } = &error else { panic!("{context}: {error}") };
+    let Error::WrongBytes { by: By::Digest, uuid, path } = &error else { panic!("{context}: {error}") };
     assert_eq!((*uuid, path.clone()), (payload.id.uuid, store.live_path(&payload.id)), "{context}");
     assert_eq!(error.kind(), Kind::Corrupted);
     let message = error.to_string();
@@ -97,7 +97,7 @@ fn a_file_that_shrinks_under_a_reader_is_the_wrong_size<B: Bed>(bed: &B) {
         let reader = Reader::open(&store, &payload).unwrap().decrypting(&KEYS).unwrap();
         bed.plant(&live(&store, &payload), &raw(&store, &payload)[..left]);
         let mut bytes = vec![0; 33];
-        let mut verifier = reader.verifier();
+        let mut verifier = reader.verifier(By::Digest);
         let whole = reader.read_at(0, &mut bytes).and_then(|()| {
             verifier.update(&bytes);
             verifier.finish()
@@ -118,7 +118,7 @@ fn a_wrong_key_is_detected<B: Bed>(bed: &B) {
     for len in [1, 15, 16, 17, 100] {
         let payload = commit_encrypted(&store, 1, &sample(len));
         let error = read_with(&store, &payload, &keys).unwrap_err();
-        let Error::WrongDigest { uuid, path } = error else { panic!("{len}: {error}") };
+        let Error::WrongBytes { by: By::Digest, uuid, path } = error else { panic!("{len}: {error}") };
         assert_eq!((uuid, path), (payload.id.uuid, store.live_path(&payload.id)));
         // nothing was wrong with the file
         assert_eq!(read(&store, &payload).unwrap(), sample(len));

@@ -46,7 +46,8 @@ pub fn inspect_all<F: Fs>(store: &FileStore<F>) -> (Vec<Seen>, Vec<PayloadRef>) 
         }
     }
     seen.sort_by(|a, b| a.0.cmp(&b.0));
-    let listed = listed.into_iter().map(|id| PayloadRef { id, len: 0, digest: [0; 32], key_id: None });
+    let listed =
+        listed.into_iter().map(|id| PayloadRef { id, len: 0, checksum: 0, digest: [0; 32], key_id: None });
     (seen, listed.collect())
 }
 

@@ -4,7 +4,7 @@ use crate::support::{
     Bed, KEYS, OsBed, commit, commit_encrypted, config, live, on_every_file_system, open, read, write,
 };
 use rbytea_store::file::fs::Fs;
-use rbytea_store::{Backend, Error, Kind, PayloadId, PayloadRef, Pending, Reader, Writer};
+use rbytea_store::{Backend, By, Error, Kind, PayloadId, PayloadRef, Pending, Reader, Writer};
 
 on_every_file_system! {
     a_payload_reads_back
@@ -15,7 +15,7 @@ on_every_file_system! {
     a_shorter_file_is_the_wrong_size
     a_longer_file_is_the_wrong_size
     a_file_that_shrinks_under_a_reader_is_the_wrong_size
-    other_bytes_of_the_same_length_have_the_wrong_digest
+    other_bytes_of_the_same_length_are_found
     a_dropped_writer_leaves_an_empty_file
     an_encrypted_payload_is_not_read_without_its_key
     the_database_is_part_of_the_path
@@ -70,7 +70,8 @@ fn a_range_past_the_end_is_an_error<B: Bed>(bed: &B) {
 fn a_payload_that_was_never_written_is_not_found<B: Bed>(bed: &B) {
     let store = bed.store();
     let id = PayloadId { birth: 9, uuid: uuid::Uuid::from_u128(77) };
-    let error = Reader::open(&store, &PayloadRef { id, len: 1, digest: [0; 32], key_id: None }).unwrap_err();
+    let error = Reader::open(&store, &PayloadRef { id, len: 1, checksum: 0, digest: [0; 32], key_id: None })
+        .unwrap_err();
     assert_eq!(error.kind(), Kind::NotFound);
     let message = error.to_string();
     assert!(message.contains(&id.uuid.to_string()) && message.contains(&id.live_path()), "{message}");
@@ -104,13 +105,20 @@ fn a_file_that_shrinks_under_a_reader_is_the_wrong_size<B: Bed>(bed: &B) {
     assert!(matches!(error, Error::WrongSize { expected: 5, found: 3, .. }), "{error}");
 }
 
-fn other_bytes_of_the_same_length_have_the_wrong_digest<B: Bed>(bed: &B) {
+fn other_bytes_of_the_same_length_are_found<B: Bed>(bed: &B) {
     let store = bed.store();
     let payload = commit(&store, 1, b"12345");
     bed.plant(&live(&store, &payload), b"12346");
-    let error = read(&store, &payload).unwrap_err();
-    assert_eq!(error.kind(), Kind::Corrupted);
-    assert!(matches!(&error, Error::WrongDigest { uuid, .. } if *uuid == payload.id.uuid), "{error}");
+    let reader = Reader::open(&store, &payload).unwrap();
+    for (by, word) in [(By::Checksum, "checksum"), (By::Digest, "digest")] {
+        let mut verifier = reader.verifier(by);
+        verifier.update(b"12346");
+        let error = verifier.finish().unwrap_err();
+        assert_eq!(error.kind(), Kind::Corrupted);
+        let Error::WrongBytes { by: found, uuid, .. } = &error else { panic!("{error}") };
+        assert_eq!((*found, *uuid), (by, payload.id.uuid));
+        assert!(error.to_string().contains(word), "{error}");
+    }
 }
 
 fn a_dropped_writer_leaves_an_empty_file<B: Bed>(bed: &B) {

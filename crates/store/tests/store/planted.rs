@@ -17,7 +17,7 @@ on_every_file_system! {
 
 fn payload(birth: u64) -> PayloadRef {
     let id = PayloadId { birth, uuid: uuid::Uuid::from_u128(0xABCD) };
-    PayloadRef { id, len: 1, digest: [0; 32], key_id: None }
+    PayloadRef { id, len: 1, checksum: 0, digest: [0; 32], key_id: None }
 }
 
 /// Every operation on this payload fails.

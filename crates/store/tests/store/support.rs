@@ -4,8 +4,8 @@ use rbytea_memfs::MemFs;
 use rbytea_store::file::fs::Fs;
 use rbytea_store::file::os::OsFs;
 use rbytea_store::{
-    Backend, Config, DataDirectory, FileStore, Key, KeyRing, OwnerId, PayloadId, PayloadRef, Pending, Reader,
-    Result, Rights, RootRegistry, TrashEntry, Writer,
+    Backend, By, Config, DataDirectory, FileStore, Key, KeyRing, OwnerId, PayloadId, PayloadRef, Pending,
+    Reader, Result, Rights, RootRegistry, TrashEntry, Writer,
 };
 use std::path::Path;
 use std::sync::LazyLock;
@@ -195,7 +195,7 @@ fn commit_with<F: Fs>(store: &FileStore<F>, birth: u64, bytes: &[u8], key: Optio
     payload
 }
 
-/// Reads a payload, with the key of `KEYS` that it needs, and checks its digest.
+/// Reads a payload, with the key of `KEYS` that it needs, and checks its digest and its checksum.
 pub fn read<F: Fs>(store: &FileStore<F>, payload: &PayloadRef) -> Result<Vec<u8>> {
     read_with(store, payload, &KEYS)
 }
@@ -205,9 +205,11 @@ pub fn read_with<F: Fs>(store: &FileStore<F>, payload: &PayloadRef, keys: &KeyRi
     let reader = Reader::open(store, payload)?.decrypting(keys)?;
     let mut bytes = vec![0; reader.len() as usize];
     reader.read_at(0, &mut bytes)?;
-    let mut verifier = reader.verifier();
-    verifier.update(&bytes);
-    verifier.finish()?;
+    for by in [By::Digest, By::Checksum] {
+        let mut verifier = reader.verifier(by);
+        bytes.chunks(7).for_each(|piece| verifier.update(piece));
+        verifier.finish()?;
+    }
     Ok(bytes)
 }
 

@@ -7,7 +7,7 @@ use rbytea_store::{PayloadId, PayloadRef};
 use uuid::Uuid;
 
 /// A reference whose bytes differ in every field, and the same written down by hand from the layout in the
-/// architecture: version, flags, key id, length, birth, uuid, digest.
+/// architecture: version, flags, key id, store, length, birth, uuid, checksum, digest.
 fn golden() -> (PayloadRef, Vec<u8>) {
     let payload = PayloadRef {
         id: PayloadId {
@@ -18,14 +18,16 @@ fn golden() -> (PayloadRef, Vec<u8>) {
             ]),
         },
         len: 0x1112_1314_1516_1718,
+        checksum: 0x4142_4344_4546_4748,
         digest: std::array::from_fn(|at| 0x60 + at as u8),
         key_id: None,
     };
     let bytes = [
-        &b"\x02\x00\x00\x00"[..],
+        &b"\x02\x00\x00\x00\x00\x00"[..],
         b"\x18\x17\x16\x15\x14\x13\x12\x11",
         b"\x28\x27\x26\x25\x24\x23\x22\x21",
         b"\x31\x32\x33\x34\x35\x36\x47\x38\x89\x3a\x3b\x3c\x3d\x3e\x3f\x40",
+        b"\x48\x47\x46\x45\x44\x43\x42\x41",
         b"\x60\x61\x62\x63\x64\x65\x66\x67\x68\x69\x6a\x6b\x6c\x6d\x6e\x6f",
         b"\x70\x71\x72\x73\x74\x75\x76\x77\x78\x79\x7a\x7b\x7c\x7d\x7e\x7f",
     ]
@@ -34,20 +36,20 @@ fn golden() -> (PayloadRef, Vec<u8>) {
 }
 
 fn any_payload() -> impl Strategy<Value = PayloadRef> {
-    (any::<u64>(), any::<[u8; 16]>(), any::<u64>(), any::<[u8; 32]>(), any::<Option<u16>>()).prop_map(
-        |(birth, uuid, len, digest, key_id)| PayloadRef {
+    (any::<u64>(), any::<[u8; 16]>(), any::<u64>(), any::<u64>(), any::<[u8; 32]>(), any::<Option<u16>>())
+        .prop_map(|(birth, uuid, len, checksum, digest, key_id)| PayloadRef {
             id: PayloadId { birth, uuid: Uuid::from_bytes(uuid) },
             len,
+            checksum,
             digest,
             key_id,
-        },
-    )
+        })
 }
 
 #[test]
 fn rows_of_today_stay_readable_for_ever() {
     let (payload, bytes) = golden();
-    assert_eq!(bytes.len(), 68, "the golden bytes are those of the architecture");
+    assert_eq!(bytes.len(), 78, "the golden bytes are those of the architecture");
     assert_eq!(encode_external(&payload).as_slice(), bytes, "a row would be written in another layout");
     assert_eq!(decode(&bytes), Ok(Value::External(payload)), "rows on disk would read as something else");
 
@@ -78,6 +80,8 @@ fn every_kind_of_corruption_is_named() {
     }
     assert_eq!(decode(&changed(2, 7)), Err(ValueError::UnexpectedKey(7)));
     assert_eq!(decode(&changed(3, 7)), Err(ValueError::UnexpectedKey(7 << 8)));
+    assert_eq!(decode(&changed(4, 7)), Err(ValueError::UnknownStore(7)));
+    assert_eq!(decode(&changed(5, 7)), Err(ValueError::UnknownStore(7 << 8)));
     for len in (1..EXTERNAL_LEN).chain(EXTERNAL_LEN + 1..3 * EXTERNAL_LEN) {
         let mut resized = bytes.clone();
         resized.resize(len, 0);
@@ -106,17 +110,17 @@ proptest! {
         prop_assert_eq!(decode(&bytes), Ok(Value::Inline(&bytes[1..])));
     }
 
-    /// The first four bytes come from the range in which some are legal, so that both outcomes are common.
+    /// The first bytes come from the range in which some are legal, so that both outcomes are common.
     #[test]
-    fn what_decodes_is_exactly_what_encodes(head in (0u8..4, 0u8..4, 0u8..3, 0u8..2), rest in vec(any::<u8>(), 60..70)) {
-        let bytes = [&[head.0, head.1, head.2, head.3], rest.as_slice()].concat();
+    fn what_decodes_is_exactly_what_encodes(head in (0u8..4, 0u8..4, 0u8..3, 0u8..2, 0u8..2), rest in vec(any::<u8>(), 70..76)) {
+        let bytes = [&[head.0, head.1, head.2, head.3, head.4, 0], rest.as_slice()].concat();
         match decode(&bytes) {
             Ok(Value::External(payload)) => prop_assert_eq!(encode_external(&payload).to_vec(), bytes),
             Ok(Value::Inline(payload)) => prop_assert_eq!([&[1], payload].concat(), bytes),
             Err(_) => {
                 let legal = head.0 == 1
                     || head.0 == 2 && bytes.len() == EXTERNAL_LEN
-                        && (head.1 == 1 || (head.1, head.2, head.3) == (0, 0, 0));
+                        && head.4 == 0 && (head.1 == 1 || (head.1, head.2, head.3) == (0, 0, 0));
                 prop_assert!(!legal, "a legal value was refused");
             }
         }

@@ -48,7 +48,7 @@ fn any_scene() -> impl Strategy<Value = Scene> {
 /// A reference to a payload whose length follows from its identity.
 fn reference(id: &PayloadId) -> Reference {
     let len = u64::from(id.uuid.as_bytes()[9]) + 1;
-    Reference::to(&PayloadRef { id: *id, len, digest: [0; 32], key_id: None })
+    Reference::to(&PayloadRef { id: *id, len, checksum: 0, digest: [0; 32], key_id: None })
 }
 
 impl Scene {

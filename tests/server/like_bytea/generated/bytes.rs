@@ -41,7 +41,7 @@ impl Generator {
     /// A payload: mostly short, now and then around what matters to the storage of one.
     pub fn payload(&mut self) -> Vec<u8> {
         let len = match self.below(20) {
-            0 => self.one_of(&[0, 1, 67, 68, 69, 125, 126, 127, 1999, 2000, 2001]),
+            0 => self.one_of(&[0, 1, 77, 78, 79, 125, 126, 127, 1999, 2000, 2001]),
             1 => self.below(3000),
             _ => self.below(40),
         };

@@ -26,7 +26,7 @@ impl Ledger {
     pub fn store(&mut self, db: &Session, sql: &str, n: i32) {
         let at = u64::from(n.unsigned_abs()) * 31 + self.0.len() as u64;
         // Small, about a page, and larger than what is read at once.
-        let len = [0, 1, 68, 900, 8192, 70_001, 300_000][n.unsigned_abs() as usize % 7];
+        let len = [0, 1, 78, 900, 8192, 70_001, 300_000][n.unsigned_abs() as usize % 7];
         let payload = Payload(noise(len, at));
         assert_eq!(db.execute(sql, &[&n, &payload]), 1, "{sql} has not changed one row");
         self.0.insert(n, blake3::hash(&payload.0));

@@ -163,8 +163,9 @@ fn setting(actor: &mut Actor<'_>) -> Done {
         "set synchronous_commit = on",
         "set bytea_output = escape",
         "set bytea_output = hex",
-        "set rbytea.verify_digest = off",
-        "set rbytea.verify_digest = on",
+        "set rbytea.verify = off",
+        "set rbytea.verify = digest",
+        "set rbytea.verify = checksum",
         "discard plans",
     ]);
     actor.run(setting)

@@ -17,6 +17,7 @@ pub fn value(bytes: &[u8]) {
         key_id: (take::<1>(&mut rest)[0] & 1 == 1).then_some(key_id),
         id: take_id(&mut rest),
         len: u64::from_le_bytes(take(&mut rest)),
+        checksum: u64::from_le_bytes(take(&mut rest)),
         digest: take(&mut rest),
     };
     let encoded = encode_external(&payload);
@@ -76,7 +77,7 @@ fn definition(bytes: &[u8]) -> Result<Value<'_>, ValueError> {
     if *version != 2 {
         return Err(ValueError::UnknownVersion(*version));
     }
-    if bytes.len() != 1 + 1 + 2 + 8 + 8 + 16 + 32 {
+    if bytes.len() != 1 + 1 + 2 + 2 + 8 + 8 + 16 + 8 + 32 {
         return Err(ValueError::WrongLength(bytes.len()));
     }
     let key = number(&bytes[2..4]) as u16;
@@ -86,13 +87,18 @@ fn definition(bytes: &[u8]) -> Result<Value<'_>, ValueError> {
     if bytes[1] == 0 && key > 0 {
         return Err(ValueError::UnexpectedKey(key));
     }
+    let store = number(&bytes[4..6]) as u16;
+    if store > 0 {
+        return Err(ValueError::UnknownStore(store));
+    }
     Ok(Value::External(PayloadRef {
         key_id: if bytes[1] == 1 { Some(key) } else { None },
-        len: number(&bytes[4..12]),
+        len: number(&bytes[6..14]),
         id: PayloadId {
-            birth: number(&bytes[12..20]),
-            uuid: Uuid::from_slice(&bytes[20..36]).expect("16 bytes"),
+            birth: number(&bytes[14..22]),
+            uuid: Uuid::from_slice(&bytes[22..38]).expect("16 bytes"),
         },
-        digest: bytes[36..].try_into().expect("32 bytes"),
+        checksum: number(&bytes[38..46]),
+        digest: bytes[46..].try_into().expect("32 bytes"),
     }))
 }

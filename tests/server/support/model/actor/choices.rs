@@ -30,7 +30,7 @@ impl Actor<'_> {
     /// Bytes of a payload: mostly few, now and then some hundred thousand.
     pub fn size(&mut self) -> u32 {
         let limit = match self.below(100) {
-            0..20 => return self.one_of(&[0, 1, 2, 31, 67, 68, 69, 125, 126, 127, 1999, 2000, 8160]),
+            0..20 => return self.one_of(&[0, 1, 2, 31, 77, 78, 79, 125, 126, 127, 1999, 2000, 8160]),
             20..50 => 100,
             50..80 => 3_000,
             80..94 => 20_000,
