@@ -44,7 +44,7 @@ proptest! {
         let mut checksum = Checksum::new();
         bytes.chunks(piece).for_each(|piece| checksum.update(piece));
         let divided = bytes.iter().fold(!0u64, |rest, byte| {
-            (0..8).fold(rest ^ u64::from(*byte), |rest, _| (rest >> 1) ^ (rest & 1) * 0x9a6c_9329_ac4b_c9b5)
+            (0..8).fold(rest ^ u64::from(*byte), |rest, _| (rest >> 1) ^ ((rest & 1) * 0x9a6c_9329_ac4b_c9b5))
         });
         prop_assert_eq!(checksum.finish(), !divided);
     }
