@@ -30,9 +30,9 @@ pub use file::fs::Rights;
 pub use file::layout::{OWNER, TRASH};
 pub use file::{Config, DirSyncCache, FileStore, RootRegistry};
 pub use owner::{DataDirectory, OwnerId};
-pub use payload::{PayloadId, PayloadRef, Shard};
+pub use payload::{By, PayloadId, PayloadRef, Shard};
 pub use pending::{Pending, PendingState};
-pub use reader::{By, Reader, Verifier};
+pub use reader::{Reader, Verifier};
 pub use writer::Writer;
 
 #[doc(hidden)]

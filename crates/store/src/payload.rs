@@ -56,3 +56,22 @@ impl PayloadRef {
         }
     }
 }
+
+/// What a payload is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// The checksum of its header: finds what disks and memory do to bytes. Not for encrypted payloads: whoever changes a stored
+    /// byte knows how the plaintext and the checksum change.
+    Checksum,
+    /// The digest of its header: finds every change.
+    Digest,
+}
+
+impl std::fmt::Display for By {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Checksum => "checksum",
+            Self::Digest => "digest",
+        })
+    }
+}

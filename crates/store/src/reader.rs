@@ -8,7 +8,7 @@ use crate::backend::{Backend, Stored};
 use crate::crypt::cipher::{BLOCK, Keystream};
 use crate::crypt::keys::KeyRing;
 use crate::error::{Error, Result};
-use crate::payload::PayloadRef;
+use crate::payload::{By, PayloadRef};
 use crate::value::Checksum;
 
 /// An open payload. Stays readable wherever it is moved.
@@ -154,25 +154,6 @@ impl std::fmt::Debug for Reader {
             .field("payload", &self.payload)
             .field("path", &self.path())
             .finish_non_exhaustive()
-    }
-}
-
-/// What a payload is compared with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum By {
-    /// The checksum of its header: finds what disks and memory do to bytes. Not for encrypted payloads: whoever changes a stored
-    /// byte knows how the plaintext and the checksum change.
-    Checksum,
-    /// The digest of its header: finds every change.
-    Digest,
-}
-
-impl std::fmt::Display for By {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Checksum => "checksum",
-            Self::Digest => "digest",
-        })
     }
 }
 

@@ -5,7 +5,7 @@ mod advice;
 pub(crate) mod key_file;
 mod message;
 
-use crate::reader::By;
+use crate::payload::By;
 use std::io;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
