@@ -54,7 +54,7 @@ impl Rbytea {
         self.0.len()
     }
 
-    /// The header, at the price of at most 69 detoasted bytes.
+    /// The header, at the price of at most 79 detoasted bytes.
     #[inline]
     pub fn peek(&self) -> Result<Peek, Report> {
         match self.0.plain() {

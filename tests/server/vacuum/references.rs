@@ -157,7 +157,7 @@ fn statistics_stay_readable() {
     db.run("analyze c");
     let width: String =
         db.text("select null_frac, avg_width from pg_stats where tablename = 'c' and attname = 'r'");
-    assert_eq!(width, "0|69", "what ANALYZE has to know of a payload is the width of its reference");
+    assert_eq!(width, "0|79", "what ANALYZE has to know of a payload is the width of its reference");
 
     db.run("truncate t, c");
     db.rvacuum();

@@ -223,9 +223,9 @@ fn a_header_of_a_later_version_stops_the_run() {
     cluster.stop(Shutdown::Fast);
     let mut page = fs::read(&path).unwrap();
     let at = page.windows(16).position(|bytes| bytes == uuid).unwrap();
-    // 0x02, flags, key id, length and birth are before it.
-    assert_eq!(page[at - 20], 0x02);
-    page[at - 20] = 0x7f;
+    // 0x02, flags, key id, store, length and birth are before it.
+    assert_eq!(page[at - 22], 0x02);
+    page[at - 22] = 0x7f;
     fs::write(&path, page).unwrap();
     cluster.start();
 
