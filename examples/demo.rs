@@ -152,7 +152,7 @@ impl Demo {
         }
         let header = self.number("select max(pg_column_size(body))::bigint from files");
         println!("  a value takes at most {header} bytes in its row");
-        self.check(header <= 72, "a value takes more than 72 bytes in its row");
+        self.check(header <= 80, "a value takes more than 80 bytes in its row");
         let (live, live_bytes) = self.live();
         self.check(live == self.files.len() as u64, "the store does not hold one file for each row");
         self.check(
