@@ -1,5 +1,6 @@
 //! Where values may not be kept: in an index that holds them, and in extended statistics, because both outlive the rows whose
-//! files they refer to; in the bounds of partitions; in a table that is no heap, because no mark sees into it, nor into a columnstore. (A btree index on a column of the type
+//! files they refer to; in the bounds of partitions; in a table that is no heap, because no mark sees into it, nor
+//! into a columnstore. (A btree index on a column of the type
 //! itself is refused by its options function, before it is built. A hash index holds no values.)
 
 use crate::mark::columnstore;

@@ -11,6 +11,7 @@ use crate::pg::error::{self, Report};
 use crate::pg::injection::{self, Point};
 use crate::pg::pace::Pace;
 use crate::pg::progress::{self, Phase};
+use crate::pg::snapshot::ActiveSnapshot;
 use crate::pg::subtransaction::{Caught, subtransaction};
 use crate::value::walk::Types;
 use pgrx::{PgSqlErrorCode, check_for_interrupts};
@@ -63,7 +64,8 @@ fn mark_wanted(objects: &Objects, wanted: &Wanted, pace: &mut Pace) -> Result<Ma
         let valid = Horizons::now(objects) == before;
         match scanned {
             Ok(()) if valid => {
-                // Of what has been compressed later the rows have been scanned.
+                // As of now, not of when the statement began: of what is compressed later the rows have been scanned.
+                let _snapshot = ActiveSnapshot::latest();
                 columnstore::refuse(relations.relids(), |of| relations.leads_to_value(of))?;
                 return Ok(found.finish(&relations, before.full()));
             }
