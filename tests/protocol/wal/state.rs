@@ -69,6 +69,8 @@ pub enum Doing {
     HasLogged,
     /// It alone may let go.
     HasToken,
+    /// It has looked at the redo pointer again: that is still the one behind which it has synced.
+    HasLooked,
     /// It has let go.
     HasLetGo,
     /// It has said that it ends, and holds still.

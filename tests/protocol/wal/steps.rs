@@ -1,6 +1,6 @@
 //! What can happen next, and what comes of it.
 
-use super::World;
+use super::{Rules, World};
 use super::state::{Checkpoint, Doing, Record, Seen, State, Step};
 
 /// One step of somebody.
@@ -63,6 +63,8 @@ fn keeps(world: &World, state: &State, n: usize, actions: &mut Vec<Action>) {
         Doing::Holds => {
             if !keeper.has_synced {
                 does(Doing::HasRead);
+            } else if rules.lets_go_again && may_take_token(rules, state, n) {
+                does(Doing::HasToken);
             }
             if state.ends < world.ends {
                 does(if rules.says_so_first {
@@ -76,14 +78,15 @@ fn keeps(world: &World, state: &State, n: usize, actions: &mut Vec<Action>) {
         Doing::Syncs { .. } => does(Doing::HasSynced),
         Doing::HasSynced => does(Doing::HasLogged),
         Doing::HasLogged => {
-            if state.token.is_none() && (!rules.two || state.keepers[1 - n].doing.holds()) {
+            if may_take_token(rules, state, n) {
                 does(Doing::HasToken);
             }
         }
         Doing::HasToken => {
             let is_still = keeper.has_read || !rules.looks_again;
-            does(if is_still { Doing::HasLetGo } else { Doing::Holds });
+            does(if is_still { Doing::HasLooked } else { Doing::Holds });
         }
+        Doing::HasLooked => does(Doing::HasLetGo),
         Doing::HasLetGo => actions.push(Action::TakesHold(n)),
         Doing::Ends if rules.syncs_at_the_end => does(Doing::EndSyncs { cached: state.cached }),
         Doing::Ends => does(Doing::EndHasSynced),
@@ -91,6 +94,11 @@ fn keeps(world: &World, state: &State, n: usize, actions: &mut Vec<Action>) {
         Doing::EndHasSynced => does(Doing::EndHasLogged),
         Doing::EndHasLogged => does(Doing::Absent),
     }
+}
+
+/// The other one holds, and is not about to let go.
+fn may_take_token(rules: &Rules, state: &State, n: usize) -> bool {
+    state.token.is_none() && (!rules.two || state.keepers[1 - n].doing.holds())
 }
 
 pub fn take(world: &World, state: &mut State, action: Action) {
