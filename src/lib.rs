@@ -2,18 +2,20 @@
 //!
 //! The store and the bytes of a value are in the crate `rbytea_store`, which knows no PostgreSQL; this one is the SQL
 //! surface and the transaction's, the DDL's and the vacuum's side of it. Each folder may use those before it in the
-//! order `pg`, `value`, `session`, `write`, `mark`, `ddl`, `vacuum`, `check`, `reencrypt`, `sql`, `wire`, and no other;
+//! order `pg`, `wal`, `value`, `session`, `recovery`, `write`, `mark`, `ddl`, `vacuum`, `check`, `reencrypt`, `sql`, `wire`, and no other;
 //! tests/imports checks that.
 
 mod check;
 mod ddl;
 mod mark;
 mod pg;
+mod recovery;
 mod reencrypt;
 mod session;
 mod sql;
 pub mod vacuum;
 mod value;
+mod wal;
 mod wire;
 mod write;
 
@@ -34,6 +36,8 @@ pub extern "C-unwind" fn _PG_init() {
     if unsafe { pgrx::pg_sys::process_shared_preload_libraries_in_progress && !pgrx::pg_sys::IsBinaryUpgrade }
     {
         pg::shared::init();
+        wal::presence::init();
+        recovery::init();
         vacuum::init();
         ddl::utility_hook::init();
     }

@@ -136,6 +136,73 @@ pub fn vacuum_delay_point() {
     }
 }
 
+/// Adds bytes to the WAL record that is being made. Its arguments have changed with 16 and 18.
+///
+/// # Safety
+/// A record must have been begun, and the bytes stay where they are until it is inserted.
+pub unsafe fn xlog_register_data(bytes: &[u8]) {
+    // SAFETY: as promised by the caller; the server only reads.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        pg_sys::XLogRegisterData(bytes.as_ptr().cast_mut().cast(), bytes.len() as i32);
+        #[cfg(any(feature = "pg16", feature = "pg17"))]
+        pg_sys::XLogRegisterData(bytes.as_ptr().cast_mut().cast(), bytes.len() as u32);
+        #[cfg(feature = "pg18")]
+        pg_sys::XLogRegisterData(bytes.as_ptr().cast(), bytes.len() as u32);
+    }
+}
+
+/// In recovery: waits for, or cancels, queries of a database whose snapshots are older than this FullTransactionId. 16 has one
+/// argument more.
+///
+/// # Safety
+/// Called by the startup process.
+pub unsafe fn resolve_recovery_conflict(database: u32, removed: u64) {
+    let removed = pg_sys::FullTransactionId { value: removed };
+    let database = database.into();
+    // SAFETY: as promised by the caller.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        {
+            let node = pg_sys::RelFileNode { dbNode: database, ..Default::default() };
+            pg_sys::ResolveRecoveryConflictWithSnapshotFullXid(removed, node);
+        }
+        #[cfg(not(feature = "pg15"))]
+        {
+            let locator = pg_sys::RelFileLocator { dbOid: database, ..Default::default() };
+            pg_sys::ResolveRecoveryConflictWithSnapshotFullXid(removed, false, locator);
+        }
+    }
+}
+
+/// The number of a wait event of our own. 15 and 16 have one for all extensions.
+pub fn wait_event(name: &std::ffi::CStr) -> u32 {
+    #[cfg(any(feature = "pg15", feature = "pg16"))]
+    {
+        let _ = name;
+        pg_sys::PG_WAIT_EXTENSION
+    }
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    // SAFETY: the name is copied into shared memory.
+    unsafe {
+        pg_sys::WaitEventExtensionNew(name.as_ptr())
+    }
+}
+
+/// This process's transactions may last as long as they want: 17 has a limit.
+pub fn without_transaction_timeout() {
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    // SAFETY: a setting of this process, before its first transaction.
+    unsafe {
+        pg_sys::SetConfigOption(
+            c"transaction_timeout".as_ptr(),
+            c"0".as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GucSource::PGC_S_OVERRIDE,
+        );
+    }
+}
+
 /// A signal handler.
 pub type SignalHandler = unsafe extern "C-unwind" fn(i32);
 

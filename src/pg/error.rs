@@ -27,6 +27,16 @@ impl Report {
         Self(self.0.set_hint(hint))
     }
 
+    /// With more sentences about what to do.
+    #[must_use]
+    pub fn add_hint(self, hint: &str) -> Self {
+        let hint = match self.0.hint() {
+            Some(before) => format!("{before} {hint}"),
+            None => hint.to_string(),
+        };
+        self.set_hint(hint)
+    }
+
     /// The primary message.
     pub fn message(&self) -> &str {
         self.0.message()
@@ -80,10 +90,7 @@ impl From<store::Error> for Report {
         // Only an error about the root itself has an absolute path. It is a setting that only superusers may see, as
         // is the path of the key file.
         let about_keys = matches!(error, store::Error::KeyFile { .. } | store::Error::KeyMissing { .. });
-        // SAFETY: superuser() only reads the current user's cached flag or pg_authid; an error of ours is raised
-        // inside of a transaction.
-        let hide_path =
-            (about_keys || error.path().is_some_and(Path::is_absolute)) && !unsafe { pg_sys::superuser() };
+        let hide_path = (about_keys || error.path().is_some_and(Path::is_absolute)) && !may_see_paths();
         if hide_path {
             let (message, detail) = match error {
                 store::Error::KeyMissing { id, .. } => (
@@ -113,6 +120,13 @@ impl From<store::Error> for Report {
         }
         report
     }
+}
+
+/// Superusers may, and the log of a process that is connected to no database.
+fn may_see_paths() -> bool {
+    // SAFETY: a plain read. superuser() only reads the current user's cached flag or pg_authid; an error of ours is raised inside of a
+    // transaction.
+    unsafe { pg_sys::MyDatabaseId == pg_sys::InvalidOid || pg_sys::superuser() }
 }
 
 impl From<ValueError> for Report {

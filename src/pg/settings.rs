@@ -19,6 +19,8 @@ static INJECTION_POINTS: GucSetting<bool> = GucSetting::<bool>::new(false);
 static EXTERNAL_THRESHOLD: GucSetting<i32> = GucSetting::<i32>::new(0);
 static VERIFY: GucSetting<Verify> = GucSetting::<Verify>::new(Verify::Checksum);
 static CLIENT_TYPE: GucSetting<ClientType> = GucSetting::<ClientType>::new(ClientType::Bytea);
+static WAL_PAYLOAD_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(64 * 1024);
+static RECOVERY_STORE: GucSetting<RecoveryStore> = GucSetting::<RecoveryStore>::new(RecoveryStore::Auto);
 static QSS_MODE: GucSetting<bool> = GucSetting::<bool>::new(false);
 static KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
@@ -34,6 +36,31 @@ pub enum Verify {
     /// Nothing.
     #[name = c"off"]
     Off,
+}
+
+/// Which payloads are in the WAL.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// None.
+    None,
+    /// Those of at most so many stored bytes.
+    Bytes(u64),
+    /// All.
+    All,
+}
+
+/// Whose store a server in recovery has.
+#[derive(Clone, Copy, PartialEq, Eq, pgrx::PostgresGucEnum)]
+pub enum RecoveryStore {
+    /// Its own in the data directory and where OWNER names this data directory or nobody; otherwise another server's.
+    #[name = c"auto"]
+    Auto,
+    /// Its own: recovery writes and moves payloads.
+    #[name = c"own"]
+    Own,
+    /// Another server's, which does that itself.
+    #[name = c"shared"]
+    Shared,
 }
 
 /// As what clients see the type.
@@ -101,6 +128,25 @@ pub fn init() {
         c"A line for each key: its id, and 64 hexadecimal digits. The highest id encrypts new payloads. A relative path \
           starts at the data directory. The file must be for the server's user alone.",
         &KEY_FILE,
+        GucContext::Sighup,
+        GucFlags::SUPERUSER_ONLY,
+    );
+    GucRegistry::define_int_guc(
+        c"rbytea.wal_payload_limit",
+        c"Largest payload that is written to the WAL as well.",
+        c"-1 writes all of them, for standbys and archives that have stores of their own; 0 none. Needs shared_preload_libraries.",
+        &WAL_PAYLOAD_LIMIT,
+        -1,
+        i32::MAX,
+        GucContext::Suset,
+        GucFlags::UNIT_BYTE,
+    );
+    GucRegistry::define_enum_guc(
+        c"rbytea.recovery_store",
+        c"Whether the store of a server in archive recovery is its own, to which recovery writes what the WAL has.",
+        c"\"auto\" takes it for its own in the data directory, and elsewhere if its OWNER names this data directory or \
+          is missing; \"own\" and \"shared\" say so.",
+        &RECOVERY_STORE,
         GucContext::Sighup,
         GucFlags::SUPERUSER_ONLY,
     );
@@ -281,6 +327,19 @@ pub fn client_type_is_bytea() -> bool {
 /// What a whole read compares the payload with.
 pub fn verify() -> Verify {
     VERIFY.get()
+}
+
+/// Which payloads are in the WAL.
+pub fn wal_payload_limit() -> Limit {
+    match WAL_PAYLOAD_LIMIT.get() {
+        0 => Limit::None,
+        limit => u64::try_from(limit).map_or(Limit::All, Limit::Bytes),
+    }
+}
+
+/// Whose store a server in recovery has.
+pub fn recovery_store() -> RecoveryStore {
+    RECOVERY_STORE.get()
 }
 
 /// Whether new payloads are encrypted.

@@ -31,6 +31,7 @@ impl Target {
         let key = self.ring.as_ref().map(|ring| ring.newest());
         transaction::store_payload(
             key,
+            payload.len,
             |store| read::open(store, payload),
             |reader, writer| {
                 let mut buffer = read::buffer(payload.len);

@@ -2,6 +2,7 @@
 //! reading creates nothing.
 
 use crate::pg::settings;
+use crate::wal::log;
 use pgrx::pg_sys;
 use rbytea_store as store;
 use rbytea_store::file::layout::database_dir;
@@ -41,7 +42,7 @@ pub struct Cache {
 impl Opened {
     /// Opens it with the cache of earlier transactions.
     pub fn open(access: Access, cache: Cache) -> Result<Self, store::Error> {
-        Ok(Self { files: FileStore::open(config(access)?)?.with_cache(cache.dirs) })
+        Ok(Self { files: files(config(access)?)?.with_cache(cache.dirs) })
     }
 
     /// The store, for payloads.
@@ -56,7 +57,15 @@ impl Opened {
 }
 
 fn open(config: Config) -> Result<Box<dyn Backend>, store::Error> {
-    Ok(Box::new(FileStore::open(config)?))
+    Ok(Box::new(files(config)?))
+}
+
+fn files(config: Config) -> Result<FileStore, store::Error> {
+    let files = FileStore::open(config)?;
+    Ok(match log::log() {
+        Some(log) => files.with_log(log),
+        None => files,
+    })
 }
 
 /// A handle of its own on the store of the current database: for work during which a transaction, or a part of it, may
@@ -90,11 +99,35 @@ pub fn open_for(database: pg_sys::Oid) -> Result<Box<dyn Backend>, store::Error>
     open(Config { database: database.to_u32(), ..config })
 }
 
+/// The part of a database in the store of a process that is connected to none and logs nothing: recovery, or a keeper. A root in the
+/// data directory is made if `access` says so.
+pub fn open_unlogged(database: u32, access: Access) -> Result<FileStore, store::Error> {
+    let config = config(Access::Read)?;
+    let relative = settings::filesystem_storage_path().is_relative();
+    let create_root = access == Access::Write && relative;
+    FileStore::open(Config { database, create_root, ..config })
+}
+
+/// Whether the store is in the data directory, so that no other server has it.
+pub fn is_in_data_directory() -> bool {
+    let directory = data_directory_path();
+    is_inside(&directory.join(settings::filesystem_storage_path()), directory)
+}
+
+/// Whether there is a directory where the store is to be.
+pub fn exists() -> bool {
+    data_directory_path().join(settings::filesystem_storage_path()).is_dir()
+}
+
+fn data_directory_path() -> &'static Path {
+    // SAFETY: DataDir is set before any backend starts and never changes.
+    Path::new(OsStr::from_bytes(unsafe { CStr::from_ptr(pg_sys::DataDir) }.to_bytes()))
+}
+
 /// The store of the current database as the settings describe it.
 fn config(access: Access) -> Result<Config, store::Error> {
     let path = settings::filesystem_storage_path();
-    // SAFETY: DataDir is set before any backend starts and never changes.
-    let directory = Path::new(OsStr::from_bytes(unsafe { CStr::from_ptr(pg_sys::DataDir) }.to_bytes()));
+    let directory = data_directory_path();
     let data_directory = data_directory(directory)?;
     // SAFETY: plain reads of variables and of shared memory that every backend is attached to. In recovery there is
     // no insertion timeline; nothing is moved there, so the owner's timeline does not matter.

@@ -52,10 +52,11 @@ pub fn with_store<T>(
 }
 
 /// Writes a payload that belongs to the current transaction (I3: the callers are the trigger, rbytea_store and
-/// re-encryption). It is encrypted with `key` or not. `source` opens what its bytes are read from, before a file is
+/// re-encryption). It has `len` bytes, and is encrypted with `key` or not. `source` opens what its bytes are read from, before a file is
 /// made; `fill` writes them.
 pub fn store_payload<S>(
     key: Option<&Key>,
+    len: u64,
     source: impl FnOnce(&dyn Backend) -> Result<S, Report>,
     fill: impl FnOnce(S, &mut Writer) -> Result<(), Report>,
 ) -> Result<PayloadRef, Report> {
@@ -64,7 +65,7 @@ pub fn store_payload<S>(
     with_session(|session| {
         let store = open(&mut session.store, &mut session.cache, Access::Write)?;
         let source = source(store)?;
-        let mut writer = Writer::begin(store, birth, key)?;
+        let mut writer = Writer::begin_with_len(store, birth, key, len)?;
         fill(source, &mut writer)?;
         Ok(writer.finish(&mut session.pending)?)
     })
@@ -80,7 +81,7 @@ pub fn store_bytes(payload: &[u8]) -> Result<PayloadRef, Report> {
         }
         Ok(())
     };
-    store_payload(ring.as_ref().map(|ring| ring.newest()), |_| Ok(()), write)
+    store_payload(ring.as_ref().map(|ring| ring.newest()), payload.len() as u64, |_| Ok(()), write)
 }
 
 /// Whether the transaction is known not to have committed. False also when it is so old that its status is gone.

@@ -61,9 +61,30 @@ impl FsFile for MemFile {
         self.with(Op::Stat, |disk| self.fs.rounded(disk.stat(self.id)))
     }
 
-    fn truncate(&self) -> io::Result<()> {
+    fn write_all_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let written = self.with(Op::Write, |disk| {
+            let most = disk.space.unwrap_or(usize::MAX).min(disk.cut.take().unwrap_or(usize::MAX));
+            let bytes = self.bytes(disk);
+            let (start, len) = (offset as usize, bytes.len());
+            // What is overwritten takes no room.
+            let fits = data.len().min(most.saturating_add(len.saturating_sub(start)));
+            bytes.resize(len.max(start + fits), 0);
+            bytes[start..start + fits].copy_from_slice(&data[..fits]);
+            let grown = bytes.len() - len;
+            if fits > 0 {
+                disk.node(self.id).mtime = SystemTime::now();
+            }
+            if let Some(space) = &mut disk.space {
+                *space = space.saturating_sub(grown);
+            }
+            fits
+        })?;
+        if written < data.len() { Err(os(ENOSPC)) } else { Ok(()) }
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
         self.with(Op::Truncate, |disk| {
-            self.bytes(disk).clear();
+            self.bytes(disk).resize(len as usize, 0);
             disk.node(self.id).mtime = SystemTime::now();
         })
     }

@@ -136,6 +136,10 @@ impl Fs for MemFs {
         )
     }
 
+    fn open_for_writing(&self, path: &str) -> io::Result<MemFile> {
+        self.open(path)
+    }
+
     fn rename_noreplace(&self, from: &str, to: &str) -> io::Result<()> {
         self.rename(from, to, false)
     }

@@ -7,7 +7,7 @@ use std::fmt;
 pub struct OwnerId {
     /// `system_identifier` of pg_control.
     pub system_identifier: u64,
-    /// The timeline it is on.
+    /// The timeline it is on; 0 in recovery. In OWNER, too: the store is of this data directory on whichever timeline it ends up.
     pub timeline: u32,
     /// Its data directory.
     pub data_directory: DataDirectory,
@@ -22,6 +22,13 @@ pub struct DataDirectory {
     pub inode: u64,
     /// When the file was created: nanoseconds since 1970, 0 where the file system does not know.
     pub created: u64,
+}
+
+impl OwnerId {
+    /// Whether this is the data directory of `other` on any timeline.
+    pub fn is_on_any_timeline(&self, other: &Self) -> bool {
+        self.timeline == 0 && Self { timeline: 0, ..*other } == *self
+    }
 }
 
 impl fmt::Display for OwnerId {

@@ -49,11 +49,16 @@ pub struct PayloadRef {
 impl PayloadRef {
     /// Bytes of the file: `len`, rounded up to a multiple of 16 when it is encrypted.
     pub fn len_full(&self) -> u64 {
-        match self.key_id {
-            None => self.len,
-            // a length within 15 bytes of 2^64 has no file; it must only not overflow
-            Some(_) => self.len.checked_next_multiple_of(16).unwrap_or(u64::MAX),
-        }
+        stored_len(self.len, self.key_id)
+    }
+}
+
+/// Bytes that are stored of a payload of `len` bytes.
+pub(crate) fn stored_len(len: u64, key_id: Option<u16>) -> u64 {
+    match key_id {
+        None => len,
+        // a length within 15 bytes of 2^64 has no file; it must only not overflow
+        Some(_) => len.checked_next_multiple_of(16).unwrap_or(u64::MAX),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::backend::{Backend, Upload};
 use crate::crypt::cipher::{BLOCK, Keystream};
 use crate::crypt::keys::Key;
 use crate::error::Result;
-use crate::payload::{PayloadId, PayloadRef};
+use crate::payload::{PayloadId, PayloadRef, stored_len};
 use crate::pending::Pending;
 use crate::value::Checksum;
 
@@ -58,7 +58,19 @@ impl Writer {
     /// # Errors
     /// Those of [`Backend::begin`].
     pub fn begin(store: &dyn Backend, birth: u64, key: Option<&Key>) -> Result<Self> {
-        let upload = store.begin(birth)?;
+        Self::begin_expecting(store, birth, key, None)
+    }
+
+    /// The same for a payload of `len` bytes.
+    ///
+    /// # Errors
+    /// Those of [`Backend::begin`].
+    pub fn begin_with_len(store: &dyn Backend, birth: u64, key: Option<&Key>, len: u64) -> Result<Self> {
+        Self::begin_expecting(store, birth, key, Some(len))
+    }
+
+    fn begin_expecting(store: &dyn Backend, birth: u64, key: Option<&Key>, len: Option<u64>) -> Result<Self> {
+        let upload = store.begin(birth, len.map(|len| stored_len(len, key.map(Key::id))))?;
         let encryption = key.map(|key| Encryption::new(key, &upload.id()));
         Ok(Self { upload, encryption, checksum: Checksum::new(), hasher: blake3::Hasher::new(), len: 0 })
     }

@@ -1,7 +1,7 @@
 //! What can happen next, and what comes of it.
 
-use super::{Rules, World};
 use super::state::{Checkpoint, Doing, Record, Seen, State, Step};
+use super::{Rules, World};
 
 /// One step of somebody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -26,16 +26,17 @@ pub use types::{
 pub trait Backend {
     // --- writing and reading ---
 
-    /// Begins an upload of transaction `birth` under a fresh random uuid (I3).
+    /// Begins an upload of transaction `birth` under a fresh random uuid (I3), of `expected` stored bytes if their number is
+    /// known.
     ///
     /// Claims a store that has no owner. Another timeline or data directory of the owner's cluster may write to its
     /// store: only moving payloads is the owner's right (I9).
     ///
     /// # Errors
     /// `NotOwner` in another cluster's store, those of [`check_present`](Self::check_present), `Io`, `Sync`.
-    fn begin(&self, birth: u64) -> Result<Box<dyn Upload>>;
+    fn begin(&self, birth: u64, expected: Option<u64>) -> Result<Box<dyn Upload>>;
 
-    /// Makes finished uploads durable (I1). `interrupts` is called between its steps and may unwind.
+    /// Makes finished uploads durable (I1), or sees that the log and those who keep checkpoints back answer for them. `interrupts` is called between its steps and may unwind.
     ///
     /// # Errors
     /// `Sync` or `Io`: then none of them counts as durable. `Unsupported` for the batch of another store, which stays
@@ -99,8 +100,8 @@ pub trait Backend {
 
     // --- moving: only garbage leaves LIVE (I6), and only the owner moves (I9); the caller knows both ---
 
-    /// Makes what moves will need (such as a directory) before the store is full. Best effort: the moves report
-    /// errors.
+    /// Makes what moves will need (such as a directory) before the store is full, and writes down the timeline of an owner that has
+    /// recovered. Best effort: the moves report errors.
     fn prepare_moves(&self);
 
     /// Begins a batch of moves.
@@ -147,7 +148,8 @@ pub trait Backend {
     /// `StoreMissing`, and those of [`owner`](Self::owner).
     fn check_present(&self) -> Result<()>;
 
-    /// Whether this cluster may move payloads. A store without an owner is any cluster's.
+    /// Whether this cluster may move payloads. A store without an owner is any cluster's; one that this data directory owned in recovery
+    /// is its own on every timeline.
     ///
     /// # Errors
     /// `NotOwner`, and those of [`check_present`](Self::check_present).
@@ -263,6 +265,10 @@ pub trait Moves {
     /// # Errors
     /// `Io`.
     fn trash(&mut self, id: &PayloadId, now: SystemTime) -> Result<Trashed>;
+
+    /// Older snapshots than of this FullTransactionId may know a row with a payload that is deleted from now on: for
+    /// whoever deletes it after the log.
+    fn known_before(&mut self, horizon: u64);
 
     /// Deletes a payload in TRASH: the only delete of a payload (I8). Returns its stored bytes, `None` when it was
     /// gone.

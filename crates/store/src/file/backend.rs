@@ -17,12 +17,13 @@ use crate::owner::OwnerId;
 use crate::payload::{PayloadId, Shard};
 
 impl<F: Fs> Backend for FileStore<F> {
-    fn begin(&self, birth: u64) -> Result<Box<dyn Upload>> {
-        Ok(Box::new(self.begin_file(birth)?))
+    fn begin(&self, birth: u64, expected: Option<u64>) -> Result<Box<dyn Upload>> {
+        Ok(Box::new(self.begin_file(birth, expected)?))
     }
 
     fn sync(&self, batch: &mut dyn Batch, interrupts: &mut dyn FnMut()) -> Result<()> {
         let files = FileBatch::<F>::of(batch, self.origin())?;
+        self.log_again(files, interrupts)?;
         if self.config.fsync { self.sync_files(files, interrupts) } else { Ok(()) }
     }
 
@@ -63,8 +64,9 @@ impl<F: Fs> Backend for FileStore<F> {
     }
 
     fn prepare_moves(&self) {
-        // Best effort: the first move that needs TRASH reports the error.
+        // Best effort: the first move that needs TRASH reports the error, and any timeline is good enough.
         let _ = self.make_trash();
+        let _ = self.settle_timeline();
     }
 
     fn moves(&self) -> Box<dyn Moves> {

@@ -6,7 +6,7 @@ use std::io;
 
 use super::copy::{Copied, refuses_links};
 use super::fs::Fs;
-use super::layout::{TRASH, database_dir, era_dir};
+use super::layout::{TRASH, database_dir, era_dir, parse_database_dir};
 use super::list::payload;
 use super::paths::{ATTEMPTS, found, parent, shown};
 use super::store::FileStore;
@@ -14,6 +14,7 @@ use super::sync::Cached;
 use crate::backend::Cloned;
 use crate::error::{Error, Result};
 use crate::payload::{PayloadId, Shard};
+use crate::record::{Event, MOST_IDS};
 
 /// Leaf directories that await their fsync together.
 const MAX_UNSYNCED: usize = 4096;
@@ -38,27 +39,38 @@ impl<F: Fs> FileStore<F> {
             return Ok(Cloned::default());
         }
         self.claim()?;
-        let fsync = self.config.fsync;
-        // Before the first byte is written, so that it sees every write-back error since.
-        let syncfs = if fsync { self.fs.open_sync_handle() } else { Ok(None) };
-        let mut cloning = Cloning {
-            store: self,
-            source: directory,
-            cloned: Cloned::default(),
-            any: false,
-            syncfs: syncfs.map_err(self.io("open directory", ""))?,
-            unsynced: BTreeSet::new(),
-            trash: false,
-        };
+        let mut cloning = self.cloning(directory)?;
         cloning.trash(Seen::Count, interrupts)?;
         cloning.live(interrupts)?;
         // A file that was trashed before its leaf directory was read is in TRASH by now; one that was restored
         // meanwhile was met there the first time.
         cloning.trash(Seen::Skip, interrupts)?;
-        if fsync {
-            cloning.sync(interrupts)?;
-        }
+        cloning.sync(interrupts)?;
         Ok(cloning.cloned)
+    }
+
+    /// Gives this database these files of database `source` wherever they are, as far as they are there. Durable on return.
+    ///
+    /// # Errors
+    /// `Io`, `Sync`.
+    pub(super) fn clone_listed(&self, source: u32, ids: &[PayloadId]) -> Result<()> {
+        let mut cloning = self.cloning(database_dir(source))?;
+        cloning.clone_files(ids, Place::Live, Seen::Count, &mut || ())?;
+        cloning.sync(&mut || ())
+    }
+
+    fn cloning(&self, source: String) -> Result<Cloning<'_, F>> {
+        // Before the first byte is written, so that it sees every write-back error since.
+        let syncfs = if self.config.fsync { self.fs.open_sync_handle() } else { Ok(None) };
+        Ok(Cloning {
+            store: self,
+            source,
+            cloned: Cloned::default(),
+            any: false,
+            syncfs: syncfs.map_err(self.io("open directory", ""))?,
+            unsynced: BTreeSet::new(),
+            trash: false,
+        })
     }
 }
 
@@ -117,19 +129,42 @@ struct Cloning<'a, F: Fs> {
 impl<F: Fs> Cloning<'_, F> {
     fn trash(&mut self, seen: Seen, interrupts: &mut dyn FnMut()) -> Result<()> {
         let (store, dir) = (self.store, format!("{}/{TRASH}", self.source));
-        store.each(&dir, &mut |entry| match payload(&entry) {
-            Some(id) => self.clone_file(&id, Place::Trash, seen, interrupts),
-            None => Ok(()),
-        })
+        let mut ids = Vec::new();
+        store.each(&dir, &mut |entry| {
+            ids.extend(payload(&entry));
+            if ids.len() < MOST_IDS {
+                return Ok(());
+            }
+            self.clone_files(&std::mem::take(&mut ids), Place::Trash, seen, interrupts)
+        })?;
+        self.clone_files(&ids, Place::Trash, seen, interrupts)
+    }
+
+    /// Gives the database these files, and logs that before: what is purged meanwhile is logged behind it.
+    fn clone_files(
+        &mut self,
+        ids: &[PayloadId],
+        listed: Place,
+        seen: Seen,
+        interrupts: &mut dyn FnMut(),
+    ) -> Result<()> {
+        for ids in ids.chunks(MOST_IDS) {
+            if let Some(source) = parse_database_dir(&self.source) {
+                self.store.insert(Event::Clone { source, ids: ids.to_vec() });
+            }
+            for id in ids {
+                self.clone_file(id, listed, seen, interrupts)?;
+            }
+        }
+        Ok(())
     }
 
     fn live(&mut self, interrupts: &mut dyn FnMut()) -> Result<()> {
         let store = self.store;
         for era in store.eras(&self.source, 0..=u64::MAX)? {
             for shard in store.era_shards(&self.source, era)? {
-                for id in store.list_leaf(&self.source, shard)?.payloads {
-                    self.clone_file(&id, Place::Live, Seen::Count, interrupts)?;
-                }
+                let ids = store.list_leaf(&self.source, shard)?.payloads;
+                self.clone_files(&ids, Place::Live, Seen::Count, interrupts)?;
             }
         }
         Ok(())
@@ -215,7 +250,7 @@ impl<F: Fs> Cloning<'_, F> {
     /// Makes durable what the database has been given, and what it had already.
     fn sync(&mut self, interrupts: &mut dyn FnMut()) -> Result<()> {
         let store = self.store;
-        if !self.any {
+        if !self.any || !store.config.fsync {
             return Ok(());
         }
         if let Some(handle) = &self.syncfs {

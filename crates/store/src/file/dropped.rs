@@ -13,6 +13,7 @@ use super::store::FileStore;
 use crate::backend::{DroppedDatabase, Purged};
 use crate::error::{Error, Result};
 use crate::payload::Shard;
+use crate::record::{Event, Record};
 
 impl DroppedDatabase {
     /// Path below the root.
@@ -44,6 +45,7 @@ impl<F: Fs> FileStore<F> {
                     if self.config.fsync {
                         self.fs.sync_dir("").map_err(|e| Error::sync(shown(""), e))?;
                     }
+                    self.log_of(oid, Event::Drop { trashed_at });
                     return Ok(true);
                 }
                 // an earlier database of this OID, trashed by the same clock reading
@@ -104,7 +106,15 @@ impl<F: Fs> FileStore<F> {
         if purged.complete && self.config.fsync {
             self.fs.sync_dir("").map_err(|e| Error::sync(shown(""), e))?;
         }
+        self.log_of(dropped.oid, Event::PurgeDropped { trashed_at: seconds(dropped.trashed_at) });
         Ok(purged)
+    }
+
+    /// Logs what has happened to a database that is not this one.
+    fn log_of(&self, database: u32, event: Event<'_>) {
+        if let Some(log) = self.log.get() {
+            log.insert(&Record { database, event });
+        }
     }
 
     /// Removes the payloads of a directory, and the directory if nothing is left.

@@ -63,6 +63,10 @@ impl DurableDirs {
         self.dirs.remove(dir);
     }
 
+    pub(super) fn clear(&mut self) {
+        self.dirs.clear();
+    }
+
     pub(super) fn learn(&mut self, dirs: impl IntoIterator<Item = String>) {
         for dir in dirs {
             if self.dirs.len() >= MAX_DURABLE_DIRS {

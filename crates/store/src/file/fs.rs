@@ -104,6 +104,8 @@ pub trait Fs: Send + Sync + Sized + 'static {
     fn create_new(&self, path: &str) -> io::Result<Self::File>;
     /// Opens a regular file for reading; anything else is an error, and opening it does not block.
     fn open(&self, path: &str) -> io::Result<Self::File>;
+    /// Opens a regular file for writing; anything else is an error, and opening it does not block.
+    fn open_for_writing(&self, path: &str) -> io::Result<Self::File>;
     /// Renames; `AlreadyExists` when `to` exists.
     fn rename_noreplace(&self, from: &str, to: &str) -> io::Result<()>;
     /// Renames, atomically replacing `to`.
@@ -147,6 +149,8 @@ pub type Visit<'a, Dir> = &'a mut dyn FnMut(&Dir, Entry<'_>) -> Result<()>;
 pub trait FsFile {
     /// Appends all of `data`.
     fn write_all(&mut self, data: &[u8]) -> io::Result<()>;
+    /// Writes all of `data` at an offset.
+    fn write_all_at(&self, offset: u64, data: &[u8]) -> io::Result<()>;
     /// Reads at an offset, up to `buf.len()` bytes; 0 at the end of the file.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
     /// Its length, times, kind and rights.
@@ -160,7 +164,11 @@ pub trait FsFile {
         Ok(self.len()? == 0)
     }
     /// Cuts it to zero bytes.
-    fn truncate(&self) -> io::Result<()>;
+    fn truncate(&self) -> io::Result<()> {
+        self.set_len(0)
+    }
+    /// Cuts it to so many bytes, or appends zeros up to them.
+    fn set_len(&self, len: u64) -> io::Result<()>;
     /// Makes its bytes and length durable; fails as well for what has been lost since it was opened.
     fn sync_data(&self) -> io::Result<()>;
     /// Has the kernel begin to write these bytes back. After an error they are lost, and no later call need report it.

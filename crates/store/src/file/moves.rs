@@ -16,6 +16,7 @@ use super::sync::{Cached, chain};
 use crate::backend::{Moves, Restored, Trashed};
 use crate::error::{Error, Result};
 use crate::payload::{PayloadId, Shard};
+use crate::record::{Event, MOST_IDS};
 
 impl<F: Fs> FileStore<F> {
     /// Whether the payload's file is LIVE at this moment.
@@ -58,7 +59,10 @@ impl<F: Fs> FileStore<F> {
                 return Ok(Restored::WasLive);
             }
             match self.fs.rename_noreplace(&trashed, &live) {
-                Ok(()) if self.sync_restored(&leaf)? => return Ok(Restored::Restored),
+                Ok(()) if self.sync_restored(&leaf)? => {
+                    self.insert(Event::Restore { ids: vec![*id] });
+                    return Ok(Restored::Restored);
+                }
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(Restored::WasLive),
                 // Either name's directory, or the file in TRASH, is missing.
@@ -143,12 +147,54 @@ pub struct FileMoves<F: Fs> {
     from: Option<(Shard, F::Dir)>,
     /// TRASH.
     to: Option<F::Dir>,
+    /// What has been done and not been logged.
+    done: Done,
+    horizon: u64,
+}
+
+/// What is logged together. Behind the move: a standby that lacks a record has the file a little longer, or in another
+/// place, in which it is found as well.
+enum Done {
+    Nothing,
+    Trashed { date: SystemTime, ids: Vec<PayloadId> },
+    Purged { ids: Vec<PayloadId> },
 }
 
 impl<F: Fs> FileMoves<F> {
     /// No moves.
     pub(super) fn new(store: FileStore<F>) -> Self {
-        Self { store, trash: false, shards: BTreeSet::new(), from: None, to: None }
+        let (shards, done) = (BTreeSet::new(), Done::Nothing);
+        Self { store, trash: false, shards, from: None, to: None, done, horizon: 0 }
+    }
+}
+
+impl<F: Fs> FileMoves<F> {
+    fn log_trashed(&mut self, id: PayloadId, now: SystemTime) {
+        match &mut self.done {
+            Done::Trashed { date, ids } if *date == now && ids.len() < MOST_IDS => ids.push(id),
+            _ => {
+                self.log();
+                self.done = Done::Trashed { date: now, ids: vec![id] };
+            }
+        }
+    }
+
+    fn log_purged(&mut self, id: PayloadId) {
+        match &mut self.done {
+            Done::Purged { ids } if ids.len() < MOST_IDS => ids.push(id),
+            _ => {
+                self.log();
+                self.done = Done::Purged { ids: vec![id] };
+            }
+        }
+    }
+
+    fn log(&mut self) {
+        match std::mem::replace(&mut self.done, Done::Nothing) {
+            Done::Nothing => {}
+            Done::Trashed { date, ids } => self.store.insert(Event::Trash { date, ids }),
+            Done::Purged { ids } => self.store.insert(Event::Purge { horizon: self.horizon, ids }),
+        }
     }
 }
 
@@ -194,9 +240,14 @@ impl<F: Fs> Moves for FileMoves<F> {
             }
             self.trash = true;
             self.shards.insert(id.shard());
+            self.log_trashed(*id, now);
             return Ok(Trashed::Moved { len });
         }
         Err(store.io("rename file", &live)(io::ErrorKind::NotFound.into()))
+    }
+
+    fn known_before(&mut self, horizon: u64) {
+        self.horizon = horizon;
     }
 
     fn purge(&mut self, id: &PayloadId) -> Result<Option<u64>> {
@@ -207,11 +258,15 @@ impl<F: Fs> Moves for FileMoves<F> {
         };
         let unlinked = found(store.fs.unlink(&path)).map_err(store.io("remove file", &path))?;
         self.trash = true;
+        if unlinked.is_some() {
+            self.log_purged(*id);
+        }
         Ok(unlinked.map(|()| len))
     }
 
     /// TRASH, and each directory that lost a file, once; from some number of directories on by one syncfs.
-    fn sync(self: Box<Self>) -> Result<()> {
+    fn sync(mut self: Box<Self>) -> Result<()> {
+        self.log();
         if !self.store.config.fsync {
             return Ok(());
         }

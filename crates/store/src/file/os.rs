@@ -199,6 +199,13 @@ impl Fs for OsFs {
         Ok(OsFile::new(file))
     }
 
+    fn open_for_writing(&self, path: &str) -> io::Result<OsFile> {
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = self.open_at(path, flags, Mode::empty())?;
+        os_file::check_regular(&file)?;
+        Ok(OsFile::new(file))
+    }
+
     fn rename_noreplace(&self, from: &str, to: &str) -> io::Result<()> {
         self.rename(from, to, RenameFlags::NOREPLACE)
     }

@@ -42,8 +42,21 @@ impl FsFile for OsFile {
         Ok(stat(&retry_on_intr(|| sys::fstat(&self.0))?))
     }
 
-    fn truncate(&self) -> io::Result<()> {
-        Ok(retry_on_intr(|| sys::ftruncate(&self.0, 0))?)
+    fn write_all_at(&self, mut offset: u64, mut data: &[u8]) -> io::Result<()> {
+        while !data.is_empty() {
+            match retry_on_intr(|| rustix::io::pwrite(&self.0, data, offset))? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                written => {
+                    data = data.get(written..).unwrap_or_default();
+                    offset += written as u64;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        Ok(retry_on_intr(|| sys::ftruncate(&self.0, len))?)
     }
 
     fn sync_data(&self) -> io::Result<()> {

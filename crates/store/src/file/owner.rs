@@ -81,7 +81,9 @@ impl<F: Fs> FileStore<F> {
     pub(super) fn check_owner(&self) -> Result<()> {
         let expected = self.config.owner;
         match self.owner()? {
-            Some(found) if found != expected => Err(Error::NotOwner { found, expected }),
+            Some(found) if found != expected && !found.is_on_any_timeline(&expected) => {
+                Err(Error::NotOwner { found, expected })
+            }
             owner => self.is_present(owner),
         }
     }
@@ -101,6 +103,18 @@ impl<F: Fs> FileStore<F> {
         }
         self.register()?;
         Ok(previous)
+    }
+
+    /// Gives a store that this data directory owns on any timeline, since it recovered, the one that it is on now.
+    ///
+    /// # Errors
+    /// As [`adopt`](Self::adopt).
+    pub(super) fn settle_timeline(&self) -> Result<()> {
+        let expected = self.config.owner;
+        match self.owner()? {
+            Some(found) if found != expected && found.is_on_any_timeline(&expected) => self.adopt().map(drop),
+            _ => Ok(()),
+        }
     }
 
     /// Makes this cluster the owner unless there is one, durably; looks once for each store.

@@ -3,8 +3,8 @@
 use std::io;
 use std::ops::Deref;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
 use super::durable::{DurableDirs, Origin, SyncfsHandle, lock};
 use super::fs::{Fs, Rights};
@@ -13,8 +13,10 @@ use super::os::OsFs;
 use super::paths::{parent, shown};
 use super::registry::RootRegistry;
 use crate::error::{Error, Result};
+use crate::log::Log;
 use crate::owner::OwnerId;
 use crate::payload::PayloadId;
+use crate::record::{Event, Record};
 
 /// How a store is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +55,10 @@ pub struct Inner<F: Fs> {
     pub(super) owner_checked: AtomicBool,
     /// Whether `config.registry` has this root.
     pub(super) registered: AtomicBool,
+    /// Uploads so far.
+    pub(super) begun: AtomicU64,
+    /// Where it is logged what is done here, if anywhere.
+    pub(super) log: OnceLock<Arc<dyn Log>>,
 }
 
 impl<F: Fs> Deref for FileStore<F> {
@@ -99,8 +105,24 @@ impl<F: Fs> FileStore<F> {
             syncfs: Mutex::default(),
             owner_checked: AtomicBool::new(false),
             registered: AtomicBool::new(false),
+            begun: AtomicU64::new(0),
+            log: OnceLock::new(),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// With a log, which stays as it is.
+    #[must_use]
+    pub fn with_log(self, log: Arc<dyn Log>) -> Self {
+        self.inner.log.get_or_init(|| log);
+        self
+    }
+
+    /// Logs what has happened in this database.
+    pub(super) fn insert(&self, event: Event<'_>) {
+        if let Some(log) = self.log.get() {
+            log.insert(&Record { database: self.config.database, event });
+        }
     }
 
     /// Takes over the cache of an earlier handle of the same store. The cache of another store is dropped.

@@ -5,9 +5,11 @@ use std::any::Any;
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::durable::{Origin, SYNCFS_FROM, SyncfsHandle};
 use super::fs::{Fs, FsFile};
+use super::logged::{Kept, Logging, Seen};
 use super::paths::{ATTEMPTS, shown};
 use super::store::FileStore;
 use crate::backend::{Batch, Upload};
@@ -28,11 +30,12 @@ const WRITE_BACK: u64 = 256 * 1024;
 
 impl<F: Fs> FileStore<F> {
     /// Creates the file of a new payload, and the directories that are missing.
-    pub(super) fn begin_file(&self, birth: u64) -> Result<FileUpload<F>> {
+    pub(super) fn begin_file(&self, birth: u64, expected: Option<u64>) -> Result<FileUpload<F>> {
         self.claim()?;
         // Before the first byte is written, so that it sees every write-back error since.
-        let syncfs = self.current_syncfs_handle()?;
-        let mut id = PayloadId { birth, uuid: random_uuid() };
+        let syncfs = if self.will_be_kept(expected) { None } else { self.current_syncfs_handle()? };
+        let byte = self.next_byte(birth);
+        let mut id = PayloadId { birth, uuid: random_uuid(byte) };
         let mut last = io::ErrorKind::NotFound.into();
         for _ in 0..ATTEMPTS {
             let path = self.live(&id);
@@ -45,6 +48,7 @@ impl<F: Fs> FileStore<F> {
                         fsync: self.config.fsync,
                         file: Some(file),
                         syncfs,
+                        logging: self.logging(id, expected),
                         len: 0,
                         written_back: 0,
                         broken: false,
@@ -55,7 +59,7 @@ impl<F: Fs> FileStore<F> {
                     last = e;
                 }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                    id.uuid = random_uuid();
+                    id.uuid = random_uuid(byte);
                     last = e;
                 }
                 Err(e) => return Err(self.io("create file", &path)(e)),
@@ -65,9 +69,24 @@ impl<F: Fs> FileStore<F> {
     }
 }
 
-/// From the kernel's generator, which has no state in this process that a fork could duplicate.
-fn random_uuid() -> uuid::Uuid {
-    uuid::Uuid::new_v4()
+/// Files of one transaction that share a leaf directory, before it goes on with the next one.
+const A_LEAF: u64 = 1024;
+
+impl<F: Fs> FileStore<F> {
+    /// The leaf directory of the next upload. Those of one transaction lie side by side, and beside those of its
+    /// neighbours: so a commit has few directories to sync, and a checkpoint too.
+    fn next_byte(&self, birth: u64) -> u8 {
+        let before = self.begun.fetch_add(1, Ordering::Relaxed);
+        ((birth >> 8).wrapping_add(before / A_LEAF) & 0xff) as u8
+    }
+}
+
+/// From the kernel's generator, which has no state in this process that a fork could duplicate; all but the byte that
+/// names the leaf directory.
+fn random_uuid(byte: u8) -> uuid::Uuid {
+    let mut bytes = uuid::Uuid::new_v4().into_bytes();
+    bytes[0] = byte;
+    uuid::Uuid::from_bytes(bytes)
 }
 
 /// The file of a payload being written. Dropped unfinished, it is truncated, so that the space comes back at once;
@@ -81,6 +100,8 @@ pub(super) struct FileUpload<F: Fs> {
     /// `None` once the batch has it.
     file: Option<F::File>,
     syncfs: Option<Arc<SyncfsHandle<F>>>,
+    /// Where its bytes go besides, if they do.
+    logging: Option<Logging>,
     len: u64,
     /// Bytes of the file whose write-back has begun.
     written_back: u64,
@@ -98,6 +119,7 @@ impl<F: Fs> FileUpload<F> {
         if let Some(file) = &self.file
             && self.written_back < end
             && self.fsync
+            && !self.logging.as_ref().is_some_and(Logging::is_kept)
         {
             let begun = file.start_writeback(self.written_back..end);
             self.broken = begun.is_err();
@@ -121,6 +143,9 @@ impl<F: Fs> Upload for FileUpload<F> {
         self.broken = written.is_err();
         written.map_err(|e| Error::io("write file", shown(&self.path), e))?;
         self.len += bytes.len() as u64;
+        if let Some(logging) = &mut self.logging {
+            logging.put(bytes);
+        }
         self.write_back(self.len - self.len % WRITE_BACK)
     }
 
@@ -132,11 +157,12 @@ impl<F: Fs> Upload for FileUpload<F> {
             return Err(self.broken());
         }
         self.write_back(self.len)?;
+        let seen = self.logging.take().map_or(Seen::Nothing, Logging::finish);
         let batch = batch.get_or_insert_with(|| Box::new(FileBatch::<F>::new(self.origin)));
         let files = FileBatch::<F>::of(&mut **batch, self.origin)?;
         let file = self.file.take().filter(|_| self.fsync);
         let (id, path, syncfs) = (self.id, std::mem::take(&mut self.path), self.syncfs.take());
-        match files.add(file.map(|file| Written { id, path, file, syncfs })) {
+        match files.add(&id, seen, file.map(|file| Written { id, path, file, syncfs })) {
             // Its descriptor is the only one that is sure to report a lost write, so it must not be closed before it
             // has been synced.
             Some(evicted) => evicted.sync_data(),
@@ -174,7 +200,11 @@ impl<F: Fs> Written<F> {
 pub(super) struct FileBatch<F: Fs> {
     origin: Origin,
     files: u64,
-    /// Leaf directories of all files; a transaction has one birth, hence at most 256.
+    /// How many of them it has to sync.
+    unsynced: u64,
+    /// Those that keepers answer for.
+    pub(super) kept: Kept,
+    /// Leaf directories of files that it has to sync; a transaction has one birth, hence at most 256.
     pub(super) shards: BTreeSet<Shard>,
     /// Files that need an fdatasync unless a syncfs is made.
     pub(super) open: VecDeque<Written<F>>,
@@ -184,7 +214,8 @@ pub(super) struct FileBatch<F: Fs> {
 
 impl<F: Fs> FileBatch<F> {
     fn new(origin: Origin) -> Self {
-        Self { origin, files: 0, shards: BTreeSet::new(), open: VecDeque::new(), handle: None }
+        let (shards, open) = (BTreeSet::new(), VecDeque::new());
+        Self { origin, files: 0, unsynced: 0, kept: Kept::default(), shards, open, handle: None }
     }
 
     /// The batch of this store.
@@ -200,12 +231,16 @@ impl<F: Fs> FileBatch<F> {
 
     /// The handle for one syncfs, if there are enough files for it.
     pub(super) fn syncfs(&self) -> Option<&SyncfsHandle<F>> {
-        self.handle.as_deref().filter(|_| self.files >= SYNCFS_FROM)
+        self.handle.as_deref().filter(|_| self.unsynced >= SYNCFS_FROM)
     }
 
     /// Adds a file (`None` when there is nothing to sync). Returns one that must be synced before it is closed.
-    fn add(&mut self, written: Option<Written<F>>) -> Option<Written<F>> {
+    fn add(&mut self, id: &PayloadId, seen: Seen, written: Option<Written<F>>) -> Option<Written<F>> {
         self.files += 1;
+        if self.kept.add(id, seen) {
+            return None;
+        }
+        self.unsynced += 1;
         // without fsync there is nothing to sync later
         let mut written = written?;
         self.shards.insert(written.id.shard());
@@ -214,7 +249,7 @@ impl<F: Fs> FileBatch<F> {
             (Some(a), Some(b)) => Some(if a.opened <= b.opened { a } else { b }),
             // The older handle reports errors of later files, too.
             (Some(a), None) => Some(a),
-            (None, handle) if self.files == 1 => handle,
+            (None, handle) if self.unsynced == 1 => handle,
             _ => None,
         };
         self.open.push_back(written);

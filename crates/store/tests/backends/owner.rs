@@ -25,7 +25,7 @@ fn another_cluster_reads_and_neither_writes_nor_moves(place: &dyn Place) {
     let id = put(&*place.open(), 1, b"theirs");
     let other = place.open_as(THEM, DATABASE);
     assert_eq!(get(&*other, &id), Some((b"theirs".into(), false)));
-    for error in [other.begin(1).map(drop).unwrap_err(), other.check_owner().unwrap_err()] {
+    for error in [other.begin(1, None).map(drop).unwrap_err(), other.check_owner().unwrap_err()] {
         assert_eq!(error.kind(), Kind::NotOwner, "{error}");
     }
     assert_eq!(live(&*other), [id], "nothing was stored for what was refused");

@@ -69,7 +69,7 @@ pub fn no_interrupts() -> impl FnMut() {
 
 /// Begins an upload and appends `bytes` in parts of a thousand.
 pub fn upload(store: &dyn Backend, birth: u64, bytes: &[u8]) -> Box<dyn Upload> {
-    let mut upload = store.begin(birth).unwrap();
+    let mut upload = store.begin(birth, None).unwrap();
     bytes.chunks(1000).for_each(|part| upload.append(part).unwrap());
     upload
 }

@@ -68,7 +68,7 @@ fn every_upload_has_an_id_of_its_own(place: &dyn Place) {
 }
 
 fn an_upload_outlives_the_store_that_began_it(place: &dyn Place) {
-    let mut begun = place.open().begin(1).unwrap();
+    let mut begun = place.open().begin(1, None).unwrap();
     begun.append(b"begun here, ").unwrap();
     let (id, mut batch) = (begun.id(), None);
     begun.append(b"ended there").unwrap();

@@ -17,7 +17,8 @@ fn ahead(threads: usize, room: usize) -> Ahead<'static> {
 /// Payloads in three eras.
 fn fill<F: Fs>(store: &FileStore<F>) {
     for i in 0..60 {
-        commit(store, (i % 3) << 16 | i, b"x");
+        // Each in a leaf of its own.
+        commit(store, (i % 3) << 16 | i << 8, b"x");
     }
 }
 

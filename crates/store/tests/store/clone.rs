@@ -33,8 +33,9 @@ on_every_file_system! {
 
 /// Six LIVE payloads in three eras, and two in TRASH.
 pub fn fill<F: Fs>(store: &FileStore<F>) -> (Vec<PayloadRef>, Vec<PayloadRef>) {
-    let live = (0..6).map(|i| commit(store, (i % 3) << 16, format!("live {i}").as_bytes())).collect();
-    let garbage: Vec<_> = (0..2).map(|i| commit(store, i, b"in trash")).collect();
+    let live =
+        (0..6).map(|i| commit(store, (i % 3) << 16 | i << 8, format!("live {i}").as_bytes())).collect();
+    let garbage: Vec<_> = (0..2).map(|i| commit(store, i << 8, b"in trash")).collect();
     for payload in &garbage {
         trash(store, payload);
     }

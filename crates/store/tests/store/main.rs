@@ -33,6 +33,7 @@ mod pending;
 mod planted;
 mod races;
 mod registry;
+mod replay;
 mod root;
 mod secret;
 mod support;

@@ -5,6 +5,7 @@
 mod hash;
 mod header;
 mod judgement;
+mod record;
 mod substring;
 
 /// How often a property is tried. Failures are printed, not written beside the tests.

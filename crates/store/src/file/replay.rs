@@ -1,0 +1,161 @@
+//! Doing once more what the log says, on a server that recovers or on a standby. Whatever is there already stays or is
+//! made what it was: a record can be replayed any number of times, on a store that is older than the record or newer. Links are
+//! not followed. Durable behind SYNC, or at once where a record says so.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use super::fs::{Fs, FsFile};
+use super::layout::{TRASH, database_dir, dropped_dir, era_dir};
+use super::moves::FileMoves;
+use super::paths::{ATTEMPTS, found, shown};
+use super::store::FileStore;
+use super::sync::Cached;
+use crate::backend::{DroppedDatabase, Moves, Trashed};
+use crate::error::{Error, Result};
+use crate::payload::{PayloadId, Shard};
+use crate::record::Event;
+
+/// When what has been replayed is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durable {
+    /// With the next syncfs.
+    Later,
+    /// At once: no syncfs can be trusted here.
+    AtOnce,
+}
+
+impl<F: Fs> FileStore<F> {
+    /// Replays what has happened in this database. SYNC is for whoever knows all databases
+    /// ([`sync_all`](Self::sync_all)).
+    ///
+    /// # Errors
+    /// `Io`, `Sync`: the store does not have what the record says.
+    pub fn replay(&self, event: &Event<'_>, durable: Durable) -> Result<()> {
+        match event {
+            Event::Put { id, offset, bytes, last, now } => {
+                let end = last.then(|| offset + bytes.len() as u64);
+                let at_once = *now || durable == Durable::AtOnce;
+                self.replay_put(id, *offset, bytes, end, at_once)
+            }
+            Event::Trash { date, ids } => self.replay_trash(*date, ids),
+            Event::Restore { ids } => ids.iter().try_for_each(|id| self.restore(id).map(drop)),
+            Event::Purge { ids, .. } => ids.iter().try_for_each(|id| self.replay_purge(id)),
+            Event::Clone { source, ids } => self.clone_listed(*source, ids),
+            Event::Drop { trashed_at } => self.replay_drop(*trashed_at),
+            Event::PurgeDropped { trashed_at } => {
+                let trashed_at = SystemTime::UNIX_EPOCH + Duration::from_secs((*trashed_at).into());
+                let dropped = DroppedDatabase { oid: self.config.database, trashed_at };
+                self.purge_database(&dropped, &mut || ()).map(drop)
+            }
+            Event::Sync => Ok(()),
+        }
+    }
+
+    /// Writes a piece of a payload, and cuts its file to `end` if that is its end.
+    fn replay_put(
+        &self,
+        id: &PayloadId,
+        offset: u64,
+        bytes: &[u8],
+        end: Option<u64>,
+        at_once: bool,
+    ) -> Result<()> {
+        let (file, path) = self.open_to_replay(id)?;
+        file.write_all_at(offset, bytes).map_err(self.io("write file", &path))?;
+        if let Some(end) = end
+            && file.len().map_err(self.io("stat file", &path))? != end
+        {
+            file.set_len(end).map_err(self.io("truncate file", &path))?;
+        }
+        if at_once && self.config.fsync {
+            file.sync_data().map_err(|e| Error::sync(shown(&path), e))?;
+            self.sync_dirs([super::paths::parent(&path).to_owned()], Cached::Trust, &mut || ())?;
+        }
+        Ok(())
+    }
+
+    /// The file of a payload, LIVE or in TRASH; made in LIVE if it is in neither.
+    fn open_to_replay(&self, id: &PayloadId) -> Result<(F::File, String)> {
+        let (live, trashed) = (self.live(id), self.trashed(id));
+        for path in [&live, &trashed] {
+            if let Some(file) = found(self.fs.open_for_writing(path)).map_err(self.io("open file", path))? {
+                return Ok((file, path.clone()));
+            }
+        }
+        for _ in 0..ATTEMPTS {
+            match found(self.fs.create_new(&live)).map_err(self.io("create file", &live))? {
+                Some(file) => return Ok((file, live)),
+                None => self.make_dirs(&self.in_database(&id.shard().path()))?,
+            }
+        }
+        Err(self.io("create file", &live)(io::ErrorKind::NotFound.into()))
+    }
+
+    fn replay_trash(&self, date: SystemTime, ids: &[PayloadId]) -> Result<()> {
+        let mut moves = FileMoves::new(self.clone());
+        let mut emptied: BTreeSet<Shard> = BTreeSet::new();
+        for id in ids {
+            if let Trashed::Moved { .. } = moves.trash(id, date)? {
+                emptied.insert(id.shard());
+            }
+        }
+        drop(moves);
+        // A directory that lost a file may be synced at any time for another one's sake: the new name must not be behind.
+        if !emptied.is_empty() && self.config.fsync {
+            self.sync_dirs([self.in_database(TRASH)], Cached::Trust, &mut || ())?;
+        }
+        let mut eras = BTreeSet::new();
+        for shard in emptied {
+            if self.remove_if_empty(&self.in_database(&shard.path()))? {
+                eras.insert(shard.era);
+            }
+        }
+        for era in eras {
+            self.remove_if_empty(&self.in_database(&era_dir(era)))?;
+        }
+        Ok(())
+    }
+
+    /// A file that was purged was in TRASH there; here it may be in LIVE still if that was not logged.
+    fn replay_purge(&self, id: &PayloadId) -> Result<()> {
+        for path in [self.trashed(id), self.live(id)] {
+            if self.file_len(&path)?.is_some() {
+                found(self.fs.unlink(&path)).map_err(self.io("remove file", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// If a directory has the name already, this has been done; what has the database's name now is another one's.
+    fn replay_drop(&self, trashed_at: u32) -> Result<()> {
+        let (from, to) = (database_dir(self.config.database), dropped_dir(self.config.database, trashed_at));
+        match self.fs.rename_noreplace(&from, &to) {
+            Ok(()) => self.durable().clear(),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => {}
+            Err(e) => return Err(self.io("rename directory", &from)(e)),
+        }
+        Ok(())
+    }
+
+    /// What [`sync_all`](Self::sync_all) works through, opened before what it is to make durable is written; `None` where a syncfs
+    /// cannot be trusted, or nothing is synced at all.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn open_sync(&self) -> Result<Option<F::SyncHandle>> {
+        if !self.config.fsync {
+            return Ok(None);
+        }
+        self.fs.open_sync_handle().map_err(self.io("open directory", ""))
+    }
+
+    /// Makes everything durable that is in the file system of the store.
+    ///
+    /// # Errors
+    /// `Sync`.
+    pub fn sync_all(&self, handle: &F::SyncHandle) -> Result<()> {
+        self.fs.syncfs(handle).map_err(|e| Error::sync(shown(""), e))
+    }
+}

@@ -1,0 +1,84 @@
+//! The store's log is PostgreSQL's WAL, in records of a resource manager of our own. Exists only where the library is preloaded:
+//! recovery has to know the resource manager before it reads a record.
+
+use crate::pg::{compat, settings};
+use crate::wal::presence;
+use pgrx::pg_sys;
+use rbytea_store::record::{Event, Record};
+use rbytea_store::{Keepers, Log};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// Number of the resource manager. PostgreSQL has a list of those that are taken
+/// (wiki.postgresql.org/wiki/CustomWALResourceManagers); this one was free.
+pub const RESOURCE_MANAGER: u8 = 186;
+/// The part of a record's info that is the resource manager's own begins with this bit.
+pub const INFO_SHIFT: u8 = 4;
+
+/// Whether the resource manager is there: forked processes inherit it from the postmaster.
+static REGISTERED: AtomicBool = AtomicBool::new(false);
+
+/// The resource manager is there from now on.
+pub fn registered() {
+    REGISTERED.store(true, Relaxed);
+}
+
+/// Where this process may log, if it may.
+pub fn log() -> Option<Arc<dyn Log>> {
+    // SAFETY: reads shared memory.
+    let may = REGISTERED.load(Relaxed) && !unsafe { pg_sys::RecoveryInProgress() };
+    may.then(|| Arc::new(Wal) as Arc<dyn Log>)
+}
+
+/// The WAL.
+#[derive(Debug)]
+struct Wal;
+
+impl Log for Wal {
+    fn takes(&self, stored_len: Option<u64>) -> bool {
+        match settings::wal_payload_limit() {
+            settings::Limit::None => false,
+            settings::Limit::Bytes(limit) => stored_len.is_some_and(|len| len <= limit),
+            settings::Limit::All => true,
+        }
+    }
+
+    fn keepers(&self, root: (u64, u64)) -> Option<Keepers> {
+        presence::present(root).map(Keepers)
+    }
+
+    fn insert(&self, record: &Record<'_>) {
+        let is_put = matches!(record.event, Event::Put { .. });
+        // Where no payloads are logged, what becomes of them is not either.
+        if !is_put && settings::wal_payload_limit() == settings::Limit::None {
+            return;
+        }
+        if is_put {
+            presence::count_put();
+        }
+        insert(record);
+    }
+}
+
+/// Logs that everything that was logged before is durable.
+pub fn insert_sync() {
+    insert(&Record { database: 0, event: Event::Sync });
+}
+
+fn insert(record: &Record<'_>) {
+    let (head, tail) = record.encode();
+    let info = (record.kind() as u8) << INFO_SHIFT;
+    // SAFETY: both parts outlive XLogInsert, which copies them.
+    unsafe {
+        pg_sys::XLogBeginInsert();
+        compat::xlog_register_data(&head);
+        if !tail.is_empty() {
+            compat::xlog_register_data(tail);
+        }
+        if record.event == Event::Sync {
+            // An idle server needs no checkpoint for it.
+            pg_sys::XLogSetRecordFlags(pg_sys::XLOG_MARK_UNIMPORTANT as u8);
+        }
+        pg_sys::XLogInsert(RESOURCE_MANAGER, info);
+    }
+}

@@ -1,0 +1,145 @@
+//! What keepers, writers and each other know of the keepers, in shared memory: who holds checkpoints back, and for which file
+//! system. docs/PROTOCOL.md says why it is enough.
+
+use pgrx::{PGRXSharedMemory, PgAtomic, PgLwLock, pg_guard, pg_shmem_init, pg_sys};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+
+/// Two keepers, so that one holds while the other one lets go.
+pub const KEEPERS: usize = 2;
+
+/// Device and inode of a root.
+pub type Root = (u64, u64);
+
+/// A keeper.
+#[derive(Clone, Copy)]
+struct Keeper {
+    /// It holds checkpoints back, and is not about to let go.
+    holds: bool,
+    /// For what it answers.
+    root: Option<Root>,
+    /// What wakes it.
+    latch: *mut pg_sys::Latch,
+    /// It waits for the other one to hold.
+    waits: bool,
+}
+
+const NOBODY: Keeper = Keeper { holds: false, root: None, latch: std::ptr::null_mut(), waits: false };
+
+/// Both.
+struct State {
+    keepers: [Keeper; KEEPERS],
+    /// What writers may rely on.
+    present: Option<Root>,
+    /// Changes whenever that does.
+    generation: u64,
+    /// PUTs that were counted before the last sync behind which SYNC was logged.
+    durable: u64,
+}
+
+// SAFETY: a latch is part of a PGPROC, whose address is the same in every process.
+unsafe impl PGRXSharedMemory for State {}
+
+/// Number of PUTs, each counted before it is logged.
+struct Puts(AtomicU64);
+
+// SAFETY: an atomic, without pointers, valid in every process.
+unsafe impl PGRXSharedMemory for Puts {}
+
+// SAFETY: no other library asks for shared memory of these names.
+static STATE: PgLwLock<State> = unsafe { PgLwLock::new(c"rbytea keepers") };
+// SAFETY: likewise.
+static PUTS: PgAtomic<Puts> = unsafe { PgAtomic::new(c"rbytea logged payloads") };
+/// Whether they can be used: forked processes inherit them from the postmaster.
+static AVAILABLE: AtomicBool = AtomicBool::new(false);
+
+/// Asks for the shared memory; only while the server loads `shared_preload_libraries`.
+#[allow(unexpected_cfgs, reason = "the macro asks for majors that this crate does not support")]
+pub fn init() {
+    pg_shmem_init!(STATE = State { keepers: [NOBODY; KEEPERS], present: None, generation: 0, durable: 0 });
+    pg_shmem_init!(PUTS = Puts(AtomicU64::new(0)));
+    AVAILABLE.store(true, Relaxed);
+}
+
+/// Which keepers answer for a root at this moment; None if none do.
+pub fn present(root: Root) -> Option<u64> {
+    if !AVAILABLE.load(Relaxed) {
+        return None;
+    }
+    let state = STATE.share();
+    (state.present == Some(root)).then_some(state.generation)
+}
+
+/// A PUT is about to be logged.
+pub fn count_put() {
+    if AVAILABLE.load(Relaxed) {
+        PUTS.get().0.fetch_add(1, SeqCst);
+    }
+}
+
+/// PUTs that were counted so far. What a sync that begins from now on makes durable has all their files.
+pub fn puts() -> u64 {
+    PUTS.get().0.load(SeqCst)
+}
+
+/// Keeper `n` holds, and answers for this root. Where both do, they are present.
+pub fn hold(n: usize, root: Option<Root>) {
+    let mut state = STATE.exclusive();
+    // SAFETY: a plain read; this process has a latch as long as it can be found here.
+    let latch = unsafe { pg_sys::MyLatch };
+    state.keepers[n] = Keeper { holds: true, root, latch, waits: false };
+    let both = state.keepers.iter().all(|keeper| keeper.holds && keeper.root == root);
+    if state.present.is_none() && root.is_some() && both {
+        state.present = root;
+        state.generation += 1;
+        state.durable = 0;
+    }
+    wake_other(&state, n);
+}
+
+/// Keeper `n` will answer for nothing that is logged from now on. It holds until it has synced what was logged before.
+pub fn end(n: usize) {
+    let mut state = STATE.exclusive();
+    state.keepers[n].root = None;
+    if state.present.take().is_some() {
+        state.generation += 1;
+    }
+}
+
+/// Keeper `n` is gone.
+pub fn gone(n: usize) {
+    let mut state = STATE.exclusive();
+    state.keepers[n] = NOBODY;
+    wake_other(&state, n);
+}
+
+/// Whether keeper `n` may let go: the other one holds and will not let go before this one holds again. The caller looks at the redo
+/// pointer after this, and takes back what it was allowed with [`hold`].
+pub fn may_let_go(n: usize) -> bool {
+    let mut state = STATE.exclusive();
+    let other_holds = state.keepers[1 - n].holds;
+    let may = state.present.is_none() || other_holds;
+    (state.keepers[n].holds, state.keepers[n].waits) = (!may, !may);
+    may
+}
+
+/// Whether both keepers have made these PUTs durable, or one of them for the other.
+pub fn is_durable(root: Root, puts: u64) -> bool {
+    let state = STATE.share();
+    state.present == Some(root) && state.durable >= puts
+}
+
+/// A keeper has made these PUTs durable, and logged SYNC.
+pub fn set_durable(root: Root, puts: u64) {
+    let mut state = STATE.exclusive();
+    if state.present == Some(root) {
+        state.durable = state.durable.max(puts);
+    }
+}
+
+fn wake_other(state: &State, n: usize) {
+    let Keeper { latch, waits, .. } = state.keepers[1 - n];
+    if waits && !latch.is_null() {
+        // SAFETY: of a keeper that is running, since it takes its latch back before it ends.
+        unsafe { pg_sys::SetLatch(latch) };
+    }
+}
