@@ -566,6 +566,10 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION @extschema@.rbytea_holders() IS 'sessions, slots and prepared transactions that garbage waits for, the oldest first';
 
+CREATE FUNCTION @extschema@.rbytea_has_keepers() RETURNS boolean
+AS 'MODULE_PATHNAME', 'rbytea_has_keepers_wrapper' LANGUAGE c VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@.rbytea_has_keepers() IS 'whether checkpoints wait for the payloads in the WAL, so that commits need not';
+
 CREATE FUNCTION @extschema@.rbytea_purge_obstacle() RETURNS text
 AS 'MODULE_PATHNAME', 'rbytea_purge_obstacle_wrapper' LANGUAGE c STABLE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION @extschema@.rbytea_purge_obstacle() IS 'a cursor or temporary table of another session that keeps everything in TRASH; NULL if there is none';
@@ -681,6 +685,7 @@ REVOKE ALL ON FUNCTION rbytea_clone_from(name) FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_discard_replicated() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_holding() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_holders() FROM PUBLIC;
+REVOKE ALL ON FUNCTION rbytea_has_keepers() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_purge_obstacle() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_purge_holders() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_vacuum_progress() FROM PUBLIC;
@@ -688,6 +693,6 @@ REVOKE ALL ON FUNCTION rbytea_keys() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_check(regclass, boolean) FROM PUBLIC;
 REVOKE ALL ON PROCEDURE rbytea_reencrypt(regclass, integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_reencrypt_progress() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION rbytea_holders(), rbytea_purge_holders(), rbytea_vacuum_progress(), rbytea_reencrypt_progress() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION rbytea_has_keepers(), rbytea_holders(), rbytea_purge_holders(), rbytea_vacuum_progress(), rbytea_reencrypt_progress() TO pg_monitor;
 GRANT SELECT ON rbytea.rbytea_vacuum_history, rbytea.rbytea_stat, rbytea.rbytea_stat_progress_vacuum, rbytea.rbytea_stat_progress_reencrypt
     TO pg_monitor;

@@ -68,13 +68,15 @@ pub fn if_nothing_due(bound: Option<Stamp>, state: &State) -> Result<Option<Left
 }
 
 /// Deletes what may go, and counts TRASH. `references` must be those of a mark of everything that was born below
-/// `upper`.
+/// `upper`, and `horizon` is the removal horizon now.
 pub fn purge(
     bound: Option<Stamp>,
+    horizon: u64,
     upper: u64,
     references: &mut SortedReferences,
     pace: &mut Pace,
 ) -> Result<Purge, Report> {
+    let known_before = if bound.is_some() { outlived::purge_horizon(horizon)? } else { 0 };
     transaction::with_store(Access::Write, |store| {
         let mut done = Purge { files: 0, bytes: 0, left: Left::default() };
         loop {
@@ -84,7 +86,7 @@ pub fn purge(
             references.rewind();
             let garbage = unreferenced(candidates, &mut *references);
             injection::at(Point::BeforePurge);
-            let (files, bytes) = delete(store, &garbage, pace)?;
+            let (files, bytes) = delete(store, &garbage, known_before, pace)?;
             done.files += files;
             done.bytes += bytes;
             done.left = Left {
@@ -139,8 +141,14 @@ fn room() -> Result<Vec<PayloadId>, Report> {
     Ok(candidates)
 }
 
-fn delete(store: &dyn Backend, garbage: &[PayloadId], pace: &mut Pace) -> Result<(u64, u64), Report> {
+fn delete(
+    store: &dyn Backend,
+    garbage: &[PayloadId],
+    known_before: u64,
+    pace: &mut Pace,
+) -> Result<(u64, u64), Report> {
     let mut moves = store.moves();
+    moves.known_before(known_before);
     let (mut files, mut bytes) = (0, 0);
     for id in garbage {
         pace.file()?;

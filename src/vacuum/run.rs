@@ -146,7 +146,10 @@ fn judge(
             if request == Request::Visit { purge::if_nothing_due(deletable, state)? } else { None };
         let purged = match nothing_due {
             Some(left) => Purge { files: 0, bytes: 0, left },
-            None => purge::purge(deletable, snapshot.upper(), &mut mark.references, pace)?,
+            None => {
+                let horizon = mark.horizon;
+                purge::purge(deletable, horizon, snapshot.upper(), &mut mark.references, pace)?
+            }
         };
         (run.purged, run.purged_bytes) = (purged.files, purged.bytes);
         run.left = Some(Left { live_bytes: swept.bytes, ..purged.left });

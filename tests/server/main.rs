@@ -28,3 +28,4 @@ mod rights;
 mod transactions;
 mod vacuum;
 mod values;
+mod wal;

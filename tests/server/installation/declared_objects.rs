@@ -58,6 +58,7 @@ const OBJECTS: &[&str] = &[
     "function public.rbytea_discard_replicated()",
     "function public.rbytea_externalize()",
     "function public.rbytea_check(pg_catalog.regclass,boolean)",
+    "function public.rbytea_has_keepers()",
     "function public.rbytea_hash(public.rbytea)",
     "function public.rbytea_hash_extended(public.rbytea,bigint)",
     "function public.rbytea_holders()",
@@ -124,6 +125,7 @@ const CLOSED: &[&str] = &[
     "rbytea_ddl_command_end()",
     "rbytea_discard_replicated()",
     "rbytea_externalize()",
+    "rbytea_has_keepers()",
     "rbytea_holders()",
     "rbytea_holding()",
     "rbytea_keys()",
@@ -139,8 +141,14 @@ const CLOSED: &[&str] = &[
 ];
 
 /// What the server looks for in the library besides functions of SQL: its own entry points, and background workers.
-const OTHER_SYMBOLS: &[&str] =
-    &["Pg_magic_func", "_PG_init", "rbytea_vacuum_failure", "rbytea_vacuum_launcher", "rbytea_vacuum_worker"];
+const OTHER_SYMBOLS: &[&str] = &[
+    "Pg_magic_func",
+    "_PG_init",
+    "rbytea_keeper",
+    "rbytea_vacuum_failure",
+    "rbytea_vacuum_launcher",
+    "rbytea_vacuum_worker",
+];
 
 /// The functions of the extension, as `p`.
 const FUNCTIONS: &str =
@@ -239,6 +247,7 @@ fn values_are_pure_to_the_planner() {
         "rbytea_attach",
         "rbytea_check",
         "rbytea_clone_from",
+        "rbytea_has_keepers",
         "rbytea_holders",
         "rbytea_holding",
         "rbytea_keys",

@@ -34,6 +34,7 @@ const SUPERUSER_ONLY: &[&str] = &[
 
 /// What members of pg_monitor may read.
 const MONITORING: &[&str] = &[
+    "function rbytea_has_keepers()",
     "function rbytea_holders()",
     "function rbytea_purge_holders()",
     "function rbytea_reencrypt_progress()",

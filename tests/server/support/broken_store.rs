@@ -47,7 +47,7 @@ pub struct BrokenStore {
 impl BrokenStore {
     /// With a store that works, and a table `t (id, v)` of each user's own.
     pub fn whole() -> Self {
-        Self::mounting(|_| None)
+        Self::mounting(&[], |_| None)
     }
 
     /// The same on a tmpfs of `size` bytes of its own.
@@ -57,12 +57,17 @@ impl BrokenStore {
 
     /// The same on a file system of its own; see [`Volume::mounted`].
     pub fn on(kind: Kind, size: usize, inodes: Option<usize>) -> Self {
-        Self::mounting(|root| Some(Volume::mounted(kind, root, size, inodes)))
+        Self::mounting(&[], |root| Some(Volume::mounted(kind, root, size, inodes)))
+    }
+
+    /// The same on an ext4, for the sake of its syncs, with these lines added to postgresql.conf.
+    pub fn on_ext4(conf: &[&str]) -> Self {
+        Self::mounting(conf, |root| Some(Volume::mounted(Kind::Ext4, root, 256 << 20, None)))
     }
 
     /// The root is a directory of the server's user also where something is mounted on it.
-    fn mounting(mount: impl FnOnce(&Path) -> Option<Volume>) -> Self {
-        let mut cluster = Cluster::stopped_with(&[]);
+    fn mounting(conf: &[&str], mount: impl FnOnce(&Path) -> Option<Volume>) -> Self {
+        let mut cluster = Cluster::stopped_with(conf);
         let root = cluster.dir().join("store");
         own(&cluster, &root, |root| fs::create_dir(root));
         let mounted = mount(&root);

@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod encryption;
 pub mod installation;
 pub mod judge;
+pub mod keepers;
 pub mod library;
 pub mod model;
 pub mod payload;
