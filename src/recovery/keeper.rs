@@ -204,9 +204,12 @@ impl Keeper {
 }
 
 impl Kept {
-    /// None where there is no store, or no syncfs that can be trusted, or nothing is synced at all: payloads are synced by their
-    /// transactions then.
+    /// None where nothing is logged, there is no store, or no syncfs that can be trusted, or nothing is synced at all: payloads are synced by
+    /// their transactions then.
     fn open(path: PathBuf) -> Option<Self> {
+        if settings::wal_payload_limit() == settings::Limit::None {
+            return None;
+        }
         let files = opening::open_unlogged(0, Access::Read).ok()?;
         // Opened before anybody relies on it, so that it sees every write-back error since.
         let handle = files.open_sync().ok()??;

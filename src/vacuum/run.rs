@@ -58,11 +58,7 @@ pub enum Ended {
 
 /// Runs what is requested and fills in `run`, also if it fails.
 pub fn run(extension: &Extension, request: Request, pace: &mut Pace, run: &mut Run) -> Result<Ended, Report> {
-    transaction::with_store(Access::Write, |store| {
-        store.check_owner()?;
-        store.prepare_moves();
-        Ok(())
-    })?;
+    transaction::with_store(Access::Write, |store| Ok(store.begin_moves()?))?;
     preconditions::refuse_if_unsafe()?;
     let Some(objects) = preconditions::lock_history(extension, !pace.is_background())? else {
         return Ok(Ended::LockedOut);

@@ -1,4 +1,4 @@
-//! A standby has no background vacuum until it is promoted; then it has one, which asks before it touches the store.
+//! A standby has no background vacuum until it is promoted; then it has one, which asks before it touches a store that is not known to be its own.
 
 use crate::support::background::{Background, Watching, cluster_with};
 use crate::support::cluster::{PATIENCE, wait_until};
@@ -11,7 +11,7 @@ fn a_standby_vacuums_after_its_promotion_and_adoption_and_not_before() {
     let db = primary.session();
     db.fill("t", 1..=4);
     db.run("checkpoint");
-    let mut standby = standby_of(&primary, &[]);
+    let mut standby = standby_of(&primary, &["rbytea.recovery_store = shared"]);
     let reader = standby.session();
     wait_until(PATIENCE, || reader.one::<i64>("select count(*) from t", &[]) == 4);
     assert_eq!(reader.launcher(), None, "a standby has nothing to move");

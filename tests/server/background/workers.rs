@@ -172,8 +172,8 @@ fn row_triggers_that_were_lost_come_back() {
 
 #[test]
 fn without_a_free_slot_the_log_names_the_setting_and_service_goes_on_later() {
-    // The launcher and that of logical replication.
-    let mut cluster = bare_cluster_with(&["max_worker_processes = 2"]);
+    // The launcher, that of logical replication, and two keepers.
+    let mut cluster = bare_cluster_with(&["max_worker_processes = 4"]);
     let no_slot = "You might need to increase max_worker_processes.";
     cluster.await_log(no_slot);
     let db = cluster.session();
@@ -187,7 +187,7 @@ fn without_a_free_slot_the_log_names_the_setting_and_service_goes_on_later() {
     assert_eq!(cluster.logged(no_slot), 1, "said once");
     assert_eq!(cluster.visits("postgres"), 0);
 
-    cluster.set_conf("max_worker_processes = 3");
+    cluster.set_conf("max_worker_processes = 5");
     cluster.restart();
     let db = cluster.session();
     db.run_and_tell("delete from t where n = 2");
@@ -197,7 +197,7 @@ fn without_a_free_slot_the_log_names_the_setting_and_service_goes_on_later() {
 
 #[test]
 fn a_slot_that_becomes_free_is_used() {
-    let cluster = cluster_with(&["max_worker_processes = 3", "max_parallel_workers = 8"]);
+    let cluster = cluster_with(&["max_worker_processes = 5", "max_parallel_workers = 8"]);
     let (db, gate) = (cluster.session(), cluster.session());
     db.fill("t", 1..=3);
     db.run("create table numbers as select n from generate_series(1, 1000) n");

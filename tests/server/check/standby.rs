@@ -39,6 +39,8 @@ fn healthy_primary() -> Healthy {
 #[test]
 fn a_standby_with_a_store_of_its_own_finds_what_is_wrong_there() {
     let primary = healthy_primary();
+    primary.cluster.set_conf("rbytea.wal_payload_limit = 0");
+    primary.cluster.reload();
     let standby = standby_of(&primary.cluster, &["hot_standby_feedback = on"]);
     let db = standby.session();
     catch_up(&primary.db, &db);

@@ -10,6 +10,7 @@ use crate::support::broken_store::BrokenStore;
 use crate::support::cluster::{PATIENCE, wait_until};
 use crate::support::payload::Payload;
 use crate::support::store_files::StoreFiles;
+use crate::support::store_files::next_leaf;
 use crate::support::twin_tables::{Twins, assert_live_is, cluster_with, name, names};
 
 /// Files in LIVE and in TRASH.
@@ -99,7 +100,11 @@ fn what_a_run_moved_before_it_failed_goes_although_later_runs_fail_too() {
     let cluster = cluster_with(&["rbytea.trash_retention = 0"]);
     let db = cluster.session();
     db.run("create table t (n int, b bytea, r rbytea)");
-    db.fill("t", 1..=9);
+    for n in 1..=9 {
+        // Each in a directory of its own.
+        next_leaf(&db);
+        db.fill("t", n..=n);
+    }
     db.run("delete from t where n > 2");
     // The directories come in order: the last one that has garbage is where the moves end.
     let garbage = db.column::<String>("select uuid::text from rvacuum_plan() order by 1", &[]);

@@ -1,7 +1,7 @@
 //! The keepers that checkpoints wait for.
 #![allow(dead_code, reason = "every user of this module takes the part it needs")]
 
-use crate::support::cluster::{PATIENCE, wait_until};
+use crate::support::cluster::{Cluster, PATIENCE, wait_until};
 use crate::support::session::Session;
 
 /// Whether there are keepers.
@@ -14,6 +14,18 @@ pub fn has_keepers(db: &Session) -> bool {
 pub fn await_keepers(db: &Session) {
     db.run("do $$ declare r rbytea; begin r := rbytea_store('claims the store'); end $$");
     wait_until(PATIENCE, || has_keepers(db));
+}
+
+/// Has a running server log nothing, and waits until no keeper holds its store open.
+#[track_caller]
+pub fn without_keepers(cluster: &Cluster) {
+    cluster.set_conf("rbytea.wal_payload_limit = 0");
+    cluster.reload();
+    let db = cluster.session();
+    wait_until(PATIENCE, || !has_keepers(&db));
+    // Each of them ends by itself.
+    await_new_holds(&db);
+    await_new_holds(&db);
 }
 
 /// The process ids of the keepers, and when each took hold.

@@ -7,6 +7,8 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use crate::support::session::Session;
+
 /// The files of one database, each list sorted by path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreFiles {
@@ -94,4 +96,9 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
 
 fn name(path: &Path) -> &str {
     path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+}
+
+/// Has the next transaction write to another leaf directory than the ones before.
+pub fn next_leaf(db: &Session) {
+    db.run("do $$ begin for i in 1..256 loop perform pg_current_xact_id(); commit; end loop; end $$");
 }

@@ -100,9 +100,13 @@ pub trait Backend {
 
     // --- moving: only garbage leaves LIVE (I6), and only the owner moves (I9); the caller knows both ---
 
-    /// Makes what moves will need (such as a directory) before the store is full, and writes down the timeline of an owner that has
-    /// recovered. Best effort: the moves report errors.
-    fn prepare_moves(&self);
+    /// Before the moves of a run: whether this cluster may move payloads, as [`check_owner`](Self::check_owner) says it. The timeline
+    /// of an owner that has recovered is written down, and what moves will need (such as a directory) is made before the store is full; that
+    /// is best effort, as the moves report errors.
+    ///
+    /// # Errors
+    /// Those of [`check_owner`](Self::check_owner) and [`adopt`](Self::adopt).
+    fn begin_moves(&self) -> Result<()>;
 
     /// Begins a batch of moves.
     fn moves(&self) -> Box<dyn Moves>;

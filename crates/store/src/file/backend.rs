@@ -63,10 +63,13 @@ impl<F: Fs> Backend for FileStore<F> {
         self.inspect_all(inspection)
     }
 
-    fn prepare_moves(&self) {
-        // Best effort: the first move that needs TRASH reports the error, and any timeline is good enough.
+    fn begin_moves(&self) -> Result<()> {
+        if self.owns_on_any_timeline()? {
+            self.adopt()?;
+        }
+        // Best effort: the first move that needs TRASH reports the error.
         let _ = self.make_trash();
-        let _ = self.settle_timeline();
+        Ok(())
     }
 
     fn moves(&self) -> Box<dyn Moves> {

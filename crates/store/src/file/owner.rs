@@ -79,12 +79,20 @@ impl<F: Fs> FileStore<F> {
     /// # Errors
     /// `NotOwner`, and those of [`check_present`](Self::check_present).
     pub(super) fn check_owner(&self) -> Result<()> {
+        self.owns_on_any_timeline().map(drop)
+    }
+
+    /// The same; whether OWNER names this data directory on any timeline, since it recovered.
+    ///
+    /// # Errors
+    /// As [`check_owner`](Self::check_owner).
+    pub(super) fn owns_on_any_timeline(&self) -> Result<bool> {
         let expected = self.config.owner;
         match self.owner()? {
-            Some(found) if found != expected && !found.is_on_any_timeline(&expected) => {
-                Err(Error::NotOwner { found, expected })
-            }
-            owner => self.is_present(owner),
+            Some(found) if found == expected => Ok(false),
+            Some(found) if found.is_on_any_timeline(&expected) => Ok(true),
+            Some(found) => Err(Error::NotOwner { found, expected }),
+            None => self.is_present(None).map(|()| false),
         }
     }
 
@@ -103,18 +111,6 @@ impl<F: Fs> FileStore<F> {
         }
         self.register()?;
         Ok(previous)
-    }
-
-    /// Gives a store that this data directory owns on any timeline, since it recovered, the one that it is on now.
-    ///
-    /// # Errors
-    /// As [`adopt`](Self::adopt).
-    pub(super) fn settle_timeline(&self) -> Result<()> {
-        let expected = self.config.owner;
-        match self.owner()? {
-            Some(found) if found != expected && found.is_on_any_timeline(&expected) => self.adopt().map(drop),
-            _ => Ok(()),
-        }
     }
 
     /// Makes this cluster the owner unless there is one, durably; looks once for each store.

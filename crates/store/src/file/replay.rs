@@ -62,12 +62,15 @@ impl<F: Fs> FileStore<F> {
         end: Option<u64>,
         at_once: bool,
     ) -> Result<()> {
-        let (file, path) = self.open_to_replay(id)?;
+        let (file, path, date) = self.open_to_replay(id)?;
         file.write_all_at(offset, bytes).map_err(self.io("write file", &path))?;
         if let Some(end) = end
             && file.len().map_err(self.io("stat file", &path))? != end
         {
             file.set_len(end).map_err(self.io("truncate file", &path))?;
+        }
+        if let Some(date) = date {
+            file.set_mtime(date).map_err(self.io("set time of file", &path))?;
         }
         if at_once && self.config.fsync {
             file.sync_data().map_err(|e| Error::sync(shown(&path), e))?;
@@ -76,17 +79,20 @@ impl<F: Fs> FileStore<F> {
         Ok(())
     }
 
-    /// The file of a payload, LIVE or in TRASH; made in LIVE if it is in neither.
-    fn open_to_replay(&self, id: &PayloadId) -> Result<(F::File, String)> {
+    /// The file of a payload, LIVE or in TRASH, where it is to keep its date; made in LIVE if it is in neither.
+    fn open_to_replay(&self, id: &PayloadId) -> Result<(F::File, String, Option<SystemTime>)> {
         let (live, trashed) = (self.live(id), self.trashed(id));
-        for path in [&live, &trashed] {
-            if let Some(file) = found(self.fs.open_for_writing(path)).map_err(self.io("open file", path))? {
-                return Ok((file, path.clone()));
-            }
+        let open = |path: &str| found(self.fs.open_for_writing(path)).map_err(self.io("open file", path));
+        if let Some(file) = open(&live)? {
+            return Ok((file, live, None));
+        }
+        if let Some(file) = open(&trashed)? {
+            let date = file.stat().map_err(self.io("stat file", &trashed))?.mtime;
+            return Ok((file, trashed, Some(date)));
         }
         for _ in 0..ATTEMPTS {
             match found(self.fs.create_new(&live)).map_err(self.io("create file", &live))? {
-                Some(file) => return Ok((file, live)),
+                Some(file) => return Ok((file, live, None)),
                 None => self.make_dirs(&self.in_database(&id.shard().path()))?,
             }
         }

@@ -54,6 +54,6 @@ fn reading_does_not_claim_the_store(place: &dyn Place) {
     store.check_owner().unwrap();
     store.check_present().unwrap();
     live(&*store);
-    store.prepare_moves();
+    store.begin_moves().unwrap();
     assert_eq!(store.owner().unwrap(), None);
 }

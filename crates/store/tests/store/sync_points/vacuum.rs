@@ -26,7 +26,7 @@ pub fn day(number: u64) -> SystemTime {
 /// Judges every file of the store's database. All moves are durable when it succeeds.
 pub fn vacuum(store: &FileStore<MemFs>, references: &[PayloadRef], pass: &Pass) -> Result<()> {
     store.check_owner()?;
-    store.prepare_moves();
+    store.begin_moves()?;
     let mut marks: Vec<_> = references.iter().map(Reference::to).collect();
     marks.sort_unstable();
     let mut garbage = Vec::new();
