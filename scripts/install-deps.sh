@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what building and testing rbytea needs on Debian and this machine does not have yet: PostgreSQL with its
-# headers, a C linker, a C++ compiler, libclang, make, OpenSSL with its GOST engine, rsync, strace, e2fsprogs. Does nothing where nothing is
+# headers, a C linker, a C++ compiler, libclang, make, OpenSSL with its GOST engine, rsync, pgBackRest, strace, e2fsprogs. Does nothing where nothing is
 # missing. PG_CONFIG selects the installation that is meant; without one it is Debian's postgresql-15. Clusters that
 # exist are left alone and none is created.
 set -euo pipefail
@@ -51,6 +51,8 @@ command -v c++ >/dev/null || missing+=(g++)
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
 # The tests of backups copy stores with it.
 command -v rsync >/dev/null || missing+=(rsync)
+# And those of archives.
+command -v pgbackrest >/dev/null || missing+=(pgbackrest)
 # Another implementation of Kuznyechik, to read encrypted payloads with.
 command -v openssl >/dev/null || missing+=(openssl)
 openssl engine gost >/dev/null 2>&1 || missing+=(libengine-gost-openssl)

@@ -7,7 +7,7 @@ use pgrx::pg_sys;
 use rbytea_store as store;
 use rbytea_store::file::layout::database_dir;
 use rbytea_store::{
-    Backend, Config, DataDirectory, DirSyncCache, FileStore, OwnerId, PayloadId, Rights, RootRegistry,
+    Backend, Closed, Config, DataDirectory, FileStore, OwnerId, PayloadId, Rights, RootRegistry,
 };
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -33,16 +33,25 @@ pub struct Opened {
     files: FileStore,
 }
 
-/// What outlives the store's closing: which directories are known to be durable.
-#[derive(Default)]
-pub struct Cache {
-    dirs: DirSyncCache,
+/// What outlives the store's closing: its root, and which directories are known to be durable.
+pub struct Cache(Closed);
+
+impl Cache {
+    /// Closes the root: something was wrong, and its file system may have to be unmounted.
+    pub fn close_root(&mut self) {
+        self.0.close_root();
+    }
 }
 
 impl Opened {
-    /// Opens it with the cache of earlier transactions.
-    pub fn open(access: Access, cache: Cache) -> Result<Self, store::Error> {
-        Ok(Self { files: files(config(access)?)?.with_cache(cache.dirs) })
+    /// Opens it with what earlier transactions have left.
+    pub fn open(access: Access, cache: Option<Cache>) -> Result<Self, store::Error> {
+        let config = config(access)?;
+        let files = match cache {
+            Some(Cache(closed)) => FileStore::open_again(config, closed)?,
+            None => FileStore::open(config)?,
+        };
+        Ok(Self { files: logging(files) })
     }
 
     /// The store, for payloads.
@@ -52,7 +61,7 @@ impl Opened {
 
     /// Closes it and returns its cache.
     pub fn close(self) -> Cache {
-        Cache { dirs: self.files.into_cache() }
+        Cache(self.files.close())
     }
 }
 
@@ -61,11 +70,14 @@ fn open(config: Config) -> Result<Box<dyn Backend>, store::Error> {
 }
 
 fn files(config: Config) -> Result<FileStore, store::Error> {
-    let files = FileStore::open(config)?;
-    Ok(match log::log() {
+    FileStore::open(config).map(logging)
+}
+
+fn logging(files: FileStore) -> FileStore {
+    match log::log() {
         Some(log) => files.with_log(log),
         None => files,
-    })
+    }
 }
 
 /// A handle of its own on the store of the current database: for work during which a transaction, or a part of it, may

@@ -13,8 +13,8 @@ use std::ops::{Deref, DerefMut};
 
 /// The store in the current transaction of this backend.
 struct Session {
-    /// Opened when first needed and closed at the end of the transaction, so that no idle backend keeps a file system
-    /// from being unmounted or misses a change of the setting.
+    /// Opened when first needed and closed at the end of the transaction, so that no backend misses a change of the setting, or a root
+    /// that was exchanged or unmounted.
     store: Option<Opened>,
     /// What outlives the store's closing.
     cache: Option<Cache>,
@@ -134,7 +134,7 @@ fn open<'a>(
     access: Access,
 ) -> Result<&'a dyn Backend, Report> {
     if store.is_none() {
-        *store = Some(Opened::open(access, cache.take().unwrap_or_default())?);
+        *store = Some(Opened::open(access, cache.take())?);
     }
     store.as_ref().map(Opened::backend).ok_or_else(|| error::internal("the payload store did not open"))
 }
@@ -153,7 +153,12 @@ extern "C-unwind" fn xact_callback(event: pg_sys::XactEvent::Type, _arg: *mut c_
         // COMMIT, ABORT, PREPARE and their parallel twins: forget, and never raise.
         pg_sys::XactEvent::XACT_EVENT_ABORT => {
             held_cursors::after_abort();
-            if in_procedure() { close() } else { forget() }
+            if in_procedure() {
+                close()
+            } else {
+                forget()
+            }
+            close_root();
         }
         _ => forget(),
     }
@@ -190,6 +195,15 @@ fn forget() {
     session.pending.forget();
     SESSION.set(Some(session));
     close();
+}
+
+/// What has failed may have failed for the file system's sake.
+fn close_root() {
+    let mut session = SESSION.take().unwrap_or(Session::new());
+    if let Some(cache) = &mut session.cache {
+        cache.close_root();
+    }
+    SESSION.set(Some(session));
 }
 
 /// The store is closed between transactions. A session that an error has left without putting it back (a longjmp runs

@@ -30,7 +30,7 @@ pub use error::key_file::KeyFileProblem;
 pub use error::{Error, Kind, Result};
 pub use file::fs::Rights;
 pub use file::layout::{OWNER, TRASH};
-pub use file::{Config, DirSyncCache, FileStore, RootRegistry};
+pub use file::{Closed, Config, DirSyncCache, FileStore, RootRegistry};
 pub use log::{Keepers, Log};
 pub use owner::{DataDirectory, OwnerId};
 pub use payload::{By, PayloadId, PayloadRef, Shard};

@@ -119,7 +119,7 @@ impl Reader {
                 return Err(Error::WrongSize {
                     path: self.path().into(),
                     expected: self.stored_len,
-                    found: self.stored.len().unwrap_or(offset).min(offset),
+                    found: offset,
                 });
             }
             buf = buf.get_mut(read..).unwrap_or_default();

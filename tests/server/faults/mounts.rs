@@ -177,6 +177,7 @@ fn a_file_system_that_shuts_down_before_the_commit_fails_it() {
             let ended = db.try_run(end);
             let _ = db.try_run("rollback");
             store.volume().unmount();
+            store.let_go();
             store.volume().mount();
             let error = ended.expect_err("a commit took what cannot be written for durable");
             assert_eq!(error.code(), Some(&SqlState::IO_ERROR), "{error:?}");

@@ -93,10 +93,11 @@ impl Volume {
     }
 
     /// Gives a device all that it has promised, and has its file system, without what the kernel has cached of it, checked and
-    /// mounted again.
-    pub fn keep_promise(&self) {
+    /// mounted again, after whoever has it open has let go of it.
+    pub fn keep_promise(&self, let_go: impl FnOnce()) {
         as_root("mount", &["-o", "remount,size=1g", text(self.image.parent().unwrap())]);
         self.unmount();
+        let_go();
         let checked = root_command("e2fsck").args(["-f", "-y", text(&self.image)]).output().unwrap();
         // 1: errors have been corrected.
         assert!(matches!(checked.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&checked.stdout));

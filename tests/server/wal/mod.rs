@@ -1,5 +1,6 @@
 //! Payloads in the WAL: recovery and standbys have them, and checkpoints wait for them.
 
+mod archives;
 mod checkpoints;
 mod lost_caches;
 mod records;

@@ -143,7 +143,9 @@ fn an_idle_server_logs_nothing_at_its_checkpoints() {
     await_keepers(&db);
     let since = position(&db);
     db.run("insert into p values (1, 'payload'); checkpoint; checkpoint");
-    assert_eq!(of_kind(&records(&db, &since), "SYNC").len(), 1);
+    // Of each keeper one, unless the first one was done before the other began.
+    let syncs = of_kind(&records(&db, &since), "SYNC").len();
+    assert!((1..=2).contains(&syncs), "{syncs}");
     let since = position(&db);
     db.run("checkpoint; checkpoint");
     assert_eq!(records(&db, &since), [""; 0]);

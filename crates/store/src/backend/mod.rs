@@ -234,7 +234,7 @@ pub trait Batch: Any {
 
 /// What is stored of a payload, opened. Stays readable whatever is moved or purged meanwhile.
 pub trait Stored {
-    /// Bytes that are stored at this moment.
+    /// Bytes that were stored when it was opened.
     ///
     /// # Errors
     /// `Io`.

@@ -159,6 +159,10 @@ pub trait FsFile {
     fn len(&self) -> io::Result<u64> {
         Ok(self.stat()?.len)
     }
+    /// Its length when it was opened.
+    fn len_when_opened(&self) -> io::Result<u64> {
+        self.len()
+    }
     /// Whether it has no bytes.
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)

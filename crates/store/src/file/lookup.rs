@@ -64,7 +64,7 @@ pub(super) struct StoredFile<F: Fs> {
 
 impl<F: Fs> Stored for StoredFile<F> {
     fn len(&self) -> Result<u64> {
-        self.file.len().map_err(|e| Error::io("stat file", &self.path, e))
+        self.file.len_when_opened().map_err(|e| Error::io("stat file", &self.path, e))
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {

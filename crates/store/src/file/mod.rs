@@ -37,5 +37,5 @@ pub use list::Shards;
 pub use moves::FileMoves;
 pub use registry::RootRegistry;
 pub use replay::Durable;
-pub use store::{Config, DirSyncCache, FileStore};
+pub use store::{Closed, Config, DirSyncCache, FileStore};
 pub use upload::MAX_OPEN;

@@ -54,6 +54,18 @@ impl OsFs {
         })
     }
 
+    /// The same root once more, if the path leads to it still; otherwise opens what it leads to now.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub(super) fn open_again(self, path: &Path, create: bool, rights: Rights) -> Result<Self> {
+        if self.path == path && os_root::is_still(path, self.identity) {
+            Ok(Self { may_have_created_root: create, rights, ..self })
+        } else {
+            Self::open(path, create, rights)
+        }
+    }
+
     /// Opens a directory that is no store: the data directory, where an administrator may have put a link in place of a file.
     ///
     /// # Errors
@@ -195,15 +207,13 @@ impl Fs for OsFs {
         } else {
             self.open_at(path, flags, Mode::empty())?
         };
-        os_file::check_regular(&file)?;
-        Ok(OsFile::new(file))
+        OsFile::opened(file)
     }
 
     fn open_for_writing(&self, path: &str) -> io::Result<OsFile> {
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = self.open_at(path, flags, Mode::empty())?;
-        os_file::check_regular(&file)?;
-        Ok(OsFile::new(file))
+        OsFile::opened(file)
     }
 
     fn rename_noreplace(&self, from: &str, to: &str) -> io::Result<()> {

@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use super::fs::{Entry, EntryKind, FsFile, Stat, Visit};
@@ -15,18 +16,33 @@ use crate::error::Result;
 
 /// An open regular file.
 #[derive(Debug)]
-pub struct OsFile(OwnedFd);
+pub struct OsFile {
+    fd: OwnedFd,
+    /// When it was opened.
+    len: u64,
+}
 
 impl OsFile {
+    /// One that has just been created.
     pub(super) fn new(fd: OwnedFd) -> Self {
-        Self(fd)
+        Self { fd, len: 0 }
+    }
+
+    /// One that was there; refuses what is no regular file.
+    pub(super) fn opened(fd: OwnedFd) -> io::Result<Self> {
+        let about = retry_on_intr(|| sys::fstat(&fd))?;
+        match FileType::from_raw_mode(about.st_mode) {
+            FileType::RegularFile => Ok(Self { fd, len: u64::try_from(about.st_size).unwrap_or_default() }),
+            FileType::Directory => Err(io::ErrorKind::IsADirectory.into()),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
+        }
     }
 }
 
 impl FsFile for OsFile {
     fn write_all(&mut self, mut data: &[u8]) -> io::Result<()> {
         while !data.is_empty() {
-            match retry_on_intr(|| rustix::io::write(&self.0, data))? {
+            match retry_on_intr(|| rustix::io::write(&self.fd, data))? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
                 written => data = data.get(written..).unwrap_or_default(),
             }
@@ -35,16 +51,20 @@ impl FsFile for OsFile {
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        Ok(retry_on_intr(|| rustix::io::pread(&self.0, &mut *buf, offset))?)
+        Ok(retry_on_intr(|| rustix::io::pread(&self.fd, &mut *buf, offset))?)
+    }
+
+    fn len_when_opened(&self) -> io::Result<u64> {
+        Ok(self.len)
     }
 
     fn stat(&self) -> io::Result<Stat> {
-        Ok(stat(&retry_on_intr(|| sys::fstat(&self.0))?))
+        Ok(stat(&retry_on_intr(|| sys::fstat(&self.fd))?))
     }
 
     fn write_all_at(&self, mut offset: u64, mut data: &[u8]) -> io::Result<()> {
         while !data.is_empty() {
-            match retry_on_intr(|| rustix::io::pwrite(&self.0, data, offset))? {
+            match retry_on_intr(|| rustix::io::pwrite(&self.fd, data, offset))? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
                 written => {
                     data = data.get(written..).unwrap_or_default();
@@ -56,21 +76,21 @@ impl FsFile for OsFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        Ok(retry_on_intr(|| sys::ftruncate(&self.0, len))?)
+        Ok(retry_on_intr(|| sys::ftruncate(&self.fd, len))?)
     }
 
     fn sync_data(&self) -> io::Result<()> {
         // No retry, not even on EINTR: after a failed fsync the next one may succeed without the lost bytes.
-        Ok(sys::fdatasync(&self.0)?)
+        Ok(sys::fdatasync(&self.fd)?)
     }
 
     fn start_writeback(&self, bytes: Range<u64>) -> io::Result<()> {
-        linux::start_writeback(self.0.as_fd(), bytes)
+        linux::start_writeback(self.fd.as_fd(), bytes)
     }
 
     fn set_mtime(&self, time: SystemTime) -> io::Result<()> {
         let times = modified(time)?;
-        Ok(retry_on_intr(|| sys::futimens(&self.0, &times))?)
+        Ok(retry_on_intr(|| sys::futimens(&self.fd, &times))?)
     }
 }
 
@@ -124,15 +144,6 @@ pub(super) fn set_mtime_in(dir: &OwnedFd, name: &str, time: SystemTime) -> io::R
     Ok(retry_on_intr(|| sys::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW))?)
 }
 
-/// Refuses what is no regular file.
-pub(super) fn check_regular(file: impl AsFd) -> io::Result<()> {
-    match FileType::from_raw_mode(retry_on_intr(|| sys::fstat(&file))?.st_mode) {
-        FileType::RegularFile => Ok(()),
-        FileType::Directory => Err(io::ErrorKind::IsADirectory.into()),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
-    }
-}
-
 fn entry_kind(file_type: FileType) -> EntryKind {
     match file_type {
         FileType::RegularFile => EntryKind::File,
@@ -170,8 +181,14 @@ pub(super) fn stat(stat: &sys::Stat) -> Stat {
         mtime: mtime(stat),
         kind: entry_kind(FileType::from_raw_mode(stat.st_mode)),
         mode: stat.st_mode & 0o777,
-        owned: stat.st_uid == rustix::process::geteuid().as_raw(),
+        owned: stat.st_uid == effective_user(),
     }
+}
+
+/// Of this process, which keeps it.
+pub(super) fn effective_user() -> u32 {
+    static KNOWN: OnceLock<u32> = OnceLock::new();
+    *KNOWN.get_or_init(|| rustix::process::geteuid().as_raw())
 }
 
 /// Last modification of a file; a time that cannot be represented counts as now, the side of keeping it.

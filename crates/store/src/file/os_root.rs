@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use super::fs::{EntryKind, Rights};
+use super::os_file::effective_user;
 use crate::error::{Error, Result};
 
 /// A mount point below the root would break the renames between LIVE and TRASH, and one syncfs would not
@@ -49,6 +50,12 @@ pub(super) fn open(path: &Path, create: bool, rights: Rights) -> Result<(OwnedFd
     Ok((root, stat))
 }
 
+/// Whether the path leads to this root still, and the effective user owns it.
+pub(super) fn is_still(path: &Path, identity: (u64, u64)) -> bool {
+    retry_on_intr(|| sys::stat(path))
+        .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == identity && check_root(path, &stat).is_ok())
+}
+
 /// As the operating system has it.
 pub(super) fn mode(rights: Rights, kind: EntryKind) -> Mode {
     Mode::from_raw_mode(rights.of(kind))
@@ -68,7 +75,7 @@ fn check_root(path: &Path, stat: &sys::Stat) -> Result<()> {
     if !sys::FileType::from_raw_mode(stat.st_mode).is_dir() {
         return Err(Error::RootNotADirectory { path: path.into() });
     }
-    let expected = rustix::process::geteuid().as_raw();
+    let expected = effective_user();
     if stat.st_uid != expected {
         return Err(Error::RootNotOwned { path: path.into(), found: stat.st_uid, expected });
     }

@@ -85,6 +85,41 @@ impl FileStore {
     }
 }
 
+/// A closed store whose root stays open: opening it again takes one look at the path.
+#[derive(Debug)]
+pub struct Closed {
+    fs: Option<OsFs>,
+    cache: DirSyncCache,
+}
+
+impl Closed {
+    /// Closes the root as well.
+    pub fn close_root(&mut self) {
+        self.fs = None;
+    }
+}
+
+impl FileStore {
+    /// Opens it again, with what is remembered if it is the same store.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub fn open_again(config: Config, closed: Closed) -> Result<Self> {
+        let Closed { fs, cache } = closed;
+        let fs = match fs {
+            Some(fs) => fs.open_again(&config.root, config.create_root, config.rights)?,
+            None => OsFs::open(&config.root, config.create_root, config.rights)?,
+        };
+        Ok(Self::with_fs(fs, config).with_cache(cache))
+    }
+
+    /// Closes it, and keeps its root open if nobody else has it, such as an upload that was not finished.
+    pub fn close(self) -> Closed {
+        let cache = self.take_cache();
+        Closed { fs: Arc::into_inner(self.inner).map(|inner| inner.fs), cache }
+    }
+}
+
 /// Which directories of a closed store are durable, so that they need no fsync when this process opens it again.
 #[derive(Debug, Default)]
 pub struct DirSyncCache {
@@ -137,6 +172,10 @@ impl<F: Fs> FileStore<F> {
 
     /// Closes the store and keeps its cache.
     pub fn into_cache(self) -> DirSyncCache {
+        self.take_cache()
+    }
+
+    fn take_cache(&self) -> DirSyncCache {
         let durable = std::mem::take(&mut *self.durable());
         let registered = self.registered.load(Ordering::Relaxed);
         DirSyncCache { origin: Some(self.origin()), durable, registered }
