@@ -32,12 +32,16 @@ pub extern "C-unwind" fn _PG_init() {
     }
     pg::settings::init();
     session::transaction::init();
+    // SAFETY: a plain read.
+    if unsafe { pgrx::pg_sys::process_shared_preload_libraries_in_progress } {
+        recovery::init_reading();
+    }
     // SAFETY: plain reads. pg_upgrade recreates the databases of another cluster, whose payloads must not be touched.
     if unsafe { pgrx::pg_sys::process_shared_preload_libraries_in_progress && !pgrx::pg_sys::IsBinaryUpgrade }
     {
         pg::shared::init();
         wal::presence::init();
-        recovery::init();
+        recovery::init_writing();
         vacuum::init();
         ddl::utility_hook::init();
     }

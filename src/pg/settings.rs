@@ -337,6 +337,14 @@ pub fn wal_payload_limit() -> Limit {
     }
 }
 
+/// Whether payloads are in the WAL, as sessions begin.
+pub fn logs_payloads() -> bool {
+    // SAFETY: the name is NUL-terminated, the setting is defined, and its value stays valid until it changes.
+    let value =
+        unsafe { CStr::from_ptr(pg_sys::GetConfigOptionResetString(c"rbytea.wal_payload_limit".as_ptr())) };
+    value != c"0"
+}
+
 /// Whose store a server in recovery has.
 pub fn recovery_store() -> RecoveryStore {
     RECOVERY_STORE.get()

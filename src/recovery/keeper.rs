@@ -4,14 +4,13 @@
 use crate::pg::error::{self, Report};
 use crate::pg::{compat, settings};
 use crate::session::opening::{self, Access};
-use crate::wal::log;
-use crate::wal::presence::{self, KEEPERS, Root};
+use crate::wal::presence::{self, KEEPERS};
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_guard, pg_sys};
-use rbytea_store::FileStore;
 use rbytea_store::file::fs::Fs;
 use rbytea_store::file::os::OsFs;
-use std::cell::RefCell;
+use rbytea_store::{FileStore, Root};
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -53,13 +52,12 @@ struct Kept {
 struct Keeper {
     n: usize,
     kept: Option<Kept>,
-    /// PUTs that are durable: it need not sync until there are more.
-    durable: u64,
     wait_event: u32,
 }
 
 thread_local! {
     /// For the callback at the end of the process.
+    static NUMBER: Cell<Option<usize>> = const { Cell::new(None) };
     static KEEPER_STATE: RefCell<Option<Keeper>> = const { RefCell::new(None) };
 }
 
@@ -80,7 +78,8 @@ pub extern "C-unwind" fn rbytea_keeper(argument: pg_sys::Datum) {
     compat::without_transaction_timeout();
     let wait_event = compat::wait_event(c"RbyteaSync");
     let n = argument.value();
-    KEEPER_STATE.set(Some(Keeper { n, kept: None, durable: 0, wait_event }));
+    NUMBER.set(Some(n));
+    KEEPER_STATE.set(Some(Keeper { n, kept: None, wait_event }));
     let with = |work: &mut dyn FnMut(&mut Keeper)| {
         KEEPER_STATE.with_borrow_mut(|keeper| keeper.as_mut().map(work));
     };
@@ -152,12 +151,12 @@ fn wait() -> bool {
 unsafe extern "C-unwind" fn at_exit(_code: i32, _argument: pg_sys::Datum) {
     // SAFETY: an error may have left locks behind, which the transaction's end would release too late.
     unsafe { pg_sys::LWLockReleaseAll() };
-    let Ok(Some(mut keeper)) = KEEPER_STATE.try_with(|state| state.try_borrow_mut().ok()?.take()) else {
-        return;
-    };
-    presence::end(keeper.n);
-    keeper.sync();
-    presence::gone(keeper.n);
+    let Some(n) = NUMBER.take() else { return };
+    presence::end(n);
+    if let Some(keeper) = KEEPER_STATE.with(|state| state.try_borrow_mut().ok()?.take()) {
+        keeper.sync_all();
+    }
+    presence::gone(n);
 }
 
 impl Keeper {
@@ -175,30 +174,34 @@ impl Keeper {
             return;
         }
         presence::end(self.n);
-        self.sync();
+        self.sync_all();
         self.kept = now;
-        // Of the new one nothing is known yet. (Nobody relies on it before both keepers have it.)
-        self.durable = 0;
     }
 
-    /// Makes durable what was logged before, unless nothing was since the last time; and says so in the WAL.
-    fn sync(&mut self) {
+    /// Makes durable what was logged before, unless nothing was since the last time.
+    fn sync(&self) {
         let Some(kept) = &self.kept else { return };
         let puts = presence::puts();
-        if puts == self.durable || presence::is_durable(kept.root, puts) {
-            return;
+        if !presence::is_durable(kept.root, puts) {
+            self.sync_all();
+            presence::set_durable(kept.root, puts);
         }
+    }
+
+    /// Makes everything durable. Whatever was logged before the keepers were said to be gone may rely on it.
+    fn sync_all(&self) {
+        let Some(kept) = &self.kept else { return };
         let begun = Instant::now();
         report_wait(self.wait_event);
         let synced = kept.files.sync_all(&kept.handle);
         report_wait(0);
         if let Err(error) = synced {
             // As PostgreSQL's own (data_sync_retry): recovery writes the files again.
-            error::emit(Report::from(error), PgLogLevel::PANIC);
+            let report = Report::from(error).set_detail(
+                "Payloads that are in the WAL may be lost from the file system; recovery writes them again.",
+            );
+            error::emit(report, PgLogLevel::PANIC);
         }
-        log::insert_sync();
-        presence::set_durable(kept.root, puts);
-        self.durable = puts;
         report_long(begun.elapsed());
     }
 }

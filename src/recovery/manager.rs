@@ -1,13 +1,14 @@
-//! The WAL resource manager: what PostgreSQL calls for each of our records. Its errors end recovery, as those of PostgreSQL's own
+//! The WAL resource manager: what PostgreSQL calls for each of our records, and before each checkpoint that it replays. Its errors end recovery, as those of PostgreSQL's own
 //! resource managers do; the administrator mends what is wrong and starts the server again.
 
 use crate::pg::error;
 use crate::recovery::replay;
-use crate::wal::log::{INFO_SHIFT, RESOURCE_MANAGER, registered};
+use crate::wal::log::{INFO_SHIFT, RESOURCE_MANAGER};
 use pgrx::{pg_guard, pg_sys};
 use rbytea_store::record::{Record, RecordKind};
 use std::ffi::{CStr, CString, c_char};
 use std::ptr::null;
+use std::sync::OnceLock;
 
 /// Its name in pg_get_wal_resource_managers().
 const NAME: &CStr = c"rbytea";
@@ -25,9 +26,39 @@ pub fn init() {
         rm_decode: None,
     }));
     // SAFETY: the library is being preloaded, and the structure lives as long as the server. 15 declares it as one that is changed.
-    unsafe { pg_sys::RegisterCustomRmgr(RESOURCE_MANAGER, manager) };
-    registered();
+    // The table has an entry for each number, and no process is there yet that reads it.
+    unsafe {
+        pg_sys::RegisterCustomRmgr(RESOURCE_MANAGER, manager);
+        let own = &mut *(&raw mut pg_sys::RmgrTable).cast::<pg_sys::RmgrData>();
+        SERVERS_REDO.set(own.rm_redo).ok();
+        own.rm_redo = Some(redo_of_server);
+    }
 }
+
+/// redo of PostgreSQL's own resource manager for checkpoints, which is number 0.
+static SERVERS_REDO: OnceLock<Redo> = OnceLock::new();
+type Redo = Option<unsafe extern "C-unwind" fn(*mut pg_sys::XLogReaderState)>;
+
+/// A standby asks no extension before it makes a restartpoint of a checkpoint that it has replayed; so this comes before that is replayed.
+/// (The table of resource managers is the server's own, and exported.)
+#[pg_guard]
+unsafe extern "C-unwind" fn redo_of_server(reader: *mut pg_sys::XLogReaderState) {
+    const CHECKPOINTS: [u32; 2] = [pg_sys::XLOG_CHECKPOINT_SHUTDOWN, pg_sys::XLOG_CHECKPOINT_ONLINE];
+    // SAFETY: the server has read the record.
+    let info = unsafe { (*(*reader).record).header.xl_info } & !OF_ALL_MANAGERS;
+    if CHECKPOINTS.contains(&info.into())
+        && let Err(report) = replay::before_checkpoint()
+    {
+        error::raise(report);
+    }
+    if let Some(Some(redo)) = SERVERS_REDO.get() {
+        // SAFETY: as the server would have called it; nothing between the boundary and the server needs its destructor run.
+        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| redo(reader)) };
+    }
+}
+
+/// Bits of a record's info that are not the resource manager's (XLR_INFO_MASK).
+const OF_ALL_MANAGERS: u8 = 0x0f;
 
 /// The kind and the bytes of a record.
 ///

@@ -3,7 +3,7 @@
 
 use crate::pg::error::Report;
 use crate::session::opening::{self, Access};
-use crate::wal::presence;
+use crate::wal::{log, presence};
 use pgrx::pg_extern;
 use pgrx::pg_sys::panic::ErrorReport;
 use rbytea_store::file::fs::Fs;
@@ -20,11 +20,17 @@ fn rbytea_has_keepers() -> Result<bool, ErrorReport> {
         Err(error) if opening::store_never_created(&error).map_err(Report::from)? => return Ok(false),
         files => files.map_err(Report::from)?,
     };
-    Ok(presence::present(files.fs().identity()).is_some())
+    Ok(presence::is_present(files.fs().identity()))
 }
 
-/// Registers both; only while the server loads `shared_preload_libraries`.
-pub fn init() {
+/// Registers the resource manager, without which WAL that has its records cannot be read; only while the server loads
+/// `shared_preload_libraries`.
+pub fn init_reading() {
     manager::init();
+}
+
+/// Lets transactions use it, and registers the keepers.
+pub fn init_writing() {
+    log::registered();
     keeper::init();
 }

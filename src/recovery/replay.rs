@@ -7,54 +7,64 @@ use crate::session::opening::{self, Access};
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
 use rbytea_store as store;
 use rbytea_store::file::Durable;
-use rbytea_store::record::{Event, Record, RecordError, RecordKind};
-use rbytea_store::{Backend, FileStore, OwnerId};
+use rbytea_store::file::fs::Fs;
+use rbytea_store::file::os::OsFs;
+use rbytea_store::record::{Event, Record, RecordError};
+use rbytea_store::{Backend, FileStore, Kind, OwnerId, PayloadId};
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
+
+/// What has been found out about the store, for settings that may be read anew meanwhile.
+struct Known {
+    path: PathBuf,
+    setting: RecoveryStore,
+    /// None where it is another server's.
+    store: Option<Replay>,
+}
 
 /// The store of this server, open while it recovers.
 struct Replay {
-    /// As it was set when it was opened.
-    path: PathBuf,
     /// The part of each database that there was a record of.
     databases: HashMap<u32, FileStore>,
-    /// Any of them, for what is about all of the store.
+    /// For what is about all of the store.
     root: FileStore,
     /// What everything is synced through.
-    handle: Option<<store::file::os::OsFs as store::file::fs::Fs>::SyncHandle>,
+    handle: Option<<OsFs as Fs>::SyncHandle>,
     /// Something has been written since the last sync.
     dirty: bool,
+    /// Payloads, with their databases, that the disk had no room for.
+    without_room: BTreeSet<(u32, PayloadId)>,
 }
 
 thread_local! {
-    static REPLAY: RefCell<Option<Replay>> = const { RefCell::new(None) };
-    /// It has been said that the store is another server's.
-    static SAID: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    static KNOWN: RefCell<Option<Known>> = const { RefCell::new(None) };
 }
 
 /// Recovery begins.
 pub fn begin() {
-    REPLAY.set(None);
+    KNOWN.set(None);
     // A server that is to be promoted some day makes its store its own as early as it can. What stands against that is said when
     // there is something to replay.
     if is_archive_recovery() && opening::is_in_data_directory() && opening::exists() {
-        let _ = opened();
+        let _ = open();
     }
 }
 
 /// Recovery ends: nothing that it wrote is in the page cache alone, for a checkpoint follows.
 pub fn end() -> Result<(), Report> {
-    let synced = sync();
-    REPLAY.set(None);
-    synced
+    let ended = sync().and_then(|()| with_store(|store| store.all_had_room()));
+    KNOWN.set(None);
+    ended
+}
+
+/// A checkpoint is about to be replayed: a restartpoint may be made of it, behind which nothing is replayed again that was written before.
+pub fn before_checkpoint() -> Result<(), Report> {
+    if is_archive_recovery() { sync() } else { Ok(()) }
 }
 
 /// Replays a record.
 pub fn record(record: &Record<'_>) -> Result<(), Report> {
-    if record.kind() == RecordKind::Sync {
-        return sync();
-    }
     // Queries see the rows of what goes for as long as they have begun before.
     if let Event::Purge { horizon, .. } = record.event
         && in_hot_standby()
@@ -63,19 +73,7 @@ pub fn record(record: &Record<'_>) -> Result<(), Report> {
         // SAFETY: this is the startup process.
         unsafe { compat::resolve_recovery_conflict(record.database, removed) };
     }
-    // Everybody may write a payload to the store that he uses; moving them is for the store's owner.
-    let is_put = record.kind() == RecordKind::Put;
-    opened()
-        .and_then(|()| {
-            REPLAY.with_borrow_mut(|replay| {
-                let Some(replay) = replay else { return Ok(()) };
-                if !is_put && !is_archive_recovery() && !is_ours(&replay.root)? {
-                    return Ok(());
-                }
-                replay.record(record)
-            })
-        })
-        .map_err(advise)
+    open().and_then(|()| with_store(|store| store.replay(record))).map_err(advise)
 }
 
 /// A record that this library does not know.
@@ -88,44 +86,43 @@ pub fn unknown(kind: u8, reason: RecordError) -> Report {
     .set_hint("The record was written by a newer version of rbytea. Install that version here, and start the server again.")
 }
 
-/// Opens the store if recovery is to write to it and it is not open yet.
-fn opened() -> Result<(), Report> {
-    let path = settings::filesystem_storage_path();
-    if REPLAY.with_borrow(|replay| replay.as_ref().is_some_and(|replay| replay.path == path)) {
+/// Finds out whether recovery is to write to the store, and opens it then.
+fn open() -> Result<(), Report> {
+    let (path, setting) = (settings::filesystem_storage_path(), settings::recovery_store());
+    let is_known = |known: &Known| known.path == path && known.setting == setting;
+    if KNOWN.with_borrow(|known| known.as_ref().is_some_and(is_known)) {
         return Ok(());
     }
-    // Of another root that was set meanwhile.
+    // Of another root that was set until now.
     sync()?;
-    let opened = if is_shared()? { None } else { Some(Replay::open(path)?) };
-    REPLAY.set(opened);
+    KNOWN.set(None);
+    let store = if is_shared(setting)? { None } else { Some(Replay::open()?) };
+    KNOWN.set(Some(Known { path, setting, store }));
     Ok(())
 }
 
+/// Works with the store, if it is this server's and open.
+fn with_store(work: impl FnOnce(&mut Replay) -> Result<(), Report>) -> Result<(), Report> {
+    KNOWN.with_borrow_mut(|known| match known {
+        Some(Known { store: Some(store), .. }) => work(store),
+        _ => Ok(()),
+    })
+}
+
+/// Makes durable what has been written.
+fn sync() -> Result<(), Report> {
+    with_store(Replay::sync)
+}
+
 /// Whether the store is another server's.
-fn is_shared() -> Result<bool, Report> {
-    if !is_archive_recovery() {
-        return Ok(false);
-    }
-    let shared = match settings::recovery_store() {
-        RecoveryStore::Own => false,
-        RecoveryStore::Shared => true,
-        RecoveryStore::Auto if opening::is_in_data_directory() => false,
-        RecoveryStore::Auto => {
-            let root = opening::open_unlogged(0, Access::Read)?;
-            match root.owner()? {
-                None => {
-                    root.check_present()?;
-                    false
-                }
-                Some(owner) => {
-                    let ours = root.config().owner;
-                    refuse_foreign(owner, ours)?;
-                    owner.data_directory != ours.data_directory
-                }
-            }
-        }
-    };
-    if shared && !SAID.replace(true) {
+fn is_shared(setting: RecoveryStore) -> Result<bool, Report> {
+    let shared = is_archive_recovery()
+        && match setting {
+            RecoveryStore::Own => false,
+            RecoveryStore::Shared => true,
+            RecoveryStore::Auto => !opening::is_in_data_directory() && is_of_another_data_directory()?,
+        };
+    if shared {
         let report = error::report(
             PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
             "recovery leaves the payload store alone, as another server owns it",
@@ -136,6 +133,18 @@ fn is_shared() -> Result<bool, Report> {
     Ok(shared)
 }
 
+/// Whether OWNER names another data directory of this cluster. Where there is no OWNER, and no store was ever written to here, it is nobody's.
+fn is_of_another_data_directory() -> Result<bool, Report> {
+    let root = opening::open_unlogged(0, Access::Read)?;
+    let ours = root.config().owner;
+    let Some(owner) = root.owner()? else {
+        root.check_present()?;
+        return Ok(false);
+    };
+    refuse_foreign(owner, ours)?;
+    Ok(owner.data_directory != ours.data_directory)
+}
+
 fn refuse_foreign(found: OwnerId, expected: OwnerId) -> Result<(), Report> {
     if found.system_identifier == expected.system_identifier {
         Ok(())
@@ -144,19 +153,18 @@ fn refuse_foreign(found: OwnerId, expected: OwnerId) -> Result<(), Report> {
     }
 }
 
-/// Whether OWNER names this data directory, on whichever timeline.
-fn is_ours(root: &FileStore) -> Result<bool, Report> {
-    let ours = root.config().owner.data_directory;
-    Ok(opening::is_in_data_directory() || root.owner()?.is_some_and(|owner| owner.data_directory == ours))
-}
-
 impl Replay {
-    fn open(path: PathBuf) -> Result<Self, Report> {
-        let root = opening::open_unlogged(0, Access::Write)?;
+    fn open() -> Result<Self, Report> {
+        // What has crashed has written to a store, which had an OWNER before the first payload was logged. Another directory in its place
+        // must not take what is in the WAL, which a checkpoint will forget.
+        let access = if is_archive_recovery() { Access::Write } else { Access::Read };
+        let root = opening::open_unlogged(0, access)?;
         let ours = root.config().owner;
         match root.owner()? {
             Some(owner) => refuse_foreign(owner, ours)?,
-            None if !is_archive_recovery() => root.check_present()?,
+            None if !is_archive_recovery() => {
+                return Err(store::Error::StoreMissing { path: root.config().root.clone() }.into());
+            }
             None => {}
         }
         // In recovery, `ours` is of any timeline.
@@ -165,32 +173,91 @@ impl Replay {
         }
         // Before anything is written, so that it sees every write-back error since.
         let handle = root.open_sync()?;
-        Ok(Self { path, databases: HashMap::new(), root, handle, dirty: false })
+        let (databases, without_room) = (HashMap::new(), BTreeSet::new());
+        Ok(Self { databases, root, handle, dirty: false, without_room })
     }
 
-    fn record(&mut self, record: &Record<'_>) -> Result<(), Report> {
+    fn replay(&mut self, record: &Record<'_>) -> Result<(), Report> {
+        let database = record.database;
+        // Everybody may write a payload to the store that he uses; moving them is for the store's owner.
+        if !matches!(record.event, Event::Put { .. }) && !is_archive_recovery() && !self.is_ours()? {
+            return Ok(());
+        }
+        match &record.event {
+            Event::Put { id, .. } if self.without_room.contains(&(database, *id)) => return Ok(()),
+            Event::Purge { ids, .. } => {
+                for id in ids {
+                    self.without_room.remove(&(database, *id));
+                }
+            }
+            Event::PurgeDropped { .. } => self.without_room.retain(|(of, _)| *of != database),
+            Event::Clone { source, ids } => {
+                let without_room = ids.iter().filter(|id| self.without_room.contains(&(*source, **id)));
+                let clones: Vec<_> = without_room.map(|id| (database, *id)).collect();
+                self.without_room.extend(clones);
+            }
+            _ => {}
+        }
         let durable = if self.handle.is_some() { Durable::Later } else { Durable::AtOnce };
-        let files = match self.databases.entry(record.database) {
-            std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::hash_map::Entry::Vacant(new) => {
-                new.insert(opening::open_unlogged(record.database, Access::Write)?)
+        self.dirty = true;
+        let files = match self.databases.get(&database) {
+            Some(files) => files,
+            None => {
+                let files = opening::open_unlogged(database, Access::Write)?;
+                self.databases.entry(database).or_insert(files)
             }
         };
-        self.dirty = true;
-        Ok(files.replay(&record.event, durable)?)
-    }
-}
-
-/// Makes durable what has been written.
-fn sync() -> Result<(), Report> {
-    REPLAY.with_borrow_mut(|replay| match replay {
-        Some(Replay { root, handle: Some(handle), dirty, .. }) if *dirty => {
-            root.sync_all(handle)?;
-            *dirty = false;
-            Ok(())
+        match (files.replay(&record.event, durable), &record.event) {
+            // After a crash the disk has what was written later, too, and this payload may be one that has made room for that.
+            (Err(error), Event::Put { id, .. })
+                if error.kind() == Kind::DiskFull && !is_archive_recovery() =>
+            {
+                // Best effort: what is left of it is garbage, or the error of the end.
+                let _ = files.empty_replayed(id);
+                self.without_room.insert((database, *id));
+                Ok(())
+            }
+            (replayed, _) => Ok(replayed?),
         }
-        _ => Ok(()),
-    })
+    }
+
+    /// Whether OWNER names this data directory, on whichever timeline.
+    fn is_ours(&self) -> Result<bool, Report> {
+        let ours = self.root.config().owner.data_directory;
+        Ok(opening::is_in_data_directory()
+            || self.root.owner()?.is_some_and(|owner| owner.data_directory == ours))
+    }
+
+    fn sync(&mut self) -> Result<(), Report> {
+        if self.dirty
+            && let Some(handle) = &self.handle
+        {
+            self.root.sync_all(handle).map_err(|error| {
+                Report::from(error).set_detail(
+                    "Recovery cannot go on: a checkpoint would forget the payloads that are in the WAL.",
+                )
+            })?;
+        }
+        self.dirty = false;
+        Ok(())
+    }
+
+    /// That no payload is left that the disk had no room for.
+    fn all_had_room(&mut self) -> Result<(), Report> {
+        if self.without_room.is_empty() {
+            return Ok(());
+        }
+        Err(error::report(
+            PgSqlErrorCode::ERRCODE_DISK_FULL,
+            format!(
+                "the payload store has no room for {} payloads that are in the WAL",
+                self.without_room.len()
+            ),
+        )
+        .set_hint(
+            "Enlarge the file system that holds the store, or free space on it, and start the server again.",
+        ))
+    }
 }
 
 /// What an administrator can do about a store that recovery cannot write to.

@@ -5,7 +5,7 @@ use crate::pg::{compat, settings};
 use crate::wal::presence;
 use pgrx::pg_sys;
 use rbytea_store::record::{Event, Record};
-use rbytea_store::{Keepers, Log};
+use rbytea_store::{Log, Root};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -18,7 +18,7 @@ pub const INFO_SHIFT: u8 = 4;
 /// Whether the resource manager is there: forked processes inherit it from the postmaster.
 static REGISTERED: AtomicBool = AtomicBool::new(false);
 
-/// The resource manager is there from now on.
+/// The resource manager is there, and may be used.
 pub fn registered() {
     REGISTERED.store(true, Relaxed);
 }
@@ -43,42 +43,31 @@ impl Log for Wal {
         }
     }
 
-    fn keepers(&self, root: (u64, u64)) -> Option<Keepers> {
-        presence::present(root).map(Keepers)
+    fn has_keepers(&self, root: Root) -> bool {
+        presence::is_present(root)
+    }
+
+    fn written(&self, root: Root) -> bool {
+        presence::count_put();
+        presence::is_present(root)
     }
 
     fn insert(&self, record: &Record<'_>) {
+        // Where no payloads are logged, what becomes of them is not either; one session's setting does not matter to those of others.
         let is_put = matches!(record.event, Event::Put { .. });
-        // Where no payloads are logged, what becomes of them is not either.
-        if !is_put && settings::wal_payload_limit() == settings::Limit::None {
+        if !is_put && !settings::logs_payloads() {
             return;
         }
-        if is_put {
-            presence::count_put();
+        let (head, tail) = record.encode();
+        let info = (record.kind() as u8) << INFO_SHIFT;
+        // SAFETY: both parts outlive XLogInsert, which copies them.
+        unsafe {
+            pg_sys::XLogBeginInsert();
+            compat::xlog_register_data(&head);
+            if !tail.is_empty() {
+                compat::xlog_register_data(tail);
+            }
+            pg_sys::XLogInsert(RESOURCE_MANAGER, info);
         }
-        insert(record);
-    }
-}
-
-/// Logs that everything that was logged before is durable.
-pub fn insert_sync() {
-    insert(&Record { database: 0, event: Event::Sync });
-}
-
-fn insert(record: &Record<'_>) {
-    let (head, tail) = record.encode();
-    let info = (record.kind() as u8) << INFO_SHIFT;
-    // SAFETY: both parts outlive XLogInsert, which copies them.
-    unsafe {
-        pg_sys::XLogBeginInsert();
-        compat::xlog_register_data(&head);
-        if !tail.is_empty() {
-            compat::xlog_register_data(tail);
-        }
-        if record.event == Event::Sync {
-            // An idle server needs no checkpoint for it.
-            pg_sys::XLogSetRecordFlags(pg_sys::XLOG_MARK_UNIMPORTANT as u8);
-        }
-        pg_sys::XLogInsert(RESOURCE_MANAGER, info);
     }
 }

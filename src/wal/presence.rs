@@ -2,13 +2,11 @@
 //! system. docs/PROTOCOL.md says why it is enough.
 
 use pgrx::{PGRXSharedMemory, PgAtomic, PgLwLock, pg_guard, pg_shmem_init, pg_sys};
+use rbytea_store::Root;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
 /// Two keepers, so that one holds while the other one lets go.
 pub const KEEPERS: usize = 2;
-
-/// Device and inode of a root.
-pub type Root = (u64, u64);
 
 /// A keeper.
 #[derive(Clone, Copy)]
@@ -30,16 +28,14 @@ struct State {
     keepers: [Keeper; KEEPERS],
     /// What writers may rely on.
     present: Option<Root>,
-    /// Changes whenever that does.
-    generation: u64,
-    /// PUTs that were counted before the last sync behind which SYNC was logged.
+    /// PUTs that were counted before a sync that has ended since.
     durable: u64,
 }
 
 // SAFETY: a latch is part of a PGPROC, whose address is the same in every process.
 unsafe impl PGRXSharedMemory for State {}
 
-/// Number of PUTs, each counted before it is logged.
+/// Number of PUTs, each counted when its bytes are written, and before its writer looks for keepers.
 struct Puts(AtomicU64);
 
 // SAFETY: an atomic, without pointers, valid in every process.
@@ -55,21 +51,17 @@ static AVAILABLE: AtomicBool = AtomicBool::new(false);
 /// Asks for the shared memory; only while the server loads `shared_preload_libraries`.
 #[allow(unexpected_cfgs, reason = "the macro asks for majors that this crate does not support")]
 pub fn init() {
-    pg_shmem_init!(STATE = State { keepers: [NOBODY; KEEPERS], present: None, generation: 0, durable: 0 });
+    pg_shmem_init!(STATE = State { keepers: [NOBODY; KEEPERS], present: None, durable: 0 });
     pg_shmem_init!(PUTS = Puts(AtomicU64::new(0)));
     AVAILABLE.store(true, Relaxed);
 }
 
-/// Which keepers answer for a root at this moment; None if none do.
-pub fn present(root: Root) -> Option<u64> {
-    if !AVAILABLE.load(Relaxed) {
-        return None;
-    }
-    let state = STATE.share();
-    (state.present == Some(root)).then_some(state.generation)
+/// Whether keepers answer for a root at this moment.
+pub fn is_present(root: Root) -> bool {
+    AVAILABLE.load(Relaxed) && STATE.share().present == Some(root)
 }
 
-/// A PUT is about to be logged.
+/// Bytes of a payload are written. Whoever counts them looks for keepers behind that.
 pub fn count_put() {
     if AVAILABLE.load(Relaxed) {
         PUTS.get().0.fetch_add(1, SeqCst);
@@ -88,9 +80,9 @@ pub fn hold(n: usize, root: Option<Root>) {
     let latch = unsafe { pg_sys::MyLatch };
     state.keepers[n] = Keeper { holds: true, root, latch, waits: false };
     let both = state.keepers.iter().all(|keeper| keeper.holds && keeper.root == root);
-    if state.present.is_none() && root.is_some() && both {
-        state.present = root;
-        state.generation += 1;
+    if state.present != root {
+        // What another one has made durable counts from here on.
+        state.present = root.filter(|_| both);
         state.durable = 0;
     }
     wake_other(&state, n);
@@ -100,9 +92,7 @@ pub fn hold(n: usize, root: Option<Root>) {
 pub fn end(n: usize) {
     let mut state = STATE.exclusive();
     state.keepers[n].root = None;
-    if state.present.take().is_some() {
-        state.generation += 1;
-    }
+    state.present = None;
 }
 
 /// Keeper `n` is gone.
@@ -128,7 +118,7 @@ pub fn is_durable(root: Root, puts: u64) -> bool {
     state.present == Some(root) && state.durable >= puts
 }
 
-/// A keeper has made these PUTs durable, and logged SYNC.
+/// A keeper has made these PUTs durable.
 pub fn set_durable(root: Root, puts: u64) {
     let mut state = STATE.exclusive();
     if state.present == Some(root) {

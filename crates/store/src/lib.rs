@@ -31,7 +31,7 @@ pub use error::{Error, Kind, Result};
 pub use file::fs::Rights;
 pub use file::layout::{OWNER, TRASH};
 pub use file::{Closed, Config, DirSyncCache, FileStore, RootRegistry};
-pub use log::{Keepers, Log};
+pub use log::{Log, Root};
 pub use owner::{DataDirectory, OwnerId};
 pub use payload::{By, PayloadId, PayloadRef, Shard};
 pub use pending::{Pending, PendingState};

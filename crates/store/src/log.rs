@@ -4,19 +4,22 @@ use std::fmt::Debug;
 
 use crate::record::Record;
 
+/// Device and inode of a store's root.
+pub type Root = (u64, u64);
+
 /// Where the store logs what it does. Called by the transaction that does it; may unwind instead of returning.
 pub trait Log: Debug + Send + Sync {
     /// Whether a payload of so many stored bytes is logged; `None` where their number is not known yet.
     fn takes(&self, stored_len: Option<u64>) -> bool;
 
-    /// Who sees to it that logged payloads are durable when a checkpoint completes, if somebody does for the file system of this
-    /// root (device and inode). Two answers that are equal mean that they have been there all the time between.
-    fn keepers(&self, root: (u64, u64)) -> Option<Keepers>;
+    /// Whether somebody sees to it at this moment that logged payloads in the file system of this root are durable when a checkpoint
+    /// completes.
+    fn has_keepers(&self, root: Root) -> bool;
+
+    /// The same behind the write of bytes that are about to be logged: if so they need not be synced by whoever has written them, however
+    /// long those who said so are there. The log counts them before it looks, so that they are not missed.
+    fn written(&self, root: Root) -> bool;
 
     /// Appends a record.
     fn insert(&self, record: &Record<'_>);
 }
-
-/// Keepers, from when they began to hold until one of them ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keepers(pub u64);

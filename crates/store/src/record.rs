@@ -4,14 +4,13 @@
 //!
 //! ```text
 //! every record   version u8 (1) | flags u8 | store u16 (0) | database u32 | …              (little-endian)
-//! PUT            flags: 1 now, 2 last;  birth u64 | uuid 16 | offset u64 | bytes
+//! PUT            flags: 1 last;  birth u64 | uuid 16 | offset u64 | bytes
 //! TRASH          date u64, nanoseconds since 1970 | birth u64, uuid 16, …
 //! RESTORE        birth u64, uuid 16, …
 //! PURGE          horizon u64 | birth u64, uuid 16, …
 //! CLONE          source u32 | birth u64, uuid 16, …
 //! DROP           seconds since 1970 u32
 //! PURGE_DROPPED  seconds since 1970 u32
-//! SYNC           (database 0)
 //! ```
 
 use std::fmt;
@@ -24,9 +23,8 @@ use crate::payload::PayloadId;
 const VERSION: u8 = 1;
 /// The number of the store that `rbytea.filesystem_storage_path` names, the only one so far.
 const STORE: u16 = 0;
-/// Bits of a PUT's flags.
-const NOW: u8 = 0b01;
-const LAST: u8 = 0b10;
+/// Bit 0 of a PUT's flags.
+const LAST: u8 = 0b01;
 
 /// What a record is about; a number of four bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,21 +44,11 @@ pub enum RecordKind {
     Drop = 5,
     /// The payloads of a dropped database were deleted.
     PurgeDropped = 6,
-    /// Everything that was logged before is durable.
-    Sync = 7,
 }
 
 impl RecordKind {
-    const ALL: [Self; 8] = [
-        Self::Put,
-        Self::Trash,
-        Self::Restore,
-        Self::Purge,
-        Self::Clone,
-        Self::Drop,
-        Self::PurgeDropped,
-        Self::Sync,
-    ];
+    const ALL: [Self; 7] =
+        [Self::Put, Self::Trash, Self::Restore, Self::Purge, Self::Clone, Self::Drop, Self::PurgeDropped];
 
     /// The kind of this number.
     pub fn from_number(number: u8) -> Option<Self> {
@@ -77,7 +65,6 @@ impl RecordKind {
             Self::Clone => "CLONE",
             Self::Drop => "DROP",
             Self::PurgeDropped => "PURGE_DROPPED",
-            Self::Sync => "SYNC",
         }
     }
 }
@@ -85,7 +72,7 @@ impl RecordKind {
 /// A record of one database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// OID of the database; 0 for SYNC, which is about all of the store.
+    /// OID of the database.
     pub database: u32,
     /// What has happened.
     pub event: Event<'a>,
@@ -104,8 +91,6 @@ pub enum Event<'a> {
         bytes: &'a [u8],
         /// The payload ends with them.
         last: bool,
-        /// Nobody makes the file durable at a checkpoint: whoever writes it has to do so at once.
-        now: bool,
     },
     /// They are in TRASH.
     Trash {
@@ -143,8 +128,6 @@ pub enum Event<'a> {
         /// Its date, in seconds since 1970.
         trashed_at: u32,
     },
-    /// Everything that was logged before is durable.
-    Sync,
 }
 
 /// Why bytes are not a record that this library knows.
@@ -165,7 +148,7 @@ pub enum RecordError {
     /// Too few or too many bytes.
     #[error("wrong length {0}")]
     Length(usize),
-    /// A database that there cannot be, or none where there has to be one.
+    /// A database that there cannot be.
     #[error("invalid database {0}")]
     Database(u32),
     /// A date that no system time can have.
@@ -190,7 +173,6 @@ impl<'a> Record<'a> {
             Event::Clone { .. } => RecordKind::Clone,
             Event::Drop { .. } => RecordKind::Drop,
             Event::PurgeDropped { .. } => RecordKind::PurgeDropped,
-            Event::Sync => RecordKind::Sync,
         }
     }
 
@@ -198,7 +180,7 @@ impl<'a> Record<'a> {
     pub fn encode(&self) -> (Vec<u8>, &'a [u8]) {
         let mut head = Vec::with_capacity(40);
         let flags = match self.event {
-            Event::Put { last, now, .. } => u8::from(last) * LAST | u8::from(now) * NOW,
+            Event::Put { last: true, .. } => LAST,
             _ => 0,
         };
         head.extend([VERSION, flags]);
@@ -227,7 +209,6 @@ impl<'a> Record<'a> {
             Event::Drop { trashed_at } | Event::PurgeDropped { trashed_at } => {
                 head.extend(trashed_at.to_le_bytes());
             }
-            Event::Sync => {}
         }
         (head, tail)
     }
@@ -244,7 +225,7 @@ impl<'a> Record<'a> {
             version => return Err(RecordError::Version(version)),
         }
         let flags = u8::from_le_bytes(rest.field()?);
-        let known = if kind == RecordKind::Put { NOW | LAST } else { 0 };
+        let known = if kind == RecordKind::Put { LAST } else { 0 };
         if flags & !known != 0 {
             return Err(RecordError::Flags(flags));
         }
@@ -253,7 +234,7 @@ impl<'a> Record<'a> {
             store => return Err(RecordError::Store(store)),
         }
         let database = rest.u32()?;
-        if (database == 0) != (kind == RecordKind::Sync) {
+        if database == 0 {
             return Err(RecordError::Database(database));
         }
         let event = match kind {
@@ -262,7 +243,6 @@ impl<'a> Record<'a> {
                 offset: rest.u64()?,
                 bytes: std::mem::take(&mut rest.bytes),
                 last: flags & LAST != 0,
-                now: flags & NOW != 0,
             },
             RecordKind::Trash => Event::Trash { date: date(rest.u64()?)?, ids: rest.ids()? },
             RecordKind::Restore => Event::Restore { ids: rest.ids()? },
@@ -273,7 +253,6 @@ impl<'a> Record<'a> {
             },
             RecordKind::Drop => Event::Drop { trashed_at: rest.u32()? },
             RecordKind::PurgeDropped => Event::PurgeDropped { trashed_at: rest.u32()? },
-            RecordKind::Sync => Event::Sync,
         };
         if rest.bytes.is_empty() { Ok(Self { database, event }) } else { Err(rest.wrong_length()) }
     }
@@ -282,15 +261,12 @@ impl<'a> Record<'a> {
 impl fmt::Display for Record<'_> {
     /// As pg_walinspect shows it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.database != 0 {
-            write!(f, "database {}", self.database)?;
-        }
+        write!(f, "database {}", self.database)?;
         match &self.event {
-            Event::Put { id, offset, bytes, last, now } => {
+            Event::Put { id, offset, bytes, last } => {
                 write!(f, ", payload {} of transaction {}", id.uuid, id.birth)?;
                 write!(f, ", {} bytes at {offset}", bytes.len())?;
-                f.write_str(if *last { ", last" } else { "" })?;
-                f.write_str(if *now { ", synced at once" } else { "" })
+                f.write_str(if *last { ", last" } else { "" })
             }
             Event::Trash { ids, .. } | Event::Restore { ids } => shown(f, ids),
             Event::Purge { horizon, ids } => {
@@ -304,7 +280,6 @@ impl fmt::Display for Record<'_> {
             Event::Drop { trashed_at } | Event::PurgeDropped { trashed_at } => {
                 write!(f, ", put aside at {trashed_at}")
             }
-            Event::Sync => Ok(()),
         }
     }
 }

@@ -6,10 +6,8 @@ pub const WRITERS: usize = 2;
 /// A record of the WAL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Record {
-    /// A payload's bytes; redo writes them, and syncs the file at once if it says so.
-    Put { payload: usize, now: bool },
-    /// Redo syncs the file system.
-    Sync,
+    /// A payload's bytes; redo writes them.
+    Put { payload: usize },
     /// A checkpoint has completed.
     Checkpoint { redo: usize },
 }
@@ -20,6 +18,8 @@ pub enum Step {
     Begun,
     /// Its file is in the cache.
     Written,
+    /// It has counted it.
+    Counted,
     /// It has looked for keepers.
     Looked,
     /// Its PUT is in the WAL.
@@ -37,17 +37,8 @@ pub enum Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Writer {
     pub step: Step,
-    pub seen: Seen,
-}
-
-/// The keepers that a transaction has seen before it logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Seen {
-    None,
-    /// Those that are there.
-    Present,
-    /// Others than those that are there now, if there are any.
-    Gone,
+    /// It has seen keepers before it logged.
+    pub relies: bool,
 }
 
 /// What a keeper is doing.
@@ -59,14 +50,13 @@ pub enum Doing {
     Holds,
     /// It has read the redo pointer.
     HasRead,
-    /// Its syncfs runs, for what was in the cache when it began.
+    /// Its syncfs runs, for what was in the cache when it began, and for what was counted before.
     Syncs {
         cached: u8,
+        counted: u8,
     },
-    /// That has ended.
+    /// That has ended, or there was nothing to sync.
     HasSynced,
-    /// SYNC is in the WAL.
-    HasLogged,
     /// It alone may let go.
     HasToken,
     /// It has looked at the redo pointer again: that is still the one behind which it has synced.
@@ -79,7 +69,6 @@ pub enum Doing {
         cached: u8,
     },
     EndHasSynced,
-    EndHasLogged,
 }
 
 impl Doing {
@@ -124,6 +113,9 @@ pub struct State {
     pub cached: u8,
     pub durable: u8,
     pub keepers: [Keeper; 2],
+    /// Bits of payloads that their writers have counted, and of those that keepers know to be durable.
+    pub counted: u8,
+    pub known: u8,
     /// Writers may rely on the keepers.
     pub present: bool,
     pub token: Option<usize>,
@@ -140,10 +132,12 @@ impl State {
             recovery: 0,
             checkpoint: Checkpoint::None,
             checkpoints: 0,
-            writers: [Writer { step: Step::Begun, seen: Seen::None }; WRITERS],
+            writers: [Writer { step: Step::Begun, relies: false }; WRITERS],
             cached: 0,
             durable: 0,
             keepers: [keeper; 2],
+            counted: 0,
+            known: 0,
             present: true,
             token: None,
             ends: 0,
@@ -154,12 +148,9 @@ impl State {
         (0..WRITERS).filter(|&payload| self.writers[payload].step == Step::Committed)
     }
 
-    /// The places of a payload's PUTs, and whether redo syncs at once.
-    fn puts(&self, payload: usize) -> impl Iterator<Item = (usize, bool)> {
-        self.wal.iter().enumerate().filter_map(move |(place, record)| match record {
-            Record::Put { payload: of, now } if *of == payload => Some((place, *now)),
-            _ => None,
-        })
+    /// The place of a payload's PUT.
+    fn put(&self, payload: usize) -> Option<usize> {
+        self.wal.iter().position(|record| *record == Record::Put { payload })
     }
 
     /// Whether a committed payload is not on the disk yet.
@@ -170,24 +161,20 @@ impl State {
     /// Whether a crash of the machine loses no committed payload: its file is on the disk, or recovery writes it.
     pub fn survives_a_crash(&self) -> bool {
         self.committed().all(|payload| {
-            self.durable & 1 << payload != 0 || self.puts(payload).any(|(place, _)| place >= self.recovery)
+            self.durable & 1 << payload != 0 || self.put(payload).is_some_and(|place| place >= self.recovery)
         })
     }
 
-    /// Whether the same goes for a standby, at whichever checkpoint record it has made a restartpoint: its cache is lost, and
-    /// its disk has what redo had synced by then.
-    pub fn standby_survives_a_crash(&self) -> bool {
+    /// Whether the same goes for a standby, at whichever checkpoint record it has made a restartpoint: its cache is lost. Its disk has what
+    /// it had written before that record, if it syncs before it replays one.
+    pub fn standby_survives_a_crash(&self, syncs: bool) -> bool {
         let checkpoints = self.wal.iter().enumerate().filter_map(|(at, record)| match record {
             Record::Checkpoint { redo } => Some((at, *redo)),
-            _ => None,
+            Record::Put { .. } => None,
         });
         checkpoints.into_iter().all(|(at, redo)| {
-            self.committed().all(|payload| {
-                self.puts(payload).any(|(place, now)| {
-                    let synced = || self.wal[place..at].contains(&Record::Sync);
-                    place >= redo || now || synced()
-                })
-            })
+            self.committed()
+                .all(|payload| self.put(payload).is_some_and(|place| place >= redo || syncs && place < at))
         })
     }
 }

@@ -1,6 +1,6 @@
 //! What can happen next, and what comes of it.
 
-use super::state::{Checkpoint, Doing, Record, Seen, State, Step};
+use super::state::{Checkpoint, Doing, Record, State, Step};
 use super::{Rules, World};
 
 /// One step of somebody.
@@ -19,7 +19,8 @@ pub enum Action {
 }
 
 pub fn possible(world: &World, state: &State, actions: &mut Vec<Action>) {
-    actions.extend((0..world.writers).filter_map(|n| Some(Action::Writer(n, writes(state, n)?))));
+    actions
+        .extend((0..world.writers).filter_map(|n| Some(Action::Writer(n, writes(&world.rules, state, n)?))));
     for n in 0..if world.rules.two { 2 } else { 1 } {
         keeps(world, state, n, actions);
     }
@@ -36,16 +37,18 @@ pub fn possible(world: &World, state: &State, actions: &mut Vec<Action>) {
 }
 
 /// The next step of a transaction.
-fn writes(state: &State, n: usize) -> Option<Step> {
+fn writes(rules: &Rules, state: &State, n: usize) -> Option<Step> {
     let writer = &state.writers[n];
     Some(match writer.step {
         Step::Begun => Step::Written,
+        Step::Written if rules.counts_before_logging => Step::Counted,
         Step::Written => Step::Looked,
+        Step::Counted if rules.counts_before_logging => Step::Looked,
         Step::Looked => Step::Logged,
-        Step::Logged => {
-            // A file that was written before the look is durable when keepers that were there then are gone.
-            if writer.seen == Seen::None { Step::OnItsOwn } else { Step::Ready }
-        }
+        Step::Logged if !rules.counts_before_logging => Step::Counted,
+        // A file that was written before the look is synced by those who were there then when they end.
+        Step::Logged | Step::Counted if writer.relies => Step::Ready,
+        Step::Logged | Step::Counted => Step::OnItsOwn,
         Step::OnItsOwn => Step::Synced,
         Step::Synced => Step::Ready,
         Step::Ready => Step::Committed,
@@ -74,10 +77,11 @@ fn keeps(world: &World, state: &State, n: usize, actions: &mut Vec<Action>) {
                 });
             }
         }
-        Doing::HasRead => does(Doing::Syncs { cached: state.cached }),
+        // Nothing is synced that is known to be durable.
+        Doing::HasRead if state.counted == state.known => does(Doing::HasSynced),
+        Doing::HasRead => does(Doing::Syncs { cached: state.cached, counted: state.counted }),
         Doing::Syncs { .. } => does(Doing::HasSynced),
-        Doing::HasSynced => does(Doing::HasLogged),
-        Doing::HasLogged => {
+        Doing::HasSynced => {
             if may_take_token(rules, state, n) {
                 does(Doing::HasToken);
             }
@@ -91,8 +95,7 @@ fn keeps(world: &World, state: &State, n: usize, actions: &mut Vec<Action>) {
         Doing::Ends if rules.syncs_at_the_end => does(Doing::EndSyncs { cached: state.cached }),
         Doing::Ends => does(Doing::EndHasSynced),
         Doing::EndSyncs { .. } => does(Doing::EndHasSynced),
-        Doing::EndHasSynced => does(Doing::EndHasLogged),
-        Doing::EndHasLogged => does(Doing::Absent),
+        Doing::EndHasSynced => does(Doing::Absent),
     }
 }
 
@@ -103,7 +106,7 @@ fn may_take_token(rules: &Rules, state: &State, n: usize) -> bool {
 
 pub fn take(world: &World, state: &mut State, action: Action) {
     match action {
-        Action::Writer(n, step) => write(world, state, n, step),
+        Action::Writer(n, step) => write(state, n, step),
         Action::Keeper(n, doing) => keep(world, state, n, doing),
         Action::TakesHold(n) => {
             state.keepers[n].doing = Doing::Holds;
@@ -133,20 +136,13 @@ pub fn take(world: &World, state: &mut State, action: Action) {
     }
 }
 
-fn write(world: &World, state: &mut State, n: usize, step: Step) {
-    let writer = &mut state.writers[n];
+fn write(state: &mut State, n: usize, step: Step) {
     match step {
         Step::Written => state.cached |= 1 << n,
-        Step::Looked => writer.seen = if state.present { Seen::Present } else { Seen::None },
-        Step::Logged => {
-            let now = writer.seen == Seen::None && world.rules.says_now;
-            state.wal.push(Record::Put { payload: n, now });
-        }
+        Step::Counted => state.counted |= 1 << n,
+        Step::Looked => state.writers[n].relies = state.present,
+        Step::Logged => state.wal.push(Record::Put { payload: n }),
         Step::Synced => state.durable |= 1 << n,
-        // It may have been logged behind the last SYNC.
-        Step::Ready if writer.seen == Seen::Gone && world.rules.checks_before_commit => {
-            state.wal.push(Record::Put { payload: n, now: true });
-        }
         Step::Begun | Step::OnItsOwn | Step::Ready | Step::Committed => {}
     }
     state.writers[n].step = step;
@@ -158,16 +154,16 @@ fn keep(world: &World, state: &mut State, n: usize, doing: Doing) {
     let before = std::mem::replace(&mut keeper.doing, doing);
     match (before, doing) {
         (_, Doing::HasRead) => keeper.has_read = rules.reads_first,
-        (Doing::Syncs { cached }, _) => {
+        (Doing::Syncs { cached, counted }, _) => {
             state.durable |= cached;
+            state.known |= if rules.counts_before_syncing { counted } else { state.counted };
             keeper.has_read |= !rules.reads_first;
         }
+        (Doing::HasRead, Doing::HasSynced) => keeper.has_read |= !rules.reads_first,
         (Doing::EndSyncs { cached }, _) => state.durable |= cached,
-        (_, Doing::HasLogged) if rules.logs_sync => log_sync(state),
         (_, Doing::HasToken) => state.token = Some(n),
         (Doing::HasToken, Doing::Holds) => state.token = None,
         (_, Doing::HasLetGo) => keeper.has_synced = keeper.has_read,
-        (_, Doing::EndHasLogged) if rules.logs_sync_at_the_end => log_sync(state),
         _ => {}
     }
     if let Checkpoint::Waits(waits) = &mut state.checkpoint
@@ -181,15 +177,5 @@ fn keep(world: &World, state: &mut State, n: usize, doing: Doing) {
     // It says so before it syncs, or, without that rule, when it lets go.
     if doing == Doing::Ends || doing == Doing::Absent {
         state.present = false;
-        for writer in state.writers.iter_mut().filter(|writer| writer.seen == Seen::Present) {
-            writer.seen = Seen::Gone;
-        }
-    }
-}
-
-/// One after the other is as good as one.
-fn log_sync(state: &mut State) {
-    if state.wal.last() != Some(&Record::Sync) {
-        state.wal.push(Record::Sync);
     }
 }

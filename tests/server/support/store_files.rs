@@ -7,7 +7,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use crate::support::session::Session;
+use super::session::Session;
 
 /// The files of one database, each list sorted by path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -81,10 +81,10 @@ fn a_power_failure_loses_no_committed_payload() {
     proves(Promise::Durable, found);
 }
 
-/// The same on a standby with a store of its own, whose restartpoints rely on the primary's keepers.
+/// The same on a standby with a store of its own, which makes restartpoints of the primary's checkpoints, also of those behind a crash.
 #[test]
 fn a_power_failure_of_a_standby_loses_no_payload() {
-    let store = on_a_volume(&["rbytea.wal_payload_limit = -1"]);
+    let mut store = on_a_volume(&["rbytea.wal_payload_limit = -1"]);
     let db = store.cluster.session();
     let mut ledger = Ledger::default();
     ledger.insert(&db, "p", 1..=20);
@@ -100,14 +100,24 @@ fn a_power_failure_of_a_standby_loses_no_payload() {
     db.run("delete from p");
     ledger = Ledger::default();
     let mut found = Found::default();
+    drop(db);
     for round in 0..failures() {
         let first = round * 100;
+        let mut db = store.cluster.session();
         ledger.insert(&db, "p", first..=first + 20);
         db.run("checkpoint");
         ledger.insert(&db, "p", first + 30..=first + 40);
+        if round % 3 == 1 {
+            // Recovery ends with a checkpoint that no keeper has had a hand in.
+            drop(db);
+            store.cluster.kill9();
+            store.cluster.start();
+            db = store.cluster.session();
+            wait_until(PATIENCE, || db.text("select count(*) from pg_stat_replication") == "1");
+        }
         let reader = standby.session();
         replayed(&db, &reader);
-        if round % 2 == 0 {
+        if round % 3 < 2 {
             reader.run("checkpoint");
         }
         drop(reader);
@@ -148,5 +158,88 @@ fn a_sync_that_fails_stops_the_server_until_the_file_system_is_back() {
     store.volume().unmount();
     store.volume().mount();
     store.cluster.start();
+    proves(Promise::Durable, ledger.compare(&store.cluster.session(), "p"));
+}
+
+/// What was deleted and what took its room are both replayed: the one must not stand in the other's way.
+#[test]
+fn recovery_needs_no_more_room_than_the_store_has() {
+    let mut store = on_a_volume(&["rbytea.wal_payload_limit = -1", "rbytea.trash_retention = 0"]);
+    let size = 4 << 20;
+    // A third of it, twice.
+    let rows = store.volume().free().0 as usize * 6 / 10 / size;
+    let db = store.cluster.session();
+    db.run("create table q (n int primary key, r rbytea); checkpoint");
+    let insert = |from: usize| {
+        db.run(&format!(
+            "insert into q select n, rbytea(repeat(md5(n::text), {})::bytea) from generate_series({from}, {}) n",
+            size / 32,
+            from + rows - 1
+        ));
+    };
+    insert(0);
+    db.run("delete from q");
+    wait_until(PATIENCE, || {
+        db.one::<i64>("select rvacuum()", &[]);
+        db.one::<i64>("select rvacuum_purge()", &[]);
+        store.volume().free().0 as usize > rows * size
+    });
+    insert(1000);
+    let sum = "select count(*), sum(len(r)), md5(string_agg(md5sum(r), '' order by n)) from q";
+    let before = db.text(sum);
+    drop(db);
+    store.cluster.kill9();
+    store.cluster.start();
+    assert_eq!(store.cluster.session().text(sum), before);
+    // And where there is none for what is needed, it says so, and goes on when there is.
+    let db = store.cluster.session();
+    db.run("delete from q; checkpoint");
+    wait_until(PATIENCE, || {
+        db.one::<i64>("select rvacuum()", &[]);
+        db.one::<i64>("select rvacuum_purge()", &[]);
+        store.volume().free().0 as usize > rows * size
+    });
+    db.run("checkpoint");
+    db.run(&format!(
+        "insert into q select n, rbytea(repeat(md5(n::text), {})::bytea) from generate_series(1, 8) n",
+        size / 32
+    ));
+    let before = db.text(sum);
+    drop(db);
+    store.cluster.kill9();
+    store.volume().shut_down();
+    store.volume().unmount();
+    store.volume().mount();
+    let ballast = store.root.join("ballast");
+    let _ = fs::write(&ballast, vec![1; store.volume().free().0 as usize - (8 << 20)]);
+    let refused = store.cluster.try_start().unwrap_err();
+    assert!(refused.contains("the payload store has no room for"), "{refused}");
+    fs::remove_file(&ballast).unwrap();
+    store.cluster.start();
+    assert_eq!(store.cluster.session().text(sum), before);
+}
+
+/// The WAL has payloads for a store that is not there, and another directory is: a checkpoint would forget them.
+#[test]
+fn recovery_writes_to_the_store_that_the_payloads_were_written_to() {
+    let mut store = on_a_volume(&[]);
+    let mut ledger = Ledger::default();
+    ledger.insert(&store.superuser, "p", 1..=20);
+    let (cluster, root) = (&mut store.cluster, store.root.display());
+    cluster.kill9();
+    for path in ["rbytea", "elsewhere"] {
+        cluster.set_conf(&format!("rbytea.filesystem_storage_path = '{path}'"));
+        if path == "elsewhere" {
+            let made = cluster.data().join(path);
+            fs::create_dir(&made).unwrap();
+            if let Some((uid, gid)) = cluster.installation().server_user {
+                std::os::unix::fs::chown(&made, Some(uid), Some(gid)).unwrap();
+            }
+        }
+        let refused = cluster.try_start().unwrap_err();
+        assert!(refused.contains("FATAL:  storage directory"), "{refused}");
+    }
+    cluster.set_conf(&format!("rbytea.filesystem_storage_path = '{root}'"));
+    cluster.start();
     proves(Promise::Durable, ledger.compare(&store.cluster.session(), "p"));
 }

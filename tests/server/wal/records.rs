@@ -1,9 +1,7 @@
 //! Which payloads are in the WAL, and how their records look to whoever reads it.
 
-use crate::support::broken_store::BrokenStore;
 use crate::support::cluster::Cluster;
 use crate::support::encryption::set_keys;
-use crate::support::keepers::await_keepers;
 use crate::support::session::Session;
 
 /// A cluster with pg_walinspect and a table.
@@ -132,21 +130,5 @@ fn without_a_limit_there_are_no_records() {
     );
     assert_eq!(db.one::<i64>("select rvacuum()", &[]), 3);
     db.run("checkpoint");
-    assert_eq!(records(&db, &since), [""; 0]);
-}
-
-/// A server that is idle writes no WAL for its checkpoints.
-#[test]
-fn an_idle_server_logs_nothing_at_its_checkpoints() {
-    let store = BrokenStore::on_ext4(&["rbytea.vacuum_naptime = 1d"]);
-    let Some(db) = inspected(&store.cluster) else { return };
-    await_keepers(&db);
-    let since = position(&db);
-    db.run("insert into p values (1, 'payload'); checkpoint; checkpoint");
-    // Of each keeper one, unless the first one was done before the other began.
-    let syncs = of_kind(&records(&db, &since), "SYNC").len();
-    assert!((1..=2).contains(&syncs), "{syncs}");
-    let since = position(&db);
-    db.run("checkpoint; checkpoint");
     assert_eq!(records(&db, &since), [""; 0]);
 }

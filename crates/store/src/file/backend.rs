@@ -23,7 +23,6 @@ impl<F: Fs> Backend for FileStore<F> {
 
     fn sync(&self, batch: &mut dyn Batch, interrupts: &mut dyn FnMut()) -> Result<()> {
         let files = FileBatch::<F>::of(batch, self.origin())?;
-        self.log_again(files, interrupts)?;
         if self.config.fsync { self.sync_files(files, interrupts) } else { Ok(()) }
     }
 

@@ -49,14 +49,15 @@ impl<F: Fs> FileStore<F> {
         Ok(cloning.cloned)
     }
 
-    /// Gives this database these files of database `source` wherever they are, as far as they are there. Durable on return.
+    /// Gives this database these files of database `source` wherever they are, as far as they are there. Durable on return if it
+    /// is to be.
     ///
     /// # Errors
     /// `Io`, `Sync`.
-    pub(super) fn clone_listed(&self, source: u32, ids: &[PayloadId]) -> Result<()> {
+    pub(super) fn clone_listed(&self, source: u32, ids: &[PayloadId], at_once: bool) -> Result<()> {
         let mut cloning = self.cloning(database_dir(source))?;
         cloning.clone_files(ids, Place::Live, Seen::Count, &mut || ())?;
-        cloning.sync(&mut || ())
+        if at_once { cloning.sync(&mut || ()) } else { Ok(()) }
     }
 
     fn cloning(&self, source: String) -> Result<Cloning<'_, F>> {
@@ -161,13 +162,16 @@ impl<F: Fs> Cloning<'_, F> {
 
     fn live(&mut self, interrupts: &mut dyn FnMut()) -> Result<()> {
         let store = self.store;
+        let mut ids = Vec::new();
         for era in store.eras(&self.source, 0..=u64::MAX)? {
             for shard in store.era_shards(&self.source, era)? {
-                let ids = store.list_leaf(&self.source, shard)?.payloads;
-                self.clone_files(&ids, Place::Live, Seen::Count, interrupts)?;
+                ids.extend(store.list_leaf(&self.source, shard)?.payloads);
+                if ids.len() >= MOST_IDS {
+                    self.clone_files(&std::mem::take(&mut ids), Place::Live, Seen::Count, interrupts)?;
+                }
             }
         }
-        Ok(())
+        self.clone_files(&ids, Place::Live, Seen::Count, interrupts)
     }
 
     /// Gives the database a file that was listed in the other one, and notes what has to be fsynced for it.

@@ -1,6 +1,6 @@
 //! Doing once more what the log says, on a server that recovers or on a standby. Whatever is there already stays or is
 //! made what it was: a record can be replayed any number of times, on a store that is older than the record or newer. Links are
-//! not followed. Durable behind SYNC, or at once where a record says so.
+//! not followed.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -20,36 +20,33 @@ use crate::record::Event;
 /// When what has been replayed is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durable {
-    /// With the next syncfs.
+    /// With the next [`sync_all`](FileStore::sync_all).
     Later,
     /// At once: no syncfs can be trusted here.
     AtOnce,
 }
 
 impl<F: Fs> FileStore<F> {
-    /// Replays what has happened in this database. SYNC is for whoever knows all databases
-    /// ([`sync_all`](Self::sync_all)).
+    /// Replays what has happened in this database.
     ///
     /// # Errors
     /// `Io`, `Sync`: the store does not have what the record says.
     pub fn replay(&self, event: &Event<'_>, durable: Durable) -> Result<()> {
         match event {
-            Event::Put { id, offset, bytes, last, now } => {
+            Event::Put { id, offset, bytes, last } => {
                 let end = last.then(|| offset + bytes.len() as u64);
-                let at_once = *now || durable == Durable::AtOnce;
-                self.replay_put(id, *offset, bytes, end, at_once)
+                self.replay_put(id, *offset, bytes, end, durable)
             }
             Event::Trash { date, ids } => self.replay_trash(*date, ids),
             Event::Restore { ids } => ids.iter().try_for_each(|id| self.restore(id).map(drop)),
             Event::Purge { ids, .. } => ids.iter().try_for_each(|id| self.replay_purge(id)),
-            Event::Clone { source, ids } => self.clone_listed(*source, ids),
+            Event::Clone { source, ids } => self.clone_listed(*source, ids, durable == Durable::AtOnce),
             Event::Drop { trashed_at } => self.replay_drop(*trashed_at),
             Event::PurgeDropped { trashed_at } => {
                 let trashed_at = SystemTime::UNIX_EPOCH + Duration::from_secs((*trashed_at).into());
                 let dropped = DroppedDatabase { oid: self.config.database, trashed_at };
                 self.purge_database(&dropped, &mut || ()).map(drop)
             }
-            Event::Sync => Ok(()),
         }
     }
 
@@ -60,7 +57,7 @@ impl<F: Fs> FileStore<F> {
         offset: u64,
         bytes: &[u8],
         end: Option<u64>,
-        at_once: bool,
+        durable: Durable,
     ) -> Result<()> {
         let (file, path, date) = self.open_to_replay(id)?;
         file.write_all_at(offset, bytes).map_err(self.io("write file", &path))?;
@@ -72,7 +69,7 @@ impl<F: Fs> FileStore<F> {
         if let Some(date) = date {
             file.set_mtime(date).map_err(self.io("set time of file", &path))?;
         }
-        if at_once && self.config.fsync {
+        if durable == Durable::AtOnce && self.config.fsync {
             file.sync_data().map_err(|e| Error::sync(shown(&path), e))?;
             self.sync_dirs([super::paths::parent(&path).to_owned()], Cached::Trust, &mut || ())?;
         }
@@ -124,14 +121,22 @@ impl<F: Fs> FileStore<F> {
         Ok(())
     }
 
-    /// A file that was purged was in TRASH there; here it may be in LIVE still if that was not logged.
+    /// In TRASH alone: the database may have been given the payload again since.
     fn replay_purge(&self, id: &PayloadId) -> Result<()> {
-        for path in [self.trashed(id), self.live(id)] {
-            if self.file_len(&path)?.is_some() {
-                found(self.fs.unlink(&path)).map_err(self.io("remove file", &path))?;
-            }
+        let path = self.trashed(id);
+        if self.file_len(&path)?.is_some() {
+            found(self.fs.unlink(&path)).map_err(self.io("remove file", &path))?;
         }
         Ok(())
+    }
+
+    /// Gives back the room of a payload that a full disk has no room for: it may be one that is deleted later on.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn empty_replayed(&self, id: &PayloadId) -> Result<()> {
+        let (file, path, _) = self.open_to_replay(id)?;
+        file.truncate().map_err(self.io("truncate file", &path))
     }
 
     /// If a directory has the name already, this has been done; what has the database's name now is another one's.

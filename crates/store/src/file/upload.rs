@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use super::durable::{Origin, SYNCFS_FROM, SyncfsHandle};
 use super::fs::{Fs, FsFile};
-use super::logged::{Kept, Logging, Seen};
+use super::logged::Logging;
 use super::paths::{ATTEMPTS, shown};
 use super::store::FileStore;
 use crate::backend::{Batch, Upload};
@@ -157,12 +157,12 @@ impl<F: Fs> Upload for FileUpload<F> {
             return Err(self.broken());
         }
         self.write_back(self.len)?;
-        let seen = self.logging.take().map_or(Seen::Nothing, Logging::finish);
+        let kept = self.logging.take().is_some_and(Logging::finish);
         let batch = batch.get_or_insert_with(|| Box::new(FileBatch::<F>::new(self.origin)));
         let files = FileBatch::<F>::of(&mut **batch, self.origin)?;
         let file = self.file.take().filter(|_| self.fsync);
         let (id, path, syncfs) = (self.id, std::mem::take(&mut self.path), self.syncfs.take());
-        match files.add(&id, seen, file.map(|file| Written { id, path, file, syncfs })) {
+        match files.add(kept, file.map(|file| Written { id, path, file, syncfs })) {
             // Its descriptor is the only one that is sure to report a lost write, so it must not be closed before it
             // has been synced.
             Some(evicted) => evicted.sync_data(),
@@ -202,8 +202,6 @@ pub(super) struct FileBatch<F: Fs> {
     files: u64,
     /// How many of them it has to sync.
     unsynced: u64,
-    /// Those that keepers answer for.
-    pub(super) kept: Kept,
     /// Leaf directories of files that it has to sync; a transaction has one birth, hence at most 256.
     pub(super) shards: BTreeSet<Shard>,
     /// Files that need an fdatasync unless a syncfs is made.
@@ -215,7 +213,7 @@ pub(super) struct FileBatch<F: Fs> {
 impl<F: Fs> FileBatch<F> {
     fn new(origin: Origin) -> Self {
         let (shards, open) = (BTreeSet::new(), VecDeque::new());
-        Self { origin, files: 0, unsynced: 0, kept: Kept::default(), shards, open, handle: None }
+        Self { origin, files: 0, unsynced: 0, shards, open, handle: None }
     }
 
     /// The batch of this store.
@@ -234,10 +232,10 @@ impl<F: Fs> FileBatch<F> {
         self.handle.as_deref().filter(|_| self.unsynced >= SYNCFS_FROM)
     }
 
-    /// Adds a file (`None` when there is nothing to sync). Returns one that must be synced before it is closed.
-    fn add(&mut self, id: &PayloadId, seen: Seen, written: Option<Written<F>>) -> Option<Written<F>> {
+    /// Adds a file (`None` when there is nothing to sync), which keepers may answer for. Returns one that must be synced before it is closed.
+    fn add(&mut self, kept: bool, written: Option<Written<F>>) -> Option<Written<F>> {
         self.files += 1;
-        if self.kept.add(id, seen) {
+        if kept {
             return None;
         }
         self.unsynced += 1;

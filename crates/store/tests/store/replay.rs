@@ -6,9 +6,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use rbytea_memfs::{EIO, ENOSPC, MemFs, Op};
 use rbytea_store::file::Durable;
-use rbytea_store::record::{Event, Record};
-use rbytea_store::{Backend, FileStore, Keepers, Kind, Log, PayloadRef, Pending, Result};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use rbytea_store::record::Record;
+use rbytea_store::{Backend, FileStore, Kind, Log, PayloadRef, Pending, Result, Root};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -16,8 +16,6 @@ use std::time::{Duration, SystemTime};
 #[derive(Debug, Default)]
 struct Records {
     records: Mutex<Vec<(u8, Vec<u8>)>>,
-    /// How many keepers there have been.
-    generation: AtomicU64,
     present: AtomicBool,
 }
 
@@ -26,8 +24,12 @@ impl Log for Records {
         stored_len.is_none_or(|len| len <= MOST)
     }
 
-    fn keepers(&self, _root: (u64, u64)) -> Option<Keepers> {
-        self.present.load(SeqCst).then(|| Keepers(self.generation.load(SeqCst)))
+    fn has_keepers(&self, _root: Root) -> bool {
+        self.present.load(SeqCst)
+    }
+
+    fn written(&self, root: Root) -> bool {
+        self.has_keepers(root)
     }
 
     fn insert(&self, record: &Record<'_>) {
@@ -54,15 +56,10 @@ impl Records {
         self.records.lock().unwrap().iter().filter(|(of, _)| *of == kind).count()
     }
 
-    /// Puts that are to be synced at once.
-    fn now(&self) -> usize {
-        self.records.lock().unwrap().iter().filter(|(kind, bytes)| *kind == 0 && bytes[1] & 1 == 1).count()
-    }
-
     fn replay(&self, bed: &impl Bed, places: std::ops::Range<usize>) -> Result<()> {
         for (kind, bytes) in &self.records.lock().unwrap()[places] {
             let record = Record::decode(*kind, bytes).unwrap();
-            bed.store_for(record.database.max(1)).replay(&record.event, Durable::Later)?;
+            bed.store_for(record.database).replay(&record.event, Durable::Later)?;
         }
         Ok(())
     }
@@ -103,46 +100,19 @@ fn what_keepers_answer_for_is_not_synced_and_recovery_writes_it() {
 }
 
 #[test]
-fn without_keepers_payloads_are_synced_and_the_log_says_so() {
+fn without_keepers_payloads_are_synced() {
     let (fs, log) = (MemFs::new(), Arc::new(Records::default()));
-    let store = logged(&fs, &log);
-    let payload = commit(&store, 2, b"payload");
+    let payload = commit(&logged(&fs, &log), 2, b"payload");
     assert_eq!(read(&fs.after_crash().store(), &payload).unwrap(), b"payload");
-    assert_eq!(log.now(), log.of_kind(0));
-    // So a standby has it on its disk at once.
-    let standby = MemFs::new();
-    log.replay(&standby, 0..log.len()).unwrap();
-    assert_eq!(read(&standby.after_crash().store(), &payload).unwrap(), b"payload");
+    assert!(log.of_kind(0) > 0, "a standby has it all the same");
 }
 
+/// Keepers that come or go while a payload is being written: its transaction syncs it.
 #[test]
-fn a_transaction_that_meets_other_keepers_at_its_end_logs_once_more() {
-    let (fs, log) = (MemFs::new(), Records::with_keepers());
-    let store = logged(&fs, &log);
-    let mut pending = Pending::new();
-    let bytes = vec![9; 3 << 20];
-    let payloads: Vec<_> =
-        [&bytes[..], b"small"].map(|bytes| write_with(&store, 7, bytes, None, &mut pending).unwrap()).into();
-    assert_eq!(log.now(), 0);
-    let before = log.len();
-    log.generation.fetch_add(1, SeqCst);
-    pending.sync(&store, &mut || ()).unwrap();
-    assert_eq!(log.now(), log.len() - before, "all that is new says that it is to be synced");
-    // A standby whose SYNC came between.
-    let standby = MemFs::new();
-    log.replay(&standby, before..log.len()).unwrap();
-    let standby = standby.after_crash();
-    assert_eq!(read(&standby.store(), &payloads[0]).unwrap(), bytes);
-    assert_eq!(read(&standby.store(), &payloads[1]).unwrap(), b"small");
-}
-
-/// Keepers that come or go while a payload is being written: its transaction syncs it, and logs it once more.
-#[test]
-fn a_payload_that_has_seen_several_keepers_is_synced_and_logged_once_more() {
+fn a_payload_that_keepers_answer_for_in_part_is_synced() {
     for present in [[true, false], [false, true]] {
         let (fs, log) = (MemFs::new(), Arc::new(Records::default()));
         let store = logged(&fs, &log);
-        let mut pending = Pending::new();
         let mut upload = store.begin(5, None).unwrap();
         let id = upload.id();
         for present in present {
@@ -151,11 +121,8 @@ fn a_payload_that_has_seen_several_keepers_is_synced_and_logged_once_more() {
         }
         let mut batch = None;
         upload.finish(&mut batch).unwrap();
-        let before = log.len();
         store.sync(&mut *batch.unwrap(), &mut || ()).unwrap();
-        assert_eq!(log.len() - before, 1, "{present:?}");
         assert_eq!(fs.after_crash().store().locate(&id).unwrap().unwrap().len, Some(8), "{present:?}");
-        pending.forget();
     }
 }
 
@@ -163,14 +130,12 @@ fn a_payload_that_has_seen_several_keepers_is_synced_and_logged_once_more() {
 fn what_is_not_logged_is_synced_as_ever() {
     let (fs, log) = (MemFs::new(), Records::with_keepers());
     let store = logged(&fs, &log);
-    let mut pending = Pending::new();
     let mut upload = store.begin(5, Some(MOST + 1)).unwrap();
     let id = upload.id();
     upload.append(&[1; 100]).unwrap();
     let mut batch = None;
     upload.finish(&mut batch).unwrap();
     store.sync(&mut *batch.unwrap(), &mut || ()).unwrap();
-    pending.forget();
     assert_eq!(log.len(), 0);
     assert_eq!(fs.after_crash().store().locate(&id).unwrap().unwrap().len, Some(100));
 }
@@ -351,15 +316,9 @@ proptest! {
     fn no_crash_loses_what_was_committed(steps in vec(any_step(), 1..40)) {
         let (mut fs, log) = (MemFs::new(), Records::with_keepers());
         let mut kept: Vec<(PayloadRef, Vec<u8>)> = Vec::new();
-        // Where recovery begins, and the places of checkpoints: their redo pointers and records.
+        // Where recovery begins, and the redo pointers of all checkpoints.
         let mut redo = 0;
         let mut checkpoints = Vec::new();
-        let sync = |fs: &MemFs| {
-            let store = fs.store();
-            let handle = store.open_sync().unwrap().unwrap();
-            store.sync_all(&handle).unwrap();
-            log.insert(&Record { database: 0, event: Event::Sync });
-        };
         for (n, step) in (1_u64..).zip(steps) {
             let store = logged(&fs, &log);
             let pick = |n: usize| (!kept.is_empty()).then(|| kept[n % kept.len()].0);
@@ -400,11 +359,7 @@ proptest! {
                         sync(&fs);
                     }
                 }
-                Step::Begin => {
-                    if !log.present.swap(true, SeqCst) {
-                        log.generation.fetch_add(1, SeqCst);
-                    }
-                }
+                Step::Begin => log.present.store(true, SeqCst),
                 Step::Checkpoint => {
                     let pointer = log.len();
                     // Without keepers nobody syncs.
@@ -412,14 +367,14 @@ proptest! {
                         sync(&fs);
                     }
                     redo = pointer;
-                    checkpoints.push((pointer, log.len()));
+                    checkpoints.push(pointer);
                 }
                 Step::Crash => {
                     fs = fs.after_crash();
                     log.replay(&fs, redo..log.len()).unwrap();
                     sync(&fs);
                     redo = log.len();
-                    checkpoints.push((redo, redo));
+                    checkpoints.push(redo);
                 }
             }
             for (payload, bytes) in &kept {
@@ -427,21 +382,22 @@ proptest! {
             }
         }
         let all = log.len();
-        checkpoints.push((0, 0));
-        for (redo, record) in checkpoints {
+        for redo in checkpoints {
             let standby = MemFs::new();
-            for place in 0..record {
-                log.replay(&standby, place..place + 1).unwrap();
-                if log.records.lock().unwrap()[place].0 == 7 {
-                    let store = standby.store();
-                    store.sync_all(&store.open_sync().unwrap().unwrap()).unwrap();
-                }
-            }
+            log.replay(&standby, 0..redo).unwrap();
+            // Before it replays the checkpoint.
+            sync(&standby);
             let standby = standby.after_crash();
             log.replay(&standby, redo..all).unwrap();
             for (payload, bytes) in &kept {
-                prop_assert_eq!(&read(&standby.store(), payload).unwrap(), bytes, "a restartpoint at {}", record);
+                prop_assert_eq!(&read(&standby.store(), payload).unwrap(), bytes, "a restartpoint at {}", redo);
             }
         }
     }
+}
+
+fn sync(fs: &MemFs) {
+    let store = fs.store();
+    let handle = store.open_sync().unwrap().unwrap();
+    store.sync_all(&handle).unwrap();
 }
