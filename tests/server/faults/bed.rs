@@ -269,9 +269,11 @@ fn is_not_repeated(call: &str) -> bool {
     matches!(call, "fsync" | "fdatasync" | "syncfs" | "rename")
 }
 
-/// What the store only asks to find out what the kernel can do, and what the scenario can do without.
+/// What the store only asks to find out what the kernel can do, or whether the root that it has open is still the one (otherwise it opens
+/// it), and what the scenario can do without.
 fn is_optional(hit: &str, tolerates: &[&str]) -> bool {
     hit.contains("\".\", {flags=O_RDONLY|O_CLOEXEC|O_PATH,")
+        || hit.contains("newfstatat(AT_FDCWD<") && hit.contains("/store\", ")
         || tolerates.iter().any(|part| hit.contains(part))
 }
 

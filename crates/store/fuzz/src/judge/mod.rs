@@ -3,12 +3,14 @@
 mod key_file;
 mod names;
 mod owner;
+mod record;
 mod substring;
 mod value;
 
 pub use key_file::key_file;
 pub use names::names;
 pub use owner::owner;
+pub use record::record;
 pub use substring::substring;
 pub use value::value;
 
