@@ -58,7 +58,9 @@ pub enum Kind {
     LargeObject,
     /// An rbytea column.
     Rbytea,
-    /// The same read with rbytea.verify off.
+    /// The same with all payloads in the WAL.
+    Logged,
+    /// The same as Rbytea read with rbytea.verify off.
     Unverified,
     /// The same as Rbytea with rbytea.qss_mode.
     Encrypted,
@@ -70,7 +72,8 @@ impl Kind {
     /// Who competes in a cell.
     pub fn of(cell: Cell) -> Vec<Self> {
         use Kind::*;
-        let mut kinds = vec![Raw, RawSyncfs, Bytea, LargeObject, Rbytea, Unverified, Encrypted, Limit];
+        let mut kinds =
+            vec![Raw, RawSyncfs, Bytea, LargeObject, Rbytea, Logged, Unverified, Encrypted, Limit];
         if cell.compressible {
             kinds.insert(3, Compressed);
         }
@@ -86,6 +89,7 @@ impl Kind {
             Self::Compressed => "bytea, compressed",
             Self::LargeObject => "large object",
             Self::Rbytea => "rbytea",
+            Self::Logged => "rbytea, in the WAL",
             Self::Unverified => "rbytea, not verified",
             Self::Encrypted => "rbytea, encrypted",
             Self::Limit => "limit",
@@ -114,6 +118,7 @@ impl Kind {
             Self::Bytea => table("plain"),
             Self::Compressed => table("compressed"),
             Self::Rbytea => table("files"),
+            Self::Logged => table("logged"),
             Self::Unverified => table("unverified"),
             Self::Encrypted => table("encrypted"),
             Self::LargeObject => (
@@ -143,6 +148,7 @@ impl Kind {
                 + pg_total_relation_size('pg_largeobject_metadata')"
             }
             Self::Rbytea => "pg_table_size('files')",
+            Self::Logged => "pg_table_size('logged')",
             Self::Unverified => "pg_table_size('unverified')",
             Self::Encrypted => "pg_table_size('encrypted')",
         };

@@ -25,12 +25,10 @@ pub const SETUP: &str = "
     create table compressed (id bigint primary key, c bytea);
     create table objects (id bigint primary key, o oid);
     create table files (id bigint primary key, c rbytea);
+    create table logged (id bigint primary key, c rbytea);
     create table unverified (id bigint primary key, c rbytea);
     create table encrypted (id bigint primary key, c rbytea);
-    create table nothing (id bigint primary key);
-    -- The directories that 65,536 transactions share.
-    create table directories (c rbytea);
-    insert into directories select 'x' from generate_series(1, 4096);";
+    create table nothing (id bigint primary key);";
 
 impl Kind {
     /// Removes what the clients of a cell have stored: the next round begins with as much as this one.
@@ -52,6 +50,7 @@ impl Kind {
             Self::Bytea => return admin.run("truncate plain"),
             Self::Compressed => return admin.run("truncate compressed"),
             Self::Rbytea => "files",
+            Self::Logged => "logged",
             Self::Unverified => "unverified",
             Self::Encrypted => "encrypted",
         };
@@ -144,6 +143,7 @@ impl Contestant {
         match kind {
             Kind::Encrypted => client.batch_execute("set rbytea.qss_mode = on").await.unwrap(),
             Kind::Unverified => client.batch_execute("set rbytea.verify = off").await.unwrap(),
+            Kind::Logged => client.batch_execute("set rbytea.wal_payload_limit = -1").await.unwrap(),
             Kind::Limit => client
                 .batch_execute(&format!(
                     "set plan_cache_mode = force_generic_plan;

@@ -216,8 +216,8 @@ impl Report {
              those 128 MB, or in the operating system's cache.\n\
              - `files` are written by the client itself, without a server. \"Of files\" is the ratio to the better one of the two ways to make them durable. \
              `limit` sends the payload to the server, which throws it away, and reads as many bytes out of the server's memory.\n\
-             - The 256 directories that a store makes for each 65,536 transactions are made before; that they are durable each connection has to see by \
-             itself.\n\
+             - `rbytea, in the WAL` writes all payloads to the WAL (rbytea.wal_payload_limit = -1), `rbytea` those up to 64 KiB. What is there is not synced \
+             by its commit.\n\
              - Bytes of a table are those in the database. The payload files of rbytea are not in it (as long as the payloads are, and up to 16 bytes longer \
              if they are encrypted, before the file system rounds them up to blocks), and neither is the index of the table. They are left out \
              where the table has grown by less than 16 pages.\n\
