@@ -125,7 +125,7 @@ fn let_go() {
     unsafe { pg_sys::CommitTransactionCommand() };
 }
 
-/// Waits for a signal, the other keeper, or the next cycle. Returns whether the settings were read again.
+/// Waits for a signal, or the next cycle. Returns whether the settings were read again.
 fn wait() -> bool {
     // SAFETY: waits for this process's latch; the postmaster's death ends the process.
     unsafe {
@@ -153,8 +153,11 @@ unsafe extern "C-unwind" fn at_exit(_code: i32, _argument: pg_sys::Datum) {
     unsafe { pg_sys::LWLockReleaseAll() };
     let Some(n) = NUMBER.take() else { return };
     presence::end(n);
-    if let Some(keeper) = KEEPER_STATE.with(|state| state.try_borrow_mut().ok()?.take()) {
-        keeper.sync_all();
+    match KEEPER_STATE.with(|state| state.try_borrow_mut().ok().map(|mut state| state.take())) {
+        Some(Some(keeper)) => keeper.sync_all(),
+        Some(None) => {}
+        // It ends in the middle of its work, and has nothing left to sync with.
+        None => error::emit(error::internal("a keeper ended while it was syncing"), PgLogLevel::PANIC),
     }
     presence::gone(n);
 }

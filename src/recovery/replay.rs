@@ -35,7 +35,21 @@ struct Replay {
     dirty: bool,
     /// Payloads, with their databases, that the disk had no room for.
     without_room: BTreeSet<(u32, PayloadId)>,
+    /// What may be replayed.
+    may: May,
 }
+
+/// What recovery may do to a store.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum May {
+    /// Everything: it is this server's own.
+    All,
+    /// Only add payloads: this server has written to it, and another one, from a copy of this data directory, may do so now.
+    Add,
+}
+
+/// Databases whose parts of the store are open at once at most.
+const MOST_DATABASES: usize = 64;
 
 thread_local! {
     static KNOWN: RefCell<Option<Known>> = const { RefCell::new(None) };
@@ -46,21 +60,22 @@ pub fn begin() {
     KNOWN.set(None);
     // A server that is to be promoted some day makes its store its own as early as it can. What stands against that is said when
     // there is something to replay.
-    if is_archive_recovery() && opening::is_in_data_directory() && opening::exists() {
+    if is_archive_recovery() && opening::exists() && opening::is_in_data_directory() {
         let _ = open();
     }
 }
 
 /// Recovery ends: nothing that it wrote is in the page cache alone, for a checkpoint follows.
 pub fn end() -> Result<(), Report> {
-    let ended = sync().and_then(|()| with_store(|store| store.all_had_room()));
+    let ended = before_checkpoint();
     KNOWN.set(None);
     ended
 }
 
-/// A checkpoint is about to be replayed: a restartpoint may be made of it, behind which nothing is replayed again that was written before.
+/// A checkpoint is about to be replayed: a restartpoint may be made of it, after a crash too, and nothing that was written before is replayed
+/// again then.
 pub fn before_checkpoint() -> Result<(), Report> {
-    if is_archive_recovery() { sync() } else { Ok(()) }
+    sync().and_then(|()| with_store(|store| store.all_had_room()))
 }
 
 /// Replays a record.
@@ -94,11 +109,44 @@ fn open() -> Result<(), Report> {
         return Ok(());
     }
     // Of another root that was set until now.
-    sync()?;
+    before_checkpoint()?;
     KNOWN.set(None);
-    let store = if is_shared(setting)? { None } else { Some(Replay::open()?) };
+    let store = if is_archive_recovery() { archive_store(setting)? } else { Some(Replay::after_crash()?) };
     KNOWN.set(Some(Known { path, setting, store }));
     Ok(())
+}
+
+/// The store of a server in archive recovery, if it is its own.
+fn archive_store(setting: RecoveryStore) -> Result<Option<Replay>, Report> {
+    let own = || Replay::own().map(Some);
+    match setting {
+        RecoveryStore::Own => return own(),
+        RecoveryStore::Auto if opening::is_in_data_directory() => return own(),
+        RecoveryStore::Shared => {}
+        RecoveryStore::Auto => {
+            let root = opening::open_unlogged(0, Access::Read)?;
+            let ours = root.config().owner;
+            let Some(owner) = root.owner()? else {
+                // Nobody's, if no store was ever written to here.
+                root.check_present()?;
+                return own();
+            };
+            refuse_foreign(owner, ours)?;
+            if owner.is_on_any_timeline(&ours) {
+                return own();
+            }
+            if owner.data_directory == ours.data_directory {
+                return Replay::with(root, May::Add).map(Some);
+            }
+        }
+    }
+    let report = error::report(
+        PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+        "recovery leaves the payload store alone, as another server owns it",
+    )
+    .set_hint("If this server has a store of its own, set \"rbytea.recovery_store\" to \"own\".");
+    error::emit(report, PgLogLevel::LOG);
+    Ok(None)
 }
 
 /// Works with the store, if it is this server's and open.
@@ -114,37 +162,6 @@ fn sync() -> Result<(), Report> {
     with_store(Replay::sync)
 }
 
-/// Whether the store is another server's.
-fn is_shared(setting: RecoveryStore) -> Result<bool, Report> {
-    let shared = is_archive_recovery()
-        && match setting {
-            RecoveryStore::Own => false,
-            RecoveryStore::Shared => true,
-            RecoveryStore::Auto => !opening::is_in_data_directory() && is_of_another_data_directory()?,
-        };
-    if shared {
-        let report = error::report(
-            PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
-            "recovery leaves the payload store alone, as another server owns it",
-        )
-        .set_hint("If this server has a store of its own, set \"rbytea.recovery_store\" to \"own\".");
-        error::emit(report, PgLogLevel::LOG);
-    }
-    Ok(shared)
-}
-
-/// Whether OWNER names another data directory of this cluster. Where there is no OWNER, and no store was ever written to here, it is nobody's.
-fn is_of_another_data_directory() -> Result<bool, Report> {
-    let root = opening::open_unlogged(0, Access::Read)?;
-    let ours = root.config().owner;
-    let Some(owner) = root.owner()? else {
-        root.check_present()?;
-        return Ok(false);
-    };
-    refuse_foreign(owner, ours)?;
-    Ok(owner.data_directory != ours.data_directory)
-}
-
 fn refuse_foreign(found: OwnerId, expected: OwnerId) -> Result<(), Report> {
     if found.system_identifier == expected.system_identifier {
         Ok(())
@@ -154,33 +171,42 @@ fn refuse_foreign(found: OwnerId, expected: OwnerId) -> Result<(), Report> {
 }
 
 impl Replay {
-    fn open() -> Result<Self, Report> {
-        // What has crashed has written to a store, which had an OWNER before the first payload was logged. Another directory in its place
-        // must not take what is in the WAL, which a checkpoint will forget.
-        let access = if is_archive_recovery() { Access::Write } else { Access::Read };
-        let root = opening::open_unlogged(0, access)?;
+    /// That of a server in archive recovery, which becomes its own for good.
+    fn own() -> Result<Self, Report> {
+        let root = opening::open_unlogged(0, Access::Write)?;
+        if let Some(owner) = root.owner()? {
+            refuse_foreign(owner, root.config().owner)?;
+        }
+        // In recovery an owner is of any timeline.
+        root.adopt()?;
+        Self::with(root, May::All)
+    }
+
+    /// That of a server that has crashed. It had an OWNER before the first payload was logged; another directory in its place must not take
+    /// what is in the WAL, which a checkpoint will forget.
+    fn after_crash() -> Result<Self, Report> {
+        let root = opening::open_unlogged(0, Access::Read)?;
         let ours = root.config().owner;
-        match root.owner()? {
-            Some(owner) => refuse_foreign(owner, ours)?,
-            None if !is_archive_recovery() => {
-                return Err(store::Error::StoreMissing { path: root.config().root.clone() }.into());
-            }
-            None => {}
-        }
-        // In recovery, `ours` is of any timeline.
-        if is_archive_recovery() {
-            root.adopt()?;
-        }
+        let Some(owner) = root.owner()? else {
+            return Err(store::Error::StoreMissing { path: root.config().root.clone() }.into());
+        };
+        refuse_foreign(owner, ours)?;
+        // Everybody may write to the store that he uses; moving payloads is for the store's owner.
+        let is_ours = owner.data_directory == ours.data_directory || opening::is_in_data_directory();
+        Self::with(root, if is_ours { May::All } else { May::Add })
+    }
+
+    fn with(root: FileStore, may: May) -> Result<Self, Report> {
         // Before anything is written, so that it sees every write-back error since.
         let handle = root.open_sync()?;
         let (databases, without_room) = (HashMap::new(), BTreeSet::new());
-        Ok(Self { databases, root, handle, dirty: false, without_room })
+        Ok(Self { databases, root, handle, dirty: false, without_room, may })
     }
 
     fn replay(&mut self, record: &Record<'_>) -> Result<(), Report> {
         let database = record.database;
-        // Everybody may write a payload to the store that he uses; moving them is for the store's owner.
-        if !matches!(record.event, Event::Put { .. }) && !is_archive_recovery() && !self.is_ours()? {
+        let adds = matches!(record.event, Event::Put { .. } | Event::Restore { .. } | Event::Clone { .. });
+        if self.may == May::Add && !adds {
             return Ok(());
         }
         match &record.event {
@@ -203,6 +229,9 @@ impl Replay {
         let files = match self.databases.get(&database) {
             Some(files) => files,
             None => {
+                if self.databases.len() >= MOST_DATABASES {
+                    self.databases.clear();
+                }
                 let files = opening::open_unlogged(database, Access::Write)?;
                 self.databases.entry(database).or_insert(files)
             }
@@ -219,13 +248,6 @@ impl Replay {
             }
             (replayed, _) => Ok(replayed?),
         }
-    }
-
-    /// Whether OWNER names this data directory, on whichever timeline.
-    fn is_ours(&self) -> Result<bool, Report> {
-        let ours = self.root.config().owner.data_directory;
-        Ok(opening::is_in_data_directory()
-            || self.root.owner()?.is_some_and(|owner| owner.data_directory == ours))
     }
 
     fn sync(&mut self) -> Result<(), Report> {

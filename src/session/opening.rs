@@ -120,10 +120,13 @@ pub fn open_unlogged(database: u32, access: Access) -> Result<FileStore, store::
     FileStore::open(Config { database, create_root, ..config })
 }
 
-/// Whether the store is in the data directory, so that no other server has it.
+/// Whether the store is in the data directory, or will be, so that no other server has it: not on another file system that is mounted there.
 pub fn is_in_data_directory() -> bool {
     let directory = data_directory_path();
-    is_inside(&directory.join(settings::filesystem_storage_path()), directory)
+    let root = directory.join(settings::filesystem_storage_path());
+    let device = |path: &Path| std::fs::metadata(path).ok().map(|about| about.dev());
+    let of_root = root.ancestors().find_map(device);
+    of_root.is_some() && of_root == device(directory) && is_inside(&root, directory)
 }
 
 /// Whether there is a directory where the store is to be.

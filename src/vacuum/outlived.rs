@@ -41,11 +41,11 @@ pub fn purge_bound(horizon: u64) -> Result<Option<Stamp>, Report> {
     spi::value(&query, &[database, system, horizon.into()])
 }
 
-/// The removal horizon of the newest of the same runs: what a standby's query has to be younger than to know no row with a payload that
+/// The removal horizon of the newest of the same runs, or of one that failed its own id, which is later: what a standby's query has to be younger than to know no row with a payload that
 /// may be deleted.
 pub fn purge_horizon(horizon: u64) -> Result<u64, Report> {
     let query = spi::query(&format!(
-        "SELECT horizon::text::numeric::bigint FROM {OWN} AND horizon IS NOT NULL AND {OLD_ENOUGH}
+        "SELECT COALESCE(horizon, xid)::text::numeric::bigint FROM {OWN} AND {OLD_ENOUGH}
           ORDER BY moved_at DESC LIMIT 1"
     ))?;
     let horizon = horizon.to_string();

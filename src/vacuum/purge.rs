@@ -7,6 +7,7 @@ use crate::pg::catalog::{self, Objects};
 use crate::pg::error::Report;
 use crate::pg::injection::{self, Point};
 use crate::pg::pace::Pace;
+use crate::pg::subtransaction::catch;
 use crate::pg::{memory, progress};
 use crate::session::held_cursors;
 use crate::session::opening::Access;
@@ -150,14 +151,20 @@ fn delete(
     let mut moves = store.moves();
     moves.known_before(known_before);
     let (mut files, mut bytes) = (0, 0);
-    for id in garbage {
-        pace.file()?;
-        if let Some(len) = moves.purge(id)? {
-            files += 1;
-            bytes += len;
-            progress::purged(files);
+    // A cancel or an error must not skip the sync below, which logs what has been deleted.
+    let purged = catch(|| {
+        for id in garbage {
+            pace.file()?;
+            if let Some(len) = moves.purge(id)? {
+                files += 1;
+                bytes += len;
+                progress::purged(files);
+            }
         }
-    }
-    moves.sync()?;
+        Ok(())
+    });
+    let synced = moves.sync();
+    purged.map_err(|caught| caught.report)?;
+    synced?;
     Ok((files, bytes))
 }

@@ -15,13 +15,9 @@ struct Keeper {
     holds: bool,
     /// For what it answers.
     root: Option<Root>,
-    /// What wakes it.
-    latch: *mut pg_sys::Latch,
-    /// It waits for the other one to hold.
-    waits: bool,
 }
 
-const NOBODY: Keeper = Keeper { holds: false, root: None, latch: std::ptr::null_mut(), waits: false };
+const NOBODY: Keeper = Keeper { holds: false, root: None };
 
 /// Both.
 struct State {
@@ -32,7 +28,7 @@ struct State {
     durable: u64,
 }
 
-// SAFETY: a latch is part of a PGPROC, whose address is the same in every process.
+// SAFETY: plain data, without pointers, valid in every process.
 unsafe impl PGRXSharedMemory for State {}
 
 /// Number of PUTs, each counted when its bytes are written, and before its writer looks for keepers.
@@ -76,16 +72,13 @@ pub fn puts() -> u64 {
 /// Keeper `n` holds, and answers for this root. Where both do, they are present.
 pub fn hold(n: usize, root: Option<Root>) {
     let mut state = STATE.exclusive();
-    // SAFETY: a plain read; this process has a latch as long as it can be found here.
-    let latch = unsafe { pg_sys::MyLatch };
-    state.keepers[n] = Keeper { holds: true, root, latch, waits: false };
+    state.keepers[n] = Keeper { holds: true, root };
     let both = state.keepers.iter().all(|keeper| keeper.holds && keeper.root == root);
     if state.present != root {
         // What another one has made durable counts from here on.
         state.present = root.filter(|_| both);
         state.durable = 0;
     }
-    wake_other(&state, n);
 }
 
 /// Keeper `n` will answer for nothing that is logged from now on. It holds until it has synced what was logged before.
@@ -97,9 +90,7 @@ pub fn end(n: usize) {
 
 /// Keeper `n` is gone.
 pub fn gone(n: usize) {
-    let mut state = STATE.exclusive();
-    state.keepers[n] = NOBODY;
-    wake_other(&state, n);
+    STATE.exclusive().keepers[n] = NOBODY;
 }
 
 /// Whether keeper `n` may let go: the other one holds and will not let go before this one holds again. The caller looks at the redo
@@ -108,7 +99,7 @@ pub fn may_let_go(n: usize) -> bool {
     let mut state = STATE.exclusive();
     let other_holds = state.keepers[1 - n].holds;
     let may = state.present.is_none() || other_holds;
-    (state.keepers[n].holds, state.keepers[n].waits) = (!may, !may);
+    state.keepers[n].holds = !may;
     may
 }
 
@@ -123,13 +114,5 @@ pub fn set_durable(root: Root, puts: u64) {
     let mut state = STATE.exclusive();
     if state.present == Some(root) {
         state.durable = state.durable.max(puts);
-    }
-}
-
-fn wake_other(state: &State, n: usize) {
-    let Keeper { latch, waits, .. } = state.keepers[1 - n];
-    if waits && !latch.is_null() {
-        // SAFETY: of a keeper that is running, since it takes its latch back before it ends.
-        unsafe { pg_sys::SetLatch(latch) };
     }
 }

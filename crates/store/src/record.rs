@@ -151,6 +151,9 @@ pub enum RecordError {
     /// A database that there cannot be.
     #[error("invalid database {0}")]
     Database(u32),
+    /// Bytes of a payload behind the end of any file.
+    #[error("invalid offset {0}")]
+    Offset(u64),
     /// A date that no system time can have.
     #[error("invalid date")]
     Date,
@@ -238,12 +241,14 @@ impl<'a> Record<'a> {
             return Err(RecordError::Database(database));
         }
         let event = match kind {
-            RecordKind::Put => Event::Put {
-                id: rest.id()?,
-                offset: rest.u64()?,
-                bytes: std::mem::take(&mut rest.bytes),
-                last: flags & LAST != 0,
-            },
+            RecordKind::Put => {
+                let (id, offset) = (rest.id()?, rest.u64()?);
+                let bytes = std::mem::take(&mut rest.bytes);
+                if offset > i64::MAX as u64 - bytes.len() as u64 {
+                    return Err(RecordError::Offset(offset));
+                }
+                Event::Put { id, offset, bytes, last: flags & LAST != 0 }
+            }
             RecordKind::Trash => Event::Trash { date: date(rest.u64()?)?, ids: rest.ids()? },
             RecordKind::Restore => Event::Restore { ids: rest.ids()? },
             RecordKind::Purge => Event::Purge { horizon: rest.u64()?, ids: rest.ids()? },
@@ -291,7 +296,7 @@ fn shown(f: &mut fmt::Formatter<'_>, ids: &[PayloadId]) -> fmt::Result {
     for id in ids.iter().take(MOST) {
         write!(f, " {}", id.uuid)?;
     }
-    f.write_str(if ids.len() > MOST { " …" } else { "" })
+    f.write_str(if ids.len() > MOST { " ..." } else { "" })
 }
 
 fn push(to: &mut Vec<u8>, ids: &[PayloadId]) {

@@ -104,7 +104,7 @@ pub trait Fs: Send + Sync + Sized + 'static {
     fn create_new(&self, path: &str) -> io::Result<Self::File>;
     /// Opens a regular file for reading; anything else is an error, and opening it does not block.
     fn open(&self, path: &str) -> io::Result<Self::File>;
-    /// Opens a regular file for writing; anything else is an error, and opening it does not block.
+    /// Opens a regular file for reading and writing; anything else is an error, and opening it does not block.
     fn open_for_writing(&self, path: &str) -> io::Result<Self::File>;
     /// Renames; `AlreadyExists` when `to` exists.
     fn rename_noreplace(&self, from: &str, to: &str) -> io::Result<()>;

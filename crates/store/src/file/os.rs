@@ -211,7 +211,7 @@ impl Fs for OsFs {
     }
 
     fn open_for_writing(&self, path: &str) -> io::Result<OsFile> {
-        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = self.open_at(path, flags, Mode::empty())?;
         OsFile::opened(file)
     }

@@ -26,6 +26,34 @@ pub enum Durable {
     AtOnce,
 }
 
+/// A payload's file, open for writing.
+struct ToReplay<F: Fs> {
+    file: F::File,
+    /// Below the root.
+    path: String,
+    was_there: bool,
+    /// What it is to keep.
+    date: Option<SystemTime>,
+}
+
+/// Whether a file that can be read has these bytes.
+fn has(file: &impl FsFile, offset: u64, bytes: &[u8]) -> io::Result<bool> {
+    let mut buf = [0; 16 * 1024];
+    let mut at = offset;
+    for part in bytes.chunks(buf.len()) {
+        let mut rest = part;
+        while !rest.is_empty() {
+            let read = file.read_at(at, buf.get_mut(..rest.len()).unwrap_or_default())?;
+            if read == 0 || buf.get(..read) != rest.get(..read) {
+                return Ok(false);
+            }
+            rest = rest.get(read..).unwrap_or_default();
+            at += read as u64;
+        }
+    }
+    Ok(true)
+}
+
 impl<F: Fs> FileStore<F> {
     /// Replays what has happened in this database.
     ///
@@ -59,14 +87,18 @@ impl<F: Fs> FileStore<F> {
         end: Option<u64>,
         durable: Durable,
     ) -> Result<()> {
-        let (file, path, date) = self.open_to_replay(id)?;
-        file.write_all_at(offset, bytes).map_err(self.io("write file", &path))?;
+        let ToReplay { file, path, was_there, date } = self.open_to_replay(id)?;
+        // What is there already takes no room, and is not written twice.
+        let is_there = was_there && has(&file, offset, bytes).map_err(self.io("read file", &path))?;
+        if !is_there {
+            file.write_all_at(offset, bytes).map_err(self.io("write file", &path))?;
+        }
         if let Some(end) = end
             && file.len().map_err(self.io("stat file", &path))? != end
         {
             file.set_len(end).map_err(self.io("truncate file", &path))?;
         }
-        if let Some(date) = date {
+        if let Some(date) = date.filter(|_| !is_there) {
             file.set_mtime(date).map_err(self.io("set time of file", &path))?;
         }
         if durable == Durable::AtOnce && self.config.fsync {
@@ -77,19 +109,19 @@ impl<F: Fs> FileStore<F> {
     }
 
     /// The file of a payload, LIVE or in TRASH, where it is to keep its date; made in LIVE if it is in neither.
-    fn open_to_replay(&self, id: &PayloadId) -> Result<(F::File, String, Option<SystemTime>)> {
+    fn open_to_replay(&self, id: &PayloadId) -> Result<ToReplay<F>> {
         let (live, trashed) = (self.live(id), self.trashed(id));
         let open = |path: &str| found(self.fs.open_for_writing(path)).map_err(self.io("open file", path));
         if let Some(file) = open(&live)? {
-            return Ok((file, live, None));
+            return Ok(ToReplay { file, path: live, was_there: true, date: None });
         }
         if let Some(file) = open(&trashed)? {
             let date = file.stat().map_err(self.io("stat file", &trashed))?.mtime;
-            return Ok((file, trashed, Some(date)));
+            return Ok(ToReplay { file, path: trashed, was_there: true, date: Some(date) });
         }
         for _ in 0..ATTEMPTS {
             match found(self.fs.create_new(&live)).map_err(self.io("create file", &live))? {
-                Some(file) => return Ok((file, live, None)),
+                Some(file) => return Ok(ToReplay { file, path: live, was_there: false, date: None }),
                 None => self.make_dirs(&self.in_database(&id.shard().path()))?,
             }
         }
@@ -135,7 +167,7 @@ impl<F: Fs> FileStore<F> {
     /// # Errors
     /// `Io`.
     pub fn empty_replayed(&self, id: &PayloadId) -> Result<()> {
-        let (file, path, _) = self.open_to_replay(id)?;
+        let ToReplay { file, path, .. } = self.open_to_replay(id)?;
         file.truncate().map_err(self.io("truncate file", &path))
     }
 

@@ -123,12 +123,8 @@ fn any_ids() -> impl Strategy<Value = Vec<PayloadId>> {
 fn any_event() -> impl Strategy<Value = Event<'static>> {
     let bytes = prop_oneof![Just(&b""[..]), Just(&b"x"[..]), Just(&[7; 1000][..])];
     prop_oneof![
-        (any_id(), any::<u64>(), bytes, any::<bool>()).prop_map(|(id, offset, bytes, last)| Event::Put {
-            id,
-            offset,
-            bytes,
-            last
-        }),
+        (any_id(), 0..=(i64::MAX - 1000) as u64, bytes, any::<bool>())
+            .prop_map(|(id, offset, bytes, last)| Event::Put { id, offset, bytes, last }),
         (any::<u64>(), any_ids()).prop_map(|(nanoseconds, ids)| Event::Trash {
             date: SystemTime::UNIX_EPOCH + Duration::from_nanos(nanoseconds),
             ids

@@ -73,12 +73,14 @@ fn definition(kind: u8, bytes: &[u8]) -> Result<Record<'_>, RecordError> {
     };
     let only = |size: usize| if len == 8 + size { number(8, size).ok_or(short) } else { Err(short) };
     let event = match kind {
-        0 => Event::Put {
-            id: id(8).ok_or(short)?,
-            offset: number(32, 8).ok_or(short)?,
-            bytes: &bytes[40..],
-            last: flags == 1,
-        },
+        0 => {
+            let (id, offset) = (id(8).ok_or(short)?, number(32, 8).ok_or(short)?);
+            let bytes = &bytes[40..];
+            if offset as u128 + bytes.len() as u128 > i64::MAX as u128 {
+                return Err(RecordError::Offset(offset));
+            }
+            Event::Put { id, offset, bytes, last: flags == 1 }
+        }
         1 => {
             let date = number(8, 8).ok_or(short)?;
             Event::Trash { date: SystemTime::UNIX_EPOCH + Duration::from_nanos(date), ids: ids(8)? }
