@@ -1,8 +1,10 @@
-//! Transactions of background processes, which run no statement that would begin one.
+//! Background processes: waiting, and transactions, as they run no statement that would begin one.
 
 use crate::pg::error::Report;
 use crate::pg::subtransaction::{Caught, catch};
-use pgrx::pg_sys;
+use pgrx::{check_for_interrupts, pg_sys};
+use std::ffi::{c_int, c_long};
+use std::time::Duration;
 
 /// Runs `work` in a transaction of its own; an ERROR rolls it back.
 pub fn transaction<T>(work: impl FnOnce() -> Result<T, Report>) -> Result<T, Caught> {
@@ -26,4 +28,26 @@ pub fn transaction<T>(work: impl FnOnce() -> Result<T, Report>) -> Result<T, Cau
         unsafe { pg_sys::AbortCurrentTransaction() };
     }
     result
+}
+
+/// Waits for a signal, for at most so long. Returns whether the settings were read again; does not return when the process is to end, which it does
+/// with exit code 1 (the postmaster starts it again then, unless it shuts down).
+pub fn wait(timeout: Duration) -> bool {
+    let milliseconds = timeout.as_millis().clamp(1, c_int::MAX as u128) as c_long;
+    // SAFETY: waits for this process's latch; the postmaster's death ends the process.
+    unsafe {
+        let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
+        pg_sys::WaitLatch(pg_sys::MyLatch, events as c_int, milliseconds, pg_sys::PG_WAIT_EXTENSION);
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+        if pg_sys::ShutdownRequestPending != 0 {
+            pg_sys::proc_exit(1);
+        }
+        check_for_interrupts!();
+        let reload = pg_sys::ConfigReloadPending != 0;
+        if reload {
+            pg_sys::ConfigReloadPending = 0;
+            pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
+        }
+        reload
+    }
 }

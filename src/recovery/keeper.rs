@@ -2,7 +2,7 @@
 //! (docs/PROTOCOL.md, "Payloads in the WAL"). With them a transaction need not sync what it has logged.
 
 use crate::pg::error::{self, Report};
-use crate::pg::{compat, settings};
+use crate::pg::{background, compat, settings};
 use crate::session::opening::{self, Access};
 use crate::wal::presence::{self, KEEPERS};
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
@@ -89,7 +89,7 @@ pub extern "C-unwind" fn rbytea_keeper(argument: pg_sys::Datum) {
     take_hold();
     presence::hold(n, None);
     loop {
-        let reloaded = wait();
+        let reloaded = background::wait(CYCLE);
         if reloaded || looked.is_none_or(|at| at.elapsed() >= LOOK) {
             looked = Some(Instant::now());
             with(&mut |keeper| keeper.look());
@@ -123,27 +123,6 @@ fn take_hold() {
 fn let_go() {
     // SAFETY: ends what take_hold() has begun.
     unsafe { pg_sys::CommitTransactionCommand() };
-}
-
-/// Waits for a signal, or the next cycle. Returns whether the settings were read again.
-fn wait() -> bool {
-    // SAFETY: waits for this process's latch; the postmaster's death ends the process.
-    unsafe {
-        let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
-        let cycle = CYCLE.as_millis() as std::ffi::c_long;
-        pg_sys::WaitLatch(pg_sys::MyLatch, events as i32, cycle, pg_sys::PG_WAIT_EXTENSION);
-        pg_sys::ResetLatch(pg_sys::MyLatch);
-        if pg_sys::ShutdownRequestPending != 0 {
-            pg_sys::proc_exit(1);
-        }
-        pgrx::check_for_interrupts!();
-        let reload = pg_sys::ConfigReloadPending != 0;
-        if reload {
-            pg_sys::ConfigReloadPending = 0;
-            pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
-        }
-        reload
-    }
 }
 
 /// However the process ends: says so, syncs, and only then lets go. Called before its transaction is ended.

@@ -4,7 +4,7 @@
 
 use crate::pg::error::{self, Report};
 use crate::pg::shared::{self, Outcome};
-use crate::pg::{compat, settings};
+use crate::pg::{background, compat, settings};
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_guard, pg_sys};
 use std::collections::HashMap;
@@ -63,30 +63,9 @@ pub extern "C-unwind" fn rbytea_vacuum_launcher(_argument: pg_sys::Datum) {
 fn sleep(pause: Duration) {
     let end = Instant::now() + pause;
     while let Some(rest) = end.checked_duration_since(Instant::now()) {
-        if wait(rest) {
+        if background::wait(rest) {
             return;
         }
-    }
-}
-
-/// Waits for a signal, for at most so long. Returns whether the settings were read again.
-fn wait(timeout: Duration) -> bool {
-    let milliseconds = timeout.as_millis().clamp(1, i32::MAX as u128) as std::ffi::c_long;
-    // SAFETY: waits for this process's latch; the postmaster's death ends the process.
-    unsafe {
-        let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
-        pg_sys::WaitLatch(pg_sys::MyLatch, events as i32, milliseconds, pg_sys::PG_WAIT_EXTENSION);
-        pg_sys::ResetLatch(pg_sys::MyLatch);
-        if pg_sys::ShutdownRequestPending != 0 {
-            pg_sys::proc_exit(1);
-        }
-        pgrx::check_for_interrupts!();
-        let reload = pg_sys::ConfigReloadPending != 0;
-        if reload {
-            pg_sys::ConfigReloadPending = 0;
-            pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
-        }
-        reload
     }
 }
 
@@ -254,7 +233,7 @@ fn watch(handle: *mut pg_sys::BackgroundWorkerHandle) -> bool {
         {
             break;
         }
-        reloaded |= wait(WATCH);
+        reloaded |= background::wait(WATCH);
     }
     // SAFETY: palloc'd by RegisterDynamicBackgroundWorker.
     unsafe { pg_sys::pfree(handle.cast()) };
