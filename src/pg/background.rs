@@ -1,5 +1,6 @@
 //! Background processes: waiting, and transactions, as they run no statement that would begin one.
 
+use crate::pg::compat;
 use crate::pg::error::Report;
 use crate::pg::subtransaction::{Caught, catch};
 use pgrx::{check_for_interrupts, pg_sys};
@@ -28,6 +29,19 @@ pub fn transaction<T>(work: impl FnOnce() -> Result<T, Report>) -> Result<T, Cau
         unsafe { pg_sys::AbortCurrentTransaction() };
     }
     result
+}
+
+/// What a background worker does first that is connected to no database, so that it can read shared catalogs only.
+pub fn begin_without_database() {
+    compat::pqsignal(pg_sys::SIGHUP, compat::SignalHandlerForConfigReload);
+    compat::pqsignal(pg_sys::SIGTERM, compat::SignalHandlerForShutdownRequest);
+    // SAFETY: called once, by the worker's main function. The settings are those of the postmaster when it began to start this process, which
+    // ignored reloads until now.
+    unsafe {
+        pg_sys::BackgroundWorkerUnblockSignals();
+        pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0);
+        pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
+    }
 }
 
 /// Waits for a signal, for at most so long. Returns whether the settings were read again; does not return when the process is to end, which it does

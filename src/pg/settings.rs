@@ -144,8 +144,8 @@ pub fn init() {
     GucRegistry::define_enum_guc(
         c"rbytea.recovery_store",
         c"Whether the store of a server in archive recovery is its own, to which recovery writes what the WAL has.",
-        c"\"auto\" takes it for its own in the data directory, and elsewhere if its OWNER names this data directory or \
-          is missing; \"own\" and \"shared\" say so.",
+        c"\"auto\" takes it for its own in the data directory, and elsewhere if recovery has made it so before or no \
+          store was ever there; \"own\" and \"shared\" say so.",
         &RECOVERY_STORE,
         GucContext::Sighup,
         GucFlags::SUPERUSER_ONLY,

@@ -65,16 +65,9 @@ thread_local! {
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn rbytea_keeper(argument: pg_sys::Datum) {
-    compat::pqsignal(pg_sys::SIGHUP, compat::SignalHandlerForConfigReload);
-    compat::pqsignal(pg_sys::SIGTERM, compat::SignalHandlerForShutdownRequest);
-    // SAFETY: what a background worker does first. The settings are those of the postmaster when it began to start this process, which
-    // ignored reloads until now. The callback is called before the one that ends the process's transaction, and with it its hold.
-    unsafe {
-        pg_sys::BackgroundWorkerUnblockSignals();
-        pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0);
-        pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
-        pg_sys::before_shmem_exit(Some(at_exit), pg_sys::Datum::null());
-    }
+    background::begin_without_database();
+    // SAFETY: registered behind the callback that ends the process's transaction, and with it its hold, and so called before that.
+    unsafe { pg_sys::before_shmem_exit(Some(at_exit), pg_sys::Datum::null()) };
     compat::without_transaction_timeout();
     let wait_event = compat::wait_event(c"RbyteaSync");
     let n = argument.value();

@@ -4,7 +4,7 @@
 
 use crate::pg::error::{self, Report};
 use crate::pg::shared::{self, Outcome};
-use crate::pg::{background, compat, settings};
+use crate::pg::{background, settings};
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_guard, pg_sys};
 use std::collections::HashMap;
@@ -36,15 +36,7 @@ pub fn init() {
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn rbytea_vacuum_launcher(_argument: pg_sys::Datum) {
-    compat::pqsignal(pg_sys::SIGHUP, compat::SignalHandlerForConfigReload);
-    compat::pqsignal(pg_sys::SIGTERM, compat::SignalHandlerForShutdownRequest);
-    // SAFETY: what a background worker does first; without a database only shared catalogs can be read. The settings are those of
-    // the postmaster when it began to start this process, which ignored reloads until now.
-    unsafe {
-        pg_sys::BackgroundWorkerUnblockSignals();
-        pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0);
-        pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
-    }
+    background::begin_without_database();
     let mut launcher = Launcher::default();
     loop {
         let names = settings::databases_for_vacuuming();

@@ -9,8 +9,8 @@ use rbytea_store::{Log, Root};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// Number of the resource manager. PostgreSQL has a list of those that are taken
-/// (wiki.postgresql.org/wiki/CustomWALResourceManagers); this one was free.
+/// Number of the resource manager. PostgreSQL's list of those that are taken is
+/// wiki.postgresql.org/wiki/CustomWALResourceManagers, where this one is to be entered.
 pub const RESOURCE_MANAGER: u8 = 186;
 /// The part of a record's info that is the resource manager's own begins with this bit.
 pub const INFO_SHIFT: u8 = 4;
