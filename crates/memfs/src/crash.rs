@@ -67,7 +67,8 @@ impl MemFs {
             if names.contains_key(&id) || !node.is_settled() {
                 let node = Arc::make_mut(node);
                 node.mtime = node.durable_mtime;
-                (node.lost, node.removed) = (false, false);
+                node.lost.clear();
+                node.removed = false;
                 match &mut node.what {
                     What::File { now, durable } => {
                         let bytes = file_after(now, durable, left.files.get(&id).copied());

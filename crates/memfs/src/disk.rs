@@ -3,15 +3,16 @@
 use super::names::{Change, NameStep, Names, Removal};
 use super::*;
 use rbytea_store::file::fs::{EntryKind, Stat};
+use std::collections::BTreeSet;
 
 #[derive(Clone)]
 pub(super) struct Node {
     pub(super) what: What,
     pub(super) mtime: SystemTime,
     pub(super) durable_mtime: SystemTime,
-    /// Write-back errors of this file so far, and whether its present bytes can still reach the disk.
+    /// Write-back errors of this file so far, and which of its present bytes never reach the disk unless they are written again.
     pub(super) errors: u64,
-    pub(super) lost: bool,
+    pub(super) lost: BTreeSet<usize>,
     /// A directory that has been removed and may be open still.
     pub(super) removed: bool,
 }
@@ -77,7 +78,14 @@ impl What {
 impl Node {
     fn new(what: What) -> Arc<Self> {
         let now = SystemTime::now();
-        Arc::new(Self { what, mtime: now, durable_mtime: now, errors: 0, lost: false, removed: false })
+        Arc::new(Self {
+            what,
+            mtime: now,
+            durable_mtime: now,
+            errors: 0,
+            lost: BTreeSet::new(),
+            removed: false,
+        })
     }
 }
 
@@ -89,7 +97,7 @@ impl Node {
             What::Dir { now, durable } => now == durable,
             What::Link => true,
         };
-        same && self.mtime == self.durable_mtime && !self.lost && !self.removed
+        same && self.mtime == self.durable_mtime && self.lost.is_empty() && !self.removed
     }
 }
 
@@ -218,9 +226,20 @@ impl Disk {
         self.changes = left;
         let node = self.node(id);
         match &mut node.what {
-            What::File { now, durable } if !node.lost => durable.clone_from(now),
+            What::File { now, durable } => {
+                let mut written = now.clone();
+                for &at in node.lost.iter().rev().filter(|&&at| at < now.len()) {
+                    match durable.get(at) {
+                        Some(&byte) => written[at] = byte,
+                        // The file has not become as long as this.
+                        None if at + 1 == written.len() => written.truncate(at),
+                        None => written[at] = 0,
+                    }
+                }
+                *durable = written;
+            }
             What::Dir { now, durable } => durable.clone_from(now),
-            _ => {}
+            What::Link => {}
         }
         for change in done {
             if let NameStep::Add(id, mtime) = change.step {
@@ -251,12 +270,16 @@ impl Disk {
         self.root_durable = true;
     }
 
-    /// The bytes of a file that are not durable yet never will be. Each open descriptor reports the error once.
+    /// The bytes of a file that are not durable yet never will be, unless they are written again. Each open descriptor reports the
+    /// error once.
     pub(super) fn lose(&mut self, id: u64) {
         self.errors += 1;
         let node = self.node(id);
         node.errors += 1;
-        node.lost = true;
+        if let What::File { now, durable } = &node.what {
+            let changed = (0..now.len()).filter(|&at| durable.get(at) != now.get(at));
+            node.lost.extend(changed);
+        }
     }
 
     pub(super) fn pending(&self) -> Pending {

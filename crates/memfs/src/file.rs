@@ -62,6 +62,9 @@ impl FsFile for MemFile {
     }
 
     fn write_all_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if data.is_empty() {
+            return Ok(());
+        }
         let written = self.with(Op::Write, |disk| {
             let most = disk.space.unwrap_or(usize::MAX).min(disk.cut.take().unwrap_or(usize::MAX));
             let bytes = self.bytes(disk);
@@ -71,6 +74,7 @@ impl FsFile for MemFile {
             bytes.resize(len.max(start + fits), 0);
             bytes[start..start + fits].copy_from_slice(&data[..fits]);
             let grown = bytes.len() - len;
+            disk.node(self.id).lost.retain(|at| !(start..start + fits).contains(at));
             if fits > 0 {
                 disk.node(self.id).mtime = SystemTime::now();
             }

@@ -10,7 +10,8 @@
 //!   is fsynced before the new one, it may have none.
 //! - Of names that no fsync has reached, any subset survives, whatever their order. A file that is named may have
 //!   none of its bytes, some, or its length in zeros.
-//! - A failed fsync loses what it was to write, and the next one succeeds. A failed syncfs does that to every file.
+//! - A failed fsync loses what it was to write, which stays in the page cache, and the next one succeeds. A failed syncfs does
+//!   that to every file.
 //!
 //! The liberties that it takes, on which the store relies:
 //! - While neither directory has been fsynced, a rename leaves the file under at least one name that leads to it (it

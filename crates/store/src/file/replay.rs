@@ -13,7 +13,7 @@ use super::paths::{ATTEMPTS, found, shown};
 use super::store::FileStore;
 use super::sync::Cached;
 use crate::backend::{DroppedDatabase, Moves, Trashed};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::payload::{PayloadId, Shard};
 use crate::record::Event;
 
@@ -88,17 +88,21 @@ impl<F: Fs> FileStore<F> {
         durable: Durable,
     ) -> Result<()> {
         let ToReplay { file, path, was_there, date } = self.open_to_replay(id)?;
-        // What is there already takes no room, and is not written twice.
-        let is_there = was_there && has(&file, offset, bytes).map_err(self.io("read file", &path))?;
-        if !is_there {
-            file.write_all_at(offset, bytes).map_err(self.io("write file", &path))?;
+        // Written even if it is there: after a sync that failed, the page cache has what the disk does not, and takes it for clean.
+        match file.write_all_at(offset, bytes).map_err(self.io("write file", &path)) {
+            // A file system that never writes in place may have no room for what it has.
+            Err(error)
+                if error.kind() == Kind::DiskFull
+                    && was_there
+                    && has(&file, offset, bytes).map_err(self.io("read file", &path))? => {}
+            written => written?,
         }
         if let Some(end) = end
             && file.len().map_err(self.io("stat file", &path))? != end
         {
             file.set_len(end).map_err(self.io("truncate file", &path))?;
         }
-        if let Some(date) = date.filter(|_| !is_there) {
+        if let Some(date) = date {
             file.set_mtime(date).map_err(self.io("set time of file", &path))?;
         }
         if durable == Durable::AtOnce && self.config.fsync {

@@ -289,6 +289,8 @@ enum Step {
     End,
     Begin,
     Checkpoint,
+    /// Its sync fails: the server panics and recovers, with what the page cache has.
+    FailedCheckpoint,
     /// And recovery.
     Crash,
 }
@@ -303,6 +305,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => Just(Step::End),
         1 => Just(Step::Begin),
         2 => Just(Step::Checkpoint),
+        1 => Just(Step::FailedCheckpoint),
         1 => Just(Step::Crash),
     ]
 }
@@ -368,6 +371,17 @@ proptest! {
                     }
                     redo = pointer;
                     checkpoints.push(pointer);
+                }
+                Step::FailedCheckpoint => {
+                    let store = fs.store();
+                    let handle = store.open_sync().unwrap().unwrap();
+                    fs.fail(Op::Syncfs, 1, EIO);
+                    store.sync_all(&handle).unwrap_err();
+                    fs.heal();
+                    log.replay(&fs, redo..log.len()).unwrap();
+                    sync(&fs);
+                    redo = log.len();
+                    checkpoints.push(redo);
                 }
                 Step::Crash => {
                     fs = fs.after_crash();
