@@ -167,7 +167,7 @@ impl Disk {
         let len = if let What::File { now, .. } = &node.what { now.len() as u64 } else { 0 };
         let kind = node.what.kind();
         let mode = if kind == EntryKind::Dir { 0o700 } else { 0o600 };
-        Stat { len, mtime: node.mtime, kind, mode, owned: true }
+        Stat { len, mtime: node.mtime, kind, inode: id, mode, owned: true }
     }
 
     pub(super) fn add(&mut self, path: &str, what: What) -> io::Result<u64> {

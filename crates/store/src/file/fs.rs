@@ -40,6 +40,8 @@ pub struct Stat {
     pub mtime: SystemTime,
     /// What the path is.
     pub kind: EntryKind,
+    /// Number of the inode.
+    pub inode: u64,
     /// Permission bits: those of the owner, the group and the others.
     pub mode: u32,
     /// Whether the effective user owns it.

@@ -180,6 +180,7 @@ pub(super) fn stat(stat: &sys::Stat) -> Stat {
         len: u64::try_from(stat.st_size).unwrap_or_default(),
         mtime: mtime(stat),
         kind: entry_kind(FileType::from_raw_mode(stat.st_mode)),
+        inode: stat.st_ino,
         mode: stat.st_mode & 0o777,
         owned: stat.st_uid == effective_user(),
     }

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
+use super::durable::lock;
 use super::fs::{Fs, FsFile, Replace, publish, read_small};
 use super::layout::OWNER;
 use super::paths::{found, shown};
@@ -23,12 +24,23 @@ impl<F: Fs> FileStore<F> {
         let Some(file) = found(self.fs.open(OWNER)).map_err(self.io("open file", OWNER))? else {
             return Ok(None);
         };
-        let len = file.len().map_err(self.io("stat file", OWNER))?;
-        if len > MAX_LEN {
-            return Err(corrupt(format!("it has {len} bytes")));
+        let stat = file.stat().map_err(self.io("stat file", OWNER))?;
+        if stat.len > MAX_LEN {
+            return Err(corrupt(format!("it has {} bytes", stat.len)));
         }
         let bytes = read_small(&file, MAX_LEN).map_err(self.io("read file", OWNER))?;
-        OwnerId::from_json(&bytes).map(Some)
+        let owner = OwnerId::from_json(&bytes)?;
+        *lock(&self.owner_seen) = Some((stat, owner));
+        Ok(Some(owner))
+    }
+
+    /// The same, without reading the file again that was read last: it is never written in place.
+    fn owner_seen(&self) -> Result<Option<OwnerId>> {
+        let seen = *lock(&self.owner_seen);
+        match (seen, found(self.fs.stat(OWNER)).map_err(self.io("stat file", OWNER))?) {
+            (Some((seen, owner)), Some(stat)) if seen == stat => Ok(Some(owner)),
+            _ => self.owner(),
+        }
     }
 
     /// Whether the store is there: a root without OWNER that this cluster has written to is another directory, or an
@@ -126,7 +138,7 @@ impl<F: Fs> FileStore<F> {
             return Ok(());
         }
         let expected = self.config.owner;
-        let owner = self.owner()?;
+        let owner = self.owner_seen()?;
         self.is_present(owner)?;
         let owner = match owner {
             None if self.publish_owner(Replace::No)? => None,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
 use super::durable::{DurableDirs, Origin, SyncfsHandle, lock};
-use super::fs::{Fs, Rights};
+use super::fs::{Fs, Rights, Stat};
 use super::layout::{TRASH, database_dir};
 use super::os::OsFs;
 use super::paths::{parent, shown};
@@ -53,6 +53,8 @@ pub struct Inner<F: Fs> {
     /// The running transaction's, as long as one of its files needs it.
     pub(super) syncfs: Mutex<Weak<SyncfsHandle<F>>>,
     pub(super) owner_checked: AtomicBool,
+    /// The file OWNER as it was read last.
+    pub(super) owner_seen: Mutex<Option<(Stat, OwnerId)>>,
     /// Whether `config.registry` has this root.
     pub(super) registered: AtomicBool,
     /// Uploads so far.
@@ -120,12 +122,13 @@ impl FileStore {
     }
 }
 
-/// Which directories of a closed store are durable, so that they need no fsync when this process opens it again.
+/// Which directories of a closed store are durable, so that they need no fsync when this process opens it again, and whose it is.
 #[derive(Debug, Default)]
 pub struct DirSyncCache {
     origin: Option<Origin>,
     durable: DurableDirs,
     registered: bool,
+    owner_seen: Option<(Stat, OwnerId)>,
 }
 
 impl<F: Fs> FileStore<F> {
@@ -139,6 +142,7 @@ impl<F: Fs> FileStore<F> {
             durable: Mutex::default(),
             syncfs: Mutex::default(),
             owner_checked: AtomicBool::new(false),
+            owner_seen: Mutex::default(),
             registered: AtomicBool::new(false),
             begun: AtomicU64::new(0),
             log: OnceLock::new(),
@@ -166,6 +170,7 @@ impl<F: Fs> FileStore<F> {
         if cache.origin == Some(self.origin()) {
             *self.durable() = cache.durable;
             self.registered.store(cache.registered, Ordering::Relaxed);
+            *lock(&self.owner_seen) = cache.owner_seen;
         }
         self
     }
@@ -178,7 +183,8 @@ impl<F: Fs> FileStore<F> {
     fn take_cache(&self) -> DirSyncCache {
         let durable = std::mem::take(&mut *self.durable());
         let registered = self.registered.load(Ordering::Relaxed);
-        DirSyncCache { origin: Some(self.origin()), durable, registered }
+        let owner_seen = *lock(&self.owner_seen);
+        DirSyncCache { origin: Some(self.origin()), durable, registered, owner_seen }
     }
 
     /// What the store was opened with.

@@ -3,7 +3,7 @@
 use crate::support::{Bed, DATABASE, commit, config, read, write};
 use rbytea_memfs::{MemFs, Op};
 use rbytea_store::file::fs::Fs;
-use rbytea_store::{Config, FileStore, Pending};
+use rbytea_store::{Backend, Config, Error, FileStore, OWNER, OwnerId, Pending};
 
 #[test]
 fn reopening_does_not_sync_known_directories_again() {
@@ -85,4 +85,25 @@ fn a_leaf_made_after_the_sync_of_its_era_is_not_taken_for_durable() {
     for payload in &known {
         read(&after, payload).expect("a committed payload is lost");
     }
+}
+
+#[test]
+fn owner_is_read_again_only_after_it_was_replaced() {
+    let fs = MemFs::new();
+    let store = fs.store();
+    commit(&store, 1, b"claims the store");
+    let store = fs.store().with_cache(store.into_cache());
+    commit(&store, 2, b"reads its owner");
+    let (store, reads) = (fs.store().with_cache(store.into_cache()), fs.count(Op::Read));
+    commit(&store, 3, b"has read its owner");
+    assert_eq!(fs.count(Op::Read), reads);
+    let cache = store.into_cache();
+    let config = config(fs.root());
+    let another = OwnerId { system_identifier: config.owner.system_identifier + 1, ..config.owner };
+    FileStore::with_fs(fs.fs(), Config { owner: another, ..config }).adopt().unwrap();
+    let store = fs.store().with_cache(cache);
+    assert!(matches!(store.begin(4, None).map(drop), Err(Error::NotOwner { found, .. }) if found == another));
+    let cache = store.into_cache();
+    fs.unlink(OWNER).unwrap();
+    commit(&fs.store().with_cache(cache), 5, b"claims it once more");
 }
