@@ -200,7 +200,7 @@ impl Replay {
         // Before anything is written, so that it sees every write-back error since.
         let handle = root.open_sync()?;
         let (databases, without_room) = (HashMap::new(), BTreeSet::new());
-        Ok(Self { databases, root, handle, dirty: false, without_room, may })
+        Ok(Self { databases, root, handle, dirty: true, without_room, may })
     }
 
     fn replay(&mut self, record: &Record<'_>) -> Result<(), Report> {

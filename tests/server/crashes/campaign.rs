@@ -245,13 +245,18 @@ impl Campaign {
 
     fn collect_by_hand(&mut self) {
         let databases = self.end_everything();
-        self.needed =
-            judge::everything_else_goes(&self.cluster, &databases, &mut self.verdict, Among::All, || {
+        self.needed = judge::everything_else_goes(
+            &self.cluster.store(),
+            &databases,
+            &mut self.verdict,
+            Among::All,
+            || {
                 for db in &databases {
                     // The background vacuum may be at work, which is why a mark can be given up.
                     let _ = db.try_run("select rvacuum_purge()");
                 }
-            });
+            },
+        );
         judge::at_rest(&databases[0], &self.world, &self.of_clients, &mut self.verdict);
         judge::check_is_silent(&databases, &mut self.verdict);
         self.world.count("collected by hand");
@@ -259,12 +264,23 @@ impl Campaign {
 
     fn collect_in_the_background(&mut self) {
         let databases = self.end_everything();
-        judge::everything_else_goes(&self.cluster, &databases, &mut self.verdict, Among::Databases, || ());
+        judge::everything_else_goes(
+            &self.cluster.store(),
+            &databases,
+            &mut self.verdict,
+            Among::Databases,
+            || (),
+        );
         // Dropped databases wait for a sweep of the whole store, which need not come before such a time.
         self.cluster.set_conf("rbytea.vacuum_full_interval = 1s");
         self.cluster.reload();
-        self.needed =
-            judge::everything_else_goes(&self.cluster, &databases, &mut self.verdict, Among::All, || ());
+        self.needed = judge::everything_else_goes(
+            &self.cluster.store(),
+            &databases,
+            &mut self.verdict,
+            Among::All,
+            || (),
+        );
         judge::at_rest(&databases[0], &self.world, &self.of_clients, &mut self.verdict);
         judge::check_is_silent(&databases, &mut self.verdict);
         self.world.count("collected in the background");

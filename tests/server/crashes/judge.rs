@@ -2,12 +2,13 @@
 //! by looking at the disk.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::transactions::{Key, Rows, Seed, Transactions};
 use super::world::{CLIENTS, World};
-use crate::support::cluster::{Cluster, PATIENCE};
+use crate::support::cluster::PATIENCE;
 use crate::support::judge::Verdict;
 use crate::support::judge::disk::{Disk, outlive_births};
 use crate::support::session::{Session, block_on};
@@ -144,18 +145,18 @@ impl Among {
 /// Calls `collect` until the disk has the files that rows need, and no other; how many these are. What is left after a while has
 /// leaked.
 pub fn everything_else_goes(
-    cluster: &Cluster,
+    root: &Path,
     databases: &[Session],
     verdict: &mut Verdict,
     among: Among,
     mut collect: impl FnMut(),
 ) -> u64 {
-    outlive_births(&cluster.store(), &databases[0]);
+    outlive_births(root, &databases[0]);
     let databases: Vec<&Session> = databases.iter().collect();
     let deadline = Instant::now() + among.patience();
     loop {
         collect();
-        let mut disk = Disk::of(&cluster.store(), &databases);
+        let mut disk = Disk::of(root, &databases);
         if among == Among::Databases {
             disk.others.clear();
         }

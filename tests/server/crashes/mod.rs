@@ -8,6 +8,7 @@ mod client;
 mod clones;
 mod databases;
 mod judge;
+mod pair;
 mod planted;
 mod prepared;
 mod recovery;

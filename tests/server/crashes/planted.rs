@@ -40,7 +40,7 @@ fn a_campaign_finds_what_was_lost_what_dangles_and_what_has_leaked() {
     fs::rename(&stray, file(&uuids[1]).with_file_name("stray")).unwrap();
     let mut verdict = Verdict::default();
     let databases = campaign.end_everything();
-    judge::everything_else_goes(&campaign.cluster, &databases, &mut verdict, Among::AllNow, || ());
+    judge::everything_else_goes(&campaign.cluster.store(), &databases, &mut verdict, Among::AllNow, || ());
     assert!(verdict.found().leaked >= 1 && verdict.found().dangling >= 1, "{}", verdict.text());
 }
 

@@ -167,7 +167,7 @@ impl BrokenStore {
 }
 
 /// Makes something and gives it to the server's user.
-fn own(cluster: &Cluster, path: &Path, make: impl FnOnce(&Path) -> std::io::Result<()>) {
+pub fn own(cluster: &Cluster, path: &Path, make: impl FnOnce(&Path) -> std::io::Result<()>) {
     make(path).unwrap();
     if let Some((uid, gid)) = cluster.installation().server_user {
         as_root("chown", &[&format!("{uid}:{gid}"), text(path)]);

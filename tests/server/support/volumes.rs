@@ -113,6 +113,13 @@ impl Volume {
         as_root("perl", &["-e", program, &self.at]);
     }
 
+    /// The power fails: what was in memory alone is gone.
+    pub fn lose_power(&self) {
+        self.shut_down();
+        self.unmount();
+        self.mount();
+    }
+
     /// Bytes and inodes that are free.
     pub fn free(&self) -> (u64, u64) {
         let fs = rustix::fs::statvfs(&*self.at).unwrap();

@@ -21,9 +21,7 @@ fn failures() -> i32 {
 /// Kills a server, takes its store's file system away with everything that was not on the device, and brings both back.
 fn fail(cluster: &mut Cluster, volume: &Volume) {
     cluster.kill9();
-    volume.shut_down();
-    volume.unmount();
-    volume.mount();
+    volume.lose_power();
 }
 
 fn on_a_volume(conf: &[&str]) -> BrokenStore {
@@ -70,9 +68,7 @@ fn a_power_failure_loses_no_committed_payload() {
         drop(db);
         let BrokenStore { cluster, .. } = &mut store;
         cluster.kill9();
-        store.volume().shut_down();
-        store.volume().unmount();
-        store.volume().mount();
+        store.volume().lose_power();
         lost_caches += missing(&store, &uuids);
         store.cluster.start();
         found = found.and(ledger.compare(&store.cluster.session(), "p"));
@@ -207,9 +203,7 @@ fn recovery_needs_no_more_room_than_the_store_has() {
     let before = db.text(sum);
     drop(db);
     store.cluster.kill9();
-    store.volume().shut_down();
-    store.volume().unmount();
-    store.volume().mount();
+    store.volume().lose_power();
     let ballast = store.root.join("ballast");
     let _ = fs::write(&ballast, vec![1; store.volume().free().0 as usize - (8 << 20)]);
     let refused = store.cluster.try_start().unwrap_err();

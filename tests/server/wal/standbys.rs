@@ -11,7 +11,7 @@ use crate::support::judge::And;
 use crate::support::judge::ledger::Ledger;
 use crate::support::session::Session;
 use crate::support::shared_store::{primary, replayed};
-use crate::support::standby::standby_of;
+use crate::support::standby::{rewind, standby_of};
 use crate::support::store_files::StoreFiles;
 
 const ALL: &[&str] = &["rbytea.wal_payload_limit = -1", "rbytea.vacuum_naptime = 1d"];
@@ -195,28 +195,6 @@ fn promotions_back_and_forth_lose_nothing() {
     }
     assert_eq!(old.session().text("select count(*) from rbytea_check(digest => true)"), "0");
     proves(Promise::Replication, found);
-}
-
-/// Makes a stopped cluster a standby of another one.
-fn rewind(stopped: &mut Cluster, of: &Cluster) {
-    let conf = fs::read_to_string(stopped.data().join("postgresql.conf")).unwrap();
-    let source = format!("host={} port={} user=postgres dbname=postgres", of.dir().display(), of.port());
-    let rewound = stopped
-        .server_command(stopped.tool("pg_rewind"))
-        .args(["--write-recovery-conf", "--no-sync", "--source-server", &source, "--target-pgdata"])
-        .arg(stopped.data())
-        .output()
-        .unwrap();
-    assert!(rewound.status.success(), "{}", String::from_utf8_lossy(&rewound.stderr));
-    let path = stopped.data().join("postgresql.conf");
-    fs::write(&path, conf).unwrap();
-    if let Some((uid, gid)) = stopped.installation().server_user {
-        chown(&path, Some(uid), Some(gid)).unwrap();
-    }
-    // The last line wins; the source's own slot is not there.
-    let mut auto =
-        fs::File::options().append(true).open(stopped.data().join("postgresql.auto.conf")).unwrap();
-    std::io::Write::write_all(&mut auto, b"primary_slot_name = ''\n").unwrap();
 }
 
 /// A store outside of the data directory: the standby says where its own is.

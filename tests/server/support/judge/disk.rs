@@ -24,7 +24,7 @@ pub struct Disk {
     pub trash: Vec<PathBuf>,
     /// What has the name of no payload or lies in the wrong place, in the directories of these databases.
     pub strays: Vec<PathBuf>,
-    /// What the root has besides OWNER and these directories.
+    /// What the root has besides OWNER, these directories, and what comes with a file system of its own.
     pub others: Vec<PathBuf>,
 }
 
@@ -60,7 +60,7 @@ impl Disk {
             .into_iter()
             .filter(|path| {
                 let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-                name != "OWNER" && !of_databases(name)
+                !["OWNER", "lost+found"].contains(&name) && !of_databases(name)
             })
             .collect();
         disk
