@@ -50,6 +50,12 @@ pub enum Kind {
     Raw,
     /// The same with one syncfs for all files of a commit.
     RawSyncfs,
+    /// The same, not synced.
+    Unsynced,
+    /// The payloads of a commit written to a file that is long enough already, and one fdatasync: what a log does.
+    Log,
+    /// The same of one page.
+    Flush,
     /// A bytea column whose storage is EXTERNAL.
     Bytea,
     /// The same with the default storage, which compresses (pglz).
@@ -72,12 +78,22 @@ impl Kind {
     /// Who competes in a cell.
     pub fn of(cell: Cell) -> Vec<Self> {
         use Kind::*;
-        let mut kinds =
-            vec![Raw, RawSyncfs, Bytea, LargeObject, Rbytea, Logged, Unverified, Encrypted, Limit];
-        if cell.compressible {
-            kinds.insert(3, Compressed);
-        }
-        kinds
+        let kinds = [
+            Raw,
+            RawSyncfs,
+            Unsynced,
+            Log,
+            Flush,
+            Bytea,
+            Compressed,
+            LargeObject,
+            Rbytea,
+            Logged,
+            Unverified,
+            Encrypted,
+            Limit,
+        ];
+        kinds.into_iter().filter(|kind| cell.compressible || *kind != Compressed).collect()
     }
 
     /// As tables and plots call it.
@@ -85,6 +101,9 @@ impl Kind {
         match self {
             Self::Raw => "files, fdatasync",
             Self::RawSyncfs => "files, syncfs",
+            Self::Unsynced => "files, not synced",
+            Self::Log => "log",
+            Self::Flush => "log, one page",
             Self::Bytea => "bytea",
             Self::Compressed => "bytea, compressed",
             Self::LargeObject => "large object",
@@ -98,12 +117,17 @@ impl Kind {
 
     /// Whether it works without a server.
     pub fn is_raw(self) -> bool {
-        matches!(self, Self::Raw | Self::RawSyncfs)
+        matches!(self, Self::Raw | Self::RawSyncfs) || self.is_step()
+    }
+
+    /// Whether it is a part of what has to be done, which keeps nothing.
+    pub fn is_step(self) -> bool {
+        matches!(self, Self::Unsynced | Self::Log | Self::Flush)
     }
 
     /// Whether it keeps what it was sent.
     pub fn settles(self) -> bool {
-        self != Self::Limit
+        self != Self::Limit && !self.is_step()
     }
 
     /// The statement that stores payload $2 under the number $1, and the one that returns the payload of number $1.
@@ -132,7 +156,9 @@ impl Kind {
                     "select case when id > 0 then decode(repeat('5a', {size}), 'hex') end from nothing where id = $1"
                 ),
             ),
-            Self::Raw | Self::RawSyncfs => unreachable!("files need no statements"),
+            Self::Raw | Self::RawSyncfs | Self::Unsynced | Self::Log | Self::Flush => {
+                unreachable!("files need no statements")
+            }
         }
     }
 
@@ -140,7 +166,9 @@ impl Kind {
     /// come with those, but not the table's own index, which all have.
     pub fn table_bytes(self, admin: &Session) -> Option<i64> {
         let tables = match self {
-            Self::Raw | Self::RawSyncfs | Self::Limit => return None,
+            Self::Raw | Self::RawSyncfs | Self::Unsynced | Self::Log | Self::Flush | Self::Limit => {
+                return None;
+            }
             Self::Bytea => "pg_table_size('plain')",
             Self::Compressed => "pg_table_size('compressed')",
             Self::LargeObject => {

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -34,13 +35,13 @@ impl Kind {
     /// Removes what the clients of a cell have stored: the next round begins with as much as this one.
     pub fn clear(self, cell: Cell, cluster: &Cluster, admin: &Session) {
         let table = match self {
-            Self::Raw | Self::RawSyncfs => {
+            Self::Log | Self::Flush | Self::Limit => return,
+            Self::Raw | Self::RawSyncfs | Self::Unsynced => {
                 for client in 0..cell.clients {
                     truncate_files(&self.dir(client, cluster));
                 }
                 return;
             }
-            Self::Limit => return,
             Self::LargeObject => {
                 admin.run("select count(lo_unlink(o)) from objects; truncate objects");
                 admin.run("vacuum pg_largeobject");
@@ -108,6 +109,7 @@ pub struct Contestant {
 
 enum Way {
     Files { dir: PathBuf, entries: File },
+    Log(Ring),
     Server(Box<Link>),
 }
 
@@ -118,6 +120,34 @@ struct Link {
     select: Statement,
 }
 
+/// A file that is written over from its beginning to its end, again and again.
+struct Ring {
+    file: File,
+    at: usize,
+}
+
+impl Ring {
+    const SIZE: usize = 64 << 20;
+    const PAGE: usize = 8192;
+
+    fn new(dir: &Path) -> Self {
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(false).open(dir.join("log")).unwrap();
+        file.write_all(&vec![0; Self::SIZE]).unwrap();
+        file.sync_all().unwrap();
+        Self { file, at: 0 }
+    }
+
+    fn write(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let (now, later) = bytes.split_at(bytes.len().min(Self::SIZE - self.at));
+            self.file.write_all_at(now, self.at as u64).unwrap();
+            self.at = (self.at + now.len()) % Self::SIZE;
+            bytes = later;
+        }
+    }
+}
+
 /// Rows of the table that the limit reads.
 const ROWS_OF_NOTHING: i64 = 100_000;
 
@@ -126,7 +156,11 @@ impl Contestant {
         let way = if kind.is_raw() {
             let dir = kind.dir(client, cluster);
             fs::create_dir_all(&dir).unwrap();
-            Way::Files { entries: File::open(&dir).unwrap(), dir }
+            if matches!(kind, Kind::Log | Kind::Flush) {
+                Way::Log(Ring::new(&dir))
+            } else {
+                Way::Files { entries: File::open(&dir).unwrap(), dir }
+            }
         } else {
             // The connection shares the thread with its client: a reply needs no second one to be woken.
             let runtime = Builder::new_current_thread().enable_all().build().unwrap();
@@ -169,7 +203,7 @@ impl Contestant {
             Way::Server(link) => {
                 link.runtime.block_on(link.client.query_one("select pg_backend_pid()", &[])).unwrap().get(0)
             }
-            Way::Files { .. } => unreachable!("files have no backend"),
+            Way::Files { .. } | Way::Log(_) => unreachable!("files have no backend"),
         }
     }
 
@@ -184,7 +218,14 @@ impl Contestant {
     pub fn commit(&mut self, rows: usize, payload: &mut Payload) -> Vec<i64> {
         let ids: Vec<i64> = (1..=rows as i64).map(|row| self.next + row).collect();
         self.next += rows as i64;
-        match &self.way {
+        match &mut self.way {
+            Way::Log(ring) => {
+                match self.kind {
+                    Kind::Log => ids.iter().for_each(|id| ring.write(payload.numbered(*id))),
+                    _ => ring.write(&[0; Ring::PAGE]),
+                }
+                ring.file.sync_data().unwrap();
+            }
             Way::Files { dir, entries } if self.kind == Kind::Raw => {
                 let files: Vec<File> = ids.iter().map(|id| write(dir, *id, payload)).collect();
                 files.iter().for_each(|file| file.sync_data().unwrap());
@@ -192,7 +233,9 @@ impl Contestant {
             }
             Way::Files { dir, entries } => {
                 ids.iter().for_each(|id| drop(write(dir, *id, payload)));
-                rustix::fs::syncfs(entries).unwrap();
+                if self.kind == Kind::RawSyncfs {
+                    rustix::fs::syncfs(entries).unwrap();
+                }
             }
             Way::Server(link) => link.runtime.block_on(async {
                 let Link { client, insert, .. } = &**link;
@@ -221,6 +264,7 @@ impl Contestant {
         };
         match &self.way {
             Way::Files { dir, .. } => check(&fs::read(dir.join(id.to_string())).unwrap()),
+            Way::Log(_) => unreachable!("a log is not read"),
             Way::Server(link) => link.runtime.block_on(async {
                 let Link { client, select, .. } = &**link;
                 if self.kind == Kind::Limit {

@@ -136,7 +136,7 @@ fn run(cell: Cell, arguments: &Arguments, ballast: &mut Ballast, report: &mut Re
                 }
                 bytes as f64 / (seconds + checkpoint.elapsed().as_secs_f64())
             });
-            let passes = (READ_VOLUME / bytes).clamp(1, MOST_PASSES);
+            let passes = if kind.is_step() { 0 } else { (READ_VOLUME / bytes).clamp(1, MOST_PASSES) };
             let meter = Meter::start(&cluster, &admin, kind);
             let (_, seconds) = together(&mut team, &mut payloads, |contestant, payload| {
                 for pass in 0..passes {
@@ -146,6 +146,7 @@ fn run(cell: Cell, arguments: &Arguments, ballast: &mut Ballast, report: &mut Re
                 }
             });
             let read = meter.stop(&admin, bytes * passes, seconds);
+            let read = (passes > 0).then_some(read);
             if round > 0 {
                 figures[which].add(written, table, settled, read);
             }
