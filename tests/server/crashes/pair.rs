@@ -326,9 +326,15 @@ impl Pair {
         let db = self.primary.cluster.session();
         judge::after_a_crash(&db, &self.world, &mut self.of_clients, &mut self.verdict);
         self.clones.after_a_crash(&self.primary.cluster, &self.world, &mut self.verdict);
-        if self.rng.random_bool(0.7) {
-            let rng = &mut self.rng;
-            judge::end_prepared(&db, &mut self.of_clients, || rng.random_bool(0.5));
+        let prepared = self.of_clients.iter().any(|transactions| !transactions.prepared.is_empty());
+        if prepared && self.rng.random_bool(0.3) {
+            // A standby keeps the locks that a crash of the primary has left until older prepared transactions have ended.
+            return;
+        }
+        let rng = &mut self.rng;
+        if judge::end_prepared(&db, &mut self.of_clients, || rng.random_bool(0.5)) > 0 {
+            // It logs which transactions are running.
+            db.run("checkpoint");
         }
         self.judge_standby(&db);
     }
@@ -350,6 +356,7 @@ impl Pair {
     fn end(&mut self) {
         let databases = [self.primary.cluster.session(), self.primary.cluster.session_in(SOURCE)];
         judge::end_prepared(&databases[0], &mut self.of_clients, || true);
+        databases[0].run("checkpoint");
         self.clones.drop_all(&databases[0]);
         self.primary.cluster.set_conf("rbytea.vacuum_full_interval = 1s");
         self.primary.cluster.reload();
@@ -412,7 +419,6 @@ fn whichever_server_is_killed_no_commit_is_lost_on_the_primary_or_its_standby() 
             let few = pair.kills[0] >= kills;
             let blow = if few { Blow::Promotion } else { next(&mut blows, BLOWS, &mut pair.rng) };
             let standby = next(&mut of_standby, BLOWS_OF_STANDBY, &mut pair.rng);
-            // Most rounds, so that both are killed as often.
             let standby = (pair.kills[1] < kills).then_some(standby);
             pair.round(blow, standby);
         }

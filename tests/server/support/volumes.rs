@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::support::broken_store::{as_root, root_command, text};
+use crate::support::cluster::{PATIENCE, wait_until};
 
 /// What a volume is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,8 +81,7 @@ impl Volume {
     /// A loop device takes a write for done of which its file had room for the first pages only (seen with Linux 6.18, O_DIRECT and all); so
     /// every request is one page, which there is room for or not.
     fn write_page_by_page(&self) {
-        let devices = root_command("losetup").args(["-j", text(&self.image)]).output().unwrap();
-        let devices = String::from_utf8(devices.stdout).unwrap();
+        let devices = self.devices();
         let device = devices.split(':').next().and_then(|path| path.strip_prefix("/dev/")).unwrap();
         let setting = format!("/sys/block/{device}/queue/max_sectors_kb");
         as_root("sh", &["-c", &format!("echo 4 >{setting}")]);
@@ -113,11 +113,19 @@ impl Volume {
         as_root("perl", &["-e", program, &self.at]);
     }
 
-    /// The power fails: what was in memory alone is gone.
+    /// The power fails: what was in memory alone is gone. No process may use it any more.
     pub fn lose_power(&self) {
         self.shut_down();
         self.unmount();
+        // As long as its device is attached, another mount of the image gets the file system that has been shut down.
+        wait_until(PATIENCE, || self.devices().is_empty());
         self.mount();
+    }
+
+    /// The loop devices of its image, a line for each.
+    fn devices(&self) -> String {
+        let devices = root_command("losetup").args(["-j", text(&self.image)]).output().unwrap();
+        String::from_utf8(devices.stdout).unwrap()
     }
 
     /// Bytes and inodes that are free.
