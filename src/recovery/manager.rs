@@ -45,11 +45,16 @@ type Redo = Option<unsafe extern "C-unwind" fn(*mut pg_sys::XLogReaderState)>;
 unsafe extern "C-unwind" fn redo_of_server(reader: *mut pg_sys::XLogReaderState) {
     const CHECKPOINTS: [u32; 2] = [pg_sys::XLOG_CHECKPOINT_SHUTDOWN, pg_sys::XLOG_CHECKPOINT_ONLINE];
     // SAFETY: the server has read the record.
-    let info = unsafe { (*(*reader).record).header.xl_info } & !OF_ALL_MANAGERS;
-    if CHECKPOINTS.contains(&info.into())
-        && let Err(report) = replay::before_checkpoint()
-    {
-        error::raise(report);
+    let (info, checkpoint) = unsafe {
+        let record = &*(*reader).record;
+        (record.header.xl_info & !OF_ALL_MANAGERS, record.main_data.cast::<pg_sys::CheckPoint>())
+    };
+    if CHECKPOINTS.contains(&info.into()) {
+        // SAFETY: that is what such a record has, wherever its bytes begin.
+        let checkpoint = unsafe { checkpoint.read_unaligned() };
+        if let Err(report) = replay::before_checkpoint(checkpoint.redo) {
+            error::raise(report);
+        }
     }
     if let Some(Some(redo)) = SERVERS_REDO.get() {
         // SAFETY: as the server would have called it; nothing between the boundary and the server needs its destructor run.
@@ -81,9 +86,9 @@ unsafe fn parts<'a>(reader: *mut pg_sys::XLogReaderState) -> (u8, &'a [u8]) {
 #[pg_guard]
 unsafe extern "C-unwind" fn redo(reader: *mut pg_sys::XLogReaderState) {
     // SAFETY: the server has read the record.
-    let (kind, bytes) = unsafe { parts(reader) };
+    let ((kind, bytes), place) = unsafe { (parts(reader), (*reader).ReadRecPtr) };
     let replayed = match Record::decode(kind, bytes) {
-        Ok(record) => replay::record(&record),
+        Ok(record) => replay::record(&record, place),
         Err(unknown) => Err(replay::unknown(kind, unknown)),
     };
     if let Err(report) = replayed {

@@ -12,8 +12,8 @@ use rbytea_store::file::os::OsFs;
 use rbytea_store::record::{Event, Record, RecordError};
 use rbytea_store::{Backend, FileStore, Kind, OwnerId, PayloadId};
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
-use std::path::PathBuf;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 
 /// What has been found out about the store, for settings that may be read anew meanwhile.
 struct Known {
@@ -33,18 +33,24 @@ struct Replay {
     handle: Option<<OsFs as Fs>::SyncHandle>,
     /// Something has been written since the last sync.
     dirty: bool,
-    /// Payloads, with their databases, that the disk had no room for.
-    without_room: BTreeSet<(u32, PayloadId)>,
+    /// Payloads, with their databases, that the disk had no room for, and the places in the WAL where they begin.
+    without_room: BTreeMap<(u32, PayloadId), Lsn>,
+    /// After a crash: payloads that have begun and not ended, and where they begin.
+    begun: BTreeMap<(u32, PayloadId), Lsn>,
     /// What may be replayed.
     may: May,
 }
+
+/// A place in the WAL.
+type Lsn = pg_sys::XLogRecPtr;
 
 /// What recovery may do to a store.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum May {
     /// Everything: it is this server's own.
     All,
-    /// Only add payloads: this server has written to it, and another one, from a copy of this data directory, may do so now.
+    /// Only add payloads: another server may use it now. That is so if this data directory is a copy, or the one that the store's owner
+    /// was copied from.
     Add,
 }
 
@@ -67,19 +73,19 @@ pub fn begin() {
 
 /// Recovery ends: nothing that it wrote is in the page cache alone, for a checkpoint follows.
 pub fn end() -> Result<(), Report> {
-    let ended = before_checkpoint();
+    let ended = before_checkpoint(Lsn::MAX);
     KNOWN.set(None);
     ended
 }
 
-/// A checkpoint is about to be replayed: a restartpoint may be made of it, after a crash too, and nothing that was written before is replayed
-/// again then.
-pub fn before_checkpoint() -> Result<(), Report> {
-    sync().and_then(|()| with_store(|store| store.all_had_room()))
+/// A checkpoint is about to be replayed: a restartpoint may be made of it, after a crash too, and nothing that is before its redo pointer
+/// is replayed again then.
+pub fn before_checkpoint(redo: Lsn) -> Result<(), Report> {
+    sync().and_then(|()| with_store(|store| store.all_had_room(redo)))
 }
 
-/// Replays a record.
-pub fn record(record: &Record<'_>) -> Result<(), Report> {
+/// Replays a record, which is at this place.
+pub fn record(record: &Record<'_>, place: Lsn) -> Result<(), Report> {
     // Queries see the rows of what goes for as long as they have begun before.
     if let Event::Purge { horizon, .. } = record.event
         && in_hot_standby()
@@ -88,7 +94,7 @@ pub fn record(record: &Record<'_>) -> Result<(), Report> {
         // SAFETY: this is the startup process.
         unsafe { compat::resolve_recovery_conflict(record.database, removed) };
     }
-    open().and_then(|()| with_store(|store| store.replay(record))).map_err(advise)
+    open().and_then(|()| with_store(|store| store.replay(record, place))).map_err(advise)
 }
 
 /// A record that this library does not know.
@@ -109,7 +115,7 @@ fn open() -> Result<(), Report> {
         return Ok(());
     }
     // Of another root that was set until now.
-    before_checkpoint()?;
+    before_checkpoint(Lsn::MAX)?;
     KNOWN.set(None);
     let store = if is_archive_recovery() { archive_store(setting)? } else { Some(Replay::after_crash()?) };
     KNOWN.set(Some(Known { path, setting, store }));
@@ -118,7 +124,7 @@ fn open() -> Result<(), Report> {
 
 /// The store of a server in archive recovery, if it is its own.
 fn archive_store(setting: RecoveryStore) -> Result<Option<Replay>, Report> {
-    let own = || Replay::own().map(Some);
+    let own = || Replay::own(setting).map(Some);
     match setting {
         RecoveryStore::Own => return own(),
         RecoveryStore::Auto if opening::is_in_data_directory() => return own(),
@@ -126,16 +132,15 @@ fn archive_store(setting: RecoveryStore) -> Result<Option<Replay>, Report> {
         RecoveryStore::Auto => {
             let root = opening::open_unlogged(0, Access::Read)?;
             let ours = root.config().owner;
-            let Some(owner) = root.owner()? else {
-                // Nobody's, if no store was ever written to here.
-                root.check_present()?;
-                return own();
-            };
+            // Nobody's, if no store was ever written to here.
+            let Some(owner) = root.owner()? else { return own() };
             refuse_foreign(owner, ours)?;
             if owner.is_on_any_timeline(&ours) {
                 return own();
             }
-            if owner.data_directory == ours.data_directory {
+            // A standby shares the store of its primary, which has the payloads. A server that is restored goes on with the store of one that
+            // has ended, maybe by a power failure: then they are in the WAL alone.
+            if owner.data_directory == ours.data_directory || !is_standby() {
                 return Replay::with(root, May::Add).map(Some);
             }
         }
@@ -144,7 +149,9 @@ fn archive_store(setting: RecoveryStore) -> Result<Option<Replay>, Report> {
         PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
         "recovery leaves the payload store alone, as another server owns it",
     )
-    .set_hint("If this server has a store of its own, set \"rbytea.recovery_store\" to \"own\".");
+    .set_hint(
+        "If this server has a store of its own, or goes on with that of a server that is no more, set \"rbytea.recovery_store\" to \"own\".",
+    );
     error::emit(report, PgLogLevel::LOG);
     Ok(None)
 }
@@ -172,13 +179,28 @@ fn refuse_foreign(found: OwnerId, expected: OwnerId) -> Result<(), Report> {
 
 impl Replay {
     /// That of a server in archive recovery, which becomes its own for good.
-    fn own() -> Result<Self, Report> {
+    fn own(setting: RecoveryStore) -> Result<Self, Report> {
         let root = opening::open_unlogged(0, Access::Write)?;
-        if let Some(owner) = root.owner()? {
-            refuse_foreign(owner, root.config().owner)?;
+        match root.owner()? {
+            Some(owner) => refuse_foreign(owner, root.config().owner)?,
+            // The administrator has said so.
+            None if setting == RecoveryStore::Own => {}
+            // A file system that is not mounted now, or a store that was not copied.
+            None => root.check_present()?,
         }
         // In recovery an owner is of any timeline.
-        root.adopt()?;
+        let ours = root.config().owner;
+        match root.adopt()? {
+            Some(owner) if owner == ours => {}
+            previous => {
+                let report = error::report(
+                    PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+                    "recovery has made the payload store this server's own",
+                );
+                let of = previous.map_or("Nobody".to_owned(), |owner| format!("The server with {owner}"));
+                error::emit(report.set_detail(format!("{of} has owned it.")), PgLogLevel::LOG);
+            }
+        }
         Self::with(root, May::All)
     }
 
@@ -188,7 +210,11 @@ impl Replay {
         let root = opening::open_unlogged(0, Access::Read)?;
         let ours = root.config().owner;
         let Some(owner) = root.owner()? else {
-            return Err(store::Error::StoreMissing { path: root.config().root.clone() }.into());
+            let missing = store::Error::StoreMissing { path: root.config().root.clone() };
+            return Err(Report::from(missing).set_hint(
+                "Check that its file system is mounted, and that \"rbytea.filesystem_storage_path\" is what it was. The documentation says how to \
+                 start a server whose store is lost.",
+            ));
         };
         refuse_foreign(owner, ours)?;
         // Everybody may write to the store that he uses; moving payloads is for the store's owner.
@@ -199,31 +225,41 @@ impl Replay {
     fn with(root: FileStore, may: May) -> Result<Self, Report> {
         // Before anything is written, so that it sees every write-back error since.
         let handle = root.open_sync()?;
-        let (databases, without_room) = (HashMap::new(), BTreeSet::new());
-        Ok(Self { databases, root, handle, dirty: true, without_room, may })
+        let (databases, without_room, begun) = (HashMap::new(), BTreeMap::new(), BTreeMap::new());
+        Ok(Self { databases, root, handle, dirty: true, without_room, begun, may })
     }
 
-    fn replay(&mut self, record: &Record<'_>) -> Result<(), Report> {
+    fn replay(&mut self, record: &Record<'_>, place: Lsn) -> Result<(), Report> {
         let database = record.database;
-        let adds = matches!(record.event, Event::Put { .. } | Event::Restore { .. } | Event::Clone { .. });
-        if self.may == May::Add && !adds {
-            return Ok(());
-        }
         match &record.event {
-            Event::Put { id, .. } if self.without_room.contains(&(database, *id)) => return Ok(()),
+            Event::Put { id, .. } if self.without_room.contains_key(&(database, *id)) => return Ok(()),
             Event::Purge { ids, .. } => {
                 for id in ids {
                     self.without_room.remove(&(database, *id));
                 }
             }
-            Event::PurgeDropped { .. } => self.without_room.retain(|(of, _)| *of != database),
+            Event::PurgeDropped { .. } => self.without_room.retain(|(of, _), _| *of != database),
             Event::Clone { source, ids } => {
-                let without_room = ids.iter().filter(|id| self.without_room.contains(&(*source, **id)));
-                let clones: Vec<_> = without_room.map(|id| (database, *id)).collect();
+                let without_room = ids.iter().filter(|id| self.without_room.contains_key(&(*source, **id)));
+                let clones: Vec<_> = without_room.map(|id| ((database, *id), place)).collect();
                 self.without_room.extend(clones);
             }
             _ => {}
         }
+        let after_crash = !is_archive_recovery();
+        let adds = matches!(record.event, Event::Put { .. } | Event::Restore { .. } | Event::Clone { .. });
+        if self.may == May::Add && !adds {
+            return Ok(());
+        }
+        // It was durable before it was logged. Another database may have the OID now, whose directory has nothing to do with this.
+        if matches!(record.event, Event::Drop { .. }) && after_crash {
+            return Ok(());
+        }
+        let begins = match &record.event {
+            Event::Put { id, last: true, .. } => self.begun.remove(&(database, *id)).unwrap_or(place),
+            Event::Put { id, .. } if after_crash => *self.begun.entry((database, *id)).or_insert(place),
+            _ => place,
+        };
         let durable = if self.handle.is_some() { Durable::Later } else { Durable::AtOnce };
         self.dirty = true;
         let files = match self.databases.get(&database) {
@@ -238,12 +274,12 @@ impl Replay {
         };
         match (files.replay(&record.event, durable), &record.event) {
             // After a crash the disk has what was written later, too, and this payload may be one that has made room for that.
-            (Err(error), Event::Put { id, .. })
-                if error.kind() == Kind::DiskFull && !is_archive_recovery() =>
+            (Err(error), Event::Put { id, offset, bytes, .. })
+                if error.kind() == Kind::DiskFull && after_crash =>
             {
                 // Best effort: what is left of it is garbage, or the error of the end.
-                let _ = files.empty_replayed(id);
-                self.without_room.insert((database, *id));
+                let _ = files.empty_replayed(id, *offset, bytes);
+                self.without_room.insert((database, *id), begins);
                 Ok(())
             }
             (replayed, _) => Ok(replayed?),
@@ -264,17 +300,15 @@ impl Replay {
         Ok(())
     }
 
-    /// That no payload is left that the disk had no room for.
-    fn all_had_room(&mut self) -> Result<(), Report> {
-        if self.without_room.is_empty() {
+    /// That no payload is left which begins before this place, and which the disk had no room for.
+    fn all_had_room(&mut self, before: Lsn) -> Result<(), Report> {
+        let left = self.without_room.values().filter(|place| **place < before).count();
+        if left == 0 {
             return Ok(());
         }
         Err(error::report(
             PgSqlErrorCode::ERRCODE_DISK_FULL,
-            format!(
-                "the payload store has no room for {} payloads that are in the WAL",
-                self.without_room.len()
-            ),
+            format!("the payload store has no room for {left} payloads that are in the WAL"),
         )
         .set_hint(
             "Enlarge the file system that holds the store, or free space on it, and start the server again.",
@@ -297,6 +331,11 @@ fn advise(report: Report) -> Report {
 fn is_archive_recovery() -> bool {
     // SAFETY: a plain read in the startup process.
     unsafe { pg_sys::ArchiveRecoveryRequested }
+}
+
+/// Whether it goes on replaying until it is promoted. The working directory is the data directory.
+fn is_standby() -> bool {
+    Path::new("standby.signal").exists()
 }
 
 fn in_hot_standby() -> bool {

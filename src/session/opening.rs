@@ -6,6 +6,7 @@ use crate::wal::log;
 use pgrx::pg_sys;
 use rbytea_store as store;
 use rbytea_store::file::layout::database_dir;
+use rbytea_store::file::os::are_on_one_mount;
 use rbytea_store::{
     Backend, Closed, Config, DataDirectory, FileStore, OwnerId, PayloadId, Rights, RootRegistry,
 };
@@ -124,9 +125,8 @@ pub fn open_unlogged(database: u32, access: Access) -> Result<FileStore, store::
 pub fn is_in_data_directory() -> bool {
     let directory = data_directory_path();
     let root = directory.join(settings::filesystem_storage_path());
-    let device = |path: &Path| std::fs::metadata(path).ok().map(|about| about.dev());
-    let of_root = root.ancestors().find_map(device);
-    of_root.is_some() && of_root == device(directory) && is_inside(&root, directory)
+    inside(&root, directory)
+        .is_some_and(|(root, directory)| are_on_one_mount(&directory, &root).unwrap_or(false))
 }
 
 /// Whether there is a directory where the store is to be.
@@ -168,11 +168,14 @@ fn config(access: Access) -> Result<Config, store::Error> {
 /// Whether the store is in the data directory, wherever links and `..` lead. What does not exist yet will be made in the last
 /// directory of the path that does.
 fn is_inside(root: &Path, directory: &Path) -> bool {
-    let existing = root.ancestors().find_map(|path| path.canonicalize().ok());
-    match (existing, directory.canonicalize()) {
-        (Some(existing), Ok(directory)) => existing.starts_with(directory),
-        _ => false,
-    }
+    inside(root, directory).is_some()
+}
+
+/// The same: what exists of the root, and the data directory, without links.
+fn inside(root: &Path, directory: &Path) -> Option<(PathBuf, PathBuf)> {
+    let existing = root.ancestors().find_map(|path| path.canonicalize().ok())?;
+    let directory = directory.canonicalize().ok()?;
+    existing.starts_with(&directory).then_some((existing, directory))
 }
 
 fn rights(group_reads: bool) -> Rights {

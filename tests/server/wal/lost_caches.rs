@@ -2,15 +2,18 @@
 
 use std::fs;
 
+use rustix::process::Signal;
+
 use crate::evidence::{Found, Promise, proves};
 use crate::support::broken_store::BrokenStore;
 use crate::support::cluster::{Cluster, PATIENCE, wait_until};
 use crate::support::judge::And;
 use crate::support::judge::ledger::Ledger;
 use crate::support::keepers::{await_keepers, has_keepers};
-use crate::support::processes::Log;
+use crate::support::processes::{Log, children, hold, signal};
 use crate::support::shared_store::replayed;
 use crate::support::standby::standby_of;
+use crate::support::store_files::StoreFiles;
 use crate::support::volumes::{Kind, Volume};
 
 /// How often the power fails in one test.
@@ -33,7 +36,7 @@ fn on_a_volume(conf: &[&str]) -> BrokenStore {
 
 /// Payloads of the ledger whose files are not there.
 fn missing(store: &BrokenStore, uuids: &[String]) -> usize {
-    let files = crate::support::store_files::StoreFiles::walk(&store.root);
+    let files = StoreFiles::walk(&store.root);
     let there: Vec<String> = files
         .into_values()
         .flat_map(|files| files.live.into_iter().chain(files.trash))
@@ -209,6 +212,46 @@ fn recovery_needs_no_more_room_than_the_store_has() {
     let refused = store.cluster.try_start().unwrap_err();
     assert!(refused.contains("the payload store has no room for"), "{refused}");
     fs::remove_file(&ballast).unwrap();
+    store.cluster.start();
+    assert_eq!(store.cluster.session().text(sum), before);
+}
+
+/// The same for a payload that came while a checkpoint ran: recovery begins before it, and meets the checkpoint before the purge.
+#[test]
+fn recovery_needs_no_more_room_for_what_came_during_a_checkpoint() {
+    let mut store = on_a_volume(&["rbytea.wal_payload_limit = -1", "rbytea.trash_retention = 0"]);
+    let db = store.cluster.session();
+    db.run("create table q (n int primary key, r rbytea)");
+    let insert = format!(
+        "insert into q select 1, rbytea(repeat(md5('1'), {})::bytea)",
+        store.volume().free().0 as usize * 6 / 10 / 32
+    );
+    let mut log = Log::from_now(&store.cluster);
+    // The checkpoint waits for them, as it waits for its buffers otherwise.
+    let keepers: Vec<_> = children(&store.cluster)
+        .into_iter()
+        .filter(|child| child.title.starts_with("rbytea keeper"))
+        .collect();
+    keepers.iter().for_each(|keeper| hold(&store.cluster, keeper));
+    let checkpoint = store.cluster.session().start("checkpoint");
+    assert!(log.has("checkpoint starting", PATIENCE));
+    let before: String = db.one("select pg_current_wal_lsn()::text", &[]);
+    db.run(&insert);
+    keepers.iter().for_each(|keeper| signal(&store.cluster, keeper, Signal::CONT));
+    checkpoint.finish().unwrap();
+    let redo = "select redo_lsn <= $1::text::pg_lsn from pg_control_checkpoint()";
+    assert!(db.one::<bool>(redo, &[&before]), "the checkpoint began after the payload");
+    db.run("delete from q");
+    wait_until(PATIENCE, || {
+        db.one::<i64>("select rvacuum()", &[]);
+        db.one::<i64>("select rvacuum_purge()", &[]);
+        StoreFiles::walk(&store.root).into_values().all(|files| files.trash.is_empty())
+    });
+    db.run(&insert);
+    let sum = "select count(*), min(md5sum(r)) from q";
+    let before = db.text(sum);
+    drop(db);
+    store.cluster.kill9();
     store.cluster.start();
     assert_eq!(store.cluster.session().text(sum), before);
 }

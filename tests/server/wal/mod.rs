@@ -3,5 +3,6 @@
 mod archives;
 mod checkpoints;
 mod lost_caches;
+mod owners;
 mod records;
 mod standbys;

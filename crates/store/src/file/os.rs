@@ -15,6 +15,15 @@ use super::os_file::{self, OsFile};
 use super::os_root::{self, BENEATH, mode};
 use crate::error::Result;
 
+/// Whether no mount point lies between a directory and a path below it, both without symbolic links. A bind mount is one as well, but
+/// not to a kernel before 5.6, which is asked for devices.
+///
+/// # Errors
+/// Those of open(2).
+pub fn are_on_one_mount(directory: &Path, below: &Path) -> io::Result<bool> {
+    os_root::are_on_one_mount(directory, below)
+}
+
 /// The file system of the operating system, beneath one root.
 #[derive(Debug)]
 pub struct OsFs {

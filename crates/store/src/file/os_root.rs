@@ -56,6 +56,22 @@ pub(super) fn is_still(path: &Path, identity: (u64, u64)) -> bool {
         .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == identity && check_root(path, &stat).is_ok())
 }
 
+pub(super) fn are_on_one_mount(directory: &Path, below: &Path) -> io::Result<bool> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let above = retry_on_intr(|| sys::open(directory, flags, Mode::empty()))?;
+    if !kernel_has_openat2(&above) {
+        let [above, below] = [directory, below].map(|path| retry_on_intr(|| sys::stat(path)));
+        return Ok(above?.st_dev == below?.st_dev);
+    }
+    let rest = below.strip_prefix(directory).unwrap_or(below);
+    let rest = if rest.as_os_str().is_empty() { Path::new(".") } else { rest };
+    match retry_on_intr(|| sys::openat2(&above, rest, flags, Mode::empty(), BENEATH)) {
+        Ok(_) => Ok(true),
+        Err(Errno::XDEV) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// As the operating system has it.
 pub(super) fn mode(rights: Rights, kind: EntryKind) -> Mode {
     Mode::from_raw_mode(rights.of(kind))

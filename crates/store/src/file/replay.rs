@@ -13,7 +13,7 @@ use super::paths::{ATTEMPTS, found, shown};
 use super::store::FileStore;
 use super::sync::Cached;
 use crate::backend::{DroppedDatabase, Moves, Trashed};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::payload::{PayloadId, Shard};
 use crate::record::Event;
 
@@ -31,7 +31,6 @@ struct ToReplay<F: Fs> {
     file: F::File,
     /// Below the root.
     path: String,
-    was_there: bool,
     /// What it is to keep.
     date: Option<SystemTime>,
 }
@@ -87,16 +86,9 @@ impl<F: Fs> FileStore<F> {
         end: Option<u64>,
         durable: Durable,
     ) -> Result<()> {
-        let ToReplay { file, path, was_there, date } = self.open_to_replay(id)?;
+        let ToReplay { file, path, date } = self.open_to_replay(id)?;
         // Written even if it is there: after a sync that failed, the page cache has what the disk does not, and takes it for clean.
-        match file.write_all_at(offset, bytes).map_err(self.io("write file", &path)) {
-            // A file system that never writes in place may have no room for what it has.
-            Err(error)
-                if error.kind() == Kind::DiskFull
-                    && was_there
-                    && has(&file, offset, bytes).map_err(self.io("read file", &path))? => {}
-            written => written?,
-        }
+        file.write_all_at(offset, bytes).map_err(self.io("write file", &path))?;
         if let Some(end) = end
             && file.len().map_err(self.io("stat file", &path))? != end
         {
@@ -117,15 +109,15 @@ impl<F: Fs> FileStore<F> {
         let (live, trashed) = (self.live(id), self.trashed(id));
         let open = |path: &str| found(self.fs.open_for_writing(path)).map_err(self.io("open file", path));
         if let Some(file) = open(&live)? {
-            return Ok(ToReplay { file, path: live, was_there: true, date: None });
+            return Ok(ToReplay { file, path: live, date: None });
         }
         if let Some(file) = open(&trashed)? {
             let date = file.stat().map_err(self.io("stat file", &trashed))?.mtime;
-            return Ok(ToReplay { file, path: trashed, was_there: true, date: Some(date) });
+            return Ok(ToReplay { file, path: trashed, date: Some(date) });
         }
         for _ in 0..ATTEMPTS {
             match found(self.fs.create_new(&live)).map_err(self.io("create file", &live))? {
-                Some(file) => return Ok(ToReplay { file, path: live, was_there: false, date: None }),
+                Some(file) => return Ok(ToReplay { file, path: live, date: None }),
                 None => self.make_dirs(&self.in_database(&id.shard().path()))?,
             }
         }
@@ -166,12 +158,16 @@ impl<F: Fs> FileStore<F> {
         Ok(())
     }
 
-    /// Gives back the room of a payload that a full disk has no room for: it may be one that is deleted later on.
+    /// Gives back the room of a payload that a full disk has no room for, and which may be deleted later on, unless the file has these
+    /// bytes of it: a file system that never writes in place has no room then for writing them once more.
     ///
     /// # Errors
     /// `Io`.
-    pub fn empty_replayed(&self, id: &PayloadId) -> Result<()> {
+    pub fn empty_replayed(&self, id: &PayloadId, offset: u64, bytes: &[u8]) -> Result<()> {
         let ToReplay { file, path, .. } = self.open_to_replay(id)?;
+        if has(&file, offset, bytes).map_err(self.io("read file", &path))? {
+            return Ok(());
+        }
         file.truncate().map_err(self.io("truncate file", &path))
     }
 
