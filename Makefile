@@ -81,6 +81,7 @@ help:
 	@echo 'make bench          rbytea beside bytea, large objects and files, with charts;  make bench-store: the store without a server'
 	@echo 'make bench-vacuum   the vacuum beside vacuumlo, on 10,000 to 1,000,000 payloads'
 	@echo 'make bench-wire     what it costs that clients see bytea'
+	@echo 'make bench-replay   how fast a standby replays payloads, beside bytea'
 	@echo 'make bench-encryption  encrypted payloads beside plain ones, through the store alone'
 	@echo 'make audit          licences, sources and known vulnerabilities of all dependencies (takes cargo-deny)'
 	@echo 'make fmt lint clean'
@@ -192,11 +193,14 @@ fuzz:
 server-test: install-for-tests
 	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),6) $(client) -- $(TESTS)
 
-# The vacuum against many sessions for SOAK_SECONDS, SOAK_CRASHES times SIGKILL under load, and a million new inputs.
+# The vacuum against many sessions for SOAK_SECONDS, SOAK_CRASHES times SIGKILL under load, and as often the power's failure, on a primary and on
+# its standby, 20 promotions, and a million new inputs.
 .PHONY: soak
 soak: install-for-tests
-	RBYTEA_SOAK_SECONDS=$(or $(SOAK_SECONDS),600) RBYTEA_CRASHES=$(or $(SOAK_CRASHES),500) RBYTEA_GENERATED_INPUTS=1000000 \
-		RBYTEA_GENERATED_SEED=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ') $(client) -- soak:: crashes:: generated::
+	RBYTEA_SOAK_SECONDS=$(or $(SOAK_SECONDS),600) RBYTEA_CRASHES=$(or $(SOAK_CRASHES),500) RBYTEA_PROMOTIONS=20 \
+		RBYTEA_GENERATED_INPUTS=1000000 \
+		RBYTEA_GENERATED_SEED=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ') $(client) -- soak:: crashes:: generated:: wal::lost_caches:: \
+		wal::standbys::
 
 # docs/EVIDENCE.md: promise, test, cases, and what was lost, dangling or leaked, out of a run of everything that CI runs. The environment
 # makes it longer: RBYTEA_CRASHES=500 times SIGKILL, RBYTEA_SOAK_SECONDS=600 of load, FUZZ_RUNS=10000000 inputs for each fuzz target.
@@ -300,6 +304,11 @@ bench-vacuum: deps
 .PHONY: bench-wire
 bench-wire: deps
 	@$(MAKE) run-bench BENCH=wire PG_CONFIG='$(PG_CONFIG)'
+
+# How fast a standby replays payloads beside bytea. Some minutes, on a disk; ARGUMENTS="rounds=5 sizes=4096,1048576".
+.PHONY: bench-replay
+bench-replay: deps
+	@$(MAKE) run-bench BENCH=replay PG_CONFIG='$(PG_CONFIG)'
 
 # What encryption costs the store: writes and reads of 4 KiB to 16 MiB. On the disk of the working directory.
 .PHONY: bench-encryption
