@@ -178,6 +178,10 @@ impl<'w> Client<'w> {
     pub fn prepare(&mut self) -> Done {
         let Some(open) = self.open.take() else { return Ok(()) };
         let gid = format!("transaction {}", self.id());
+        if open.asynchronous {
+            // The server itself makes it durable in any case, a standby only so.
+            self.run("set local synchronous_commit = on")?;
+        }
         let done = self.run(&format!("prepare transaction '{gid}'"));
         let acknowledged = done.is_ok();
         if matches!(done, Ok(()) | Err(Trouble::Gone)) {
