@@ -16,7 +16,7 @@ use std::path::Path;
 use std::process::Command;
 
 use common::cluster::{Cluster, Shutdown, wait_until};
-use common::median;
+use common::{Retired, median};
 
 fn main() {
     common::on_disk();
@@ -32,6 +32,7 @@ fn main() {
             _ => panic!("no such argument: {argument}"),
         }
     }
+    let mut retired = Retired::default();
     println!("{}\n", common::machine());
     println!("| median of {rounds} turns, payloads replayed a second | rbytea | bytea | rbytea to bytea |");
     println!("|---|--:|--:|--:|");
@@ -40,7 +41,7 @@ fn main() {
         let mut seconds = [Vec::new(), Vec::new()];
         for round in 0..=rounds {
             for (kind, seconds) in ["rbytea", "bytea"].iter().zip(&mut seconds) {
-                let taken = replay(kind, size, rows);
+                let taken = replay(kind, size, rows, &mut retired);
                 if round > 0 {
                     seconds.push(taken);
                 }
@@ -54,7 +55,7 @@ fn main() {
 }
 
 /// The seconds that redo takes for so many payloads.
-fn replay(kind: &str, size: u64, rows: u64) -> f64 {
+fn replay(kind: &str, size: u64, rows: u64, retired: &mut Retired) -> f64 {
     let conf = ["rbytea.wal_payload_limit = -1", "max_wal_size = '16GB'", "checkpoint_timeout = '1d'"];
     let mut cluster = Cluster::with_extension_and(&conf);
     cluster.session().run(&format!(
@@ -90,7 +91,12 @@ fn replay(kind: &str, size: u64, rows: u64) -> f64 {
     assert_eq!(db.text("select count(*) from t where length(c::bytea) > 0"), rows.to_string());
     let log = copy.log();
     let line = log.lines().rfind(|line| line.contains("redo done at")).expect("redo has ended");
-    line.rsplit("elapsed: ").next().unwrap().trim_end_matches(" s").parse().unwrap()
+    let seconds = line.rsplit("elapsed: ").next().unwrap().trim_end_matches(" s").parse().unwrap();
+    drop(db);
+    cluster.start();
+    retired.add(cluster);
+    retired.add(copy);
+    seconds
 }
 
 fn copied(from: &Path, to: &Path) {
