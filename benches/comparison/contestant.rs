@@ -123,26 +123,32 @@ struct Link {
 /// A file that is written over from its beginning to its end, again and again.
 struct Ring {
     file: File,
+    len: usize,
     at: usize,
 }
 
 impl Ring {
-    const SIZE: usize = 64 << 20;
+    /// Bytes at least.
+    const LEN: usize = 64 << 20;
     const PAGE: usize = 8192;
 
-    fn new(dir: &Path) -> Self {
+    /// Long enough for `commit` bytes that are flushed together.
+    fn new(dir: &Path, commit: usize) -> Self {
         let mut file =
             OpenOptions::new().write(true).create(true).truncate(false).open(dir.join("log")).unwrap();
-        file.write_all(&vec![0; Self::SIZE]).unwrap();
+        let len = commit.max(Self::LEN).next_multiple_of(1 << 20);
+        for _ in 0..len >> 20 {
+            file.write_all(&[0; 1 << 20]).unwrap();
+        }
         file.sync_all().unwrap();
-        Self { file, at: 0 }
+        Self { file, len, at: 0 }
     }
 
     fn write(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let (now, later) = bytes.split_at(bytes.len().min(Self::SIZE - self.at));
+            let (now, later) = bytes.split_at(bytes.len().min(self.len - self.at));
             self.file.write_all_at(now, self.at as u64).unwrap();
-            self.at = (self.at + now.len()) % Self::SIZE;
+            self.at = (self.at + now.len()) % self.len;
             bytes = later;
         }
     }
@@ -157,7 +163,7 @@ impl Contestant {
             let dir = kind.dir(client, cluster);
             fs::create_dir_all(&dir).unwrap();
             if matches!(kind, Kind::Log | Kind::Flush) {
-                Way::Log(Ring::new(&dir))
+                Way::Log(Ring::new(&dir, if kind == Kind::Log { cell.size * cell.rows } else { 0 }))
             } else {
                 Way::Files { entries: File::open(&dir).unwrap(), dir }
             }

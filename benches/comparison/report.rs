@@ -87,11 +87,16 @@ impl Measured {
 
 impl Measured {
     /// What has to be done, one after the other: a payload is sent and received; it is written to a file and into the WAL, or to a file that
-    /// is synced with its directory, and the WAL is flushed. To be read, it has to be read from a file and sent.
+    /// is synced with its directory, and the WAL is flushed. To be read, it has to be read from a file and sent. None for several clients,
+    /// whose steps overlap, and for what is compressed before it is written.
     fn steps(&self, kind: Kind, way: Way) -> Option<Vec<Kind>> {
+        if self.cell.clients > 1 || self.cell.compressible {
+            return None;
+        }
         let in_wal = kind == Kind::Logged || self.cell.size <= WAL_PAYLOAD_LIMIT;
         Some(match kind {
             kind if kind.is_raw() || kind == Kind::Limit => return None,
+            Kind::Bytea | Kind::Compressed | Kind::LargeObject if way == Way::Read => vec![Kind::Limit],
             _ if way == Way::Read => vec![Kind::Limit, self.best_files(way)?],
             Kind::Bytea | Kind::Compressed | Kind::LargeObject => vec![Kind::Limit, Kind::Log],
             _ if in_wal => vec![Kind::Limit, Kind::Unsynced, Kind::Log],
@@ -238,7 +243,8 @@ impl Report {
              - \"Of what is possible\" is the ratio to the speed that follows from the times of the steps that cannot be left out: a payload is sent and \
              thrown away (`limit`), written to a file that is not synced, and written to a file that is there already and synced (`log`), as \
              bytea's in the WAL and rbytea's of up to 64 KiB are; larger ones of rbytea are written to a synced file with its directory, and a page to the \
-             log (`log, one page`). Bytea's needs no file. To read is to read a file, and to send.\n\
+             log (`log, one page`). Bytea's needs no file. To read is to read a file, which bytea need not, and to send. For one client \
+             alone, as the steps of several overlap.\n\
              - `rbytea, in the WAL` writes all payloads to the WAL (rbytea.wal_payload_limit = -1), `rbytea` those up to 64 KiB. What is there is not synced \
              by its commit.\n\
              - Bytes of a table are those in the database. The payload files of rbytea are not in it (as long as the payloads are, and up to 16 bytes longer \
@@ -282,6 +288,9 @@ impl Report {
             let sum = |samples: &[Sample], of: fn(&Sample) -> f64| samples.iter().map(of).sum::<f64>();
             let rows = sum(&figures.written, |sample| sample.bytes) / cell.size as f64;
             let cpu = |samples: &[Sample]| {
+                if samples.is_empty() {
+                    return String::new();
+                }
                 let seconds = sum(samples, |sample| sample.cpu_seconds) / sum(samples, |sample| sample.bytes);
                 format!("{:.2}", seconds * 1e9)
             };

@@ -35,8 +35,8 @@ struct Replay {
     dirty: bool,
     /// Payloads, with their databases, that the disk had no room for, and the places in the WAL where they begin.
     without_room: BTreeMap<(u32, PayloadId), Lsn>,
-    /// After a crash: payloads that have begun and not ended, and where they begin.
-    begun: BTreeMap<(u32, PayloadId), Lsn>,
+    /// After a crash: payloads that have not ended, and the first of their records that was replayed: its place and its offset.
+    begun: BTreeMap<(u32, PayloadId), (Lsn, u64)>,
     /// What may be replayed.
     may: May,
 }
@@ -66,7 +66,8 @@ pub fn begin() {
     KNOWN.set(None);
     // A server that is to be promoted some day makes its store its own as early as it can. What stands against that is said when
     // there is something to replay.
-    if is_archive_recovery() && opening::exists() && opening::is_in_data_directory() {
+    let is_own = || settings::recovery_store() == RecoveryStore::Own || opening::is_in_data_directory();
+    if is_archive_recovery() && opening::exists() && is_own() {
         let _ = open();
     }
 }
@@ -150,7 +151,8 @@ fn archive_store(setting: RecoveryStore) -> Result<Option<Replay>, Report> {
         "recovery leaves the payload store alone, as another server owns it",
     )
     .set_hint(
-        "If this server has a store of its own, or goes on with that of a server that is no more, set \"rbytea.recovery_store\" to \"own\".",
+        "If this server has a store of its own, or is to go on with that of a server that is no more, set \"rbytea.recovery_store\" to \"own\" and restart \
+         it before it is promoted.",
     );
     error::emit(report, PgLogLevel::LOG);
     Ok(None)
@@ -238,10 +240,12 @@ impl Replay {
                     self.without_room.remove(&(database, *id));
                 }
             }
-            Event::PurgeDropped { .. } => self.without_room.retain(|(of, _), _| *of != database),
+            // Another database may have the OID when what was dropped is purged.
+            Event::Drop { .. } => self.without_room.retain(|(of, _), _| *of != database),
             Event::Clone { source, ids } => {
-                let without_room = ids.iter().filter(|id| self.without_room.contains_key(&(*source, **id)));
-                let clones: Vec<_> = without_room.map(|id| ((database, *id), place)).collect();
+                let begins = |id| self.without_room.get(&(*source, id)).copied();
+                let clones: Vec<_> =
+                    ids.iter().filter_map(|id| Some(((database, *id), begins(*id)?))).collect();
                 self.without_room.extend(clones);
             }
             _ => {}
@@ -255,10 +259,14 @@ impl Replay {
         if matches!(record.event, Event::Drop { .. }) && after_crash {
             return Ok(());
         }
-        let begins = match &record.event {
-            Event::Put { id, last: true, .. } => self.begun.remove(&(database, *id)).unwrap_or(place),
-            Event::Put { id, .. } if after_crash => *self.begun.entry((database, *id)).or_insert(place),
-            _ => place,
+        let (begins, first) = match &record.event {
+            Event::Put { id, offset, last: true, .. } => {
+                self.begun.remove(&(database, *id)).unwrap_or((place, *offset))
+            }
+            Event::Put { id, offset, .. } if after_crash => {
+                *self.begun.entry((database, *id)).or_insert((place, *offset))
+            }
+            _ => (place, 0),
         };
         let durable = if self.handle.is_some() { Durable::Later } else { Durable::AtOnce };
         self.dirty = true;
@@ -278,7 +286,7 @@ impl Replay {
                 if error.kind() == Kind::DiskFull && after_crash =>
             {
                 // Best effort: what is left of it is garbage, or the error of the end.
-                let _ = files.empty_replayed(id, *offset, bytes);
+                let _ = files.cut_replayed(id, first, *offset, bytes);
                 self.without_room.insert((database, *id), begins);
                 Ok(())
             }

@@ -208,10 +208,7 @@ fn recovery_to_before_a_database_was_dropped_needs_its_directory_back() {
     let dropped = entries.into_iter().find(aside).unwrap().path();
     let [from, to] =
         [dropped, archived.store.join(oid.to_string())].map(|path| format!("{}/", path.display()));
-    crate::backup::restored::system(
-        "rsync",
-        &["-a", "--ignore-existing", "--remove-source-files", &from, &to],
-    );
+    crate::backup::restored::system("rsync", &["-a", "--remove-source-files", &from, &to]);
     let read = assert_whole(&second, 1..=5);
     adopt(&db);
     db.run("select rvacuum()");

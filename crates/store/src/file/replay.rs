@@ -86,7 +86,7 @@ impl<F: Fs> FileStore<F> {
         end: Option<u64>,
         durable: Durable,
     ) -> Result<()> {
-        let ToReplay { file, path, date } = self.open_to_replay(id)?;
+        let Some(ToReplay { file, path, date }) = self.open_to_replay(id, offset)? else { return Ok(()) };
         // Written even if it is there: after a sync that failed, the page cache has what the disk does not, and takes it for clean.
         file.write_all_at(offset, bytes).map_err(self.io("write file", &path))?;
         if let Some(end) = end
@@ -104,21 +104,31 @@ impl<F: Fs> FileStore<F> {
         Ok(())
     }
 
-    /// The file of a payload, LIVE or in TRASH, where it is to keep its date; made in LIVE if it is in neither.
-    fn open_to_replay(&self, id: &PayloadId) -> Result<ToReplay<F>> {
+    /// The file of a payload, LIVE or in TRASH, where it is to keep its date; made in LIVE if it is in neither. `None` if it has less than
+    /// `offset` bytes: what comes before is not in this log, so that there is nothing to complete.
+    fn open_to_replay(&self, id: &PayloadId, offset: u64) -> Result<Option<ToReplay<F>>> {
         let (live, trashed) = (self.live(id), self.trashed(id));
         let open = |path: &str| found(self.fs.open_for_writing(path)).map_err(self.io("open file", path));
-        if let Some(file) = open(&live)? {
-            return Ok(ToReplay { file, path: live, date: None });
-        }
-        if let Some(file) = open(&trashed)? {
-            let date = file.stat().map_err(self.io("stat file", &trashed))?.mtime;
-            return Ok(ToReplay { file, path: trashed, date: Some(date) });
-        }
+        let stat = |file: &F::File, path: &str| file.stat().map_err(self.io("stat file", path));
         for _ in 0..ATTEMPTS {
-            match found(self.fs.create_new(&live)).map_err(self.io("create file", &live))? {
-                Some(file) => return Ok(ToReplay { file, path: live, date: None }),
-                None => self.make_dirs(&self.in_database(&id.shard().path()))?,
+            if let Some(file) = open(&live)? {
+                let is_there = offset == 0 || stat(&file, &live)?.len >= offset;
+                return Ok(is_there.then_some(ToReplay { file, path: live, date: None }));
+            }
+            if let Some(file) = open(&trashed)? {
+                let about = stat(&file, &trashed)?;
+                let date = Some(about.mtime);
+                return Ok((about.len >= offset).then_some(ToReplay { file, path: trashed, date }));
+            }
+            if offset > 0 {
+                return Ok(None);
+            }
+            match found(self.fs.create_new(&live)) {
+                Ok(Some(file)) => return Ok(Some(ToReplay { file, path: live, date: None })),
+                Ok(None) => self.make_dirs(&self.in_database(&id.shard().path()))?,
+                // Another server that uses the store may have brought it back from TRASH.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(self.io("create file", &live)(error)),
             }
         }
         Err(self.io("create file", &live)(io::ErrorKind::NotFound.into()))
@@ -158,17 +168,21 @@ impl<F: Fs> FileStore<F> {
         Ok(())
     }
 
-    /// Gives back the room of a payload that a full disk has no room for, and which may be deleted later on, unless the file has these
-    /// bytes of it: a file system that never writes in place has no room then for writing them once more.
+    /// Gives back the room of a payload that a full disk has no room for, and which may be deleted later on: cuts its file to `first`,
+    /// where the pieces begin that can be replayed again. Not if it has these bytes: a file system that never writes in place has no
+    /// room then for writing them once more.
     ///
     /// # Errors
     /// `Io`.
-    pub fn empty_replayed(&self, id: &PayloadId, offset: u64, bytes: &[u8]) -> Result<()> {
-        let ToReplay { file, path, .. } = self.open_to_replay(id)?;
+    pub fn cut_replayed(&self, id: &PayloadId, first: u64, offset: u64, bytes: &[u8]) -> Result<()> {
+        let Some(ToReplay { file, path, .. }) = self.open_to_replay(id, first)? else { return Ok(()) };
         if has(&file, offset, bytes).map_err(self.io("read file", &path))? {
             return Ok(());
         }
-        file.truncate().map_err(self.io("truncate file", &path))
+        if file.len().map_err(self.io("stat file", &path))? > first {
+            file.set_len(first).map_err(self.io("truncate file", &path))?;
+        }
+        Ok(())
     }
 
     /// If a directory has the name already, this has been done; what has the database's name now is another one's.

@@ -6,6 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use rbytea_memfs::{EIO, ENOSPC, MemFs, Op};
 use rbytea_store::file::Durable;
+use rbytea_store::file::fs::{Fs, FsFile};
 use rbytea_store::record::Record;
 use rbytea_store::{Backend, FileStore, Kind, Log, PayloadRef, Pending, Result, Root};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -410,8 +411,48 @@ proptest! {
     }
 }
 
+fn bytes(fs: &MemFs, path: &str) -> Vec<u8> {
+    let mut bytes = vec![0; 100];
+    let len = fs.open(path).unwrap().read_at(0, &mut bytes).unwrap();
+    bytes.truncate(len);
+    bytes
+}
+
 fn sync(fs: &MemFs) {
     let store = fs.store();
     let handle = store.open_sync().unwrap().unwrap();
     store.sync_all(&handle).unwrap();
+}
+
+/// A payload in two pieces, of which the first is not replayed: it was durable before.
+#[test]
+fn what_is_durable_of_a_payload_stays_when_the_rest_of_it_has_no_room() {
+    let (fs, log) = (MemFs::new(), Records::with_keepers());
+    let store = logged(&fs, &log);
+    let mut upload = store.begin(1 << 8, None).unwrap();
+    let id = upload.id();
+    upload.append(b"first, ").unwrap();
+    let second = log.len();
+    assert!(second > 0, "each piece is a record");
+    sync(&fs);
+    upload.append(b"second").unwrap();
+    let mut batch = None;
+    upload.finish(&mut batch).unwrap();
+    let payload = format!("{DATABASE}/{}", id.live_path());
+    let crashed = fs.after_crash();
+    assert_eq!(bytes(&crashed, &payload), b"first, ");
+    crashed.leave_space(3);
+    assert_eq!(log.replay(&crashed, second..log.len()).unwrap_err().kind(), Kind::DiskFull);
+    crashed.store().cut_replayed(&id, 7, 7, b"second").unwrap();
+    assert_eq!(bytes(&crashed, &payload), b"first, ");
+    crashed.heal();
+    log.replay(&crashed, second..log.len()).unwrap();
+    assert_eq!(bytes(&crashed, &payload), b"first, second");
+    // What it has already it keeps: there may be no room to write it again.
+    crashed.store().cut_replayed(&id, 7, 7, b"second").unwrap();
+    assert_eq!(bytes(&crashed, &payload), b"first, second");
+    // Where the beginning is not, there is nothing to complete.
+    let elsewhere = MemFs::new();
+    log.replay(&elsewhere, second..log.len()).unwrap();
+    assert!(elsewhere.store().locate(&id).unwrap().is_none());
 }
