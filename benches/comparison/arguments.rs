@@ -70,6 +70,9 @@ impl Arguments {
         if self.sizes.contains(&COMPRESSIBLE) {
             cells.push(Cell { size: COMPRESSIBLE, rows: 1, clients: 1, compressible: true });
         }
+        // Several clients are there for the sake of their flushes.
+        let least = self.rows.iter().copied().min().unwrap_or(1);
+        cells.retain(|cell| cell.clients == 1 || cell.rows == least);
         cells.retain(|cell| cell.bytes() <= self.limit);
         cells
     }

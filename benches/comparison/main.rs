@@ -5,7 +5,7 @@
 //! In each round every contestant writes and reads once, in another order each time, so that what else the machine does
 //! hits all of them; figures are medians over the rounds.
 //!
-//! Arguments, each optional: `sizes=4K,1M`, `rows=1,100`, `clients=1`, `rounds=3`, `limit=2G` (most bytes of one commit
+//! Arguments, each optional: `sizes=4K,1M`, `rows=1,100`, `clients=1` (more than one client with the fewest rows only), `rounds=3`, `limit=2G` (most bytes of one commit
 //! of all clients; what is beyond is not run), `only=bytea,rbytea`, `to=DIRECTORY`. Charts are drawn where at least two sizes were run.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark fails by panicking")]
 #![allow(missing_docs, reason = "a program")]
