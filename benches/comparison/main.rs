@@ -35,7 +35,7 @@ use report::{Figures, Report};
 
 /// Bytes that all clients of a contestant write in one round, if that makes at least one commit of each and at most [`MOST_COMMITS`].
 const VOLUME: usize = 64 << 20;
-const MOST_COMMITS: usize = 200;
+const MOST_COMMITS: usize = 2000;
 /// Bytes that are read in one round, if that takes at most [`MOST_PASSES`] over what was written.
 const READ_VOLUME: usize = 128 << 20;
 const MOST_PASSES: usize = 20;
