@@ -167,6 +167,8 @@ pub struct Report {
 impl Report {
     pub fn add(&mut self, cell: Cell, commits: usize, figures: Vec<(Kind, Figures)>) {
         self.cells.push(Measured { cell, commits, figures });
+        self.cells
+            .sort_by_key(|Measured { cell, .. }| (cell.compressible, cell.clients, cell.size, cell.rows));
     }
 
     /// Writes everything where the arguments say.
