@@ -290,7 +290,7 @@ impl Campaign {
 /// PostgreSQL since 17 (seen with 18.4): a crash between the writing of two-phase state files and the end of the checkpoint. Recovery wants to
 /// remove them, because they are newer than the last checkpoint, under the names of an epoch before the first; it then finds them, and
 /// does not restore the prepared transactions from the WAL.
-fn server_has_lost_prepared(cluster: &Cluster) -> bool {
+pub fn server_has_lost_prepared(cluster: &Cluster) -> bool {
     cluster.installation().major >= 17
         && cluster.log().contains("could not remove file \"pg_twophase/FFFFFFFF")
 }
