@@ -73,6 +73,10 @@ CREATE FUNCTION pg_catalog.rbytea_to_client(@extschema@.rbytea) RETURNS bytea
 AS 'MODULE_PATHNAME', 'rbytea_to_client_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL SAFE COST 100;
 COMMENT ON FUNCTION pg_catalog.rbytea_to_client(@extschema@.rbytea) IS 'the payload as bytea, in the results that clients get; volatile, so that it is computed after a sort';
 
+CREATE FUNCTION pg_catalog.rbytea_from_client(bytea) RETURNS @extschema@.rbytea
+AS 'MODULE_PATHNAME', 'rbytea_from_client_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION pg_catalog.rbytea_from_client(bytea) IS 'bytea that a client has sent as rbytea; stable, so that no plan has a copy of it';
+
 CREATE CAST (bytea AS rbytea) WITH FUNCTION rbytea(bytea) AS ASSIGNMENT;
 COMMENT ON CAST (bytea AS rbytea) IS 'convert bytea to rbytea';
 CREATE CAST (rbytea AS bytea) WITH FUNCTION bytea(rbytea) AS IMPLICIT;

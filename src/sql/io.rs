@@ -4,7 +4,7 @@
 use crate::pg::error::internal;
 use crate::pg::rows::RawResult;
 use crate::session::{expanded, read};
-use crate::value::datum::{ByteaResult, Rbytea, RbyteaResult};
+use crate::value::datum::{Bytea, ByteaResult, Rbytea, RbyteaResult};
 use pgrx::callconv::FcInfo;
 use pgrx::datum::Internal;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -78,8 +78,14 @@ fn rbytea_send(value: Rbytea) -> Result<ByteaResult, ErrorReport> {
 
 /// The cast from bytea.
 #[pg_extern]
-fn rbytea_from_bytea(payload: &[u8]) -> Result<RbyteaResult, ErrorReport> {
-    Ok(RbyteaResult::inline(payload)?)
+fn rbytea_from_bytea(payload: Bytea) -> Result<RbyteaResult, ErrorReport> {
+    Ok(RbyteaResult::converted(payload)?)
+}
+
+/// The same for what a client sends, declared STABLE, so that no plan has a copy of the payload.
+#[pg_extern]
+fn rbytea_from_client(payload: Bytea) -> Result<RbyteaResult, ErrorReport> {
+    Ok(RbyteaResult::converted(payload)?)
 }
 
 /// The cast to bytea.

@@ -2,6 +2,7 @@
 //! written into palloc memory once. Relies on value.rs for the layout.
 
 use crate::pg::error::{self, Report};
+use crate::value::converted;
 use crate::value::varlena::{Detoasted, Varlena};
 use rbytea_store::PayloadRef;
 use rbytea_store::value::{self, EXTERNAL_LEN, MAX_BYTEA, MAX_INLINE, Value};
@@ -59,6 +60,7 @@ impl Rbytea {
     pub fn peek(&self) -> Result<Peek, Report> {
         match self.0.plain() {
             Some(bytes) => self.peek_at(bytes),
+            None if let Some(payload) = converted::payload(&self.0) => Ok(Peek::Inline(payload.len() as u64)),
             None => self.peek_at(self.0.slice(0, EXTERNAL_LEN + 1)?.bytes()),
         }
     }
@@ -106,7 +108,10 @@ impl Operand for Rbytea {
     }
 
     fn with_payload<T>(&self, look: impl FnOnce(&[u8]) -> T) -> Result<T, Report> {
-        Ok(look(self.detoast().payload()?))
+        match converted::payload(&self.0) {
+            Some(payload) => Ok(look(payload)),
+            None => Ok(look(self.detoast().payload()?)),
+        }
     }
 }
 
@@ -153,11 +158,16 @@ struct Built(*mut pg_sys::varlena);
 
 /// A varlena of `len` bytes after the header, which are not initialised; an error if there are more than `max`.
 fn build(len: u64, max: u64) -> Result<(Built, &'static mut [MaybeUninit<u8>]), Report> {
-    if len > max {
-        return Err(error::too_large(len));
-    }
+    check_len(len, max)?;
     Ok(allocate(len as usize))
 }
+
+fn check_len(len: u64, max: u64) -> Result<(), Report> {
+    if len > max { Err(error::too_large(len)) } else { Ok(()) }
+}
+
+/// Payloads from this length on are not copied to be converted, which takes longer than what an expanded datum needs.
+const CONVERTED: u64 = 16 * 1024;
 
 /// Allocates a varlena of `len` bytes after the header, which are not initialised and no more than a datum can have.
 /// It lives in the current memory context, longer than the function that fills it.
@@ -181,6 +191,18 @@ impl RbyteaResult {
         data[0].write(value::INLINE);
         data[1..].write_copy_of_slice(payload);
         Ok(Self(built))
+    }
+
+    /// An inline value with the payload of an argument of the function that returns it.
+    pub fn converted(argument: Bytea) -> Result<Self, Report> {
+        if (argument.0.len() as u64) < CONVERTED {
+            return Self::inline(argument.0.detoast().bytes());
+        }
+        let payload = argument.0.detoast();
+        check_len(payload.bytes().len() as u64 + 1, MAX_INLINE + 1)?;
+        // SAFETY: the argument itself, or a copy that is left in the current memory context.
+        let datum = unsafe { converted::datum(payload.leak()) };
+        Ok(Self(Built(datum.cast_mut_ptr())))
     }
 
     /// A reference to a stored payload.

@@ -3,6 +3,7 @@
 //! `vacuum` uses it.
 
 pub mod columns;
+mod converted;
 pub mod datum;
 mod varlena;
 pub mod walk;

@@ -2,6 +2,7 @@
 
 use crate::pg::error::{self, Report};
 use pgrx::{pg_sys, varatt_is_1b, varatt_is_1b_e, varatt_is_4b_u, vardata_any, varsize_any_exhdr};
+use std::ptr;
 
 /// A varlena of any form: plain, short, compressed, in a TOAST table, expanded.
 #[derive(Clone, Copy)]
@@ -22,6 +23,11 @@ impl Varlena {
     /// `datum` must be a non-null datum of variable length that outlives the result.
     pub unsafe fn from_raw(datum: pg_sys::Datum) -> Self {
         Self { datum: datum.cast_mut_ptr() }
+    }
+
+    /// The datum.
+    pub fn as_ptr(&self) -> *mut pg_sys::varlena {
+        self.datum
     }
 
     /// The bytes after the header, if they lie in the datum as they are.
@@ -71,6 +77,16 @@ impl Detoasted {
         unsafe {
             std::slice::from_raw_parts(vardata_any(self.detoasted).cast(), varsize_any_exhdr(self.detoasted))
         }
+    }
+}
+
+impl Detoasted {
+    /// The same; a copy stays until its memory context is reset.
+    pub fn leak<'a>(self) -> &'a [u8] {
+        let bytes = ptr::from_ref(self.bytes());
+        std::mem::forget(self);
+        // SAFETY: as above, and nobody frees it any more. The caller knows until when it is there.
+        unsafe { &*bytes }
     }
 }
 

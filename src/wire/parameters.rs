@@ -186,10 +186,24 @@ unsafe extern "C-unwind" fn replace(node: *mut pg_sys::Node, context: *mut c_voi
             let param: *mut pg_sys::Param = pg_sys::copyObjectImpl(node.cast()).cast();
             let inferred = (*param).paramtype;
             (*param).paramtype = of_client(inferred, change.types);
+            let (mut cast, mut from): (*mut pg_sys::Node, _) = (param.cast(), (*param).paramtype);
+            if from == pg_sys::BYTEAOID {
+                cast = pg_sys::makeFuncExpr(
+                    change.types.from_client,
+                    change.types.rbytea,
+                    pg_sys::lappend(ptr::null_mut(), cast.cast()),
+                    pg_sys::InvalidOid,
+                    pg_sys::InvalidOid,
+                    pg_sys::CoercionForm::COERCE_IMPLICIT_CAST,
+                )
+                .cast();
+                from = change.types.rbytea;
+            }
+            // To an array, or to a domain.
             return pg_sys::coerce_to_target_type(
                 ptr::null_mut(),
-                param.cast(),
-                (*param).paramtype,
+                cast,
+                from,
                 inferred,
                 (*param).paramtypmod,
                 pg_sys::CoercionContext::COERCION_EXPLICIT,

@@ -3,6 +3,7 @@
 
 mod clients;
 mod comparison;
+mod converted;
 mod functions;
 mod generated;
 mod input_output;

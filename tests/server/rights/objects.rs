@@ -84,6 +84,7 @@ const FOR_PUBLIC: &[&str] = &[
     "function rbytea_ne(rbytea,rbytea)",
     "function rbytea_ne_bytea(rbytea,bytea)",
     "function rbytea_cat(rbytea,rbytea)",
+    "function rbytea_from_client(bytea)",
     "function rbytea_hash(rbytea)",
     "function rbytea_hash_extended(rbytea,bigint)",
     "function rbytea_in(cstring)",
