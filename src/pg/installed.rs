@@ -18,6 +18,8 @@ pub struct Installed {
     pub array: pg_sys::Oid,
     /// The function to bytea for what a client gets.
     pub to_client: pg_sys::Oid,
+    /// That of the cast from bytea.
+    pub from_bytea: pg_sys::Oid,
     /// The function from bytea for what a client sends.
     pub from_client: pg_sys::Oid,
 }
@@ -87,21 +89,23 @@ unsafe fn look_up() -> Option<Installed> {
         }
         pg_sys::ReleaseCatCacheList(list);
         let (rbytea, array, namespace) = found?;
+        let catalog = pg_sys::Oid::from(pg_sys::PG_CATALOG_NAMESPACE);
         Some(Installed {
             extension: Extension::in_schema(namespace),
             rbytea,
             array,
-            to_client: function(c"rbytea_to_client", rbytea)?,
-            from_client: function(c"rbytea_from_client", pg_sys::BYTEAOID)?,
+            to_client: function(c"rbytea_to_client", rbytea, catalog)?,
+            from_bytea: function(name, pg_sys::BYTEAOID, namespace)?,
+            from_client: function(c"rbytea_from_client", pg_sys::BYTEAOID, catalog)?,
         })
     }
 }
 
-/// A function of one argument in pg_catalog.
+/// A function of one argument.
 ///
 /// # Safety
 /// Takes a transaction.
-unsafe fn function(name: &CStr, argument: pg_sys::Oid) -> Option<pg_sys::Oid> {
+unsafe fn function(name: &CStr, argument: pg_sys::Oid, namespace: pg_sys::Oid) -> Option<pg_sys::Oid> {
     // SAFETY: a syscache lookup with the key columns of PROCNAMEARGSNSP: name, argument types, namespace.
     let oid = unsafe {
         let arguments = pg_sys::buildoidvector(ptr::from_ref(&argument), 1);
@@ -110,7 +114,7 @@ unsafe fn function(name: &CStr, argument: pg_sys::Oid) -> Option<pg_sys::Oid> {
             pg_sys::Anum_pg_proc_oid as i16,
             pg_sys::Datum::from(name.as_ptr()),
             pg_sys::Datum::from(arguments),
-            pg_sys::Datum::from(pg_sys::Oid::from(pg_sys::PG_CATALOG_NAMESPACE)),
+            pg_sys::Datum::from(namespace),
             pg_sys::Datum::null(),
         )
     };

@@ -168,12 +168,14 @@ fn parameters_are_written_as_they_were_sent() {
          create trigger own before insert on t for each row execute function own()",
     );
     for mode in ["auto", "force_custom_plan", "force_generic_plan"] {
-        db.run(&format!("truncate t; set plan_cache_mode = {mode}"));
+        db.run(&format!("truncate t; deallocate all; set plan_cache_mode = {mode}"));
         let insert = block_on(db.client().prepare(
             "insert into t (id, r, a) values ($1, $2, array[$2::rbytea, $3]), (-$1, $3, null) returning r, d",
         ))
         .unwrap();
         let update = block_on(db.client().prepare("update t set r = $2, d = $2 where id = $1 and r <> $2 returning (select r from t where r = $3 limit 1)")).unwrap();
+        // Whose type the client says.
+        db.run("prepare said (bytea) as insert into t (id, r, d) values (0, $1, ($1::rbytea)::document) on conflict (id) do update set r = excluded.r, d = $1");
         for n in 1..10_i32 {
             let [one, other] = [n, n + 1]
                 .map(|k| Payload((0..k as usize * 5000).map(|at| (at * k as usize >> 3) as u8).collect()));
@@ -186,6 +188,10 @@ fn parameters_are_written_as_they_were_sent() {
             );
             let row = block_on(db.client().query_one(&update, &[&n, &other, &one])).unwrap();
             assert!(row.get::<_, Payload>(0) == one, "{mode} {n}");
+            db.run(&format!("execute said (repeat('{n}', {n} * 5000)::bytea)"));
+            let said =
+                db.text(&format!("select r = repeat('{n}', {n} * 5000)::bytea, d = r from t where id = 0"));
+            assert_eq!(said, "t|t", "{mode}");
             let said = db.text(&format!("select length(r), length(d), r = d, length(a[1]), length(a[2]), a[2] = r from t where id = {n}"));
             assert_eq!(said, format!("{0}|{0}|t|{1}|{0}|t", (n + 1) * 5000, n * 5000), "{mode}");
         }
