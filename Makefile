@@ -198,9 +198,9 @@ server-test: install-for-tests
 .PHONY: soak
 soak: install-for-tests
 	RBYTEA_SOAK_SECONDS=$(or $(SOAK_SECONDS),600) RBYTEA_CRASHES=$(or $(SOAK_CRASHES),500) RBYTEA_PROMOTIONS=20 \
-		RBYTEA_GENERATED_INPUTS=1000000 \
-		RBYTEA_GENERATED_SEED=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ') $(client) -- soak:: crashes:: generated:: wal::lost_caches:: \
-		wal::standbys::
+		RBYTEA_FAULTS=each RBYTEA_GENERATED_INPUTS=1000000 \
+		RBYTEA_GENERATED_SEED=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ') $(client) -- soak:: crashes:: generated:: wal::killed_calls:: \
+		wal::lost_caches:: wal::standbys::
 
 # docs/EVIDENCE.md: promise, test, cases, and what was lost, dangling or leaked, out of a run of everything that CI runs. The environment
 # makes it longer: RBYTEA_CRASHES=500 times SIGKILL, RBYTEA_SOAK_SECONDS=600 of load, FUZZ_RUNS=10000000 inputs for each fuzz target.

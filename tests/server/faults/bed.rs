@@ -10,9 +10,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::evidence::Found;
-use crate::faults::injector::{Injection, Rule};
 use crate::support::broken_store::{BrokenStore, text};
 use crate::support::cluster::POSTGRES;
+use crate::support::injector::{Injection, Rule};
 use crate::support::judge::And;
 use crate::support::judge::acknowledged;
 use crate::support::session::Session;

@@ -2,9 +2,9 @@
 //! needed, and a later visit does its work.
 
 use crate::evidence::{Found, Promise, proves};
-use crate::faults::injector::{Injection, Rule};
 use crate::support::background::{Background, Point, Watching, cluster_with};
 use crate::support::cluster::{Cluster, PATIENCE, wait_until};
+use crate::support::injector::{Injection, Rule};
 use crate::support::judge::And;
 use crate::support::judge::acknowledged;
 use crate::support::session::Session;

@@ -11,7 +11,6 @@ mod injected_first_writes;
 mod injected_vacuums;
 mod injected_visits;
 mod injected_writes;
-mod injector;
 mod interruptions;
 mod mounts;
 mod planted;

@@ -8,9 +8,9 @@ use tokio_postgres::error::SqlState;
 
 use crate::evidence::{Promise, proves, proves_by_assertions};
 use crate::faults::bed::{Bed, insert};
-use crate::faults::injector::{Injection, Rule};
 use crate::support::broken_store::BrokenStore;
 use crate::support::cluster::{PATIENCE, wait_until};
+use crate::support::injector::{Injection, Rule};
 use crate::support::payload::Payload;
 use crate::support::twins::noise;
 use crate::support::volumes::Kind;

@@ -6,6 +6,7 @@ pub mod background;
 pub mod broken_store;
 pub mod cluster;
 pub mod encryption;
+pub mod injector;
 pub mod installation;
 pub mod judge;
 pub mod keepers;

@@ -2,6 +2,7 @@
 
 mod archives;
 mod checkpoints;
+mod killed_calls;
 mod lost_caches;
 mod owners;
 mod records;

@@ -40,6 +40,17 @@ impl Ledger {
         }
     }
 
+    /// Inserts a row; false if that was not acknowledged.
+    pub fn try_insert(&mut self, db: &Session, table: &str, n: i32) -> bool {
+        let payload = Payload(noise(900, u64::from(n.unsigned_abs())));
+        let sql = format!("insert into {table} (n, r) values ($1, $2)");
+        let acknowledged = block_on(db.client().execute(&sql, &[&n, &payload])).is_ok();
+        if acknowledged {
+            self.0.insert(n, blake3::hash(&payload.0));
+        }
+        acknowledged
+    }
+
     /// Gives these rows other payloads.
     #[track_caller]
     pub fn update(&mut self, db: &Session, table: &str, numbers: RangeInclusive<i32>) {

@@ -33,18 +33,26 @@ pub struct Injection {
 impl Injection {
     /// From the backend's next call on. `output` is a file that this may write.
     pub fn into(pid: i32, rule: Rule<'_>, output: &Path) -> Self {
+        Self::into_all(&[pid], rule, output)
+    }
+
+    /// The same into several processes, each of which counts for itself.
+    pub fn into_all(pids: &[i32], rule: Rule<'_>, output: &Path) -> Self {
         let Rule { call, when, action, paths } = rule;
         let action = if action.contains('=') { action.to_owned() } else { format!("error={action}") };
         let mut strace = root_command("strace");
         strace.args(["-f", "-y", "-o"]).arg(output).args(["-e", &format!("trace={call}")]);
-        strace.args(["-e", &format!("inject={call}:{action}:when={when}"), "-p", &pid.to_string()]);
+        strace.args(["-e", &format!("inject={call}:{action}:when={when}")]);
+        for pid in pids {
+            strace.args(["-p", &pid.to_string()]);
+        }
         for path in paths {
             strace.arg("-P").arg(path);
         }
         let mut strace = strace.stderr(Stdio::piped()).spawn().expect("strace is not installed");
         let mut stderr = BufReader::new(strace.stderr.take().unwrap());
         let mut said = String::new();
-        while !said.contains("attached") {
+        while said.matches("attached").count() < pids.len() {
             let before = said.len();
             stderr.read_line(&mut said).unwrap();
             assert!(
