@@ -178,7 +178,7 @@ fn parameters_are_written_as_they_were_sent() {
         db.run("prepare said (bytea) as insert into t (id, r, d) values (0, $1, ($1::rbytea)::document) on conflict (id) do update set r = excluded.r, d = $1");
         for n in 1..10_i32 {
             let [one, other] = [n, n + 1]
-                .map(|k| Payload((0..k as usize * 5000).map(|at| (at * k as usize >> 3) as u8).collect()));
+                .map(|k| Payload((0..k as usize * 5000).map(|at| ((at * k as usize) >> 3) as u8).collect()));
             let rows = block_on(db.client().query(&insert, &[&n, &one, &other])).unwrap();
             let got: Vec<[Payload; 2]> = rows.iter().map(|row| [row.get(0), row.get(1)]).collect();
             assert!(

@@ -1,0 +1,87 @@
+//! What recovery after a crash has had no room for. The disk has what was written later, too, and a payload may be one that has made room for
+//! that: its purge is replayed later. What is left at a checkpoint, or at the end, is needed.
+
+use crate::pg::error::{self, Report};
+use pgrx::{PgSqlErrorCode, pg_sys};
+use rbytea_store::PayloadId;
+use rbytea_store::record::{Event, Record};
+use std::collections::BTreeMap;
+
+/// A place in the WAL.
+pub type Lsn = pg_sys::XLogRecPtr;
+
+/// A payload and its database.
+type Key = (u32, PayloadId);
+
+/// Where a payload's records begin.
+#[derive(Clone, Copy)]
+pub struct Beginning {
+    /// The first of them that was replayed.
+    pub place: Lsn,
+    /// Of its bytes in the payload.
+    pub offset: u64,
+}
+
+/// Payloads without room, and those that have not ended.
+#[derive(Default)]
+pub struct Room {
+    lacking: BTreeMap<Key, Lsn>,
+    begun: BTreeMap<Key, Beginning>,
+}
+
+impl Room {
+    /// Whether a record is about a payload that has no room: the rest of it has none either.
+    pub fn is_lacking(&self, record: &Record<'_>) -> bool {
+        matches!(&record.event, Event::Put { id, .. } if self.lacking.contains_key(&(record.database, *id)))
+    }
+
+    /// Takes notice of what becomes of the payloads.
+    pub fn follow(&mut self, record: &Record<'_>) {
+        let database = record.database;
+        match &record.event {
+            Event::Purge { ids, .. } => {
+                for id in ids {
+                    self.lacking.remove(&(database, *id));
+                }
+            }
+            // Another database may have the OID when what was dropped is purged.
+            Event::Drop { .. } => self.lacking.retain(|(of, _), _| *of != database),
+            Event::Clone { source, ids } => {
+                let begins = |id| self.lacking.get(&(*source, id)).copied();
+                let clones: Vec<_> =
+                    ids.iter().filter_map(|id| Some(((database, *id), begins(*id)?))).collect();
+                self.lacking.extend(clones);
+            }
+            _ => {}
+        }
+    }
+
+    /// Where the payload begins that this record, which is at this place, puts.
+    pub fn beginning(&mut self, record: &Record<'_>, place: Lsn) -> Beginning {
+        let Event::Put { id, offset, last, .. } = &record.event else {
+            return Beginning { place, offset: 0 };
+        };
+        let (key, this) = ((record.database, *id), Beginning { place, offset: *offset });
+        if *last { self.begun.remove(&key).unwrap_or(this) } else { *self.begun.entry(key).or_insert(this) }
+    }
+
+    /// A payload has no room.
+    pub fn lacks(&mut self, database: u32, id: PayloadId, beginning: Beginning) {
+        self.lacking.insert((database, id), beginning.place);
+    }
+
+    /// That no payload is left which begins before this place.
+    pub fn check(&self, before: Lsn) -> Result<(), Report> {
+        let left = self.lacking.values().filter(|place| **place < before).count();
+        if left == 0 {
+            return Ok(());
+        }
+        Err(error::report(
+            PgSqlErrorCode::ERRCODE_DISK_FULL,
+            format!("the payload store has no room for {left} payloads that are in the WAL"),
+        )
+        .set_hint(
+            "Enlarge the file system that holds the store, or free space on it, and start the server again.",
+        ))
+    }
+}
