@@ -11,7 +11,6 @@ use rbytea_store::file::fs::Fs;
 mod keeper;
 mod manager;
 mod replay;
-mod room;
 mod target;
 
 /// Whether keepers answer for the file system of the store at this moment, so that payloads that are logged are not synced when they are

@@ -3,7 +3,6 @@
 use crate::pg::error::{self, Report};
 use crate::pg::settings::RecoveryStore;
 use crate::pg::{compat, settings};
-use crate::recovery::room::{Lsn, Room};
 use crate::recovery::target::{self, May, Target, is_archive_recovery};
 use crate::session::opening::{self, Access};
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -11,6 +10,7 @@ use rbytea_store::file::Durable;
 use rbytea_store::file::fs::Fs;
 use rbytea_store::file::os::OsFs;
 use rbytea_store::record::{Event, Record, RecordError};
+use rbytea_store::room::{Lsn, Room};
 use rbytea_store::{FileStore, Kind};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -68,7 +68,7 @@ pub fn end() -> Result<(), Report> {
 /// A checkpoint is about to be replayed: a restartpoint may be made of it, after a crash too, and nothing that is before its redo pointer
 /// is replayed again then.
 pub fn before_checkpoint(redo: Lsn) -> Result<(), Report> {
-    sync().and_then(|()| with_store(|store| store.room.check(redo)))
+    sync().and_then(|()| with_store(|store| store.had_room(redo)))
 }
 
 /// Replays a record, which is at this place.
@@ -173,6 +173,21 @@ impl Replay {
             self.databases.insert(database, opening::open_unlogged(database, Access::Write)?);
         }
         self.databases.get(&database).ok_or_else(|| error::internal("a part of the store is not open"))
+    }
+
+    /// That no payload is left which begins before this place, and which the disk had no room for.
+    fn had_room(&mut self, before: Lsn) -> Result<(), Report> {
+        let left = self.room.lacking(before);
+        if left == 0 {
+            return Ok(());
+        }
+        Err(error::report(
+            PgSqlErrorCode::ERRCODE_DISK_FULL,
+            format!("the payload store has no room for {left} payloads that are in the WAL"),
+        )
+        .set_hint(
+            "Enlarge the file system that holds the store, or free space on it, and start the server again.",
+        ))
     }
 
     fn sync(&mut self) -> Result<(), Report> {

@@ -18,6 +18,7 @@ mod payload;
 mod pending;
 mod reader;
 pub mod record;
+pub mod room;
 pub mod value;
 mod writer;
 

@@ -6,6 +6,7 @@ mod hash;
 mod header;
 mod judgement;
 mod record;
+mod room;
 mod substring;
 
 /// How often a property is tried. Failures are printed, not written beside the tests.

@@ -1,20 +1,20 @@
-//! What recovery after a crash has had no room for. The disk has what was written later, too, and a payload may be one that has made room for
-//! that: its purge is replayed later. What is left at a checkpoint, or at the end, is needed.
+//! What a recovery after a crash has had no room for. The disk has what was written later, too, and a payload may be one that has made room
+//! for that: then its purge is replayed later. What is left at a checkpoint, or at the end, is needed. Relies on records being
+//! followed in their order; knows no file.
 
-use crate::pg::error::{self, Report};
-use pgrx::{PgSqlErrorCode, pg_sys};
-use rbytea_store::PayloadId;
-use rbytea_store::record::{Event, Record};
 use std::collections::BTreeMap;
 
-/// A place in the WAL.
-pub type Lsn = pg_sys::XLogRecPtr;
+use crate::payload::PayloadId;
+use crate::record::{Event, Record};
+
+/// A place in the WAL, which grows.
+pub type Lsn = u64;
 
 /// A payload and its database.
 type Key = (u32, PayloadId);
 
 /// Where a payload's records begin.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Beginning {
     /// The first of them that was replayed.
     pub place: Lsn,
@@ -23,7 +23,7 @@ pub struct Beginning {
 }
 
 /// Payloads without room, and those that have not ended.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Room {
     lacking: BTreeMap<Key, Lsn>,
     begun: BTreeMap<Key, Beginning>,
@@ -70,18 +70,8 @@ impl Room {
         self.lacking.insert((database, id), beginning.place);
     }
 
-    /// That no payload is left which begins before this place.
-    pub fn check(&self, before: Lsn) -> Result<(), Report> {
-        let left = self.lacking.values().filter(|place| **place < before).count();
-        if left == 0 {
-            return Ok(());
-        }
-        Err(error::report(
-            PgSqlErrorCode::ERRCODE_DISK_FULL,
-            format!("the payload store has no room for {left} payloads that are in the WAL"),
-        )
-        .set_hint(
-            "Enlarge the file system that holds the store, or free space on it, and start the server again.",
-        ))
+    /// How many payloads are left that begin before this place.
+    pub fn lacking(&self, before: Lsn) -> usize {
+        self.lacking.values().filter(|place| **place < before).count()
     }
 }
