@@ -20,7 +20,7 @@ pub struct Installed {
     pub to_client: pg_sys::Oid,
     /// That of the cast from bytea.
     pub from_bytea: pg_sys::Oid,
-    /// The function from bytea for what a client sends.
+    /// The function from bytea for what a client sends to be stored.
     pub from_client: pg_sys::Oid,
 }
 
@@ -90,13 +90,14 @@ unsafe fn look_up() -> Option<Installed> {
         pg_sys::ReleaseCatCacheList(list);
         let (rbytea, array, namespace) = found?;
         let catalog = pg_sys::Oid::from(pg_sys::PG_CATALOG_NAMESPACE);
+        let from_bytea = function(name, pg_sys::BYTEAOID, namespace)?;
         Some(Installed {
             extension: Extension::in_schema(namespace),
             rbytea,
             array,
             to_client: function(c"rbytea_to_client", rbytea, catalog)?,
-            from_bytea: function(name, pg_sys::BYTEAOID, namespace)?,
-            from_client: function(c"rbytea_from_client", pg_sys::BYTEAOID, catalog)?,
+            from_bytea,
+            from_client: function(c"rbytea_from_client", pg_sys::BYTEAOID, catalog).unwrap_or(from_bytea),
         })
     }
 }

@@ -138,7 +138,10 @@ impl Replay {
         }
         self.room.follow(record);
         let after_crash = !is_archive_recovery();
-        let adds = matches!(record.event, Event::Put { .. } | Event::Restore { .. } | Event::Clone { .. });
+        let adds = matches!(
+            record.event,
+            Event::Put { .. } | Event::Abandon { .. } | Event::Restore { .. } | Event::Clone { .. }
+        );
         if self.may == May::Add && !adds {
             return Ok(());
         }

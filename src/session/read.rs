@@ -7,7 +7,7 @@ use crate::pg::settings::{self, Verify};
 use crate::session::keys;
 use crate::session::opening::Access;
 use crate::session::transaction;
-use crate::value::datum::{ByteaResult, Peek, Rbytea, fill_pieces};
+use crate::value::datum::{ByteaResult, Operand, Peek, Rbytea, fill_pieces};
 use pgrx::check_for_interrupts;
 use rbytea_store as store;
 use rbytea_store::{Backend, By, PayloadRef, Reader, Verifier, value};
@@ -106,17 +106,14 @@ pub fn substring(value: &Rbytea, start: i32, length: Option<i32>) -> Result<Byte
 }
 
 fn inline_range(value: &Rbytea, offset: u64, len: u64) -> Result<ByteaResult, Report> {
-    ByteaResult::copy_of(value.inline_slice(offset, len)?.bytes())
+    value.with_inline_range(offset, len, ByteaResult::copy_of)
 }
 
 /// Feeds the payload to `update` piece by piece. An external payload is read in constant memory and always compared
 /// with the digest in the row.
-pub fn for_each_chunk(value: &Rbytea, mut update: impl FnMut(&[u8])) -> Result<(), Report> {
+pub fn for_each_chunk(value: &Rbytea, update: impl FnMut(&[u8])) -> Result<(), Report> {
     match value.peek()? {
-        Peek::Inline(_) => {
-            update(value.detoast().payload()?);
-            Ok(())
-        }
+        Peek::Inline(_) => value.with_payload(update),
         Peek::External(payload) => for_each_stored(&payload, update),
     }
 }

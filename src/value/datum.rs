@@ -81,12 +81,22 @@ impl Rbytea {
         self.0.detoast()
     }
 
-    /// Bytes of an inline payload, without loading the others.
-    pub fn inline_slice(&self, offset: u64, len: u64) -> Result<Detoasted, Report> {
-        let (offset, len) = (usize::try_from(offset), usize::try_from(len));
-        match (offset, len) {
-            (Ok(offset), Ok(len)) => self.0.slice(offset + 1, len),
-            _ => Err(error::internal("a range of an inline value does not fit its datum")),
+    /// Gives bytes of an inline payload, which must have them, to `look`, without loading the others.
+    pub fn with_inline_range<T>(
+        &self,
+        offset: u64,
+        len: u64,
+        look: impl FnOnce(&[u8]) -> Result<T, Report>,
+    ) -> Result<T, Report> {
+        let outside = || error::internal("a range of an inline value does not fit its datum");
+        let (Ok(offset), Ok(len)) = (usize::try_from(offset), usize::try_from(len)) else {
+            return Err(outside());
+        };
+        match converted::payload(&self.0) {
+            Some(payload) => {
+                look(payload.get(offset..).and_then(|rest| rest.get(..len)).ok_or_else(outside)?)
+            }
+            None => look(self.0.slice(offset + 1, len)?.bytes()),
         }
     }
 }

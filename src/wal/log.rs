@@ -3,9 +3,10 @@
 
 use crate::pg::{compat, settings};
 use crate::wal::presence;
-use pgrx::pg_sys;
+use pgrx::{PgTryBuilder, pg_sys};
 use rbytea_store::record::{Event, Record};
 use rbytea_store::{Log, Root};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -54,8 +55,8 @@ impl Log for Wal {
 
     fn insert(&self, record: &Record<'_>) {
         // Where no payloads are logged, what becomes of them is not either; one session's setting does not matter to those of others.
-        let is_put = matches!(record.event, Event::Put { .. });
-        if !is_put && !settings::logs_payloads() {
+        let is_of_upload = matches!(record.event, Event::Put { .. } | Event::Abandon { .. });
+        if !is_of_upload && !settings::logs_payloads() {
             return;
         }
         let (head, tail) = record.encode();
@@ -69,5 +70,17 @@ impl Log for Wal {
             }
             pg_sys::XLogInsert(RESOURCE_MANAGER, info);
         }
+    }
+
+    fn insert_at_end(&self, record: &Record<'_>) -> bool {
+        // SAFETY: forgets a record that an error has left half registered.
+        unsafe { pg_sys::XLogResetInsertion() };
+        PgTryBuilder::new(AssertUnwindSafe(|| {
+            self.insert(record);
+            true
+        }))
+        .catch_others(|_| false)
+        .catch_rust_panic(|_| false)
+        .execute()
     }
 }

@@ -11,6 +11,7 @@ mod client;
 mod create_table;
 mod parameters;
 mod results;
+mod stored;
 
 use crate::pg::{installed, settings};
 use pgrx::{pg_guard, pg_sys};
@@ -50,6 +51,7 @@ unsafe extern "C-unwind" fn post_parse_analyze(
                 return;
             }
             parameters::present(pstate, query, statement, &types);
+            stored::present(statement, &types);
             results::present(statement, &types);
             if client::prepares(pstate) && results::has_bytea(statement) {
                 client::remember(pstate);

@@ -46,11 +46,6 @@ pub unsafe fn present(
             return;
         }
         let inferred = std::slice::from_raw_parts_mut(*(*state).types, number);
-        if inferred.contains(&pg_sys::BYTEAOID) {
-            // The casts that the client has left to the server.
-            let context = ptr::from_ref(types).cast_mut().cast::<c_void>();
-            pg_sys::query_tree_walker(query, Some(keep_out_of_plans), context, 0);
-        }
         let ours: Vec<usize> = (0..number).filter(|&place| is_ours(inferred[place], types)).collect();
         if ours.is_empty() {
             return;
@@ -178,37 +173,6 @@ unsafe fn is_chosen(node: *mut pg_sys::Node, change: &Change<'_>) -> bool {
     }
 }
 
-/// A walker that has parameters of type bytea cast by the function that no plan computes.
-#[pg_guard]
-unsafe extern "C-unwind" fn keep_out_of_plans(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
-    if node.is_null() {
-        return false;
-    }
-    // SAFETY: the walkers pass nodes of the statement, and the context that they were given; a function of one argument has a list of
-    // one node.
-    unsafe {
-        let types = &*context.cast::<Installed>();
-        match (*node).type_ {
-            pg_sys::NodeTag::T_Query => {
-                return pg_sys::query_tree_walker(node.cast(), Some(keep_out_of_plans), context, 0);
-            }
-            pg_sys::NodeTag::T_FuncExpr => {
-                let cast = &mut *node.cast::<pg_sys::FuncExpr>();
-                if cast.funcid == types.from_bytea {
-                    let argument: *mut pg_sys::Param = pg_sys::list_nth(cast.args, 0).cast();
-                    if (*argument).xpr.type_ == pg_sys::NodeTag::T_Param
-                        && (*argument).paramkind == pg_sys::ParamKind::PARAM_EXTERN
-                    {
-                        cast.funcid = types.from_client;
-                    }
-                }
-            }
-            _ => {}
-        }
-        pg_sys::expression_tree_walker(node, Some(keep_out_of_plans), context)
-    }
-}
-
 /// A mutator that puts casts from bytea in the place of parameters.
 #[pg_guard]
 unsafe extern "C-unwind" fn replace(node: *mut pg_sys::Node, context: *mut c_void) -> *mut pg_sys::Node {
@@ -222,24 +186,10 @@ unsafe extern "C-unwind" fn replace(node: *mut pg_sys::Node, context: *mut c_voi
             let param: *mut pg_sys::Param = pg_sys::copyObjectImpl(node.cast()).cast();
             let inferred = (*param).paramtype;
             (*param).paramtype = of_client(inferred, change.types);
-            let (mut cast, mut from): (*mut pg_sys::Node, _) = (param.cast(), (*param).paramtype);
-            if from == pg_sys::BYTEAOID {
-                cast = pg_sys::makeFuncExpr(
-                    change.types.from_client,
-                    change.types.rbytea,
-                    pg_sys::lappend(ptr::null_mut(), cast.cast()),
-                    pg_sys::InvalidOid,
-                    pg_sys::InvalidOid,
-                    pg_sys::CoercionForm::COERCE_IMPLICIT_CAST,
-                )
-                .cast();
-                from = change.types.rbytea;
-            }
-            // To an array, or to a domain.
             return pg_sys::coerce_to_target_type(
                 ptr::null_mut(),
-                cast,
-                from,
+                param.cast(),
+                (*param).paramtype,
                 inferred,
                 (*param).paramtypmod,
                 pg_sys::CoercionContext::COERCION_EXPLICIT,

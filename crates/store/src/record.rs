@@ -11,6 +11,7 @@
 //! CLONE          source u32 | birth u64, uuid 16, …
 //! DROP           seconds since 1970 u32
 //! PURGE_DROPPED  seconds since 1970 u32
+//! ABANDON        birth u64 | uuid 16
 //! ```
 
 use std::fmt;
@@ -44,11 +45,21 @@ pub enum RecordKind {
     Drop = 5,
     /// The payloads of a dropped database were deleted.
     PurgeDropped = 6,
+    /// A payload that was begun will not be completed.
+    Abandon = 7,
 }
 
 impl RecordKind {
-    const ALL: [Self; 7] =
-        [Self::Put, Self::Trash, Self::Restore, Self::Purge, Self::Clone, Self::Drop, Self::PurgeDropped];
+    const ALL: [Self; 8] = [
+        Self::Put,
+        Self::Trash,
+        Self::Restore,
+        Self::Purge,
+        Self::Clone,
+        Self::Drop,
+        Self::PurgeDropped,
+        Self::Abandon,
+    ];
 
     /// The kind of this number.
     pub fn from_number(number: u8) -> Option<Self> {
@@ -65,6 +76,7 @@ impl RecordKind {
             Self::Clone => "CLONE",
             Self::Drop => "DROP",
             Self::PurgeDropped => "PURGE_DROPPED",
+            Self::Abandon => "ABANDON",
         }
     }
 }
@@ -128,6 +140,11 @@ pub enum Event<'a> {
         /// Its date, in seconds since 1970.
         trashed_at: u32,
     },
+    /// Its transaction has given up a payload of which bytes have been logged: its file is about to be empty.
+    Abandon {
+        /// Which.
+        id: PayloadId,
+    },
 }
 
 /// Why bytes are not a record that this library knows.
@@ -176,6 +193,7 @@ impl<'a> Record<'a> {
             Event::Clone { .. } => RecordKind::Clone,
             Event::Drop { .. } => RecordKind::Drop,
             Event::PurgeDropped { .. } => RecordKind::PurgeDropped,
+            Event::Abandon { .. } => RecordKind::Abandon,
         }
     }
 
@@ -212,6 +230,7 @@ impl<'a> Record<'a> {
             Event::Drop { trashed_at } | Event::PurgeDropped { trashed_at } => {
                 head.extend(trashed_at.to_le_bytes());
             }
+            Event::Abandon { id } => push(&mut head, &[*id]),
         }
         (head, tail)
     }
@@ -258,6 +277,7 @@ impl<'a> Record<'a> {
             },
             RecordKind::Drop => Event::Drop { trashed_at: rest.u32()? },
             RecordKind::PurgeDropped => Event::PurgeDropped { trashed_at: rest.u32()? },
+            RecordKind::Abandon => Event::Abandon { id: rest.id()? },
         };
         if rest.bytes.is_empty() { Ok(Self { database, event }) } else { Err(rest.wrong_length()) }
     }
@@ -285,6 +305,7 @@ impl fmt::Display for Record<'_> {
             Event::Drop { trashed_at } | Event::PurgeDropped { trashed_at } => {
                 write!(f, ", put aside at {trashed_at}")
             }
+            Event::Abandon { id } => write!(f, ", payload {} of transaction {}", id.uuid, id.birth),
         }
     }
 }

@@ -39,6 +39,10 @@ impl Room {
     pub fn follow(&mut self, record: &Record<'_>) {
         let database = record.database;
         match &record.event {
+            Event::Abandon { id } => {
+                self.lacking.remove(&(database, *id));
+                self.begun.remove(&(database, *id));
+            }
             Event::Purge { ids, .. } => {
                 for id in ids {
                     self.lacking.remove(&(database, *id));

@@ -197,3 +197,55 @@ fn parameters_are_written_as_they_were_sent() {
         }
     }
 }
+
+/// Where a parameter is stored, no plan has another constant made of it.
+#[test]
+fn a_plan_has_no_copy_of_what_is_stored() {
+    let cluster = Cluster::with_extension_and(&[
+        "shared_preload_libraries = 'rbytea'",
+        "plan_cache_mode = force_custom_plan",
+    ]);
+    let db = cluster.session();
+    db.run("create table t (id int primary key, r rbytea, b bytea); insert into t values (1, 'one')");
+    db.run(
+        "prepare explicit (bytea) as update t set r = $1 where r <> $1 or r in ($1, $1);
+         prepare inferred as update t set r = $1 where r <> $1 or r in ($1, $1);
+         prepare in_with as with w as (insert into t values (4, $1) returning id) update t set r = $1 where id in (select id from w)",
+    );
+    for analysed_again in [false, true] {
+        for statement in ["explicit", "inferred", "in_with"] {
+            let plan = db.text(&format!("explain (verbose, costs off) execute {statement} ('abc')"));
+            let outputs: Vec<&str> = plan.lines().filter(|line| line.contains("Output: ")).collect();
+            assert!(
+                outputs.iter().any(|line| line.contains(r"'\x616263'::bytea"))
+                    && !outputs.iter().any(|line| line.contains("::rbytea")),
+                "{statement}, analysed again: {analysed_again}: {plan}"
+            );
+        }
+        db.run("alter table t alter b set default ''");
+    }
+    db.run("prepare calls as insert into t values (1, rbytea($1::bytea), $2) on conflict do nothing");
+    assert_eq!(
+        db.text("select parameter_types from pg_prepared_statements where name = 'calls'"),
+        "{bytea,bytea}"
+    );
+}
+
+/// A function that takes parts of a value that it is given costs no more than the parts.
+#[test]
+fn parts_of_a_converted_value_are_not_copies_of_all_of_it() {
+    let cluster = Cluster::with_extension();
+    let db = cluster.session();
+    db.run(
+        "create table source (b bytea); insert into source select decode(repeat(md5('1'), 500000), 'hex');
+         create function parts(v rbytea) returns bigint language plpgsql as $$
+             declare sum bigint := 0; begin
+                 for i in 0..2000 loop sum := sum + get_byte(substring(v from 1 + i * 1000 for 10), 3); end loop;
+                 return sum + length(md5sum(v)) + length(v::bytea); end $$;
+         create function parts(v bytea) returns bigint language plpgsql as $$
+             declare sum bigint := 0; begin
+                 for i in 0..2000 loop sum := sum + get_byte(substring(v from 1 + i * 1000 for 10), 3); end loop;
+                 return sum + length(md5(v)) + length(v); end $$",
+    );
+    assert_eq!(db.text("select parts(b::rbytea) = parts(b) from source"), "t");
+}

@@ -216,6 +216,38 @@ fn recovery_needs_no_more_room_than_the_store_has() {
     assert_eq!(store.cluster.session().text(sum), before);
 }
 
+/// An INSERT that finds no room has logged what it had written, and gives the room back to others: neither recovery nor a standby needs room
+/// for both.
+#[test]
+fn what_an_insert_without_room_has_logged_takes_no_room() {
+    let mut store = on_a_volume(&["rbytea.wal_payload_limit = -1"]);
+    let standby = standby_of(&store.cluster, &["rbytea.filesystem_storage_path = 'of_standby'"]);
+    let db = store.cluster.session();
+    db.run("create table q (n int primary key, r rbytea); checkpoint");
+    let free = store.volume().free().0 as usize;
+    let insert = |n: i32, bytes: usize| {
+        format!("insert into q select {n}, rbytea(repeat(md5('{n}'), {})::bytea)", bytes / 32)
+    };
+    for n in 1..=2 {
+        assert_eq!(db.sqlstate(&insert(n, free + free / 4)).code(), "53100");
+        assert!(store.volume().free().0 as usize > free / 10 * 9, "it was not given back");
+    }
+    db.run(&insert(3, free / 3));
+    let sum = "select count(*), min(md5sum(r)) from q";
+    let before = db.text(sum);
+    replayed(&db, &standby.session());
+    assert_eq!(standby.session().text(sum), before);
+    let files = StoreFiles::walk(&standby.data().join("of_standby")).into_values();
+    let bytes: u64 = files.flat_map(|files| files.live).map(|path| fs::metadata(path).unwrap().len()).sum();
+    assert!(bytes < free as u64 / 2, "a standby keeps {bytes} bytes of what was not stored");
+    drop(db);
+    let BrokenStore { cluster, .. } = &mut store;
+    cluster.kill9();
+    store.volume().lose_power();
+    store.cluster.start();
+    assert_eq!(store.cluster.session().text(sum), before);
+}
+
 /// The same for a payload that came while a checkpoint ran: recovery begins before it, and meets the checkpoint before the purge.
 #[test]
 fn recovery_needs_no_more_room_for_what_came_during_a_checkpoint() {

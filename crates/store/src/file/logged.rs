@@ -45,11 +45,18 @@ impl Logging {
     }
 
     /// Logs the payload's end; whether nobody else has to sync the file.
-    pub(super) fn finish(mut self) -> bool {
+    pub(super) fn finish(&mut self) -> bool {
         if !self.ended {
             self.record(&[], true);
         }
         self.kept
+    }
+
+    /// Logs that the payload is given up, so that recovery and standbys do not keep what was logged of it. Called before its room is given
+    /// back: whoever takes that logs behind this. Whether it may be given back.
+    pub(super) fn abandon(&self) -> bool {
+        let event = Event::Abandon { id: self.id };
+        self.len == 0 || self.log.insert_at_end(&Record { database: self.origin.1, event })
     }
 
     /// Whether nobody has to begin to write the file back, as keepers will do it.

@@ -74,6 +74,7 @@ impl<F: Fs> FileStore<F> {
                 let dropped = DroppedDatabase { oid: self.config.database, trashed_at };
                 self.purge_database(&dropped, &mut || ()).map(drop)
             }
+            Event::Abandon { id } => self.replay_abandon(id),
         }
     }
 
@@ -100,6 +101,21 @@ impl<F: Fs> FileStore<F> {
         if durable == Durable::AtOnce && self.config.fsync {
             file.sync_data().map_err(|e| Error::sync(shown(&path), e))?;
             self.sync_dirs([super::paths::parent(&path).to_owned()], Cached::Trust, &mut || ())?;
+        }
+        Ok(())
+    }
+
+    /// Empties the file of a payload that was given up, if there is one; it stays garbage, as on the server that has logged it.
+    fn replay_abandon(&self, id: &PayloadId) -> Result<()> {
+        for path in [self.live(id), self.trashed(id)] {
+            if let Some(file) = found(self.fs.open_for_writing(&path)).map_err(self.io("open file", &path))? {
+                let about = file.stat().map_err(self.io("stat file", &path))?;
+                if about.len > 0 {
+                    file.set_len(0).map_err(self.io("truncate file", &path))?;
+                    // In TRASH it goes by its date.
+                    file.set_mtime(about.mtime).map_err(self.io("set time of file", &path))?;
+                }
+            }
         }
         Ok(())
     }

@@ -157,7 +157,7 @@ impl<F: Fs> Upload for FileUpload<F> {
             return Err(self.broken());
         }
         self.write_back(self.len)?;
-        let kept = self.logging.take().is_some_and(Logging::finish);
+        let kept = self.logging.as_mut().is_some_and(Logging::finish);
         let batch = batch.get_or_insert_with(|| Box::new(FileBatch::<F>::new(self.origin)));
         let files = FileBatch::<F>::of(&mut **batch, self.origin)?;
         let file = self.file.take().filter(|_| self.fsync);
@@ -173,7 +173,9 @@ impl<F: Fs> Upload for FileUpload<F> {
 
 impl<F: Fs> Drop for FileUpload<F> {
     fn drop(&mut self) {
-        if let Some(file) = self.file.take() {
+        if let Some(file) = self.file.take()
+            && self.logging.as_ref().is_none_or(Logging::abandon)
+        {
             // Best effort: the file is garbage with or without its bytes.
             let _ = file.truncate();
         }

@@ -8,7 +8,7 @@ use rbytea_memfs::{EIO, ENOSPC, MemFs, Op};
 use rbytea_store::file::Durable;
 use rbytea_store::file::fs::{Fs, FsFile};
 use rbytea_store::record::Record;
-use rbytea_store::{Backend, FileStore, Kind, Log, PayloadRef, Pending, Result, Root};
+use rbytea_store::{Backend, FileStore, Kind, Log, PayloadId, PayloadRef, Pending, Result, Root, TrashEntry};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -36,6 +36,11 @@ impl Log for Records {
     fn insert(&self, record: &Record<'_>) {
         let (head, tail) = record.encode();
         self.records.lock().unwrap().push((record.kind() as u8, [&head[..], tail].concat()));
+    }
+
+    fn insert_at_end(&self, record: &Record<'_>) -> bool {
+        self.insert(record);
+        true
     }
 }
 
@@ -320,6 +325,7 @@ proptest! {
     fn no_crash_loses_what_was_committed(steps in vec(any_step(), 1..40)) {
         let (mut fs, log) = (MemFs::new(), Records::with_keepers());
         let mut kept: Vec<(PayloadRef, Vec<u8>)> = Vec::new();
+        let mut abandoned = Vec::new();
         // Where recovery begins, and the redo pointers of all checkpoints.
         let mut redo = 0;
         let mut checkpoints = Vec::new();
@@ -338,6 +344,7 @@ proptest! {
                 Step::Abandon => {
                     let mut upload = store.begin(n << 8, None).unwrap();
                     upload.append(b"abandoned").unwrap();
+                    abandoned.push(upload.id());
                 }
                 Step::Trash(n) => {
                     if let Some(payload) = pick(n) {
@@ -407,6 +414,10 @@ proptest! {
             for (payload, bytes) in &kept {
                 prop_assert_eq!(&read(&standby.store(), payload).unwrap(), bytes, "a restartpoint at {}", redo);
             }
+            for id in &abandoned {
+                let left = standby.store().locate(id).unwrap().and_then(|there| there.len);
+                prop_assert!(matches!(left, None | Some(0)), "a restartpoint at {}: {:?} bytes", redo, left);
+            }
         }
     }
 }
@@ -422,6 +433,50 @@ fn sync(fs: &MemFs) {
     let store = fs.store();
     let handle = store.open_sync().unwrap().unwrap();
     store.sync_all(&handle).unwrap();
+}
+
+/// An INSERT that fails or is cancelled gives its room back, on a standby, too.
+#[test]
+fn what_is_given_up_takes_no_room_anywhere() {
+    for in_trash in [false, true] {
+        let (fs, log) = (MemFs::new(), Records::with_keepers());
+        let store = logged(&fs, &log);
+        let mut upload = store.begin(1 << 8, None).unwrap();
+        let id = upload.id();
+        upload.append(b"begun").unwrap();
+        let until = log.len();
+        drop(upload);
+        assert_eq!((log.of_kind(7), store.locate(&id).unwrap().unwrap().len), (1, Some(0)));
+        let standby = MemFs::new();
+        log.replay(&standby, 0..until).unwrap();
+        assert_eq!(standby.store().locate(&id).unwrap().unwrap().len, Some(5));
+        let (there, mut moves) = (standby.store(), standby.store().moves());
+        if in_trash {
+            moves.trash(&id, date()).unwrap();
+            moves.sync().unwrap();
+        }
+        let before = list_trash(&there);
+        for _ in 0..2 {
+            log.replay(&standby, until..log.len()).unwrap();
+            let located = there.locate(&id).unwrap().unwrap();
+            assert_eq!((located.len, located.in_trash), (Some(0), in_trash));
+        }
+        let dates = |trash: Vec<(PayloadId, TrashEntry)>| -> Vec<SystemTime> {
+            trash.into_iter().map(|(_, entry)| entry.trashed_at).collect()
+        };
+        assert_eq!(dates(list_trash(&there)), dates(before));
+        // Nothing of it is needed where nothing is.
+        let elsewhere = MemFs::new();
+        log.replay(&elsewhere, until..log.len()).unwrap();
+        assert!(elsewhere.store().locate(&id).unwrap().is_none());
+    }
+    // What was not logged needs no word.
+    let (fs, log) = (MemFs::new(), Records::with_keepers());
+    let mut upload = logged(&fs, &log).begin(1 << 8, Some(MOST + 1)).unwrap();
+    upload.append(b"begun").unwrap();
+    drop(upload);
+    drop(logged(&fs, &log).begin(1 << 8, None).unwrap());
+    assert_eq!(log.len(), 0);
 }
 
 /// A payload in two pieces, of which the first is not replayed: it was durable before.

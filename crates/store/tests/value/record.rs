@@ -54,6 +54,7 @@ fn golden() -> Vec<(u8, Record<'static>, Vec<u8>)> {
         (4, of(Event::Clone { source: 0x6162_6364, ids: vec![ID] }), [HEAD, seconds, ID_BYTES].concat()),
         (5, of(Event::Drop { trashed_at: 0x6162_6364 }), [HEAD, seconds].concat()),
         (6, of(Event::PurgeDropped { trashed_at: 0x6162_6364 }), [HEAD, seconds].concat()),
+        (7, of(Event::Abandon { id: ID }), [HEAD, ID_BYTES].concat()),
     ]
 }
 
@@ -91,7 +92,7 @@ fn what_is_not_a_record_is_none() {
             let long = [&bytes[..], b"\0"].concat();
             assert_eq!(Record::decode(kind, &long), Err(RecordError::Length(long.len())));
         }
-        assert_eq!(Record::decode(7, &bytes), Err(RecordError::Kind(7)));
+        assert_eq!(Record::decode(8, &bytes), Err(RecordError::Kind(8)));
     }
 }
 
@@ -107,8 +108,8 @@ fn every_kind_says_what_it_is_about() {
     );
     assert!(said[1].ends_with(", 0 bytes at 0"));
     assert!(said[2].ends_with(&format!("2 payloads: {0} {0}", ID.uuid)));
-    assert!((0..7).all(|kind| RecordKind::from_number(kind).is_some_and(|found| found as u8 == kind)));
-    assert_eq!(RecordKind::from_number(7), None);
+    assert!((0..8).all(|kind| RecordKind::from_number(kind).is_some_and(|found| found as u8 == kind)));
+    assert_eq!(RecordKind::from_number(8), None);
 }
 
 fn any_id() -> impl Strategy<Value = PayloadId> {

@@ -68,6 +68,19 @@ fn what_is_purged_or_dropped_is_not_needed() {
     assert!(room.is_lacking(&put(OTHER, 1, 5, true)));
 }
 
+/// The rest of a statement that has failed took the room that it gave back.
+#[test]
+fn what_was_given_up_is_not_needed() {
+    let mut room = Room::default();
+    lacks(&mut room, DATABASE, 1, 1);
+    room.beginning(&put(DATABASE, 2, 0, false), 2);
+    let abandon = |n| of(DATABASE, Event::Abandon { id: id(n) });
+    assert!(!room.is_lacking(&abandon(1)), "its file is emptied");
+    follow(&mut room, &[abandon(1), abandon(2), of(OTHER, Event::Abandon { id: id(3) })]);
+    assert_eq!(room.lacking(Lsn::MAX), 0);
+    assert_eq!(room.beginning(&put(DATABASE, 2, 0, true), 9).place, 9, "it is not begun any more");
+}
+
 /// A database may have the OID of one that was dropped before.
 #[test]
 fn the_purge_of_a_dropped_database_is_not_about_one_that_has_its_oid() {
