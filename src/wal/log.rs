@@ -54,33 +54,47 @@ impl Log for Wal {
     }
 
     fn insert(&self, record: &Record<'_>) {
-        // Where no payloads are logged, what becomes of them is not either; one session's setting does not matter to those of others.
-        let is_of_upload = matches!(record.event, Event::Put { .. } | Event::Abandon { .. });
-        if !is_of_upload && !settings::logs_payloads() {
-            return;
-        }
-        let (head, tail) = record.encode();
-        let info = (record.kind() as u8) << INFO_SHIFT;
-        // SAFETY: both parts outlive XLogInsert, which copies them.
-        unsafe {
-            pg_sys::XLogBeginInsert();
-            compat::xlog_register_data(&head);
-            if !tail.is_empty() {
-                compat::xlog_register_data(tail);
-            }
-            pg_sys::XLogInsert(RESOURCE_MANAGER, info);
-        }
+        append(record);
     }
 
     fn insert_at_end(&self, record: &Record<'_>) -> bool {
         // SAFETY: forgets a record that an error has left half registered.
-        unsafe { pg_sys::XLogResetInsertion() };
+        let reset = || unsafe { pg_sys::XLogResetInsertion() };
+        let failed = |_| {
+            reset();
+            false
+        };
+        reset();
         PgTryBuilder::new(AssertUnwindSafe(|| {
-            self.insert(record);
+            if let Some(end) = append(record) {
+                // SAFETY: the record is there.
+                unsafe { pg_sys::XLogFlush(end) };
+            }
             true
         }))
-        .catch_others(|_| false)
-        .catch_rust_panic(|_| false)
+        .catch_others(failed)
+        .catch_rust_panic(failed)
         .execute()
+    }
+}
+
+/// Appends a record, unless there is no need to; its end.
+fn append(record: &Record<'_>) -> Option<pg_sys::XLogRecPtr> {
+    // Where no payloads are logged, what becomes of them is not either. One session's or role's setting does not matter to payloads
+    // that others have logged: recovery would bring back what is deleted.
+    let is_of_upload = matches!(record.event, Event::Put { .. } | Event::Abandon { .. });
+    if !is_of_upload && !settings::logs_payloads() && presence::puts() == 0 {
+        return None;
+    }
+    let (head, tail) = record.encode();
+    let info = (record.kind() as u8) << INFO_SHIFT;
+    // SAFETY: both parts outlive XLogInsert, which copies them.
+    unsafe {
+        pg_sys::XLogBeginInsert();
+        compat::xlog_register_data(&head);
+        if !tail.is_empty() {
+            compat::xlog_register_data(tail);
+        }
+        Some(pg_sys::XLogInsert(RESOURCE_MANAGER, info))
     }
 }

@@ -64,9 +64,9 @@ pub fn count_put() {
     }
 }
 
-/// PUTs that were counted so far. What a sync that begins from now on makes durable has all their files.
+/// PUTs that were counted since the server has started. What a sync that begins from now on makes durable has all their files.
 pub fn puts() -> u64 {
-    PUTS.get().0.load(SeqCst)
+    if AVAILABLE.load(Relaxed) { PUTS.get().0.load(SeqCst) } else { 0 }
 }
 
 /// Keeper `n` holds, and answers for this root. Where both do, they are present.

@@ -23,6 +23,6 @@ pub trait Log: Debug + Send + Sync {
     /// Appends a record.
     fn insert(&self, record: &Record<'_>);
 
-    /// The same, where an error may be on its way already: false if it could not be appended. Never unwinds.
+    /// The same, where an error may be on its way already, and durable on return: false if it could not be appended. Never unwinds.
     fn insert_at_end(&self, record: &Record<'_>) -> bool;
 }

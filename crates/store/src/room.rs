@@ -39,17 +39,22 @@ impl Room {
     pub fn follow(&mut self, record: &Record<'_>) {
         let database = record.database;
         match &record.event {
+            // Clones of it are as useless.
             Event::Abandon { id } => {
-                self.lacking.remove(&(database, *id));
+                self.lacking.retain(|(_, of), _| of != id);
                 self.begun.remove(&(database, *id));
             }
             Event::Purge { ids, .. } => {
                 for id in ids {
                     self.lacking.remove(&(database, *id));
+                    self.begun.remove(&(database, *id));
                 }
             }
             // Another database may have the OID when what was dropped is purged.
-            Event::Drop { .. } => self.lacking.retain(|(of, _), _| *of != database),
+            Event::Drop { .. } => {
+                self.lacking.retain(|(of, _), _| *of != database);
+                self.begun.retain(|(of, _), _| *of != database);
+            }
             Event::Clone { source, ids } => {
                 let begins = |id| self.lacking.get(&(*source, id)).copied();
                 let clones: Vec<_> =
@@ -71,11 +76,17 @@ impl Room {
 
     /// A payload has no room.
     pub fn lacks(&mut self, database: u32, id: PayloadId, beginning: Beginning) {
+        self.begun.remove(&(database, id));
         self.lacking.insert((database, id), beginning.place);
     }
 
-    /// How many payloads are left that begin before this place.
-    pub fn lacking(&self, before: Lsn) -> usize {
-        self.lacking.values().filter(|place| **place < before).count()
+    /// How many payloads are left that begin before the redo pointer of a checkpoint. If it is none, recovery may begin there the next time:
+    /// what is before is durable, and not replayed again.
+    pub fn at_checkpoint(&mut self, redo: Lsn) -> usize {
+        let left = self.lacking.values().filter(|place| **place < redo).count();
+        if left == 0 {
+            self.begun.retain(|_, beginning| beginning.place >= redo);
+        }
+        left
     }
 }

@@ -120,6 +120,22 @@ fn moves_are_in_the_wal() {
     );
 }
 
+/// What is in the WAL is not brought back, whoever deletes it.
+#[test]
+fn moves_by_a_role_that_logs_no_payloads_are_in_the_wal() {
+    let Some((cluster, db)) = cluster(&["rbytea.trash_retention = 0"]) else { return };
+    db.run(
+        "insert into p select n, rbytea(n::text::bytea) from generate_series(1, 5) n; delete from p where n < 4;
+         alter role postgres set rbytea.wal_payload_limit = 0",
+    );
+    let (since, other) = (position(&db), cluster.session());
+    assert_eq!(other.text("show rbytea.wal_payload_limit"), "0");
+    assert_eq!(other.one::<i64>("select rvacuum()", &[]), 3);
+    other.one::<i64>("select rvacuum_purge()", &[]);
+    let found = records(&db, &since);
+    assert!(["TRASH", "PURGE"].iter().all(|kind| !of_kind(&found, kind).is_empty()), "{found:?}");
+}
+
 /// Nothing is logged where no payloads are.
 #[test]
 fn without_a_limit_there_are_no_records() {

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::durable::SYNCFS_FROM;
 use super::fs::{EntryKind, Fs, Stat};
@@ -149,8 +149,13 @@ pub struct FileMoves<F: Fs> {
     to: Option<F::Dir>,
     /// What has been done and not been logged.
     done: Done,
+    /// When that began.
+    since: Instant,
     horizon: u64,
 }
+
+/// What has been done for longer is logged: a process that ends without unwinding logs nothing any more.
+const LOG_AFTER: Duration = Duration::from_millis(100);
 
 /// What is logged together. Behind the move: a standby that lacks a record has the file a little longer, or in another
 /// place, in which it is found as well.
@@ -164,16 +169,21 @@ impl<F: Fs> FileMoves<F> {
     /// No moves.
     pub(super) fn new(store: FileStore<F>) -> Self {
         let (shards, done) = (BTreeSet::new(), Done::Nothing);
-        Self { store, trash: false, shards, from: None, to: None, done, horizon: 0 }
+        Self { store, trash: false, shards, from: None, to: None, done, since: Instant::now(), horizon: 0 }
     }
 }
 
 impl<F: Fs> FileMoves<F> {
     fn log_trashed(&mut self, id: PayloadId, now: SystemTime) {
         match &mut self.done {
-            Done::Trashed { date, ids } if *date == now && ids.len() < MOST_IDS => ids.push(id),
+            Done::Trashed { date, ids }
+                if *date == now && ids.len() < MOST_IDS && self.since.elapsed() < LOG_AFTER =>
+            {
+                ids.push(id)
+            }
             _ => {
                 self.log();
+                self.since = Instant::now();
                 self.done = Done::Trashed { date: now, ids: vec![id] };
             }
         }
@@ -181,9 +191,10 @@ impl<F: Fs> FileMoves<F> {
 
     fn log_purged(&mut self, id: PayloadId) {
         match &mut self.done {
-            Done::Purged { ids } if ids.len() < MOST_IDS => ids.push(id),
+            Done::Purged { ids } if ids.len() < MOST_IDS && self.since.elapsed() < LOG_AFTER => ids.push(id),
             _ => {
                 self.log();
+                self.since = Instant::now();
                 self.done = Done::Purged { ids: vec![id] };
             }
         }

@@ -35,9 +35,9 @@ fn follow(room: &mut Room, records: &[Record<'_>]) {
 #[test]
 fn a_payload_without_room_is_needed_by_the_checkpoints_behind_its_beginning() {
     let mut room = Room::default();
-    assert_eq!(room.lacking(Lsn::MAX), 0);
+    assert_eq!(room.at_checkpoint(Lsn::MAX), 0);
     lacks(&mut room, DATABASE, 1, 100);
-    assert_eq!([100, 101, Lsn::MAX].map(|before| room.lacking(before)), [0, 1, 1]);
+    assert_eq!([100, 101, Lsn::MAX].map(|before| room.at_checkpoint(before)), [0, 1, 1]);
     assert!(room.is_lacking(&put(DATABASE, 1, 5, true)), "the rest of it would make a file with a hole");
     assert!(!room.is_lacking(&put(OTHER, 1, 0, true)) && !room.is_lacking(&put(DATABASE, 2, 0, true)));
 }
@@ -55,6 +55,18 @@ fn a_payload_of_pieces_begins_with_the_first_one_that_was_replayed() {
     assert_eq!(at(1, 0, true, 150), Beginning { place: 150, offset: 0 }, "it has ended");
 }
 
+/// A restartpoint may have been made of it: the pieces before it are not replayed again, and must not be cut off.
+#[test]
+fn a_payload_begins_behind_the_last_checkpoint() {
+    let mut room = Room::default();
+    let piece = |offset, last| put(DATABASE, 1, offset, last);
+    room.beginning(&piece(0, false), 100);
+    room.beginning(&put(DATABASE, 2, 0, false), 120);
+    assert_eq!(room.at_checkpoint(110), 0);
+    assert_eq!(room.beginning(&piece(10, true), 130), Beginning { place: 130, offset: 10 });
+    assert_eq!(room.beginning(&put(DATABASE, 2, 5, true), 140), Beginning { place: 120, offset: 0 });
+}
+
 #[test]
 fn what_is_purged_or_dropped_is_not_needed() {
     let mut room = Room::default();
@@ -62,9 +74,9 @@ fn what_is_purged_or_dropped_is_not_needed() {
     lacks(&mut room, OTHER, 1, 4);
     let purge = |n| of(DATABASE, Event::Purge { horizon: 9, ids: vec![id(n)] });
     follow(&mut room, &[purge(1), purge(7)]);
-    assert_eq!(room.lacking(Lsn::MAX), 3);
+    assert_eq!(room.at_checkpoint(Lsn::MAX), 3);
     follow(&mut room, &[of(DATABASE, Event::Drop { trashed_at: 1 })]);
-    assert_eq!(room.lacking(Lsn::MAX), 1, "those of the other database stay");
+    assert_eq!(room.at_checkpoint(Lsn::MAX), 1, "those of the other database stay");
     assert!(room.is_lacking(&put(OTHER, 1, 5, true)));
 }
 
@@ -75,9 +87,10 @@ fn what_was_given_up_is_not_needed() {
     lacks(&mut room, DATABASE, 1, 1);
     room.beginning(&put(DATABASE, 2, 0, false), 2);
     let abandon = |n| of(DATABASE, Event::Abandon { id: id(n) });
+    follow(&mut room, &[of(OTHER, Event::Clone { source: DATABASE, ids: vec![id(1)] })]);
     assert!(!room.is_lacking(&abandon(1)), "its file is emptied");
     follow(&mut room, &[abandon(1), abandon(2), of(OTHER, Event::Abandon { id: id(3) })]);
-    assert_eq!(room.lacking(Lsn::MAX), 0);
+    assert_eq!(room.at_checkpoint(Lsn::MAX), 0);
     assert_eq!(room.beginning(&put(DATABASE, 2, 0, true), 9).place, 9, "it is not begun any more");
 }
 
@@ -88,7 +101,7 @@ fn the_purge_of_a_dropped_database_is_not_about_one_that_has_its_oid() {
     follow(&mut room, &[of(DATABASE, Event::Drop { trashed_at: 1 })]);
     lacks(&mut room, DATABASE, 1, 1);
     follow(&mut room, &[of(DATABASE, Event::PurgeDropped { trashed_at: 1 })]);
-    assert_eq!(room.lacking(Lsn::MAX), 1);
+    assert_eq!(room.at_checkpoint(Lsn::MAX), 1);
 }
 
 /// It has no bytes of its own in the WAL.
@@ -99,7 +112,11 @@ fn a_clone_needs_what_its_source_lacks() {
     let clone = |source, n| Event::Clone { source, ids: vec![id(n), id(9)] };
     follow(&mut room, &[of(OTHER, clone(DATABASE, 1)), of(7, clone(OTHER, 1))]);
     follow(&mut room, &[of(DATABASE, Event::Drop { trashed_at: 1 })]);
-    assert_eq!([100, 101].map(|before| room.lacking(before)), [0, 2], "a checkpoint forgets the source's");
+    assert_eq!(
+        [100, 101].map(|before| room.at_checkpoint(before)),
+        [0, 2],
+        "a checkpoint forgets the source's"
+    );
     follow(&mut room, &[of(OTHER, Event::Purge { horizon: 9, ids: vec![id(1)] })]);
-    assert_eq!(room.lacking(Lsn::MAX), 1);
+    assert_eq!(room.at_checkpoint(Lsn::MAX), 1);
 }

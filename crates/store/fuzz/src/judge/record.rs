@@ -12,7 +12,7 @@ use uuid::Uuid;
 /// Any bytes as a record of any kind, and near ones of those that are records.
 pub fn record(bytes: &[u8]) {
     let Some((&kind, bytes)) = bytes.split_first() else { return };
-    let kind = kind % 9;
+    let kind = kind % 10;
     let decoded = decoded(kind, bytes);
     if decoded {
         let mut rest = Unstructured::new(bytes);
@@ -46,7 +46,7 @@ fn definition(kind: u8, bytes: &[u8]) -> Result<Record<'_>, RecordError> {
         Some(PayloadId { birth: number(at, 8)?, uuid: Uuid::from_slice(uuid).ok()? })
     };
     let short = RecordError::Length(len);
-    if kind > 6 {
+    if kind > 7 {
         return Err(RecordError::Kind(kind));
     }
     match number(0, 1).ok_or(short)? as u8 {
@@ -92,7 +92,8 @@ fn definition(kind: u8, bytes: &[u8]) -> Result<Record<'_>, RecordError> {
             source => Event::Clone { source, ids: ids(4)? },
         },
         5 => Event::Drop { trashed_at: only(4)? as u32 },
-        _ => Event::PurgeDropped { trashed_at: only(4)? as u32 },
+        6 => Event::PurgeDropped { trashed_at: only(4)? as u32 },
+        _ => Event::Abandon { id: id(8).filter(|_| len == 32).ok_or(short)? },
     };
     Ok(Record { database, event })
 }
