@@ -136,6 +136,21 @@ pub fn vacuum_delay_point() {
     }
 }
 
+/// The effective `vacuum_cost_limit`.
+pub fn vacuum_cost_limit() -> i32 {
+    // SAFETY: a plain read of the backend's own variable.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        {
+            pg_sys::VacuumCostLimit
+        }
+        #[cfg(not(feature = "pg15"))]
+        {
+            pg_sys::vacuum_cost_limit
+        }
+    }
+}
+
 /// Adds bytes to the WAL record that is being made. Its arguments have changed with 16 and 18.
 ///
 /// # Safety

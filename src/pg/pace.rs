@@ -105,6 +105,17 @@ impl Drop for Pace {
     }
 }
 
+/// Whether the process may end at its next look at interrupts, without unwinding: one has come, or may come while it sleeps before it
+/// looks.
+pub fn may_end_soon() -> bool {
+    // SAFETY: the backend's own variables, one of which its signal handlers write.
+    unsafe {
+        let sleeps = pg_sys::VacuumCostActive
+            && pg_sys::VacuumCostBalance + pg_sys::VacuumCostPageMiss >= compat::vacuum_cost_limit();
+        sleeps || (&raw const pg_sys::InterruptPending).read_volatile() != 0
+    }
+}
+
 fn gave_way(why: &str) -> Report {
     error::report(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, "the vacuum gave way to another session")
         .set_detail(format!("Reason: {why}."))

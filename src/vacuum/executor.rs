@@ -2,7 +2,7 @@
 //! returned.
 
 use crate::pg::error::{self, Report};
-use crate::pg::progress;
+use crate::pg::{pace, progress};
 use crate::session::opening::Access;
 use crate::session::transaction;
 use crate::vacuum::history::Moved;
@@ -42,6 +42,9 @@ impl SweepSink for Executor {
             self.moved.trashed += 1;
             self.moved.bytes += len;
             progress::moved(self.moved.trashed);
+            if pace::may_end_soon() {
+                self.moves.log();
+            }
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use crate::mark::{self, SortedReferences};
 use crate::pg::catalog::{self, Objects};
 use crate::pg::error::Report;
 use crate::pg::injection::{self, Point};
-use crate::pg::pace::Pace;
+use crate::pg::pace::{self, Pace};
 use crate::pg::subtransaction::catch;
 use crate::pg::{memory, progress};
 use crate::session::held_cursors;
@@ -159,6 +159,9 @@ fn delete(
                 files += 1;
                 bytes += len;
                 progress::purged(files);
+                if pace::may_end_soon() {
+                    moves.log();
+                }
             }
         }
         Ok(())

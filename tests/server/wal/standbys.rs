@@ -52,6 +52,42 @@ fn promote(db: &Session) {
     wait_until(PATIENCE, || db.text("select pg_is_in_recovery()") == "f");
 }
 
+/// A session that is terminated ends at once, in the middle of its moves or of its deletions: the standby knows what it had got done.
+#[test]
+fn what_a_terminated_vacuum_has_done_is_done_on_a_standby_too() {
+    let (cluster, db) = cluster(&["rbytea.trash_retention = 0"]);
+    let mut ledger = Ledger::default();
+    ledger.insert(&db, "t", 1..=210);
+    let standby = standby_of(&cluster, &[]);
+    let reader = standby.session();
+    ledger.delete(&db, "t", 11..=210);
+    let told = "select coalesce(min(replay_lsn) >= pg_current_wal_lsn(), false) from pg_stat_replication";
+    for (statement, place) in [("select rvacuum()", 1), ("select rvacuum_purge()", 2)] {
+        wait_until(PATIENCE, || db.one(told, &[]));
+        let vacuum = cluster.session();
+        let pid = vacuum.pid();
+        // Pages that are in memory cost nothing.
+        vacuum.run("set vacuum_cost_delay = 20; set vacuum_cost_limit = 1; set vacuum_cost_page_hit = 0");
+        let count = || if place == 1 { cluster.live().len() } else { cluster.trash().len() };
+        let before = count();
+        let run = vacuum.start(statement);
+        wait_until(PATIENCE, || count() < before - 5);
+        db.run(&format!("select pg_terminate_backend({pid})"));
+        assert!(run.finish().is_err());
+        wait_until(PATIENCE, || {
+            db.text(&format!("select count(*) from pg_stat_activity where pid = {pid}")) == "0"
+        });
+        assert!((20..before).contains(&count()), "{statement} was not in its middle");
+        // A commit flushes what it has logged, and has it sent.
+        db.run("begin; select pg_current_xact_id(); commit");
+        replayed(&db, &reader);
+        assert!(names(&standby) == names(&cluster), "{statement}: the standby has other files");
+        db.run("select rvacuum()");
+        replayed(&db, &reader);
+    }
+    ledger.assert_equal(&reader, "t");
+}
+
 /// Everything that can happen to payloads, and the promotion.
 #[test]
 fn a_standby_has_the_payloads_and_goes_on_as_primary() {

@@ -281,6 +281,9 @@ pub trait Moves {
     /// `Io`.
     fn purge(&mut self, id: &PayloadId) -> Result<Option<u64>>;
 
+    /// Logs what has been done so far: called where the process may end without another call.
+    fn log(&mut self);
+
     /// Makes the moves durable.
     ///
     /// # Errors

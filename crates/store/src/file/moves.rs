@@ -199,14 +199,6 @@ impl<F: Fs> FileMoves<F> {
             }
         }
     }
-
-    fn log(&mut self) {
-        match std::mem::replace(&mut self.done, Done::Nothing) {
-            Done::Nothing => {}
-            Done::Trashed { date, ids } => self.store.insert(Event::Trash { date, ids }),
-            Done::Purged { ids } => self.store.insert(Event::Purge { horizon: self.horizon, ids }),
-        }
-    }
 }
 
 impl<F: Fs> Moves for FileMoves<F> {
@@ -273,6 +265,14 @@ impl<F: Fs> Moves for FileMoves<F> {
             self.log_purged(*id);
         }
         Ok(unlinked.map(|()| len))
+    }
+
+    fn log(&mut self) {
+        match std::mem::replace(&mut self.done, Done::Nothing) {
+            Done::Nothing => {}
+            Done::Trashed { date, ids } => self.store.insert(Event::Trash { date, ids }),
+            Done::Purged { ids } => self.store.insert(Event::Purge { horizon: self.horizon, ids }),
+        }
     }
 
     /// TRASH, and each directory that lost a file, once; from some number of directories on by one syncfs.
