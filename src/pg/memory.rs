@@ -1,8 +1,9 @@
-//! Memory for one tuple at a time, and lists that grow with the data: Rust ends the process when there is no memory,
+//! Expanded datums, memory for one tuple at a time, and lists that grow with the data: Rust ends the process when there is no memory,
 //! and with it the server; these raise an ERROR instead.
 
 use crate::pg::error::{self, Report};
 use pgrx::{PgMemoryContexts, PgSqlErrorCode, pg_sys};
+use std::ffi::{CStr, c_void};
 
 /// Adds an item to a list that may become long.
 #[inline]
@@ -25,6 +26,33 @@ pub fn out_of_memory() -> Report {
 pub fn maintenance_work_mem() -> usize {
     // SAFETY: a plain read of a setting, in kilobytes.
     unsafe { pg_sys::maintenance_work_mem }.unsigned_abs() as usize * 1024
+}
+
+/// A read-only expanded datum (utils/expandeddatum.h) in a memory context of its own, a child of the current one; `fill` writes what is
+/// behind the header.
+///
+/// # Safety
+/// `T` must begin with an ExpandedObjectHeader, as C lays it out, and own nothing that needs to be dropped; the methods must be for it.
+pub unsafe fn expanded<T>(
+    context: &'static CStr,
+    methods: &'static pg_sys::ExpandedObjectMethods,
+    fill: impl FnOnce(*mut T),
+) -> pg_sys::Datum {
+    // SAFETY: as promised by the caller; the context is what EOH_init_header asks for.
+    unsafe {
+        let context = pg_sys::AllocSetContextCreateInternal(
+            pg_sys::CurrentMemoryContext,
+            context.as_ptr(),
+            pg_sys::ALLOCSET_SMALL_MINSIZE as usize,
+            pg_sys::ALLOCSET_SMALL_INITSIZE as usize,
+            pg_sys::ALLOCSET_SMALL_MAXSIZE as usize,
+        );
+        let object: *mut T = pg_sys::MemoryContextAlloc(context, size_of::<T>()).cast();
+        let header: *mut pg_sys::ExpandedObjectHeader = object.cast();
+        pg_sys::EOH_init_header(header, methods, context);
+        fill(object);
+        pg_sys::Datum::from((&raw mut (*header).eoh_ro_ptr).cast::<c_void>())
+    }
 }
 
 /// A memory context that is emptied for each tuple of a scan.

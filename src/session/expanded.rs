@@ -3,6 +3,7 @@
 //! datum once more. It holds nothing open and refers to no memory but its own.
 
 use crate::pg::error::{self, Report};
+use crate::pg::memory;
 use crate::session::read;
 use crate::value::datum::{ByteaResult, Peek, Rbytea};
 use pgrx::{pg_guard, pg_sys, set_varsize_4b};
@@ -30,22 +31,11 @@ pub fn bytea(value: &Rbytea) -> Result<ByteaResult, Report> {
     if payload.len > MAX_BYTEA {
         return Err(error::too_large(payload.len));
     }
-    // SAFETY: the object lives in a context of its own, a child of the current one, as EOH_init_header asks; its read-only
-    // pointer is a datum of type bytea.
+    // SAFETY: it is laid out as C does it, begins with the header, and owns nothing; the datum is of type bytea.
     unsafe {
-        let context = pg_sys::AllocSetContextCreateInternal(
-            pg_sys::CurrentMemoryContext,
-            c"rbytea payload".as_ptr(),
-            pg_sys::ALLOCSET_SMALL_MINSIZE as usize,
-            pg_sys::ALLOCSET_SMALL_INITSIZE as usize,
-            pg_sys::ALLOCSET_SMALL_MAXSIZE as usize,
-        );
-        let object: *mut Expanded = pg_sys::MemoryContextAlloc(context, size_of::<Expanded>()).cast();
-        pg_sys::EOH_init_header(&raw mut (*object).header, &METHODS, context);
-        (&raw mut (*object).payload).write(payload);
-        Ok(ByteaResult::from_raw(pg_sys::Datum::from(
-            (&raw mut (*object).header.eoh_ro_ptr).cast::<c_void>(),
-        )))
+        Ok(ByteaResult::from_raw(memory::expanded(c"rbytea payload", &METHODS, |object: *mut Expanded| {
+            (&raw mut (*object).payload).write(payload);
+        })))
     }
 }
 

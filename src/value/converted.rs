@@ -2,6 +2,7 @@
 //! whoever flattens it copies once, a tuple that is formed for instance. Read-only: PostgreSQL never keeps such a datum for
 //! longer than the function's arguments, but copies it.
 
+use crate::pg::memory;
 use crate::value::varlena::Varlena;
 use pgrx::{pg_guard, pg_sys, set_varsize_4b, varatt_is_1b_e, vartag_external, vartag_is_expanded};
 use rbytea_store::value::INLINE;
@@ -25,20 +26,12 @@ static METHODS: pg_sys::ExpandedObjectMethods =
 /// # Safety
 /// The payload must live as long as an argument of the function that returns the value. It is no longer than that of an inline value.
 pub unsafe fn datum(payload: &[u8]) -> pg_sys::Datum {
-    // SAFETY: the object lives in a context of its own, a child of the current one, as EOH_init_header asks.
+    // SAFETY: it is laid out as C does it, begins with the header, and owns nothing.
     unsafe {
-        let context = pg_sys::AllocSetContextCreateInternal(
-            pg_sys::CurrentMemoryContext,
-            c"rbytea converted".as_ptr(),
-            pg_sys::ALLOCSET_SMALL_MINSIZE as usize,
-            pg_sys::ALLOCSET_SMALL_INITSIZE as usize,
-            pg_sys::ALLOCSET_SMALL_MAXSIZE as usize,
-        );
-        let object: *mut Converted = pg_sys::MemoryContextAlloc(context, size_of::<Converted>()).cast();
-        pg_sys::EOH_init_header(&raw mut (*object).header, &METHODS, context);
-        (*object).payload = payload.as_ptr();
-        (*object).len = payload.len();
-        pg_sys::Datum::from((&raw mut (*object).header.eoh_ro_ptr).cast::<c_void>())
+        memory::expanded(c"rbytea converted", &METHODS, |object: *mut Converted| {
+            (*object).payload = payload.as_ptr();
+            (*object).len = payload.len();
+        })
     }
 }
 

@@ -53,7 +53,7 @@ impl Logging {
     }
 
     /// Logs that the payload is given up, so that recovery and standbys do not keep what was logged of it. Called before its room is given
-    /// back: whoever takes that logs behind this. Whether it may be given back.
+    /// back, and durable by then: whoever takes that may be durable before anything else is logged. Whether it may be given back.
     pub(super) fn abandon(&self) -> bool {
         let event = Event::Abandon { id: self.id };
         self.len == 0 || self.log.insert_at_end(&Record { database: self.origin.1, event })
