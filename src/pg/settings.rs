@@ -21,6 +21,7 @@ static VERIFY: GucSetting<Verify> = GucSetting::<Verify>::new(Verify::Checksum);
 static CLIENT_TYPE: GucSetting<ClientType> = GucSetting::<ClientType>::new(ClientType::Bytea);
 static WAL_PAYLOAD_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(64 * 1024);
 static RECOVERY_STORE: GucSetting<RecoveryStore> = GucSetting::<RecoveryStore>::new(RecoveryStore::Auto);
+static MAX_UPLOADS: GucSetting<i32> = GucSetting::<i32>::new(64);
 static QSS_MODE: GucSetting<bool> = GucSetting::<bool>::new(false);
 static KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
@@ -112,6 +113,16 @@ pub fn init() {
         c"Needs shared_preload_libraries or session_preload_libraries. After a change, prepare statements again.",
         &CLIENT_TYPE,
         GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"rbytea.max_uploads",
+        c"Most payloads that a session may be uploading at once.",
+        c"Each takes a file descriptor. Counts the uploads of rbytea_begin(), and files that rbytea_agg() and its like are writing.",
+        &MAX_UPLOADS,
+        1,
+        4096,
+        GucContext::Suset,
         GucFlags::default(),
     );
     GucRegistry::define_bool_guc(
@@ -348,6 +359,11 @@ pub fn logs_payloads() -> bool {
 /// Whose store a server in recovery has.
 pub fn recovery_store() -> RecoveryStore {
     RECOVERY_STORE.get()
+}
+
+/// Most payloads that a session may be uploading at once.
+pub fn max_uploads() -> i32 {
+    MAX_UPLOADS.get()
 }
 
 /// Whether new payloads are encrypted.

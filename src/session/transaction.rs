@@ -51,9 +51,8 @@ pub fn with_store<T>(
     })
 }
 
-/// Writes a payload that belongs to the current transaction (I3: the callers are the trigger, rbytea_store and
-/// re-encryption). It has `len` bytes, and is encrypted with `key` or not. `source` opens what its bytes are read from, before a file is
-/// made; `fill` writes them.
+/// Writes a payload of the current transaction again (I3: the caller is re-encryption). It has `len` bytes, and is encrypted with `key` or
+/// not. `source` opens what its bytes are read from, before a file is made; `fill` writes them.
 pub fn store_payload<S>(
     key: Option<&Key>,
     len: u64,
@@ -71,17 +70,42 @@ pub fn store_payload<S>(
     })
 }
 
-/// Writes a payload that is in memory, encrypted if rbytea.qss_mode is on.
-pub fn store_bytes(payload: &[u8]) -> Result<PayloadRef, Report> {
+/// Begins a payload of the current transaction (I3: the callers are [`store_bytes`] and what makes payloads of pieces), of `len` bytes if
+/// that is known, encrypted if rbytea.qss_mode is on. The writer outlives the call, and belongs to the transaction all the same: who has it
+/// drops it before the transaction ends.
+pub fn begin_payload(len: Option<u64>) -> Result<Writer, Report> {
+    // SAFETY: as in store_payload.
+    let birth = unsafe { pg_sys::GetTopFullTransactionId() }.value;
     let ring = settings::qss_mode().then(keys::ring).transpose()?;
-    let write = |(), writer: &mut Writer| {
-        for chunk in payload.chunks(CHUNK) {
-            check_for_interrupts!();
-            writer.write(chunk)?;
-        }
-        Ok(())
-    };
-    store_payload(ring.as_ref().map(|ring| ring.newest()), payload.len() as u64, |_| Ok(()), write)
+    let key = ring.as_ref().map(|ring| ring.newest());
+    with_session(|session| {
+        let store = open(&mut session.store, &mut session.cache, Access::Write)?;
+        Ok(match len {
+            Some(len) => Writer::begin_with_len(store, birth, key, len)?,
+            None => Writer::begin(store, birth, key)?,
+        })
+    })
+}
+
+/// Ends a payload that the current transaction has begun; its file is durable before the commit record (I1).
+pub fn finish_payload(writer: Writer) -> Result<PayloadRef, Report> {
+    with_session(|session| Ok(writer.finish(&mut session.pending)?))
+}
+
+/// Writes a payload that is in memory (I3: the callers are the trigger and rbytea_store).
+pub fn store_bytes(payload: &[u8]) -> Result<PayloadRef, Report> {
+    let mut writer = begin_payload(Some(payload.len() as u64))?;
+    write(&mut writer, payload)?;
+    finish_payload(writer)
+}
+
+/// Adds bytes to a payload.
+pub fn write(writer: &mut Writer, bytes: &[u8]) -> Result<(), Report> {
+    for chunk in bytes.chunks(CHUNK) {
+        check_for_interrupts!();
+        writer.write(chunk)?;
+    }
+    Ok(())
 }
 
 /// Whether the transaction is known not to have committed. False also when it is so old that its status is gone.

@@ -96,9 +96,9 @@ fn read(c: &mut Criterion) {
                         let reader = Reader::open(&store, &payload).unwrap().decrypting(&keys).unwrap();
                         reader.read_at(0, &mut buffer).unwrap();
                         if let Some(by) = verify {
-                            let mut verifier = reader.verifier(by);
+                            let mut verifier = Verifier::new(by);
                             verifier.update(&buffer);
-                            verifier.finish().unwrap();
+                            verifier.finish(&reader).unwrap();
                         }
                     });
                 });

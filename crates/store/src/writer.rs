@@ -2,6 +2,8 @@
 //! Counts, digests, encrypts and pads what a backend's [`Upload`] stores. A finished payload is handed to
 //! [`Pending`], which makes it durable before the commit (I1).
 
+use std::fs::File;
+
 use crate::backend::{Backend, Upload};
 use crate::crypt::cipher::{BLOCK, Keystream};
 use crate::crypt::keys::Key;
@@ -102,6 +104,30 @@ impl Writer {
             self.hasher.update(piece);
         }
         Ok(())
+    }
+
+    /// Takes all bytes of a file of the server without copying them, if the file systems can, nothing has been written yet, and the
+    /// payload is not to be encrypted. They are read once, as they are in the payload's own file: whoever changes the other one meanwhile
+    /// changes nothing here. `interrupts` is called between the parts and may unwind. False if it was not possible.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn clone_from(&mut self, file: &File, interrupts: &mut dyn FnMut()) -> Result<bool> {
+        if self.len > 0 || self.encryption.is_some() || !self.upload.clone_from(file)? {
+            return Ok(false);
+        }
+        let mut buf = vec![0; PIECE];
+        loop {
+            interrupts();
+            let read = self.upload.read_at(self.len, &mut buf)?;
+            let piece = buf.get(..read).unwrap_or_default();
+            if piece.is_empty() {
+                return Ok(true);
+            }
+            self.len += read as u64;
+            self.checksum.update(piece);
+            self.hasher.update(piece);
+        }
     }
 
     fn append(&mut self, data: &[u8]) -> Result<()> {

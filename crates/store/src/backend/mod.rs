@@ -9,11 +9,12 @@
 mod types;
 
 use std::any::Any;
+use std::fs::File;
 use std::ops::{ControlFlow, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::owner::OwnerId;
 use crate::payload::{PayloadId, Shard};
 
@@ -214,6 +215,25 @@ pub trait Upload {
     /// `Io`; nothing can be appended to this upload afterwards.
     fn append(&mut self, bytes: &[u8]) -> Result<()>;
 
+    /// Takes all bytes of a file of the server as the first ones without copying them. Whether that was possible; nothing has been appended
+    /// if it was not.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    fn clone_from(&mut self, file: &File) -> Result<bool> {
+        let _ = file;
+        Ok(false)
+    }
+
+    /// Reads what has been appended, as [`Stored::read_at`] does it.
+    ///
+    /// # Errors
+    /// `Io`; `Unsupported` where what is appended cannot be read before it is finished: then nothing is cloned either.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        let _ = (offset, buf);
+        Err(Error::Unsupported { what: "reading a payload that is being uploaded" })
+    }
+
     /// Ends the upload and adds it to the transaction's batch, which the first one makes; a batch that it unwinds from is lost. Not durable before
     /// [`Backend::sync`].
     ///
@@ -253,6 +273,21 @@ pub trait Stored {
     /// # Errors
     /// `Io`.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize>;
+
+    /// Says that these bytes will be read soon; best effort.
+    fn will_read(&self, offset: u64, len: u64) {
+        let _ = (offset, len);
+    }
+
+    /// Gives an empty file of the server all bytes that are stored without copying them. Whether that was possible; the file is still
+    /// empty if it was not.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn clone_to(&self, file: &File) -> Result<bool> {
+        let _ = file;
+        Ok(false)
+    }
 
     /// Where it was found, for messages.
     fn path(&self) -> &Path;

@@ -3,6 +3,7 @@
 //! durable goes through `publish` or the functions in `sync`, so that no call site can forget an fsync.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
@@ -179,6 +180,21 @@ pub trait FsFile {
     fn sync_data(&self) -> io::Result<()>;
     /// Has the kernel begin to write these bytes back. After an error they are lost, and no later call need report it.
     fn start_writeback(&self, bytes: Range<u64>) -> io::Result<()>;
+    /// Has the kernel begin to read these bytes; best effort.
+    fn will_read(&self, bytes: Range<u64>) {
+        let _ = bytes;
+    }
+    /// Gives this empty file all bytes of another one, which share their blocks from then on (FICLONE); `Unsupported` where the file
+    /// systems cannot.
+    fn clone_from(&self, source: &File) -> io::Result<()> {
+        let _ = source;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// The same the other way round.
+    fn clone_to(&self, target: &File) -> io::Result<()> {
+        let _ = target;
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Sets the time of its last modification.
     fn set_mtime(&self, time: SystemTime) -> io::Result<()>;
 }

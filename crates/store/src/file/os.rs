@@ -200,7 +200,7 @@ impl Fs for OsFs {
     }
 
     fn create_new(&self, path: &str) -> io::Result<OsFile> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
         let file = self.open_at(path, flags, mode(self.rights, EntryKind::File))?;
         if self.rights != Rights::Private {
             os_root::give(&file, self.rights, EntryKind::File)?;

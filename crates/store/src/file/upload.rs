@@ -3,6 +3,7 @@
 
 use std::any::Any;
 use std::collections::{BTreeSet, VecDeque};
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,7 +11,7 @@ use std::sync::atomic::Ordering;
 use super::durable::{Origin, SYNCFS_FROM, SyncfsHandle};
 use super::fs::{Fs, FsFile};
 use super::logged::Logging;
-use super::paths::{ATTEMPTS, shown};
+use super::paths::{ATTEMPTS, cloned, shown};
 use super::store::FileStore;
 use crate::backend::{Batch, Upload};
 use crate::error::{Error, Result};
@@ -147,6 +148,24 @@ impl<F: Fs> Upload for FileUpload<F> {
             logging.put(bytes);
         }
         self.write_back(self.len - self.len % WRITE_BACK)
+    }
+
+    fn clone_from(&mut self, source: &File) -> Result<bool> {
+        let Some(file) =
+            self.file.as_mut().filter(|_| !self.broken && self.len == 0 && self.logging.is_none())
+        else {
+            return Ok(false);
+        };
+        let result = cloned(file.clone_from(source)).and_then(|cloned| Ok((cloned, file.len()?)));
+        self.broken = result.is_err();
+        let (cloned, len) = result.map_err(|e| Error::io("clone file", shown(&self.path), e))?;
+        self.len = len;
+        Ok(cloned)
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        let file = self.file.as_ref().ok_or_else(|| self.broken())?;
+        file.read_at(offset, buf).map_err(|e| Error::io("read file", shown(&self.path), e))
     }
 
     fn finish(mut self: Box<Self>, batch: &mut Option<Box<dyn Batch>>) -> Result<()> {

@@ -111,9 +111,9 @@ fn other_bytes_of_the_same_length_are_found<B: Bed>(bed: &B) {
     bed.plant(&live(&store, &payload), b"12346");
     let reader = Reader::open(&store, &payload).unwrap();
     for (by, word) in [(By::Checksum, "checksum"), (By::Digest, "digest")] {
-        let mut verifier = reader.verifier(by);
+        let mut verifier = Verifier::new(by);
         verifier.update(b"12346");
-        let error = verifier.finish().unwrap_err();
+        let error = verifier.finish(&reader).unwrap_err();
         assert_eq!(error.kind(), Kind::Corrupted);
         let Error::WrongBytes { by: found, uuid, .. } = &error else { panic!("{error}") };
         assert_eq!((*found, *uuid), (by, payload.id.uuid));

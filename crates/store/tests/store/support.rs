@@ -206,9 +206,9 @@ pub fn read_with<F: Fs>(store: &FileStore<F>, payload: &PayloadRef, keys: &KeyRi
     let mut bytes = vec![0; reader.len() as usize];
     reader.read_at(0, &mut bytes)?;
     for by in [By::Digest, By::Checksum] {
-        let mut verifier = reader.verifier(by);
+        let mut verifier = Verifier::new(by);
         bytes.chunks(4099).for_each(|piece| verifier.update(piece));
-        verifier.finish()?;
+        verifier.finish(&reader)?;
     }
     Ok(bytes)
 }
