@@ -716,6 +716,23 @@ RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'rbytea_check_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION rbytea_check(regclass, boolean) IS 'what is wrong between the rows of a table, or of the whole database, and the payload files; with digest, reads every payload; changes nothing, and works on a standby';
 
+CREATE FUNCTION rbytea_larger_than(bytes bigint DEFAULT 535822336, target regclass DEFAULT NULL,
+    OUT relation regclass, OUT ctid tid, OUT len bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'rbytea_larger_than_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rbytea_larger_than(bigint, regclass) IS 'rows whose payloads have together more than so many bytes: by default those that pg_dump and logical replication cannot take';
+
+CREATE FUNCTION rbytea_store_progress(
+    OUT pid integer, OUT datid oid, OUT payloads bigint, OUT bytes bigint, OUT payload_bytes_done bigint, OUT payload_bytes_total bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'rbytea_store_progress_wrapper' LANGUAGE c STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION rbytea_store_progress() IS 'transactions of this cluster that are storing payloads';
+
+CREATE VIEW rbytea.rbytea_stat_progress_store AS
+    SELECT p.pid, p.datid, d.datname, p.payloads, p.bytes, p.payload_bytes_done, p.payload_bytes_total
+      FROM rbytea_store_progress() p LEFT JOIN pg_catalog.pg_database d ON d.oid = p.datid;
+COMMENT ON VIEW rbytea.rbytea_stat_progress_store IS 'transactions of this cluster that are storing payloads';
+
 -- Encryption ------------------------------------------------------------------------------------------------------------
 
 CREATE FUNCTION rbytea_keys(OUT id integer, OUT fingerprint text, OUT payloads bigint) RETURNS SETOF record
@@ -764,11 +781,13 @@ REVOKE ALL ON FUNCTION rbytea_purge_holders() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_vacuum_progress() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_keys() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_check(regclass, boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION rbytea_larger_than(bigint, regclass) FROM PUBLIC;
+REVOKE ALL ON FUNCTION rbytea_store_progress() FROM PUBLIC;
 REVOKE ALL ON PROCEDURE rbytea_reencrypt(regclass, integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_reencrypt_progress() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION rbytea_has_keepers(), rbytea_holders(), rbytea_purge_holders(), rbytea_vacuum_progress(), rbytea_reencrypt_progress() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION rbytea_has_keepers(), rbytea_holders(), rbytea_purge_holders(), rbytea_vacuum_progress(), rbytea_reencrypt_progress(), rbytea_store_progress() TO pg_monitor;
 GRANT INSERT ON rbytea_upload TO PUBLIC;
 GRANT EXECUTE ON FUNCTION rbytea_import(text) TO pg_read_server_files;
 GRANT EXECUTE ON FUNCTION rbytea_export(rbytea, text) TO pg_write_server_files;
-GRANT SELECT ON rbytea.rbytea_vacuum_history, rbytea.rbytea_stat, rbytea.rbytea_stat_progress_vacuum, rbytea.rbytea_stat_progress_reencrypt
-    TO pg_monitor;
+GRANT SELECT ON rbytea.rbytea_vacuum_history, rbytea.rbytea_stat, rbytea.rbytea_stat_progress_vacuum, rbytea.rbytea_stat_progress_reencrypt,
+    rbytea.rbytea_stat_progress_store TO pg_monitor;

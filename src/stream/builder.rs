@@ -49,10 +49,10 @@ impl Builder {
                 return Ok(());
             }
         }
-        let start = std::mem::take(&mut self.start);
+        let (start, expected) = (std::mem::take(&mut self.start), self.expected);
         let writer = self.writer()?;
-        transaction::write(writer, &start)?;
-        transaction::write(writer, bytes)
+        transaction::write(writer, &start, expected)?;
+        transaction::write(writer, bytes, expected)
     }
 
     /// Takes all bytes of a file of the server without copying them, if nothing has been appended and the file system can. Whether it

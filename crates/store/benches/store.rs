@@ -8,7 +8,7 @@ use rbytea_store::judgement::{MarkKey, Marks, Reference};
 use rbytea_store::value;
 use rbytea_store::{
     Ahead, Backend, By, Config, DataDirectory, FileStore, Key, KeyRing, Listed, OwnerId, PayloadId,
-    PayloadRef, Pending, Reader, Rights, Writer,
+    PayloadRef, Pending, Reader, Rights, Verifier, Writer,
 };
 use std::hint::black_box;
 use std::path::Path;

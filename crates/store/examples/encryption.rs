@@ -6,7 +6,8 @@
 
 use rbytea_store::crypt::cipher::{Keystream, Kuznyechik};
 use rbytea_store::{
-    By, Config, DataDirectory, FileStore, Key, KeyRing, OwnerId, PayloadRef, Pending, Reader, Rights, Writer,
+    By, Config, DataDirectory, FileStore, Key, KeyRing, OwnerId, PayloadRef, Pending, Reader, Rights,
+    Verifier, Writer,
 };
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -4,10 +4,10 @@
 
 use std::fs::File;
 
-use crate::backend::{Backend, Upload};
+use crate::backend::{Backend, SourceFile, Upload};
 use crate::crypt::cipher::{BLOCK, Keystream};
 use crate::crypt::keys::Key;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::payload::{PayloadId, PayloadRef, stored_len};
 use crate::pending::Pending;
 use crate::value::Checksum;
@@ -155,6 +155,31 @@ impl Writer {
         pending.add(self.upload)?;
         Ok(payload)
     }
+}
+
+/// Gives the store a payload that another one has, out of the file that has its bytes as they are stored there, and hands the upload to
+/// `pending`. Its transaction becomes `birth`; its uuid stays, for the bytes may be encrypted with what is derived from that.
+///
+/// # Errors
+/// Those of [`Backend::take_over`], and `WrongSize` when the file has not as many bytes as the payload.
+pub fn take_over(
+    store: &dyn Backend,
+    birth: u64,
+    payload: &PayloadRef,
+    source: &SourceFile,
+    pending: &mut Pending,
+    interrupts: &mut dyn FnMut(),
+) -> Result<PayloadRef> {
+    let (expected, found) = (payload.len_full(), source.about.len());
+    if expected != found {
+        return Err(Error::WrongSize { path: source.path.clone(), expected, found });
+    }
+    pending.check()?;
+    let taken = PayloadRef { id: PayloadId { birth, ..payload.id }, ..*payload };
+    if let Some(upload) = store.take_over(taken.id, source, interrupts)? {
+        pending.add(upload)?;
+    }
+    Ok(taken)
 }
 
 impl std::fmt::Debug for Writer {

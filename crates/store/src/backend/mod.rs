@@ -19,8 +19,8 @@ use crate::owner::OwnerId;
 use crate::payload::{PayloadId, Shard};
 
 pub use types::{
-    Ahead, Cloned, DroppedDatabase, Flaw, ListWork, Listed, Listing, Located, Purged, Restored, TrashEntry,
-    Trashed,
+    Ahead, Cloned, DroppedDatabase, Flaw, ListWork, Listed, Listing, Located, Purged, Restored, SourceFile,
+    TrashEntry, Trashed,
 };
 
 /// One database's part of one store. Object-safe; tests/backends has what every implementation must do.
@@ -36,6 +36,19 @@ pub trait Backend {
     /// # Errors
     /// `NotOwner` in another cluster's store, those of [`check_present`](Self::check_present), `Io`, `Sync`.
     fn begin(&self, birth: u64, expected: Option<u64>) -> Result<Box<dyn Upload>>;
+
+    /// Begins an upload under an identity that its caller has chosen, with all bytes of a file of the server as they are to be stored: of a
+    /// payload that another store has. `None` when this store has it already, by an earlier call. `interrupts` is called between parts and
+    /// may unwind.
+    ///
+    /// # Errors
+    /// Those of [`begin`](Self::begin); `WrongSize` when the file changes meanwhile.
+    fn take_over(
+        &self,
+        id: PayloadId,
+        source: &SourceFile,
+        interrupts: &mut dyn FnMut(),
+    ) -> Result<Option<Box<dyn Upload>>>;
 
     /// Makes finished uploads durable (I1), or sees that the log and those who keep checkpoints back answer for them. `interrupts` is called between its steps and may unwind.
     ///
@@ -177,11 +190,11 @@ pub trait Backend {
     /// Gives this database every payload of database `source`, LIVE or in TRASH as it is there. Durable on return;
     /// can be called again after an error or a crash. Both databases may be in use, but the caller keeps two clones
     /// into one database from running at once. `interrupts` is called for every payload and between the parts of a
-    /// copy; it may unwind.
+    /// copy, with what has been done so far; it may unwind.
     ///
     /// # Errors
     /// Those of [`begin`](Self::begin).
-    fn clone_database(&self, source: u32, interrupts: &mut dyn FnMut()) -> Result<Cloned>;
+    fn clone_database(&self, source: u32, interrupts: &mut dyn FnMut(&Cloned)) -> Result<Cloned>;
 
     /// Puts the part of a database that was dropped aside, durably. False when there was none.
     ///

@@ -9,6 +9,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::SystemTime;
 
+use rustix::io::Errno;
+
 use super::layout::copy_name;
 use crate::error::{Error, Result};
 
@@ -115,6 +117,11 @@ pub trait Fs: Send + Sync + Sized + 'static {
     fn rename_replace(&self, from: &str, to: &str) -> io::Result<()>;
     /// Gives a file a second name, without following a link; `AlreadyExists` when `to` exists.
     fn hard_link(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Gives a file of the operating system, anywhere, a name here, without following a link at its end; `AlreadyExists` when `to` exists.
+    fn link_from(&self, source: &Path, to: &str) -> io::Result<()> {
+        let _ = (source, to);
+        Err(Errno::OPNOTSUPP.into())
+    }
     /// Removes a file's name.
     fn unlink(&self, path: &str) -> io::Result<()>;
     /// Removes an empty directory; `DirectoryNotEmpty` otherwise.

@@ -243,6 +243,14 @@ impl Fs for OsFs {
         Ok(retry_on_intr(|| sys::linkat(old, from_name, new, to_name, AtFlags::empty()))?)
     }
 
+    fn link_from(&self, source: &Path, to: &str) -> io::Result<()> {
+        let (dir, name) = self.parent(to)?;
+        if !self.links {
+            return Err(Errno::PERM.into());
+        }
+        Ok(retry_on_intr(|| sys::linkat(sys::CWD, source, dir.as_fd(), name, AtFlags::empty()))?)
+    }
+
     fn unlink(&self, path: &str) -> io::Result<()> {
         let (dir, name) = self.parent(path)?;
         Ok(retry_on_intr(|| sys::unlinkat(dir.as_fd(), name, AtFlags::empty()))?)

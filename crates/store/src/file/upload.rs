@@ -41,20 +41,7 @@ impl<F: Fs> FileStore<F> {
         for _ in 0..ATTEMPTS {
             let path = self.live(&id);
             match self.fs.create_new(&path) {
-                Ok(file) => {
-                    return Ok(FileUpload {
-                        id,
-                        path,
-                        origin: self.origin(),
-                        fsync: self.config.fsync,
-                        file: Some(file),
-                        syncfs,
-                        logging: self.logging(id, expected),
-                        len: 0,
-                        written_back: 0,
-                        broken: false,
-                    });
-                }
+                Ok(file) => return Ok(self.upload_with(id, path, file, expected, syncfs)),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
                     self.make_dirs(&self.in_database(&id.shard().path()))?;
                     last = e;
@@ -67,6 +54,43 @@ impl<F: Fs> FileStore<F> {
             }
         }
         Err(self.io("create file", &self.live(&id))(last))
+    }
+}
+
+impl<F: Fs> FileStore<F> {
+    /// The upload of a file that has just got its name.
+    pub(super) fn upload(
+        &self,
+        id: PayloadId,
+        path: String,
+        file: F::File,
+        expected: Option<u64>,
+    ) -> Result<FileUpload<F>> {
+        let syncfs = if self.will_be_kept(expected) { None } else { self.current_syncfs_handle()? };
+        Ok(self.upload_with(id, path, file, expected, syncfs))
+    }
+
+    fn upload_with(
+        &self,
+        id: PayloadId,
+        path: String,
+        file: F::File,
+        expected: Option<u64>,
+        syncfs: Option<Arc<SyncfsHandle<F>>>,
+    ) -> FileUpload<F> {
+        FileUpload {
+            id,
+            path,
+            origin: self.origin(),
+            fsync: self.config.fsync,
+            file: Some(file),
+            syncfs,
+            logging: self.logging(id, expected),
+            len: 0,
+            written_back: 0,
+            broken: false,
+            shared: false,
+        }
     }
 }
 
@@ -108,9 +132,17 @@ pub(super) struct FileUpload<F: Fs> {
     written_back: u64,
     /// A write failed: what is in the file is unknown.
     broken: bool,
+    /// Another store has the file, too: it is neither written to nor truncated.
+    shared: bool,
 }
 
 impl<F: Fs> FileUpload<F> {
+    /// Of a file that another store has, too, with all its bytes.
+    pub(super) fn shared(mut self, len: u64) -> Self {
+        (self.shared, self.len) = (true, len);
+        self
+    }
+
     fn broken(&self) -> Error {
         Error::io("write file", shown(&self.path), io::Error::other("an earlier write failed"))
     }
@@ -193,6 +225,7 @@ impl<F: Fs> Upload for FileUpload<F> {
 impl<F: Fs> Drop for FileUpload<F> {
     fn drop(&mut self) {
         if let Some(file) = self.file.take()
+            && !self.shared
             && self.logging.as_ref().is_none_or(Logging::abandon)
         {
             // Best effort: the file is garbage with or without its bytes.

@@ -6,7 +6,7 @@ use crate::support::{
     Bed, KEY_ID, KEYS, MASTER, commit, commit_encrypted, live, on_every_file_system, read, read_with, ring,
 };
 use rbytea_store::file::fs::Fs;
-use rbytea_store::{Backend, By, Error, FileStore, Kind, PayloadRef, Reader};
+use rbytea_store::{Backend, By, Error, FileStore, Kind, PayloadRef, Reader, Verifier};
 use std::path::Path;
 
 on_every_file_system! {

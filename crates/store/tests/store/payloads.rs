@@ -4,7 +4,7 @@ use crate::support::{
     Bed, KEYS, OsBed, commit, commit_encrypted, config, live, on_every_file_system, open, read, write,
 };
 use rbytea_store::file::fs::Fs;
-use rbytea_store::{Backend, By, Error, Kind, PayloadId, PayloadRef, Pending, Reader, Writer};
+use rbytea_store::{Backend, By, Error, Kind, PayloadId, PayloadRef, Pending, Reader, Verifier, Writer};
 
 on_every_file_system! {
     a_payload_reads_back

@@ -5,7 +5,7 @@ use rbytea_store::file::fs::Fs;
 use rbytea_store::file::os::OsFs;
 use rbytea_store::{
     Backend, By, Config, DataDirectory, FileStore, Key, KeyRing, OwnerId, PayloadId, PayloadRef, Pending,
-    Reader, Result, Rights, RootRegistry, TrashEntry, Writer,
+    Reader, Result, Rights, RootRegistry, TrashEntry, Verifier, Writer,
 };
 use std::path::Path;
 use std::sync::LazyLock;
