@@ -162,6 +162,9 @@ async fn finish(client: &Client, upload: i64) {
     client.batch_execute("commit").await.unwrap();
 }
 
+/// Bytes of a row that is copied in.
+const COPIED: usize = 64 << 10;
+
 /// COPY's binary format: postgresql.org/docs/current/sql-copy.html#id-1.9.55.9.4.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
@@ -172,13 +175,13 @@ async fn copy_in(client: &Client, source: &Path) {
     sink.send(Bytes::from_static(HEADER)).await.unwrap();
     let mut source = File::open(source).unwrap();
     loop {
-        let mut row = BytesMut::with_capacity(CHUNK + 32);
+        let mut row = BytesMut::with_capacity(COPIED + 32);
         row.put_i16(2);
         row.put_i32(8);
         row.put_i64(upload);
         row.put_i32(0);
         let head = row.len();
-        row.resize(head + CHUNK, 0);
+        row.resize(head + COPIED, 0);
         let len = fill(&mut source, &mut row[head..]);
         if len == 0 {
             break;
