@@ -7,7 +7,7 @@ use tokio_postgres::types::Type;
 
 use crate::support::background::{self, Background, Watching};
 use crate::support::cluster::{Cluster, PATIENCE, wait_until};
-use crate::support::keepers::{await_keepers, holds};
+use crate::support::keepers::holds;
 use crate::support::procfs::mapped;
 use crate::support::session::Session;
 use crate::support::twin_tables::{Twins, cluster_with};
@@ -32,7 +32,7 @@ fn everything_works_under_the_names_of_the_original_and_of_the_library() {
     for names in ["librbytea", "librbytea, rbytea", "rbytea, librbytea"] {
         let mut cluster = background::cluster_with(&[&format!("shared_preload_libraries = '{names}'")]);
         let db = cluster.session();
-        await_keepers(&db);
+        wait_until(PATIENCE, || holds(&db).len() == 2);
         db.fill("t", 1..=4);
         assert_loaded_once(&db);
         for (pid, _) in holds(&db) {

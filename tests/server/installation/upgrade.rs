@@ -14,7 +14,6 @@ const FIRST: &str = "0.1.0";
 /// The version after the last one. Its script does what those of later versions do: a new function, a changed one, a changed table.
 const NEXT: &str = "next";
 const SCRIPT: &str = "
-    \\echo Use \"ALTER EXTENSION rbytea UPDATE\" to load this file. \\quit
     create function @extschema@.rbytea_of_the_next_version() returns text language sql as $$ select 'next' $$;
     create or replace function @extschema@.rbytea_has_keepers() returns boolean
         as 'MODULE_PATHNAME', 'rbytea_has_keepers_wrapper' language c volatile parallel safe;
