@@ -78,6 +78,8 @@ all: $(library) $(alias)
 help:
 	@echo 'make                build the extension for the PostgreSQL of PG_CONFIG=$(PG_CONFIG)'
 	@echo 'make install        install it (DESTDIR is honoured); make uninstall removes it'
+	@echo 'make deb            packages for Debian, in $(deb_dir);  make deb-test: installs, upgrades and purges them in a chroot'
+	@echo 'make dist           the archive for PGXN'
 	@echo 'make installcheck   run the regression tests against a running server (PGHOST, PGPORT, PGUSER)'
 	@echo 'make test           install what is missing, then run every check and test'
 	@echo 'make demo           install what is missing, then show the main job on real files (FILES="…")'
@@ -165,6 +167,28 @@ uninstall: installation
 install-for-tests: $(library) $(alias)
 	@if [ -w '$(bindir)' ] && [ -w '$(pkglibdir)' ] && [ -w '$(extensiondir)' ]; then $(MAKE) install PG_CONFIG=$(pg_config); \
 	else sudo $(MAKE) install PG_CONFIG=$(pg_config); fi
+
+# --- packages ----------------------------------------------------------------------------------
+
+version := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" rbytea.control)
+
+# The archive that PGXN takes, of the last commit.
+.PHONY: dist
+dist:
+	@mkdir -p $(target)
+	git archive --format=zip --prefix=rbytea-$(version)/ --output=$(target)/rbytea-$(version).zip HEAD
+	@echo $(target)/rbytea-$(version).zip
+
+# Debian's source package and packages of the last commit, for the majors of PostgreSQL that this machine has.
+deb_dir := $(target)/deb
+.PHONY: deb
+deb:
+	scripts/make-deb.sh $(deb_dir)
+
+# The packages in a Debian of their own: quick start, upgrade, purge; and lintian. As root.
+.PHONY: deb-test
+deb-test:
+	scripts/test-packages.sh $(deb_dir)
 
 # --- test --------------------------------------------------------------------------------------
 
