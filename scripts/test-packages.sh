@@ -100,7 +100,7 @@ one_major() {
     install_packages "/next/${package}"_*.deb /next/rbytea-tools_*.deb
     case $(dpkg-query --show --showformat='${Version}' "$package") in *+next) ;; *) fail "it is not upgraded" ;; esac
     kept "upgraded, the server not restarted"
-    sql -c "INSERT INTO documents VALUES (3, 'new', 'after the upgrade'); DELETE FROM documents WHERE id = 3; SELECT rvacuum()" >/dev/null
+    sql -c "INSERT INTO documents VALUES (3, 'new', 'after the upgrade')" -c "DELETE FROM documents WHERE id = 3" -c "SELECT rvacuum()" >/dev/null
     pg_ctlcluster "$major" main restart
     kept "upgraded"
     sql -c "ALTER EXTENSION rbytea UPDATE" 2>/dev/null
