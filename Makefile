@@ -9,12 +9,21 @@ MAKEFLAGS += --no-print-directory
 PG_CONFIG ?= $(shell command -v pg_config || echo /usr/lib/postgresql/15/bin/pg_config)
 CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 
+# RUSTFLAGS in the environment (Debian's builds have some) take the place of what .cargo/config.toml has, the choice of the cipher's
+# implementation: they get it as well.
+cipher := --cfg=kuznyechik_backend="soft"
+ifneq ($(origin RUSTFLAGS),undefined)
+override RUSTFLAGS := $(filter-out $(cipher),$(RUSTFLAGS)) $(cipher)
+export RUSTFLAGS
+endif
+
 # One spelling for one installation (Debian's /usr/bin/pg_config is a wrapper): another path would mean another build.
 pg_config := $(or $(PG_CONFIG),pg_config)
 pg_config := $(or $(wildcard $(shell $(pg_config) --bindir 2>/dev/null)/pg_config),$(pg_config))
 pg_version := $(shell $(pg_config) --version 2>/dev/null)
 pg_major := $(shell echo '$(pg_version)' | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p')
 bindir := $(shell $(pg_config) --bindir 2>/dev/null)
+includedir := $(shell $(pg_config) --includedir-server 2>/dev/null)
 pkglibdir := $(shell $(pg_config) --pkglibdir 2>/dev/null)
 extensiondir := $(shell $(pg_config) --sharedir 2>/dev/null)/extension
 pg_regress := $(dir $(shell $(pg_config) --pgxs 2>/dev/null))../../src/test/regress/pg_regress
@@ -33,6 +42,7 @@ client := CARGO_TARGET_DIR=$(target) PGRX_PG_CONFIG_PATH=$(CLIENT) \
 	--test server
 
 library := $(kept)/librbytea.so
+alias := $(kept)/alias.so
 stamp := $(kept)/pg_version
 scripts := $(wildcard sql/rbytea--*.sql)
 sources := Cargo.toml Cargo.lock crates/store/Cargo.toml .cargo/config.toml $(shell find src crates/store/src -name '*.rs')
@@ -44,7 +54,7 @@ fuzz_host = $(shell $(CARGO) -vV | sed -n 's/^host: //p')
 fuzz := crates/store/fuzz
 fuzz_targets := $(sort $(basename $(notdir $(wildcard $(fuzz)/fuzz_targets/*.rs))))
 fuzz_cargo = cd $(fuzz) && CARGO_TARGET_DIR=$(fuzz_dir) RUSTFLAGS='$(fuzz_flags)' $(CARGO)
-fuzz_flags := --cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1 \
+fuzz_flags := $(cipher) --cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1 \
 	$(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
 
 # The one driver's program in Rust that is a workspace of its own, because of what it depends on.
@@ -62,12 +72,14 @@ logic_tests := $(filter-out server,$(patsubst tests/%/main.rs,%,$(wildcard tests
 regress_tests := $(basename $(notdir $(sort $(wildcard tests/regress/sql/*.sql))))
 
 .PHONY: all
-all: $(library)
+all: $(library) $(alias)
 
 .PHONY: help
 help:
 	@echo 'make                build the extension for the PostgreSQL of PG_CONFIG=$(PG_CONFIG)'
 	@echo 'make install        install it (DESTDIR is honoured); make uninstall removes it'
+	@echo 'make deb            packages for Debian, in $(deb_dir);  make deb-test: installs, upgrades and purges them in a chroot'
+	@echo 'make dist           the archive for PGXN'
 	@echo 'make installcheck   run the regression tests against a running server (PGHOST, PGPORT, PGUSER)'
 	@echo 'make test           install what is missing, then run every check and test'
 	@echo 'make demo           install what is missing, then show the main job on real files (FILES="…")'
@@ -113,41 +125,71 @@ $(library): $(sources) $(stamp)
 	$(cargo) build --release --lib $(features)
 	@cp $(target)/release/librbytea.so $@
 
+$(alias): src/alias.c $(stamp)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -Wall -fPIC -shared -I'$(includedir)' $(LDFLAGS) -o $@ $<
+
 # --- install -----------------------------------------------------------------------------------
 
-# The library is renamed into place: a running server has the old one mapped.
+# What is installed beside PostgreSQL's programs. Debian has them in a package of its own (debian/rbytea-tools.install).
+PROGRAMS := bin/rbytea_check
+
+# The libraries are renamed into place: a running server has the old ones mapped.
 define copy_into_place
-	@for dir in '$(DESTDIR)$(bindir)' '$(DESTDIR)$(pkglibdir)' '$(DESTDIR)$(extensiondir)'; do \
+	@for dir in $(if $(PROGRAMS),'$(DESTDIR)$(bindir)') '$(DESTDIR)$(pkglibdir)' '$(DESTDIR)$(extensiondir)'; do \
 		mkdir -p "$$dir" 2>/dev/null && test -w "$$dir" || \
 		{ echo "no right to write to $$dir: run  sudo make install PG_CONFIG=$(pg_config)" >&2; exit 1; }; \
 	done
 	install -m 0755 $(library) '$(DESTDIR)$(pkglibdir)/.rbytea.so.new'
 	mv -f '$(DESTDIR)$(pkglibdir)/.rbytea.so.new' '$(DESTDIR)$(pkglibdir)/rbytea.so'
+	install -m 0755 $(alias) '$(DESTDIR)$(pkglibdir)/.librbytea.so.new'
+	mv -f '$(DESTDIR)$(pkglibdir)/.librbytea.so.new' '$(DESTDIR)$(pkglibdir)/librbytea.so'
 	install -m 0644 rbytea.control $(scripts) '$(DESTDIR)$(extensiondir)/'
-	install -m 0755 bin/rbytea_check '$(DESTDIR)$(bindir)/'
+	$(if $(PROGRAMS),install -m 0755 $(PROGRAMS) '$(DESTDIR)$(bindir)/')
 endef
 
 .PHONY: install
-install: $(library)
+install: $(library) $(alias)
 	$(copy_into_place)
 
 # What was built for one minor version goes into an installation of another one: they have the same ABI.
 .PHONY: install-built
 install-built: installation
-	@test '$(library)' -nt '$(firstword $(shell ls -t $(sources)))' || \
+	@test '$(library)' -nt '$(firstword $(shell ls -t $(sources)))' && test '$(alias)' -nt src/alias.c || \
 		{ echo "$(library) is missing or older than its sources: make it first" >&2; exit 1; }
 	$(copy_into_place)
 
 .PHONY: uninstall
 uninstall: installation
-	rm -f '$(DESTDIR)$(bindir)/rbytea_check' '$(DESTDIR)$(pkglibdir)/rbytea.so' '$(DESTDIR)$(extensiondir)/rbytea.control' \
-		'$(DESTDIR)$(extensiondir)'/rbytea--*.sql
+	rm -f $(patsubst %,'$(DESTDIR)$(bindir)/%',$(notdir $(PROGRAMS))) '$(DESTDIR)$(pkglibdir)/rbytea.so' '$(DESTDIR)$(pkglibdir)/librbytea.so' \
+		'$(DESTDIR)$(extensiondir)/rbytea.control' '$(DESTDIR)$(extensiondir)'/rbytea--*.sql
 
 # Builds as the user and installs as root where that takes root.
 .PHONY: install-for-tests
-install-for-tests: $(library)
+install-for-tests: $(library) $(alias)
 	@if [ -w '$(bindir)' ] && [ -w '$(pkglibdir)' ] && [ -w '$(extensiondir)' ]; then $(MAKE) install PG_CONFIG=$(pg_config); \
 	else sudo $(MAKE) install PG_CONFIG=$(pg_config); fi
+
+# --- packages ----------------------------------------------------------------------------------
+
+version := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" rbytea.control)
+
+# The archive that PGXN takes, of the last commit.
+.PHONY: dist
+dist:
+	@mkdir -p $(target)
+	git archive --format=zip --prefix=rbytea-$(version)/ --output=$(target)/rbytea-$(version).zip HEAD
+	@echo $(target)/rbytea-$(version).zip
+
+# Debian's source package and packages of the last commit, for the majors of PostgreSQL that this machine has.
+deb_dir := $(target)/deb
+.PHONY: deb
+deb:
+	scripts/make-deb.sh $(deb_dir)
+
+# The packages in a Debian of their own: quick start, upgrade, purge; and lintian. As root.
+.PHONY: deb-test
+deb-test:
+	scripts/test-packages.sh $(deb_dir)
 
 # --- test --------------------------------------------------------------------------------------
 

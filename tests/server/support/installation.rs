@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "every user of this module takes the part it needs")]
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -45,6 +46,49 @@ impl Installation {
             major: major.parse().expect("the version of PostgreSQL starts with a number"),
             server_user: getuid().is_root().then(postgres_user),
             pg_config,
+        }
+    }
+
+    /// This installation once more below `root`, with libraries and a control file of rbytea that a test may replace. The server
+    /// is copied, because it looks for its files from where it lies; everything else is links.
+    pub fn copied_to(&self, root: &Path) -> Self {
+        let own = [
+            self.bindir.join("postgres"),
+            self.pkglibdir.join("rbytea.so"),
+            self.pkglibdir.join("librbytea.so"),
+            self.sharedir.join("extension/rbytea.control"),
+        ];
+        let common = |dir: &Path, other: &Path| {
+            dir.ancestors().find(|ancestor| other.starts_with(ancestor)).unwrap().to_owned()
+        };
+        let common = common(&common(&self.bindir, &self.pkglibdir), &self.sharedir);
+        mirror(&common, root, &own);
+        let copied = |dir: &Path| root.join(dir.strip_prefix(&common).unwrap());
+        Self {
+            bindir: copied(&self.bindir),
+            pkglibdir: copied(&self.pkglibdir),
+            sharedir: copied(&self.sharedir),
+            ..self.clone()
+        }
+    }
+
+    /// The directory of scripts and control files.
+    pub fn extensions(&self) -> PathBuf {
+        self.sharedir.join("extension")
+    }
+}
+
+/// Makes `to` what `from` is: copies of these files, directories of its own on the way to them, links to all the rest.
+fn mirror(from: &Path, to: &Path, own: &[PathBuf]) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(|entry| entry.unwrap()) {
+        let (path, new) = (entry.path(), to.join(entry.file_name()));
+        if own.contains(&path) {
+            fs::copy(&path, &new).unwrap();
+        } else if own.iter().any(|file| file.starts_with(&path)) {
+            mirror(&path, &new, own);
+        } else {
+            symlink(&path, &new).unwrap();
         }
     }
 }

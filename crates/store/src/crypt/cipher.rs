@@ -8,6 +8,15 @@ use ctr::cipher::{InnerIvInit, KeyInit, StreamCipherCore, StreamCipherSeekCore};
 use ctr::{CtrCore, flavors};
 use kuznyechik::{Block, KuznyechikEnc};
 
+// The crate kuznyechik chooses by a cfg of its own compilation, and cfgs come from rustflags alone: whoever sets other ones loses those
+// of .cargo/config.toml without a word. (rustdoc does not get them.)
+#[cfg(not(any(doc, all(kuznyechik_backend = "soft", not(kuznyechik_backend = "compact_soft")))))]
+compile_error!(
+    "the cipher's implementation is not chosen: RUSTFLAGS, or rustflags of a configuration outside of this checkout, take \
+     the place of those in .cargo/config.toml; add  --cfg=kuznyechik_backend=\"soft\"  to them (make does that to RUSTFLAGS), \
+     and leave out \"compact_soft\", which is seventy times as slow"
+);
+
 /// Bytes of a block; an encrypted file is a whole number of them.
 pub const BLOCK: u64 = 16;
 

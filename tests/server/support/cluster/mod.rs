@@ -152,6 +152,11 @@ impl Cluster {
         &self.installation
     }
 
+    /// From the next start on the server runs from a copy of its installation, whose parts of the extension are this cluster's own.
+    pub fn run_from_own_installation(&mut self) {
+        self.installation = self.installation.copied_to(&self.root.join("installation"));
+    }
+
     /// The path of one of PostgreSQL's programs.
     pub fn tool(&self, name: &str) -> PathBuf {
         self.installation.bindir.join(name)
