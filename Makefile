@@ -37,6 +37,10 @@ stamp := $(kept)/pg_version
 scripts := $(wildcard sql/rbytea--*.sql)
 sources := Cargo.toml Cargo.lock crates/store/Cargo.toml .cargo/config.toml $(shell find src crates/store/src -name '*.rs')
 
+# The tool knows no PostgreSQL either, and is the same for every major version.
+tool := $(target)/release/rbytea
+tool_sources := Cargo.toml Cargo.lock $(foreach crate,connect tool,crates/$(crate)/Cargo.toml $(shell find crates/$(crate)/src -name '*.rs'))
+
 # The fuzz targets have a workspace of their own; what is passed to the compiler is what cargo-fuzz passes, less what
 # stable Rust does not know (the sanitizers).
 fuzz_dir := $(abspath $(target))/fuzz
@@ -52,7 +56,7 @@ sqlx := tests/drivers/sqlx
 
 deny := $(CARGO) deny --locked --config $(abspath deny.toml)
 
-# The store and its tests know no PostgreSQL: they build without pg_config.
+# The store, the tool and their tests know no PostgreSQL: they build without pg_config.
 store := CARGO_TARGET_DIR=$(target) $(CARGO)
 
 store_tests := $(patsubst crates/store/tests/%/main.rs,%,$(wildcard crates/store/tests/*/main.rs))
@@ -62,11 +66,11 @@ logic_tests := $(filter-out server,$(patsubst tests/%/main.rs,%,$(wildcard tests
 regress_tests := $(basename $(notdir $(sort $(wildcard tests/regress/sql/*.sql))))
 
 .PHONY: all
-all: $(library)
+all: $(library) $(tool)
 
 .PHONY: help
 help:
-	@echo 'make                build the extension for the PostgreSQL of PG_CONFIG=$(PG_CONFIG)'
+	@echo 'make                build the extension for the PostgreSQL of PG_CONFIG=$(PG_CONFIG), and the tool rbytea'
 	@echo 'make install        install it (DESTDIR is honoured); make uninstall removes it'
 	@echo 'make installcheck   run the regression tests against a running server (PGHOST, PGPORT, PGUSER)'
 	@echo 'make test           install what is missing, then run every check and test'
@@ -112,6 +116,11 @@ $(library): $(sources) $(stamp)
 	$(cargo) build --release --lib $(features)
 	@cp $(target)/release/librbytea.so $@
 
+$(tool): $(tool_sources)
+	@$(CARGO) --version >/dev/null || { echo "no Rust at CARGO=$(CARGO): make deps installs it" >&2; exit 1; }
+	$(store) build --release --locked --package rbytea-tool
+	@touch $@
+
 # --- install -----------------------------------------------------------------------------------
 
 # The library is renamed into place: a running server has the old one mapped.
@@ -123,11 +132,11 @@ define copy_into_place
 	install -m 0755 $(library) '$(DESTDIR)$(pkglibdir)/.rbytea.so.new'
 	mv -f '$(DESTDIR)$(pkglibdir)/.rbytea.so.new' '$(DESTDIR)$(pkglibdir)/rbytea.so'
 	install -m 0644 rbytea.control $(scripts) '$(DESTDIR)$(extensiondir)/'
-	install -m 0755 bin/rbytea_check '$(DESTDIR)$(bindir)/'
+	install -m 0755 $(tool) bin/rbytea_check '$(DESTDIR)$(bindir)/'
 endef
 
 .PHONY: install
-install: $(library)
+install: $(library) $(tool)
 	$(copy_into_place)
 
 # What was built for one minor version goes into an installation of another one: they have the same ABI.
@@ -135,16 +144,18 @@ install: $(library)
 install-built: installation
 	@test '$(library)' -nt '$(firstword $(shell ls -t $(sources)))' || \
 		{ echo "$(library) is missing or older than its sources: make it first" >&2; exit 1; }
+	@test '$(tool)' -nt '$(firstword $(shell ls -t $(tool_sources)))' || \
+		{ echo "$(tool) is missing or older than its sources: make it first" >&2; exit 1; }
 	$(copy_into_place)
 
 .PHONY: uninstall
 uninstall: installation
-	rm -f '$(DESTDIR)$(bindir)/rbytea_check' '$(DESTDIR)$(pkglibdir)/rbytea.so' '$(DESTDIR)$(extensiondir)/rbytea.control' \
+	rm -f '$(DESTDIR)$(bindir)/rbytea' '$(DESTDIR)$(bindir)/rbytea_check' '$(DESTDIR)$(pkglibdir)/rbytea.so' '$(DESTDIR)$(extensiondir)/rbytea.control' \
 		'$(DESTDIR)$(extensiondir)'/rbytea--*.sql
 
 # Builds as the user and installs as root where that takes root.
 .PHONY: install-for-tests
-install-for-tests: $(library)
+install-for-tests: $(library) $(tool)
 	@if [ -w '$(bindir)' ] && [ -w '$(pkglibdir)' ] && [ -w '$(extensiondir)' ]; then $(MAKE) install PG_CONFIG=$(pg_config); \
 	else sudo $(MAKE) install PG_CONFIG=$(pg_config); fi
 
@@ -165,6 +176,7 @@ check: fmt-check lint core-test fuzz server-test
 .PHONY: core-test
 core-test: $(stamp)
 	$(cargo) test $(features),rbytea-store/interoperation --workspace $(addprefix --test ,$(store_tests) $(logic_tests)) -- $(TESTS)
+	$(store) test --locked --package rbytea-connect --package rbytea-tool -- $(TESTS)
 
 # The same of the store alone, which takes no PostgreSQL.
 .PHONY: store-test

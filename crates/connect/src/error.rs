@@ -67,7 +67,9 @@ impl Error {
     pub fn wants_password(&self) -> bool {
         let Self::Attempts(failures) = self else { return false };
         failures.iter().any(|failure| match &failure.why {
-            Why::Client(error) => error.source().is_some_and(|source| source.to_string() == "password missing"),
+            Why::Client(error) => {
+                error.source().is_some_and(|source| source.to_string() == "password missing")
+            }
             _ => false,
         })
     }

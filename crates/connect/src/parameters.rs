@@ -163,7 +163,8 @@ fn parse_uri(text: &str, into: &mut Parameters) -> Result<(), Error> {
     let (place, query) = text.split_once('?').map_or((text, None), |(place, query)| (place, Some(query)));
     let slash = place.find('/').unwrap_or(place.len());
     let (authority, database) = place.split_at(slash);
-    let (login, hosts) = authority.rsplit_once('@').map_or((None, authority), |(login, hosts)| (Some(login), hosts));
+    let (login, hosts) =
+        authority.rsplit_once('@').map_or((None, authority), |(login, hosts)| (Some(login), hosts));
     if let Some(login) = login {
         let (user, password) = login.split_once(':').map_or((login, None), |(user, word)| (user, Some(word)));
         set_decoded(into, "user", user)?;
@@ -191,9 +192,9 @@ fn parse_uri(text: &str, into: &mut Parameters) -> Result<(), Error> {
 /// Host and port of one entry; an IPv6 address stands in brackets.
 fn host_and_port(entry: &str) -> Result<(&str, &str), Error> {
     if let Some(address) = entry.strip_prefix('[') {
-        let (address, rest) = address
-            .split_once(']')
-            .ok_or_else(|| Error::Syntax("missing \"]\" after an IPv6 address in the connection URI".into()))?;
+        let (address, rest) = address.split_once(']').ok_or_else(|| {
+            Error::Syntax("missing \"]\" after an IPv6 address in the connection URI".into())
+        })?;
         return match rest.strip_prefix(':') {
             Some(port) => Ok((address, port)),
             None if rest.is_empty() => Ok((address, "")),
@@ -220,7 +221,8 @@ fn decode(text: &str) -> Result<String, Error> {
         }
         let (digits, after) = rest.split_at_checked(2).ok_or_else(invalid)?;
         let digit = |byte: u8| char::from(byte).to_digit(16);
-        let byte = digits.iter().try_fold(0, |sum, byte| Some(sum * 16 + digit(*byte)?)).ok_or_else(invalid)?;
+        let byte =
+            digits.iter().try_fold(0, |sum, byte| Some(sum * 16 + digit(*byte)?)).ok_or_else(invalid)?;
         bytes.push(u8::try_from(byte).ok().filter(|byte| *byte != 0).ok_or_else(invalid)?);
         rest = after;
     }
@@ -277,8 +279,17 @@ mod tests {
             parsed("postgresql://%2Fvar%2Frun%2Fpostgresql/?ssl=true"),
             pairs(&[("host", "/var/run/postgresql"), ("sslmode", "require")])
         );
-        assert_eq!(parsed("postgresql:///db?host=/tmp&port=5433"), pairs(&[("dbname", "db"), ("host", "/tmp"), ("port", "5433")]));
-        for wrong in ["postgresql://[::1", "postgresql://[::1]x", "postgresql://h/%zz", "postgresql://h/?x", "postgresql://h/%00"] {
+        assert_eq!(
+            parsed("postgresql:///db?host=/tmp&port=5433"),
+            pairs(&[("dbname", "db"), ("host", "/tmp"), ("port", "5433")])
+        );
+        for wrong in [
+            "postgresql://[::1",
+            "postgresql://[::1]x",
+            "postgresql://h/%zz",
+            "postgresql://h/?x",
+            "postgresql://h/%00",
+        ] {
             assert!(Parameters::parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -14,7 +14,8 @@ const SYSTEM_DIRECTORY: &str = "/etc/postgresql-common";
 pub(crate) fn add(service: &str, environment: &Environment, to: &mut Parameters) -> Result<(), Error> {
     let own = environment.get("PGSERVICEFILE").map(PathBuf::from);
     let own_is_named = own.is_some();
-    let system = Path::new(environment.get("PGSYSCONFDIR").unwrap_or(SYSTEM_DIRECTORY)).join("pg_service.conf");
+    let system =
+        Path::new(environment.get("PGSYSCONFDIR").unwrap_or(SYSTEM_DIRECTORY)).join("pg_service.conf");
     let files = [own.or_else(|| environment.in_home(".pg_service.conf")), Some(system)];
     for (which, path) in files.into_iter().enumerate() {
         let Some(path) = path else { continue };
@@ -34,7 +35,10 @@ pub(crate) fn add(service: &str, environment: &Environment, to: &mut Parameters)
 fn add_section(service: &str, text: &str, path: &Path, to: &mut Parameters) -> Result<bool, Error> {
     let mut found = false;
     for (number, line) in text.lines().enumerate() {
-        let wrong = |what: &str| Error::Content { path: path.to_owned(), what: format!("{what} on line {}", number + 1) };
+        let wrong = |what: &str| Error::Content {
+            path: path.to_owned(),
+            what: format!("{what} on line {}", number + 1),
+        };
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
@@ -72,7 +76,8 @@ mod tests {
     #[test]
     fn the_users_file_comes_before_the_systems() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("pg_service.conf"), "[a]\nhost=system\n[b]\nhost=system # no comment\n").unwrap();
+        fs::write(dir.path().join("pg_service.conf"), "[a]\nhost=system\n[b]\nhost=system # no comment\n")
+            .unwrap();
         fs::write(
             dir.path().join(".pg_service.conf"),
             "# comment\n\n[other]\nhost=x\n[a]\nhost=own\nuser=service\n[b2]\nhost=y\n",

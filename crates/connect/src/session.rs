@@ -11,10 +11,10 @@ use tokio_postgres::error::DbError;
 use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, SimpleQueryMessage};
 use tokio_rustls::rustls::ClientConfig;
 
+use crate::Error;
 use crate::error::{Failure, Why};
 use crate::target::{Attributes, Host, Place, SslMode, Target};
 use crate::tls::{self, Tls};
-use crate::Error;
 
 /// A connection. It is driven by a task of the runtime that made it, and closed when this is dropped.
 pub struct Session {
@@ -58,7 +58,9 @@ impl Target {
         };
         let mut failures = Vec::new();
         if self.attributes == Attributes::PreferStandby {
-            if let Some(session) = self.first(Attributes::Standby, tls.as_ref(), notice, &mut failures).await? {
+            if let Some(session) =
+                self.first(Attributes::Standby, tls.as_ref(), notice, &mut failures).await?
+            {
                 return Ok(session);
             }
             failures.clear();
@@ -135,7 +137,10 @@ impl Target {
                 }
             });
             let objection = objection(&client, wanted).await?;
-            Ok((Session { canceller: Canceller { token: client.cancel_token(), tls }, client, driver }, objection))
+            Ok((
+                Session { canceller: Canceller { token: client.cancel_token(), tls }, client, driver },
+                objection,
+            ))
         };
         let outcome = match self.timeout {
             Some(limit) => timeout(limit, connecting).await.map_err(|_| failed(Why::TimedOut))?,
@@ -196,11 +201,15 @@ fn may_differ(failure: &Failure) -> bool {
 }
 
 /// Why the server is not the one that is wanted.
-async fn objection(client: &Client, wanted: Attributes) -> Result<Option<&'static str>, tokio_postgres::Error> {
+async fn objection(
+    client: &Client,
+    wanted: Attributes,
+) -> Result<Option<&'static str>, tokio_postgres::Error> {
     if wanted == Attributes::Any {
         return Ok(None);
     }
-    let query = "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('default_transaction_read_only')";
+    let query =
+        "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('default_transaction_read_only')";
     let answer = client.simple_query(query).await?;
     let fields = answer.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some((row.get(0) == Some("t"), row.get(1) == Some("on"))),

@@ -204,7 +204,9 @@ fn number<T: FromStr>(said: &Parameters, keyword: &'static str) -> Result<Option
 /// As libpq has it: none for 0 and below, and never one second, which is too short for a name server.
 fn timeout(said: &Parameters) -> Result<Option<Duration>, Error> {
     let seconds: Option<i64> = number(said, "connect_timeout")?;
-    Ok(seconds.filter(|seconds| *seconds > 0).map(|seconds| Duration::from_secs(seconds.max(2).unsigned_abs())))
+    Ok(seconds
+        .filter(|seconds| *seconds > 0)
+        .map(|seconds| Duration::from_secs(seconds.max(2).unsigned_abs())))
 }
 
 fn attributes(said: &Parameters) -> Result<Attributes, Error> {
@@ -242,7 +244,10 @@ fn hosts(
     }
     let ports = list("port").unwrap_or_default();
     if ports.len() > 1 && ports.len() != count {
-        return Err(Error::Conflict(format!("could not match {} port numbers to {count} hosts", ports.len())));
+        return Err(Error::Conflict(format!(
+            "could not match {} port numbers to {count} hosts",
+            ports.len()
+        )));
     }
     let passwords = if said.get("password").is_none() {
         let named = said.get("passfile").map(PathBuf::from).or_else(|| environment.in_home(".pgpass"));
@@ -331,7 +336,10 @@ fn tls(said: &Parameters, environment: &Environment) -> Result<(SslMode, Files),
     let certificate = file("sslcert", "postgresql.crt");
     let certificate = if certificate.0 { certificate.1 } else { existing(certificate) };
     let key = file("sslkey", "postgresql.key").1;
-    Ok((mode, Files { verification, revoked: existing(file("sslcrl", "root.crl")), identity: certificate.zip(key) }))
+    Ok((
+        mode,
+        Files { verification, revoked: existing(file("sslcrl", "root.crl")), identity: certificate.zip(key) },
+    ))
 }
 
 #[cfg(test)]
@@ -362,8 +370,13 @@ mod tests {
 
     #[test]
     fn what_is_said_comes_before_the_environment() {
-        let variables =
-            [("PGHOST", "envhost"), ("PGPORT", "1"), ("PGUSER", "envuser"), ("PGDATABASE", "envdb"), ("PGAPPNAME", "")];
+        let variables = [
+            ("PGHOST", "envhost"),
+            ("PGPORT", "1"),
+            ("PGUSER", "envuser"),
+            ("PGDATABASE", "envdb"),
+            ("PGAPPNAME", ""),
+        ];
         let target = resolved("host=h fallback_application_name=rbytea", &variables).unwrap();
         assert_eq!((&target.hosts[0].place, target.hosts[0].port), (&network("h", None), 1));
         assert_eq!((target.user(), target.database()), ("envuser", "envdb"));
@@ -375,7 +388,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("services");
         fs::write(&file, "[s]\nhost=service\nuser=service\n").unwrap();
-        let variables = [("PGSERVICEFILE", file.to_str().unwrap()), ("PGUSER", "env"), ("PGPORT", "7"), ("PGSERVICE", "none")];
+        let variables = [
+            ("PGSERVICEFILE", file.to_str().unwrap()),
+            ("PGUSER", "env"),
+            ("PGPORT", "7"),
+            ("PGSERVICE", "none"),
+        ];
         let target = resolved("service=s dbname=d", &variables).unwrap();
         assert_eq!((&target.hosts[0].place, target.hosts[0].port), (&network("service", None), 7));
         assert_eq!((target.user(), target.database()), ("service", "d"));
@@ -397,7 +415,9 @@ mod tests {
         let target = resolved("host=a,b hostaddr=10.0.0.1,::1 port=9", &[]).unwrap();
         assert_eq!(target.hosts[1].place, network("b", Some("::1")));
         assert_eq!(target.hosts[1].port, 9);
-        for wrong in ["host=a,b port=1,2,3", "host=a hostaddr=10.0.0.1,10.0.0.2", "port=x", "port=0", "hostaddr=db1"] {
+        for wrong in
+            ["host=a,b port=1,2,3", "host=a hostaddr=10.0.0.1,10.0.0.2", "port=x", "port=0", "hostaddr=db1"]
+        {
             assert!(resolved(wrong, &[]).is_err(), "{wrong}");
         }
     }
@@ -456,7 +476,10 @@ mod tests {
         ] {
             assert!(resolved(wrong, &[]).is_err(), "{wrong}");
         }
-        assert!(matches!(resolved("", &[("PGREQUIREAUTH", "scram-sha-256")]), Err(Error::Unsupported("require_auth"))));
+        assert!(matches!(
+            resolved("", &[("PGREQUIREAUTH", "scram-sha-256")]),
+            Err(Error::Unsupported("require_auth"))
+        ));
         for (text, seconds) in [("0", None), ("-1", None), ("1", Some(2)), ("9", Some(9))] {
             let target = resolved(&format!("connect_timeout={text}"), &[]).unwrap();
             assert_eq!(target.timeout, seconds.map(Duration::from_secs));

@@ -85,8 +85,10 @@ fn tls(error: impl std::fmt::Display) -> Error {
 /// The configuration for all hosts of a connection.
 pub(crate) fn configuration(files: &Files) -> Result<Arc<ClientConfig>, Error> {
     let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
-    let builder = builder.map_err(tls)?.dangerous().with_custom_certificate_verifier(verifier(files, &provider)?);
+    let builder =
+        ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+    let builder =
+        builder.map_err(tls)?.dangerous().with_custom_certificate_verifier(verifier(files, &provider)?);
     let mut config = match &files.identity {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
@@ -120,7 +122,9 @@ fn verifier(files: &Files, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn Ser
     }
     let whole = builder.build().map_err(tls)?;
     Ok(match files.verification {
-        Verification::Authority(_) => Arc::new(Lenient { inner: Some(whole), provider: Arc::clone(provider) }),
+        Verification::Authority(_) => {
+            Arc::new(Lenient { inner: Some(whole), provider: Arc::clone(provider) })
+        }
         _ => whole,
     })
 }
@@ -237,7 +241,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(context, bytes)
     }
 
@@ -294,7 +302,8 @@ fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
         return rest.split_at_checked(usize::from(*short));
     }
     let (long, rest) = rest.split_at_checked(usize::from(short & 0x7f))?;
-    let len = long.iter().try_fold(0usize, |len, byte| len.checked_mul(256)?.checked_add(usize::from(*byte)))?;
+    let len =
+        long.iter().try_fold(0usize, |len, byte| len.checked_mul(256)?.checked_add(usize::from(*byte)))?;
     rest.split_at_checked(len)
 }
 
@@ -305,7 +314,8 @@ mod tests {
 
     /// A certificate in outline whose signature has this algorithm.
     fn signed_with(algorithm: &[u8]) -> Vec<u8> {
-        let sequence = |content: &[u8]| [&[0x30, 0x82, 0, u8::try_from(content.len()).unwrap()], content].concat();
+        let sequence =
+            |content: &[u8]| [&[0x30, 0x82, 0, u8::try_from(content.len()).unwrap()], content].concat();
         let identifier = [&[0x06, u8::try_from(algorithm.len()).unwrap()], algorithm].concat();
         sequence(&[sequence(&[1; 100]), sequence(&identifier)].concat())
     }
@@ -314,9 +324,21 @@ mod tests {
     fn the_hash_is_that_of_the_signature() {
         let rsa = |last| [&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1][..], &[last]].concat();
         let ecdsa = |last| [&[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3][..], &[last]].concat();
-        let cases = [(rsa(5), 32), (rsa(11), 32), (rsa(12), 48), (rsa(13), 64), (ecdsa(2), 32), (ecdsa(3), 48), (ecdsa(4), 64)];
+        let cases = [
+            (rsa(5), 32),
+            (rsa(11), 32),
+            (rsa(12), 48),
+            (rsa(13), 64),
+            (ecdsa(2), 32),
+            (ecdsa(3), 48),
+            (ecdsa(4), 64),
+        ];
         for (algorithm, len) in cases {
-            assert_eq!(end_point(&signed_with(&algorithm)).map(|hash| hash.len()), Some(len), "{algorithm:?}");
+            assert_eq!(
+                end_point(&signed_with(&algorithm)).map(|hash| hash.len()),
+                Some(len),
+                "{algorithm:?}"
+            );
         }
         assert_eq!(end_point(&signed_with(&[0x2b, 0x65, 0x70])), None, "Ed25519");
     }

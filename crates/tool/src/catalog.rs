@@ -13,7 +13,11 @@ pub fn identifier(name: &str) -> String {
 /// A string in SQL, whatever standard_conforming_strings says.
 pub fn literal(text: &str) -> String {
     let doubled = text.replace('\'', "''");
-    if text.contains('\\') { format!(" E'{}'", doubled.replace('\\', "\\\\")) } else { format!("'{doubled}'") }
+    if text.contains('\\') {
+        format!(" E'{}'", doubled.replace('\\', "\\\\"))
+    } else {
+        format!("'{doubled}'")
+    }
 }
 
 /// The extension in a database.

@@ -88,7 +88,8 @@ async fn database_is_flawed(
 
 /// Whether a path lies in a database's directory: `<oid>/…`.
 fn in_a_database(path: &str) -> bool {
-    path.split_once('/').is_some_and(|(oid, _)| !oid.is_empty() && oid.bytes().all(|byte| byte.is_ascii_digit()))
+    path.split_once('/')
+        .is_some_and(|(oid, _)| !oid.is_empty() && oid.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 #[cfg(test)]

@@ -52,7 +52,9 @@ impl Display for Error {
                 (None, Some(source)) => write!(f, "{error}: {source}"),
                 (None, None) => error.fmt(f),
             },
-            Self::Io { doing, path, source } => write!(f, "could not {doing} \"{}\": {source}", path.display()),
+            Self::Io { doing, path, source } => {
+                write!(f, "could not {doing} \"{}\": {source}", path.display())
+            }
             Self::Said(text) => f.write_str(text),
             Self::Reported => Ok(()),
         }
@@ -95,8 +97,12 @@ impl Error {
             Self::Sql(error) => match error.code() {
                 Some(code) => {
                     code.code().starts_with("08")
-                        || [&SqlState::ADMIN_SHUTDOWN, &SqlState::CRASH_SHUTDOWN, &SqlState::CANNOT_CONNECT_NOW]
-                            .contains(&code)
+                        || [
+                            &SqlState::ADMIN_SHUTDOWN,
+                            &SqlState::CRASH_SHUTDOWN,
+                            &SqlState::CANNOT_CONNECT_NOW,
+                        ]
+                        .contains(&code)
                 }
                 None => error.is_closed() || error.source().is_some_and(|source| source.is::<io::Error>()),
             },

@@ -66,7 +66,13 @@ mod tests {
 
     #[test]
     fn bytes_have_the_unit_that_fits() {
-        let cases = [(0, "0 bytes"), (1023, "1023 bytes"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (1 << 30, "1.0 GiB")];
+        let cases = [
+            (0, "0 bytes"),
+            (1023, "1023 bytes"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            (1 << 30, "1.0 GiB"),
+        ];
         for (count, text) in cases {
             assert_eq!(bytes(count), text);
         }
@@ -76,7 +82,8 @@ mod tests {
 
     #[test]
     fn spans_have_two_units() {
-        let cases = [(0, "0 s"), (59, "59 s"), (60, "1 min"), (61, "1 min 1 s"), (7200, "2 h"), (90_061, "1 d 1 h")];
+        let cases =
+            [(0, "0 s"), (59, "59 s"), (60, "1 min"), (61, "1 min 1 s"), (7200, "2 h"), (90_061, "1 d 1 h")];
         for (seconds, text) in cases {
             assert_eq!(span(seconds), text);
         }

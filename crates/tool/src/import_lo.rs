@@ -101,7 +101,10 @@ pub async fn run(options: ImportLo, connector: &Connector) -> Result<(), Error> 
     let column = table.column(&db, &options.column).await?;
     let oid = table.column(&db, &options.oid_column).await?;
     let statements = Statements::of(&options, &extension, &table, &column, &oid);
-    let count = format!("SELECT pg_catalog.count(*) FROM {} WHERE {column} IS NULL AND {oid} IS NOT NULL", table.name);
+    let count = format!(
+        "SELECT pg_catalog.count(*) FROM {} WHERE {column} IS NULL AND {oid} IS NOT NULL",
+        table.name
+    );
     let total: i64 = db.query_one(&count, &[]).await?.get(0);
     let progress = Progress::new(options.quiet, "rows", Measure::Things, Some((total.unsigned_abs(), 0)));
     let mut tally = Tally::default();
@@ -150,8 +153,11 @@ async fn pass(
     let blocks: i64 = db.query_one(size, &[&relation]).await?.get(0);
     let mut block = 0;
     while block < blocks {
-        let range =
-            Range { relation, from: format!("({block},0)"), to: format!("({},0)", (block + BLOCKS).min(blocks)) };
+        let range = Range {
+            relation,
+            from: format!("({block},0)"),
+            to: format!("({},0)", (block + BLOCKS).min(blocks)),
+        };
         block += BLOCKS;
         loop {
             match import(db, statements, &range, batch).await {

@@ -10,8 +10,8 @@ mod get;
 mod human;
 mod import_lo;
 mod names;
-mod progress;
 mod programs;
+mod progress;
 mod put;
 mod restore;
 mod status;
@@ -31,7 +31,9 @@ const TEMPLATE: &str = "{usage-heading} {usage}\n\n{about}\n\n{all-args}{after-h
 /// Moves files in and out of columns of type rbytea, checks the store, and says how it is.
 #[derive(Debug, Parser)]
 #[command(name = "rbytea", version, help_template = TEMPLATE)]
-#[command(after_help = "Each command has its own --help. Connections follow the environment of libpq (PGHOST, PGUSER, …).")]
+#[command(
+    after_help = "Each command has its own --help. Connections follow the environment of libpq (PGHOST, PGUSER, …)."
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Commands,
@@ -125,11 +127,12 @@ fn arguments(words: Vec<OsString>) -> Arguments {
     let mut command = Arguments::command();
     let called = words.first().and_then(|word| Path::new(word).file_name());
     if called.is_some_and(|name| name == "rbytea_check") {
-        command = command.mut_subcommand("check", |check| check.bin_name("rbytea_check").override_usage(
-            "rbytea_check [--digest] [CONNECTION OPTIONS]",
-        ));
+        command = command.mut_subcommand("check", |check| {
+            check.bin_name("rbytea_check").override_usage("rbytea_check [--digest] [CONNECTION OPTIONS]")
+        });
     }
-    let parsed = command.try_get_matches_from(words).and_then(|matches| Arguments::from_arg_matches(&matches));
+    let parsed =
+        command.try_get_matches_from(words).and_then(|matches| Arguments::from_arg_matches(&matches));
     parsed.unwrap_or_else(|error| {
         // Where it cannot be printed, the exit status is left. 2 would mean that `check` has found something.
         let _ = error.print();
@@ -194,7 +197,8 @@ mod tests {
 
     #[test]
     fn rbytea_check_is_a_subcommand() {
-        let parsed = arguments(["/usr/bin/rbytea_check", "check", "--digest", "-h", "db1"].map(Into::into).to_vec());
+        let parsed =
+            arguments(["/usr/bin/rbytea_check", "check", "--digest", "-h", "db1"].map(Into::into).to_vec());
         assert!(matches!(parsed.command, Commands::Check(_)));
     }
 }

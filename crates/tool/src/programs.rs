@@ -17,7 +17,11 @@ fn path(name: &str) -> PathBuf {
 }
 
 /// A program that connects as these options say, with these settings in its sessions.
-pub fn command(name: &str, connection: &ConnectionOptions, settings: &[(&str, &str)]) -> Result<Command, Error> {
+pub fn command(
+    name: &str,
+    connection: &ConnectionOptions,
+    settings: &[(&str, &str)],
+) -> Result<Command, Error> {
     let mut command = Command::new(path(name));
     let said = connection.parameters()?;
     if let Some(password) = said.get("password") {
@@ -74,7 +78,8 @@ impl Drop for Running {
 pub async fn run(mut command: Command) -> Result<(), Error> {
     let name = command.as_std().get_program().to_owned();
     let shown = |name: &OsStr| PathBuf::from(name).file_name().unwrap_or(name).to_string_lossy().into_owned();
-    let child = command.spawn().map_err(|error| Error::said(format!("could not run {}: {error}", shown(&name))))?;
+    let child =
+        command.spawn().map_err(|error| Error::said(format!("could not run {}: {error}", shown(&name))))?;
     let mut running = Running(child);
     let status: ExitStatus =
         running.0.wait().await.map_err(|error| Error::said(format!("{}: {error}", shown(&name))))?;

@@ -1,9 +1,9 @@
 //! How far something has come: a bar on a terminal, otherwise a line every few seconds. All of it, and every message, goes to
 //! standard error.
 
+use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex};
-use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -153,7 +153,8 @@ impl Progress {
             parts.push(human::rate(bytes, elapsed));
         }
         if let Some(total) = total.filter(|_| done > 0) {
-            let left = u128::from(elapsed.as_secs()) * u128::from(total.saturating_sub(done)) / u128::from(done);
+            let left =
+                u128::from(elapsed.as_secs()) * u128::from(total.saturating_sub(done)) / u128::from(done);
             parts.push(format!("{} left", human::span(u64::try_from(left).unwrap_or(u64::MAX))));
         }
         parts.join(", ")

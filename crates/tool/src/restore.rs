@@ -35,7 +35,8 @@ pub struct Restore {
 pub async fn run(options: Restore, connector: &Connector) -> Result<(), Error> {
     // With a message of this program's own if there is no connection or no extension to come.
     connector.open(&options.connection).await?.close().await;
-    let directory = std::path::absolute(&options.payloads).map_err(Error::io("find directory", &options.payloads))?;
+    let directory =
+        std::path::absolute(&options.payloads).map_err(Error::io("find directory", &options.payloads))?;
     let directory = directory.to_str().ok_or_else(|| Error::said("the directory's name is not UTF-8"))?;
     let references = if options.verify { "verify" } else { "on" };
     let settings = [("rbytea.restore_references", references), ("rbytea.reference_directory", directory)];
@@ -50,7 +51,11 @@ pub async fn run(options: Restore, connector: &Connector) -> Result<(), Error> {
     if archive {
         command.args(&options.options).arg(&options.dump);
     } else {
-        command.args(["-X", "-q", "-v", "ON_ERROR_STOP=1"]).args(&options.options).arg("-f").arg(&options.dump);
+        command
+            .args(["-X", "-q", "-v", "ON_ERROR_STOP=1"])
+            .args(&options.options)
+            .arg("-f")
+            .arg(&options.dump);
     }
     programs::run(command).await
 }
@@ -81,7 +86,9 @@ mod tests {
     fn formats_are_told_apart() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("dump");
-        for (text, archive) in [("PGDMP\u{1}", true), ("toc.dat\0\0", true), ("--\n-- PostgreSQL", false), ("", false)] {
+        for (text, archive) in
+            [("PGDMP\u{1}", true), ("toc.dat\0\0", true), ("--\n-- PostgreSQL", false), ("", false)]
+        {
             fs::write(&file, text).unwrap();
             assert_eq!(is_archive(&file).unwrap(), archive, "{text:?}");
         }

@@ -70,7 +70,8 @@ fn parsed(text: &str) -> Result<Value, Error> {
 
 /// All of it: an object whose names stay.
 async fn status(db: &Db, extension: &Extension, options: &Status) -> Result<Value, Error> {
-    db.batch_execute("BEGIN READ ONLY; SET LOCAL search_path = ''; SET LOCAL intervalstyle = postgres").await?;
+    db.batch_execute("BEGIN READ ONLY; SET LOCAL search_path = ''; SET LOCAL intervalstyle = postgres")
+        .await?;
     let about = "SELECT current_database() AS database, current_setting('server_version') AS server_version,
                         pg_is_in_recovery() AS in_recovery";
     let mut status = first(rows(db, about).await?);
@@ -89,7 +90,8 @@ async fn status(db: &Db, extension: &Extension, options: &Status) -> Result<Valu
     for kind in ["vacuum", "reencrypt", "store"] {
         let view = format!("rbytea.rbytea_stat_progress_{kind}");
         let known: bool = db.query_one("SELECT to_regclass($1) IS NOT NULL", &[&view]).await?.get(0);
-        let running = if known { rows(db, &format!("SELECT * FROM {view} ORDER BY pid")).await? } else { json!([]) };
+        let running =
+            if known { rows(db, &format!("SELECT * FROM {view} ORDER BY pid")).await? } else { json!([]) };
         progress.insert(kind.into(), running);
     }
     status.insert("progress".into(), Value::Object(progress));
@@ -130,7 +132,11 @@ fn text(status: &Value) -> String {
     lines.add("database", plain(&status["database"]));
     lines.add(
         "versions",
-        format!("rbytea {}, PostgreSQL {}", plain(&status["extension_version"]), plain(&status["server_version"])),
+        format!(
+            "rbytea {}, PostgreSQL {}",
+            plain(&status["extension_version"]),
+            plain(&status["server_version"])
+        ),
     );
     if status["in_recovery"] == json!(true) {
         lines.add("recovery", "this server is a standby or recovers from an archive");
@@ -144,7 +150,10 @@ fn text(status: &Value) -> String {
         lines.add("last failure", format!("{}: {}", ago(store, "last_failure"), plain(&store["last_error"])));
     }
     if store["lost"].as_u64().is_some_and(|lost| lost > 0) {
-        lines.add("lost", format!("{}; rbytea check says which", human::count(unsigned(&store["lost"]), "payload")));
+        lines.add(
+            "lost",
+            format!("{}; rbytea check says which", human::count(unsigned(&store["lost"]), "payload")),
+        );
     }
     for (label, key) in [("garbage held by", "held_by"), ("TRASH held by", "purge_held_by")] {
         for holder in list(&store[key]) {
@@ -273,8 +282,14 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines.contains(&"LIVE                2 files, 3.0 MiB"), "{text}");
         assert!(lines.contains(&"oldest in TRASH     1 d 1 h ago"), "{text}");
-        assert!(lines.contains(&"garbage held by     process 1") && lines.contains(&"                    slot b"), "{text}");
+        assert!(
+            lines.contains(&"garbage held by     process 1") && lines.contains(&"                    slot b"),
+            "{text}"
+        );
         assert!(text.contains("vacuum in progress  phase mark, pid 7"), "{text}");
-        assert!(text.contains("rvacuum, 5 s ago, 0.2 s: 1 file to TRASH (10 bytes), 0 purged (0 bytes)"), "{text}");
+        assert!(
+            text.contains("rvacuum, 5 s ago, 0.2 s: 1 file to TRASH (10 bytes), 0 purged (0 bytes)"),
+            "{text}"
+        );
     }
 }

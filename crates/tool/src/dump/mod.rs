@@ -43,8 +43,7 @@ pub async fn run(options: Dump, connector: &Connector) -> Result<(), Error> {
     };
     db.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     let snapshot: String = db.query_one("SELECT pg_catalog.pg_export_snapshot()", &[]).await?.get(0);
-    let mut command =
-        programs::command("pg_dump", &options.connection, &[("rbytea.dump_references", "on")])?;
+    let mut command = programs::command("pg_dump", &options.connection, &[("rbytea.dump_references", "on")])?;
     command.arg("--snapshot").arg(&snapshot).args(&options.options);
     programs::run(command).await?;
     if let (Some(source), Some(target)) = (source, options.payloads) {

@@ -57,7 +57,9 @@ fn directory(from: &Path, to: &Path, copy: bool, given: &mut Given) -> Result<()
         } else if kind.is_file() {
             match file(&source, &target, copy, given) {
                 // Garbage that the vacuum has moved or deleted meanwhile.
-                Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                Err(_)
+                    if fs::symlink_metadata(&source)
+                        .is_err_and(|error| error.kind() == io::ErrorKind::NotFound) => {}
                 other => other?,
             }
         }
@@ -101,7 +103,9 @@ fn file(source: &Path, target: &Path, copy: bool, given: &mut Given) -> Result<(
                 given.linked += 1;
                 return Ok(());
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::io("link", source)(error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::io("link", source)(error));
+            }
             // Another file system, too many links, a file of somebody else.
             Err(_) => {}
         }

@@ -99,7 +99,10 @@ impl<'a> Worker<'a> {
         written: &mut u64,
     ) -> Result<(), Error> {
         let Run { extension, table, column, .. } = self.run;
-        let uuid = row.uuid.as_deref().map_or("IS NULL".into(), |uuid| format!("= {}::pg_catalog.uuid", literal(uuid)));
+        let uuid = row
+            .uuid
+            .as_deref()
+            .map_or("IS NULL".into(), |uuid| format!("= {}::pg_catalog.uuid", literal(uuid)));
         let same = format!(
             "t.tableoid = {} AND t.ctid = {}::pg_catalog.tid AND {}(t.{column}) {uuid}",
             row.relation,
@@ -129,7 +132,11 @@ impl<'a> Worker<'a> {
             return Err(Error::said("the row has changed since the connection was lost"));
         }
         if self.run.verify {
-            let query = format!("SELECT {}(t.{column}) FROM {} AS t WHERE {same}", extension.function("sha256sum"), table.name);
+            let query = format!(
+                "SELECT {}(t.{column}) FROM {} AS t WHERE {same}",
+                extension.function("sha256sum"),
+                table.name
+            );
             let told: Option<String> = db.query_opt(&query, &[]).await?.map(|row| row.get(0));
             let computed = hexadecimal(&digest.finalize());
             if told.as_deref() != Some(&computed) {

@@ -89,7 +89,8 @@ impl Output {
             }
             Some(path) => {
                 let name = path.file_name().and_then(|name| name.to_str());
-                let name = name.ok_or_else(|| Error::said(format!("\"{}\" is no name of a file", path.display())))?;
+                let name =
+                    name.ok_or_else(|| Error::said(format!("\"{}\" is no name of a file", path.display())))?;
                 let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
                 Ok(Self::File(Directory::open(parent.unwrap_or(Path::new(".")))?, name.to_owned()))
             }
@@ -130,7 +131,7 @@ pub async fn run(options: Get, connector: &Connector) -> Result<(), Error> {
         None => None,
     };
     let condition = condition(&options, name.as_deref())?;
-    let mut rows = Rows::of(db, &extension, &table, &column, name.as_deref(), &condition).await?;
+    let rows = Rows::of(db, &extension, &table, &column, name.as_deref(), &condition).await?;
     let total = rows.total().await?;
     if !matches!(output, Output::Below(_)) && total.0 != 1 {
         return Err(Error::said(format!(
@@ -160,14 +161,19 @@ pub async fn run(options: Get, connector: &Connector) -> Result<(), Error> {
     rows.into_inner().end().await;
     if let Output::File(directory, _) | Output::Below(directory) = &run.output {
         // Who deletes rows after this relies on the files.
-        rustix::fs::syncfs(directory.fd()).map_err(|error| Error::said(format!("could not flush the files: {error}")))?;
+        rustix::fs::syncfs(directory.fd())
+            .map_err(|error| Error::said(format!("could not flush the files: {error}")))?;
     }
     let time = run.progress.end();
     let tally = locked(&tally);
     if !options.quiet {
         say(&format!("got {}", human::done(tally.got, "file", tally.bytes, time)));
     }
-    if tally.failed == 0 { Ok(()) } else { Err(Error::said(format!("{} not got", human::count(tally.failed, "file")))) }
+    if tally.failed == 0 {
+        Ok(())
+    } else {
+        Err(Error::said(format!("{} not got", human::count(tally.failed, "file"))))
+    }
 }
 
 /// Which rows; the user's own condition stands in parentheses.

@@ -86,8 +86,10 @@ impl Rows {
             _ => String::new(),
         };
         let order = self.name.as_ref().map_or(String::new(), |name| format!(" ORDER BY {name}"));
-        let declare =
-            format!("DECLARE rbytea_rows NO SCROLL CURSOR FOR SELECT {} {}{behind}{order}", self.fields, self.from);
+        let declare = format!(
+            "DECLARE rbytea_rows NO SCROLL CURSOR FOR SELECT {} {}{behind}{order}",
+            self.fields, self.from
+        );
         self.db.batch_execute(&declare).await?;
         Ok(())
     }

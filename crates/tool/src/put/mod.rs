@@ -168,7 +168,11 @@ pub async fn run(options: Put, connector: &Connector) -> Result<(), Error> {
         let skipped = if tally.skipped > 0 { format!(", {} left out", tally.skipped) } else { String::new() };
         say(&format!("put {}{skipped}", human::done(tally.put, "file", tally.bytes, time)));
     }
-    if tally.failed == 0 { Ok(()) } else { Err(Error::said(format!("{} not put", human::count(tally.failed, "file")))) }
+    if tally.failed == 0 {
+        Ok(())
+    } else {
+        Err(Error::said(format!("{} not put", human::count(tally.failed, "file"))))
+    }
 }
 
 #[derive(Default)]
@@ -226,4 +230,3 @@ impl Run {
         store::put(self, session, source).await
     }
 }
-

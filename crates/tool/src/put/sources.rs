@@ -175,7 +175,8 @@ pub fn total(arguments: &[PathBuf]) -> Option<(u64, u64)> {
         // What cannot be put is reported when its turn comes.
         let Ok(source) = source else { continue };
         let about = if source.is_stdin() { return None } else { fs::symlink_metadata(&source.path) };
-        let about = about.and_then(|about| if about.is_symlink() { fs::metadata(&source.path) } else { Ok(about) });
+        let about =
+            about.and_then(|about| if about.is_symlink() { fs::metadata(&source.path) } else { Ok(about) });
         match about {
             Ok(about) if !about.is_file() => return None,
             Ok(about) => sum = (sum.0 + 1, sum.1 + about.len()),

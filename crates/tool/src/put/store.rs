@@ -152,7 +152,11 @@ async fn once(
 type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// The parameters of a statement that puts a row.
-fn parameters<'a>(run: &Run, (value, ty): (&'a (dyn ToSql + Sync), Type), name: &'a String) -> Vec<Parameter<'a>> {
+fn parameters<'a>(
+    run: &Run,
+    (value, ty): (&'a (dyn ToSql + Sync), Type),
+    name: &'a String,
+) -> Vec<Parameter<'a>> {
     let mut parameters: Vec<Parameter<'a>> = vec![(value, ty)];
     if run.statements.existing.is_some() {
         parameters.push((name, Type::TEXT));
@@ -184,7 +188,8 @@ async fn whole(
     // Both are sent at once.
     let (begun, row) = futures_util::join!(db.batch_execute("BEGIN"), row);
     begun?;
-    let xid = row?.first().map(|row| row.get(0)).ok_or_else(|| Error::said("a trigger has suppressed the row"))?;
+    let xid =
+        row?.first().map(|row| row.get(0)).ok_or_else(|| Error::said("a trigger has suppressed the row"))?;
     stage.sent = at;
     run.progress.add_bytes(at);
     Ok((xid, at))
@@ -270,4 +275,3 @@ async fn digest(source: &Source, file: &Arc<std::fs::File>) -> Result<String, Er
     }
     Ok(hexadecimal(&digest.finalize()))
 }
-
