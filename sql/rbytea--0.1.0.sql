@@ -381,6 +381,72 @@ CREATE FUNCTION rbytea_store(bytea) RETURNS rbytea
 AS 'MODULE_PATHNAME', 'rbytea_store_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE COST 1000;
 COMMENT ON FUNCTION rbytea_store(bytea) IS 'store a payload at once and return the reference; for ALTER TABLE ... TYPE rbytea USING rbytea_store(...)';
 
+-- Payloads of any size, piece by piece ----------------------------------------------------------------------------------------
+
+CREATE FUNCTION rbytea_begin() RETURNS bigint
+AS 'MODULE_PATHNAME', 'rbytea_begin_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rbytea_begin() IS 'open an upload of this transaction; returns its number';
+
+CREATE FUNCTION rbytea_append(upload bigint, chunk bytea) RETURNS bigint
+AS 'MODULE_PATHNAME', 'rbytea_append_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100;
+COMMENT ON FUNCTION rbytea_append(bigint, bytea) IS 'append bytes to an upload; returns its length so far';
+
+CREATE FUNCTION rbytea_finish(upload bigint) RETURNS rbytea
+AS 'MODULE_PATHNAME', 'rbytea_finish_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100;
+COMMENT ON FUNCTION rbytea_finish(bigint) IS 'end an upload and return the value, for INSERT or UPDATE';
+
+-- A view, because a view stores nothing. Its trigger fires whatever session_replication_role is, for without it the bytes would be lost in
+-- silence; there is no command for that.
+CREATE VIEW rbytea_upload AS SELECT NULL::bigint AS upload, NULL::bytea AS chunk WHERE false;
+COMMENT ON VIEW rbytea_upload IS 'appends what is inserted or copied into it to uploads, and stores nothing';
+CREATE FUNCTION rbytea_upload_row() RETURNS trigger
+AS 'MODULE_PATHNAME', 'rbytea_upload_row_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rbytea_upload_row() IS 'trigger of the view rbytea_upload';
+CREATE TRIGGER rbytea_upload INSTEAD OF INSERT ON rbytea_upload FOR EACH ROW EXECUTE FUNCTION rbytea_upload_row();
+UPDATE pg_catalog.pg_trigger SET tgenabled = 'A'
+ WHERE tgrelid OPERATOR(pg_catalog.=) '@extschema@.rbytea_upload'::pg_catalog.regclass;
+
+CREATE FUNCTION rbytea_agg_append(internal, bytea) RETURNS internal
+AS 'MODULE_PATHNAME', 'rbytea_agg_append_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rbytea_agg_append(internal, bytea) IS 'aggregate transition function';
+CREATE FUNCTION rbytea_agg_finish(internal) RETURNS rbytea
+AS 'MODULE_PATHNAME', 'rbytea_agg_finish_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rbytea_agg_finish(internal) IS 'aggregate final function';
+CREATE AGGREGATE rbytea_agg(bytea) (
+    SFUNC = rbytea_agg_append, STYPE = internal, SSPACE = 65536,
+    FINALFUNC = rbytea_agg_finish, FINALFUNC_MODIFY = READ_WRITE
+);
+COMMENT ON AGGREGATE rbytea_agg(bytea) IS 'concatenate aggregate input into a payload of any length';
+
+CREATE FUNCTION rbytea_import(path text) RETURNS rbytea
+AS 'MODULE_PATHNAME', 'rbytea_import_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE COST 1000;
+COMMENT ON FUNCTION rbytea_import(text) IS 'the bytes of a file of the server';
+
+CREATE FUNCTION rbytea_export(value rbytea, path text) RETURNS bigint
+AS 'MODULE_PATHNAME', 'rbytea_export_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE COST 1000;
+COMMENT ON FUNCTION rbytea_export(rbytea, text) IS 'write the payload to a file of the server; returns its length';
+
+CREATE FUNCTION rbytea_from_lo(lo oid) RETURNS rbytea
+AS 'MODULE_PATHNAME', 'rbytea_from_lo_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE COST 1000;
+COMMENT ON FUNCTION rbytea_from_lo(oid) IS 'the bytes of a large object';
+
+CREATE FUNCTION rbytea_read(value rbytea, "offset" bigint, length integer) RETURNS bytea
+AS 'MODULE_PATHNAME', 'rbytea_read_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 10;
+COMMENT ON FUNCTION rbytea_read(rbytea, bigint, integer) IS 'a range of the payload; the offset counts from 0';
+
+CREATE FUNCTION rbytea_chunk_rows(value rbytea, size integer, OUT no bigint, OUT "offset" bigint, OUT chunk bytea) RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'rbytea_chunk_rows_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE COST 100 ROWS 100;
+COMMENT ON FUNCTION rbytea_chunk_rows(rbytea, integer) IS 'implementation of rbytea_chunks()';
+
+-- Not STRICT, so that PostgreSQL inlines it in FROM: rows come one by one then, as from a select list, while those of any other function in
+-- FROM are all put on disk before the first one is seen.
+CREATE FUNCTION rbytea_chunks(value rbytea, size integer DEFAULT 1048576, OUT no bigint, OUT "offset" bigint, OUT chunk bytea)
+RETURNS SETOF record LANGUAGE sql STABLE PARALLEL SAFE COST 100 ROWS 100
+BEGIN ATOMIC
+    SELECT (c).no, (c)."offset", (c).chunk FROM (SELECT rbytea_chunk_rows(value, size) AS c) AS rows;
+END;
+COMMENT ON FUNCTION rbytea_chunks(rbytea, integer) IS 'the payload in chunks of so many bytes, one after the other; an error at the last one if they are not what was stored';
+
 -- Storing: the row trigger and the event trigger that attaches it ---------------------------------------------------------
 
 CREATE FUNCTION rbytea_externalize() RETURNS trigger
@@ -650,6 +716,23 @@ RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'rbytea_check_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION rbytea_check(regclass, boolean) IS 'what is wrong between the rows of a table, or of the whole database, and the payload files; with digest, reads every payload; changes nothing, and works on a standby';
 
+CREATE FUNCTION rbytea_larger_than(bytes bigint DEFAULT 535822336, target regclass DEFAULT NULL,
+    OUT relation regclass, OUT ctid tid, OUT len bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'rbytea_larger_than_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rbytea_larger_than(bigint, regclass) IS 'rows whose payloads have together more than so many bytes: by default those that pg_dump and logical replication cannot take';
+
+CREATE FUNCTION rbytea_store_progress(
+    OUT pid integer, OUT datid oid, OUT payloads bigint, OUT bytes bigint, OUT payload_bytes_done bigint, OUT payload_bytes_total bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'rbytea_store_progress_wrapper' LANGUAGE c STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION rbytea_store_progress() IS 'transactions of this cluster that are storing payloads';
+
+CREATE VIEW rbytea.rbytea_stat_progress_store AS
+    SELECT p.pid, p.datid, d.datname, p.payloads, p.bytes, p.payload_bytes_done, p.payload_bytes_total
+      FROM rbytea_store_progress() p LEFT JOIN pg_catalog.pg_database d ON d.oid = p.datid;
+COMMENT ON VIEW rbytea.rbytea_stat_progress_store IS 'transactions of this cluster that are storing payloads';
+
 -- Encryption ------------------------------------------------------------------------------------------------------------
 
 CREATE FUNCTION rbytea_keys(OUT id integer, OUT fingerprint text, OUT payloads bigint) RETURNS SETOF record
@@ -677,6 +760,9 @@ COMMENT ON FUNCTION rbytea_clone_from(name) IS 'give this database the payload f
 
 -- Rights ----------------------------------------------------------------------------------------------------------------
 
+REVOKE ALL ON FUNCTION rbytea_upload_row() FROM PUBLIC;
+REVOKE ALL ON FUNCTION rbytea_import(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION rbytea_export(rbytea, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION rvacuum() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rvacuum_purge() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rvacuum_plan() FROM PUBLIC;
@@ -695,8 +781,13 @@ REVOKE ALL ON FUNCTION rbytea_purge_holders() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_vacuum_progress() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_keys() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_check(regclass, boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION rbytea_larger_than(bigint, regclass) FROM PUBLIC;
+REVOKE ALL ON FUNCTION rbytea_store_progress() FROM PUBLIC;
 REVOKE ALL ON PROCEDURE rbytea_reencrypt(regclass, integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION rbytea_reencrypt_progress() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION rbytea_has_keepers(), rbytea_holders(), rbytea_purge_holders(), rbytea_vacuum_progress(), rbytea_reencrypt_progress() TO pg_monitor;
-GRANT SELECT ON rbytea.rbytea_vacuum_history, rbytea.rbytea_stat, rbytea.rbytea_stat_progress_vacuum, rbytea.rbytea_stat_progress_reencrypt
-    TO pg_monitor;
+GRANT EXECUTE ON FUNCTION rbytea_has_keepers(), rbytea_holders(), rbytea_purge_holders(), rbytea_vacuum_progress(), rbytea_reencrypt_progress(), rbytea_store_progress() TO pg_monitor;
+GRANT INSERT ON rbytea_upload TO PUBLIC;
+GRANT EXECUTE ON FUNCTION rbytea_import(text) TO pg_read_server_files;
+GRANT EXECUTE ON FUNCTION rbytea_export(rbytea, text) TO pg_write_server_files;
+GRANT SELECT ON rbytea.rbytea_vacuum_history, rbytea.rbytea_stat, rbytea.rbytea_stat_progress_vacuum, rbytea.rbytea_stat_progress_reencrypt,
+    rbytea.rbytea_stat_progress_store TO pg_monitor;

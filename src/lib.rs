@@ -2,7 +2,7 @@
 //!
 //! The store and the bytes of a value are in the crate `rbytea_store`, which knows no PostgreSQL; this one is the SQL
 //! surface and the transaction's, the DDL's and the vacuum's side of it. Each folder may use those before it in the
-//! order `pg`, `wal`, `value`, `session`, `recovery`, `write`, `mark`, `ddl`, `vacuum`, `check`, `reencrypt`, `sql`, `wire`, and no other;
+//! order `pg`, `wal`, `value`, `session`, `recovery`, `write`, `mark`, `ddl`, `vacuum`, `check`, `reencrypt`, `stream`, `sql`, `wire`, and no other;
 //! tests/imports checks that.
 
 mod check;
@@ -13,6 +13,7 @@ mod recovery;
 mod reencrypt;
 mod session;
 mod sql;
+mod stream;
 pub mod vacuum;
 mod value;
 mod wal;
@@ -32,6 +33,7 @@ pub extern "C-unwind" fn _PG_init() {
     }
     pg::settings::init();
     session::transaction::init();
+    stream::uploads::init();
     // SAFETY: a plain read.
     if unsafe { pgrx::pg_sys::process_shared_preload_libraries_in_progress } {
         recovery::init_reading();

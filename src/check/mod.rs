@@ -5,6 +5,7 @@
 
 mod files;
 mod findings;
+mod large;
 mod payloads;
 mod tables;
 

@@ -73,6 +73,15 @@ pub fn all(type_oid: pg_sys::Oid) -> Vec<pg_sys::Oid> {
     found
 }
 
+/// Whether the relation is there, has rows of its own, and does not belong to another session.
+pub fn has_rows(relid: pg_sys::Oid) -> bool {
+    // SAFETY: lookups in the system cache; a relation that is gone has kind 0.
+    unsafe {
+        let kind = pg_sys::get_rel_relkind(relid) as u8;
+        matches!(kind, b'r' | b'm') && !pg_sys::isOtherTempNamespace(pg_sys::get_rel_namespace(relid))
+    }
+}
+
 /// Checks one relation. One that is gone, that has no rows of its own or that belongs to another session has nothing
 /// to check.
 pub fn check(
@@ -83,12 +92,7 @@ pub fn check(
     pace: &mut Pace,
     findings: &mut Findings,
 ) -> Result<(), Report> {
-    // SAFETY: lookups in the system cache; a relation that is gone has kind 0.
-    let has_rows = unsafe {
-        let kind = pg_sys::get_rel_relkind(relid) as u8;
-        matches!(kind, b'r' | b'm') && !pg_sys::isOtherTempNamespace(pg_sys::get_rel_namespace(relid))
-    };
-    if !has_rows {
+    if !has_rows(relid) {
         return Ok(());
     }
     // Unlocked when it is closed, as after a mark's scan: the check holds one table's lock at a time.

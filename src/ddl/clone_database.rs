@@ -143,8 +143,11 @@ fn clone_into(database: pg_sys::Oid, template: &CStr) -> Result<(), Report> {
 }
 
 fn clone(store: &dyn Backend, source: pg_sys::Oid) -> Result<i64, Report> {
-    let cloned = store.clone_database(source.to_u32(), &mut || {
+    let _progress = Progress::begin();
+    progress::phase(Phase::Cloning);
+    let cloned = store.clone_database(source.to_u32(), &mut |cloned| {
         check_for_interrupts!();
+        progress::cloned(cloned.linked + cloned.copied + cloned.present);
     })?;
     Ok((cloned.linked + cloned.copied) as i64)
 }
@@ -171,7 +174,5 @@ fn rbytea_clone_from(template: &CStr, fcinfo: pg_sys::FunctionCallInfo) -> Resul
         .into());
     }
     preconditions::exclude(&extension)?;
-    let _progress = Progress::begin();
-    progress::phase(Phase::Cloning);
     Ok(transaction::with_store(Access::Write, |store| clone(store, source))?)
 }

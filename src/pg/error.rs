@@ -155,7 +155,7 @@ pub fn report(code: PgSqlErrorCode, message: impl Into<String>) -> Report {
 pub fn too_large(len: u64) -> Report {
     report(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, "payload is too large for one value")
         .set_detail(format!("The payload has {len} bytes; a value in memory holds at most {}.", MAX_INLINE))
-        .set_hint("Read it in parts with substring().")
+        .set_hint("Read it in parts with rbytea_read() or rbytea_chunks().")
 }
 
 /// A state that only a bug can bring about.

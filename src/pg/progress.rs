@@ -13,6 +13,19 @@ const COMMAND: pg_sys::ProgressCommandType::Type = 0x7262;
 /// Another one, for rbytea_reencrypt().
 const REENCRYPTION: pg_sys::ProgressCommandType::Type = 0x7263;
 
+/// And for transactions that store payloads.
+pub const STORING: pg_sys::ProgressCommandType::Type = 0x7264;
+
+/// The command that this backend shows.
+pub fn own_command() -> pg_sys::ProgressCommandType::Type {
+    // SAFETY: the backend's own status, which no other process writes to; there is none before the backend is registered.
+    unsafe {
+        pg_sys::MyBEEntry
+            .as_ref()
+            .map_or(pg_sys::ProgressCommandType::PROGRESS_COMMAND_INVALID, |own| own.st_progress_command)
+    }
+}
+
 /// Which number is in which slot.
 #[derive(Clone, Copy)]
 enum Slot {
@@ -113,6 +126,11 @@ pub fn listed(directories: u64, files: u64) {
     set(Slot::Files, files as i64);
 }
 
+/// Files that a database has been given so far.
+pub fn cloned(files: u64) {
+    set(Slot::Files, files as i64);
+}
+
 /// Files moved so far.
 pub fn moved(files: u64) {
     set(Slot::Moved, files as i64);
@@ -194,7 +212,7 @@ impl Drop for Reencryption {
 }
 
 /// The status of all backends that are at this command.
-fn statuses(command: pg_sys::ProgressCommandType::Type) -> impl Iterator<Item = pg_sys::PgBackendStatus> {
+pub fn statuses(command: pg_sys::ProgressCommandType::Type) -> impl Iterator<Item = pg_sys::PgBackendStatus> {
     // SAFETY: makes this backend's copy of all backends' status.
     let backends = unsafe { pg_sys::pgstat_fetch_stat_numbackends() };
     (1..=backends)

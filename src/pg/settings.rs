@@ -21,6 +21,11 @@ static VERIFY: GucSetting<Verify> = GucSetting::<Verify>::new(Verify::Checksum);
 static CLIENT_TYPE: GucSetting<ClientType> = GucSetting::<ClientType>::new(ClientType::Bytea);
 static WAL_PAYLOAD_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(64 * 1024);
 static RECOVERY_STORE: GucSetting<RecoveryStore> = GucSetting::<RecoveryStore>::new(RecoveryStore::Auto);
+static MAX_UPLOADS: GucSetting<i32> = GucSetting::<i32>::new(64);
+static DUMP_REFERENCES: GucSetting<bool> = GucSetting::<bool>::new(false);
+static RESTORE_REFERENCES: GucSetting<RestoreReferences> =
+    GucSetting::<RestoreReferences>::new(RestoreReferences::Off);
+static REFERENCE_DIRECTORY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static QSS_MODE: GucSetting<bool> = GucSetting::<bool>::new(false);
 static KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
@@ -61,6 +66,20 @@ pub enum RecoveryStore {
     /// Another server's, which does that itself.
     #[name = c"shared"]
     Shared,
+}
+
+/// What input makes of references to payloads.
+#[derive(Clone, Copy, PartialEq, Eq, pgrx::PostgresGucEnum)]
+pub enum RestoreReferences {
+    /// An error.
+    #[name = c"off"]
+    Off,
+    /// Values, whose files are there and have the right length.
+    #[name = c"on"]
+    On,
+    /// The same, and the payloads are read and compared with their digests.
+    #[name = c"verify"]
+    Verify,
 }
 
 /// As what clients see the type.
@@ -113,6 +132,40 @@ pub fn init() {
         &CLIENT_TYPE,
         GucContext::Userset,
         GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"rbytea.max_uploads",
+        c"Most payloads that a session may be uploading at once.",
+        c"Each takes a file descriptor. Counts the uploads of rbytea_begin(), and files that rbytea_agg() and its like are writing.",
+        &MAX_UPLOADS,
+        1,
+        4096,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"rbytea.dump_references",
+        c"Prints references to stored payloads instead of the payloads, for dumps beside a copy of the store.",
+        c"In text format only; \"rbytea.client_type\" counts as rbytea meanwhile.",
+        &DUMP_REFERENCES,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_enum_guc(
+        c"rbytea.restore_references",
+        c"Accepts references to stored payloads as input, from superusers.",
+        c"The payloads must be in the store of this database, or in \"rbytea.reference_directory\"; \"verify\" reads them, too.",
+        &RESTORE_REFERENCES,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_string_guc(
+        c"rbytea.reference_directory",
+        c"Directory of a database in another store, or in a copy of one, from which payloads are taken when references are restored.",
+        c"A relative path starts at the data directory.",
+        &REFERENCE_DIRECTORY,
+        GucContext::Suset,
+        GucFlags::SUPERUSER_ONLY,
     );
     GucRegistry::define_bool_guc(
         c"rbytea.qss_mode",
@@ -321,7 +374,23 @@ pub fn external_threshold() -> u64 {
 
 /// Whether clients see the type as bytea.
 pub fn client_type_is_bytea() -> bool {
-    CLIENT_TYPE.get() == ClientType::Bytea
+    CLIENT_TYPE.get() == ClientType::Bytea && !dump_references()
+}
+
+/// Whether output prints references.
+pub fn dump_references() -> bool {
+    DUMP_REFERENCES.get()
+}
+
+/// What input makes of references.
+pub fn restore_references() -> RestoreReferences {
+    RESTORE_REFERENCES.get()
+}
+
+/// Where payloads of references are taken from, as it was set. None if nothing is set.
+pub fn reference_directory() -> Option<PathBuf> {
+    let path = REFERENCE_DIRECTORY.get().filter(|path| !path.is_empty())?;
+    Some(PathBuf::from(OsString::from_vec(path.into_bytes())))
 }
 
 /// What a whole read compares the payload with.
@@ -348,6 +417,11 @@ pub fn logs_payloads() -> bool {
 /// Whose store a server in recovery has.
 pub fn recovery_store() -> RecoveryStore {
     RECOVERY_STORE.get()
+}
+
+/// Most payloads that a session may be uploading at once.
+pub fn max_uploads() -> i32 {
+    MAX_UPLOADS.get()
 }
 
 /// Whether new payloads are encrypted.

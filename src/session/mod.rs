@@ -7,4 +7,6 @@ pub mod held_cursors;
 pub mod keys;
 pub mod opening;
 pub mod read;
+pub mod references;
+pub mod storing;
 pub mod transaction;

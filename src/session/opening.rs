@@ -134,7 +134,8 @@ pub fn exists() -> bool {
     data_directory_path().join(settings::filesystem_storage_path()).is_dir()
 }
 
-fn data_directory_path() -> &'static Path {
+/// The data directory.
+pub fn data_directory_path() -> &'static Path {
     // SAFETY: DataDir is set before any backend starts and never changes.
     Path::new(OsStr::from_bytes(unsafe { CStr::from_ptr(pg_sys::DataDir) }.to_bytes()))
 }

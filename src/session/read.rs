@@ -54,7 +54,7 @@ pub fn whole(value: &Rbytea) -> Result<ByteaResult, Report> {
 pub fn into(payload: &PayloadRef, data: &mut [MaybeUninit<u8>]) -> Result<(), Report> {
     transaction::with_store(Access::Read, |store| {
         let reader = open(store, payload)?;
-        let mut verifier = verify_by(payload).map(|by| reader.verifier(by));
+        let mut verifier = verify_by(payload).map(Verifier::new);
         fill_pieces(data, |offset, piece| {
             check_for_interrupts!();
             reader.read_at(offset, piece)?;
@@ -63,12 +63,12 @@ pub fn into(payload: &PayloadRef, data: &mut [MaybeUninit<u8>]) -> Result<(), Re
             }
             Ok(())
         })?;
-        Ok(verifier.map_or(Ok(()), Verifier::finish)?)
+        Ok(verifier.map_or(Ok(()), |verifier| verifier.finish(&reader))?)
     })
 }
 
 /// What a whole read of this payload is compared with.
-fn verify_by(payload: &PayloadRef) -> Option<By> {
+pub fn verify_by(payload: &PayloadRef) -> Option<By> {
     match settings::verify() {
         Verify::Off => None,
         Verify::Checksum if payload.key_id.is_none() => Some(By::Checksum),
@@ -76,32 +76,33 @@ fn verify_by(payload: &PayloadRef) -> Option<By> {
     }
 }
 
-/// Bytes `start`, `length` of the payload as bytea's substring counts them; nothing else is read. A range that is all of it is
-/// read as the whole is.
+/// Bytes of the payload.
+pub fn len(value: &Rbytea) -> Result<u64, Report> {
+    Ok(match value.peek()? {
+        Peek::Inline(len) => len,
+        Peek::External(payload) => payload.len,
+    })
+}
+
+/// Bytes `start`, `length` of the payload as bytea's substring counts them.
 pub fn substring(value: &Rbytea, start: i32, length: Option<i32>) -> Result<ByteaResult, Report> {
+    let (offset, len) = value::substring_range(start, length, len(value)?)?;
+    range(value, offset, len)
+}
+
+/// `len` bytes of the payload, which must have them; nothing else is read. A range that is all of it is read as the whole is.
+pub fn range(value: &Rbytea, offset: u64, len: u64) -> Result<ByteaResult, Report> {
     match value.peek()? {
-        Peek::Inline(total) => {
-            let (offset, len) = value::substring_range(start, length, total)?;
-            inline_range(value, offset, len)
-        }
-        Peek::External(payload) => {
-            let (offset, len) = value::substring_range(start, length, payload.len)?;
-            if len == 0 {
-                return ByteaResult::copy_of(&[]);
-            }
-            if len == payload.len {
-                return whole(value);
-            }
-            transaction::with_store(Access::Read, |store| {
-                let reader = open(store, &payload)?;
-                ByteaResult::fill(len, |data| {
-                    fill_pieces(data, |at, piece| {
-                        check_for_interrupts!();
-                        Ok(reader.read_at(offset + at, piece)?)
-                    })
-                })
+        Peek::Inline(_) => inline_range(value, offset, len),
+        Peek::External(_) if len == 0 => ByteaResult::copy_of(&[]),
+        Peek::External(payload) if len == payload.len => whole(value),
+        Peek::External(payload) => transaction::with_store(Access::Read, |store| {
+            let reader = open(store, &payload)?;
+            ByteaResult::fill_pieces(len, |at, piece| {
+                check_for_interrupts!();
+                Ok(reader.read_at(offset + at, piece)?)
             })
-        }
+        }),
     }
 }
 
@@ -232,13 +233,13 @@ pub fn verified<E: From<store::Error>>(
     buffer: &mut [u8],
     mut update: impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut verifier = reader.verifier(By::Digest);
+    let mut verifier = Verifier::new(By::Digest);
     let read = |offset, chunk: &mut [u8]| reader.read_at(offset, chunk);
     stream(len, buffer, read, |chunk| {
         verifier.update(chunk);
         update(chunk)
     })?;
-    Ok(verifier.finish()?)
+    Ok(verifier.finish(reader)?)
 }
 
 /// Reads `len` bytes piece by piece into the buffer, which must not be empty unless there is nothing to read.

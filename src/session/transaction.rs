@@ -4,9 +4,9 @@
 use crate::pg::error::{self, Report};
 use crate::pg::settings;
 use crate::session::opening::{Access, Cache, Opened};
-use crate::session::{held_cursors, keys};
+use crate::session::{held_cursors, keys, storing};
 use pgrx::{check_for_interrupts, pg_guard, pg_sys};
-use rbytea_store::{Backend, Key, PayloadRef, Pending, PendingState, Writer};
+use rbytea_store::{Backend, Key, PayloadRef, Pending, PendingState, SourceFile, Writer};
 use std::cell::Cell;
 use std::ffi::c_void;
 use std::ops::{Deref, DerefMut};
@@ -51,9 +51,8 @@ pub fn with_store<T>(
     })
 }
 
-/// Writes a payload that belongs to the current transaction (I3: the callers are the trigger, rbytea_store and
-/// re-encryption). It has `len` bytes, and is encrypted with `key` or not. `source` opens what its bytes are read from, before a file is
-/// made; `fill` writes them.
+/// Writes a payload of the current transaction again (I3: the caller is re-encryption). It has `len` bytes, and is encrypted with `key` or
+/// not. `source` opens what its bytes are read from, before a file is made; `fill` writes them.
 pub fn store_payload<S>(
     key: Option<&Key>,
     len: u64,
@@ -67,21 +66,72 @@ pub fn store_payload<S>(
         let source = source(store)?;
         let mut writer = Writer::begin_with_len(store, birth, key, len)?;
         fill(source, &mut writer)?;
-        Ok(writer.finish(&mut session.pending)?)
+        finish(writer, session)
     })
 }
 
-/// Writes a payload that is in memory, encrypted if rbytea.qss_mode is on.
-pub fn store_bytes(payload: &[u8]) -> Result<PayloadRef, Report> {
+fn finish(writer: Writer, session: &mut Session) -> Result<PayloadRef, Report> {
+    let payload = writer.finish(&mut session.pending)?;
+    storing::finished(payload.len);
+    Ok(payload)
+}
+
+/// Begins a payload of the current transaction (I3: the callers are [`store_bytes`] and what makes payloads of pieces), of `len` bytes if
+/// that is known, encrypted if rbytea.qss_mode is on. The writer outlives the call, and belongs to the transaction all the same: who has it
+/// drops it before the transaction ends.
+pub fn begin_payload(len: Option<u64>) -> Result<Writer, Report> {
+    // SAFETY: as in store_payload.
+    let birth = unsafe { pg_sys::GetTopFullTransactionId() }.value;
     let ring = settings::qss_mode().then(keys::ring).transpose()?;
-    let write = |(), writer: &mut Writer| {
-        for chunk in payload.chunks(CHUNK) {
-            check_for_interrupts!();
-            writer.write(chunk)?;
+    let key = ring.as_ref().map(|ring| ring.newest());
+    with_session(|session| {
+        let store = open(&mut session.store, &mut session.cache, Access::Write)?;
+        Ok(match len {
+            Some(len) => Writer::begin_with_len(store, birth, key, len)?,
+            None => Writer::begin(store, birth, key)?,
+        })
+    })
+}
+
+/// Ends a payload that the current transaction has begun; its file is durable before the commit record (I1).
+pub fn finish_payload(writer: Writer) -> Result<PayloadRef, Report> {
+    with_session(|session| finish(writer, session))
+}
+
+/// Writes a payload that is in memory (I3: the callers are the trigger and rbytea_store).
+pub fn store_bytes(payload: &[u8]) -> Result<PayloadRef, Report> {
+    let mut writer = begin_payload(Some(payload.len() as u64))?;
+    write(&mut writer, payload, Some(payload.len() as u64))?;
+    finish_payload(writer)
+}
+
+/// Adds bytes to a payload; `expected` is the length of all of it, if that is known.
+pub fn write(writer: &mut Writer, bytes: &[u8], expected: Option<u64>) -> Result<(), Report> {
+    for chunk in bytes.chunks(CHUNK) {
+        check_for_interrupts!();
+        let before = writer.len();
+        writer.write(chunk)?;
+        if before / storing::STEP < writer.len() / storing::STEP {
+            storing::written(writer.len(), expected);
         }
-        Ok(())
-    };
-    store_payload(ring.as_ref().map(|ring| ring.newest()), payload.len() as u64, |_| Ok(()), write)
+    }
+    Ok(())
+}
+
+/// Gives this database a payload that another store has, out of its file there, as one of the current transaction (I3: the caller is the
+/// input of references).
+pub fn take_over(payload: &PayloadRef, source: &SourceFile) -> Result<PayloadRef, Report> {
+    // SAFETY: as in store_payload.
+    let birth = unsafe { pg_sys::GetTopFullTransactionId() }.value;
+    with_session(|session| {
+        let store = open(&mut session.store, &mut session.cache, Access::Write)?;
+        let taken =
+            rbytea_store::take_over(store, birth, payload, source, &mut session.pending, &mut || {
+                check_for_interrupts!();
+            })?;
+        storing::finished(taken.len);
+        Ok(taken)
+    })
 }
 
 /// Whether the transaction is known not to have committed. False also when it is so old that its status is gone.
@@ -191,6 +241,7 @@ fn in_procedure() -> bool {
 
 /// Nothing is unlinked (I5): a variable may outlive a subtransaction and still be stored.
 fn forget() {
+    storing::ended();
     let mut session = SESSION.take().unwrap_or(Session::new());
     session.pending.forget();
     SESSION.set(Some(session));

@@ -20,7 +20,7 @@ fn rbytea_uuid(value: Rbytea) -> Result<Option<Uuid>, ErrorReport> {
 /// Bytes of the payload.
 #[pg_extern]
 fn rbytea_len(value: Rbytea) -> Result<i64, ErrorReport> {
-    Ok(payload_len(&value)?.cast_signed())
+    Ok(read::len(&value)?.cast_signed())
 }
 
 /// Bytes of the stored file; NULL while the payload is in the row.
@@ -44,7 +44,7 @@ fn rbytea_qss_mode(value: Rbytea) -> Result<i64, ErrorReport> {
 /// length and octet_length.
 #[pg_extern]
 fn rbytea_length(value: Rbytea) -> Result<i32, ErrorReport> {
-    let len = payload_len(&value)?;
+    let len = read::len(&value)?;
     Ok(i32::try_from(len).map_err(|_| {
         error::report(PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, "integer out of range")
             .set_detail(format!("The payload has {len} bytes."))
@@ -95,13 +95,6 @@ fn rbytea_store(payload: &[u8]) -> Result<RbyteaResult, ErrorReport> {
         pg_sys::PreventCommandDuringRecovery(c"rbytea_store()".as_ptr());
     }
     Ok(RbyteaResult::external(&transaction::store_bytes(payload)?))
-}
-
-fn payload_len(value: &Rbytea) -> Result<u64, Report> {
-    Ok(match value.peek()? {
-        Peek::Inline(len) => len,
-        Peek::External(payload) => payload.len,
-    })
 }
 
 fn payload_hash<D: Digest>(value: &Rbytea) -> Result<Vec<u8>, Report> {

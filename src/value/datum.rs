@@ -11,7 +11,7 @@ use std::mem::MaybeUninit;
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::Datum;
 use pgrx::pgrx_sql_entity_graph::impl_sql_translatable;
-use pgrx::{FromDatum, pg_sys, set_varsize_4b};
+use pgrx::{FromDatum, IntoDatum, pg_sys, set_varsize_4b};
 
 /// An argument of type rbytea, not yet detoasted.
 #[derive(Clone, Copy)]
@@ -20,6 +20,17 @@ pub struct Rbytea(Varlena);
 /// An argument of type bytea, not yet detoasted.
 #[derive(Clone, Copy)]
 pub struct Bytea(Varlena);
+
+/// An argument of type text, in the encoding of the database, not yet detoasted.
+#[derive(Clone, Copy)]
+pub struct Text(Varlena);
+
+impl Text {
+    /// Gives its bytes to `look`.
+    pub fn with_bytes<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
+        look(self.0.detoast().bytes())
+    }
+}
 
 /// What the first bytes of a datum say.
 #[derive(Clone, Copy)]
@@ -125,6 +136,17 @@ impl Operand for Rbytea {
     }
 }
 
+impl Bytea {
+    /// Wraps a non-null datum of type bytea.
+    ///
+    /// # Safety
+    /// As for [`Rbytea::from_raw`].
+    pub unsafe fn from_raw(datum: pg_sys::Datum) -> Self {
+        // SAFETY: as promised by the caller.
+        Self(unsafe { Varlena::from_raw(datum) })
+    }
+}
+
 impl Operand for Bytea {
     #[inline]
     fn peek(&self) -> Result<Peek, Report> {
@@ -161,7 +183,7 @@ macro_rules! take_as_datum {
     )*};
 }
 
-take_as_datum!(Rbytea: "rbytea", Bytea: "bytea");
+take_as_datum!(Rbytea: "rbytea", Bytea: "bytea", Text: "text");
 
 /// A varlena in palloc memory that is about to be returned.
 struct Built(*mut pg_sys::varlena);
@@ -255,6 +277,14 @@ impl ByteaResult {
         Ok(Self(built))
     }
 
+    /// A bytea of `len` bytes that `fill` writes piece by piece; it is told where a piece begins.
+    pub fn fill_pieces(
+        len: u64,
+        fill: impl FnMut(u64, &mut [u8]) -> Result<(), Report>,
+    ) -> Result<Self, Report> {
+        Self::fill(len, |data| fill_pieces(data, fill))
+    }
+
     /// A bytea in any form.
     ///
     /// # Safety
@@ -270,6 +300,16 @@ impl ByteaResult {
 }
 
 impl_sql_translatable!(ByteaResult, "bytea");
+
+impl IntoDatum for ByteaResult {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        Some(Self::into_datum(self))
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::BYTEAOID
+    }
+}
 
 /// Has `fill` write the data piece by piece, from the first to the last; it is told where a piece begins.
 pub fn fill_pieces(

@@ -2,5 +2,6 @@
 //! already, all at once or in batches. Uses `pg`, `value` and `session`; `ddl`, `vacuum` and `reencrypt` use it.
 
 pub mod pass;
+pub mod published;
 pub mod row_trigger;
 pub mod update;

@@ -12,6 +12,7 @@ use crate::session::transaction;
 use crate::value::columns::{Closure, Columns};
 use crate::value::datum::{Peek, Rbytea, RbyteaResult};
 use crate::value::walk::Walker;
+use crate::write::published;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::trigger_support::{
     called_as_trigger, trigger_fired_before, trigger_fired_by_insert, trigger_fired_by_update,
@@ -62,6 +63,10 @@ fn rbytea_externalize(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, Err
         return Err(error::internal("a trigger forgot its columns").into());
     };
     let row = Row { new, old, tupdesc };
+    // SAFETY: the trigger's relation is open; the columns are of its descriptor, and of our type.
+    unsafe {
+        published::check(data.tg_relation, &columns.stored, |column| row.versions(column).0)?;
+    }
     let mut replaced = Replaced::default();
     for &column in &columns.stored {
         // SAFETY: datums of a column of our type.

@@ -11,6 +11,7 @@ use crate::pg::subtransaction::subtransaction;
 use crate::pg::{catalog, compat};
 use crate::value::columns::{Closure, Columns};
 use crate::value::datum::{Peek, Rbytea};
+use crate::write::published;
 use crate::write::row_trigger::{Replaced, ensure_all_live, ensure_live, store_inline};
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
 use std::ptr::null_mut;
@@ -31,6 +32,8 @@ pub unsafe fn rows(relation: &Relation, columns: &Columns, types: &Closure) -> R
         let go_on = memory.with(|| -> Result<bool, Report> {
             // SAFETY: the slot holds a tuple of the relation, which has these columns and is locked.
             unsafe {
+                let value = |column| slot.attribute(column).map(|datum| Rbytea::from_raw(datum));
+                published::check(relation.as_ptr(), &columns.stored, value)?;
                 let replaced = look(slot, columns, types)?;
                 if replaced.is_empty() { Ok(true) } else { writer.replace(slot, replaced) }
             }

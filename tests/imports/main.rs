@@ -8,7 +8,7 @@ use paths::{Import, Sources, imports, sources};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The folders of src/. Each may use itself and those before it.
-const FOLDERS: [&str; 13] = [
+const FOLDERS: [&str; 14] = [
     "pg",
     "wal",
     "value",
@@ -20,6 +20,7 @@ const FOLDERS: [&str; 13] = [
     "vacuum",
     "check",
     "reencrypt",
+    "stream",
     "sql",
     "wire",
 ];

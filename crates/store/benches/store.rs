@@ -8,7 +8,7 @@ use rbytea_store::judgement::{MarkKey, Marks, Reference};
 use rbytea_store::value;
 use rbytea_store::{
     Ahead, Backend, By, Config, DataDirectory, FileStore, Key, KeyRing, Listed, OwnerId, PayloadId,
-    PayloadRef, Pending, Reader, Rights, Writer,
+    PayloadRef, Pending, Reader, Rights, Verifier, Writer,
 };
 use std::hint::black_box;
 use std::path::Path;
@@ -96,9 +96,9 @@ fn read(c: &mut Criterion) {
                         let reader = Reader::open(&store, &payload).unwrap().decrypting(&keys).unwrap();
                         reader.read_at(0, &mut buffer).unwrap();
                         if let Some(by) = verify {
-                            let mut verifier = reader.verifier(by);
+                            let mut verifier = Verifier::new(by);
                             verifier.update(&buffer);
-                            verifier.finish().unwrap();
+                            verifier.finish(&reader).unwrap();
                         }
                     });
                 });

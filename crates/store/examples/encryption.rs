@@ -6,7 +6,8 @@
 
 use rbytea_store::crypt::cipher::{Keystream, Kuznyechik};
 use rbytea_store::{
-    By, Config, DataDirectory, FileStore, Key, KeyRing, OwnerId, PayloadRef, Pending, Reader, Rights, Writer,
+    By, Config, DataDirectory, FileStore, Key, KeyRing, OwnerId, PayloadRef, Pending, Reader, Rights,
+    Verifier, Writer,
 };
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -115,7 +116,7 @@ fn write(store: &FileStore, birth: u64, bytes: &[u8], key: Option<&Key>) -> Payl
 
 fn read(store: &FileStore, payload: &PayloadRef, keys: &KeyRing, buffer: &mut [u8], verify: bool) {
     let reader = Reader::open(store, payload).unwrap().decrypting(keys).unwrap();
-    let mut verifier = verify.then(|| reader.verifier(By::Digest));
+    let mut verifier = verify.then(|| Verifier::new(By::Digest));
     let mut offset = 0;
     for chunk in buffer.chunks_mut(CHUNK) {
         reader.read_at(offset, chunk).unwrap();
@@ -125,6 +126,6 @@ fn read(store: &FileStore, payload: &PayloadRef, keys: &KeyRing, buffer: &mut [u
         }
     }
     if let Some(verifier) = verifier {
-        verifier.finish().unwrap();
+        verifier.finish(&reader).unwrap();
     }
 }

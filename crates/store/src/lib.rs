@@ -18,13 +18,14 @@ mod payload;
 mod pending;
 mod reader;
 pub mod record;
+pub mod reference;
 pub mod room;
 pub mod value;
 mod writer;
 
 pub use backend::{
     Ahead, Backend, Cloned, DroppedDatabase, Flaw, Inspection, Listed, Listing, Located, Moves, Purged,
-    Restored, TrashEntry, Trashed,
+    Restored, SourceFile, TrashEntry, Trashed,
 };
 pub use crypt::keys::{Key, KeyRing};
 pub use error::key_file::KeyFileProblem;
@@ -37,7 +38,7 @@ pub use owner::{DataDirectory, OwnerId};
 pub use payload::{By, PayloadId, PayloadRef, Shard};
 pub use pending::{Pending, PendingState};
 pub use reader::{Reader, Verifier};
-pub use writer::Writer;
+pub use writer::{Writer, take_over};
 
 #[doc(hidden)]
 pub use writer::BUFFER;

@@ -2,6 +2,7 @@
 //! verification of what a backend's [`Stored`] has.
 
 use std::cell::RefCell;
+use std::fs::File;
 use std::path::Path;
 
 use crate::backend::{Backend, Stored};
@@ -128,13 +129,18 @@ impl Reader {
         Ok(())
     }
 
-    /// Starts checking the whole payload.
-    pub fn verifier(&self, by: By) -> Verifier<'_> {
-        let running = match by {
-            By::Checksum => Running::Checksum(Checksum::new()),
-            By::Digest => Running::Digest(blake3::Hasher::new()),
-        };
-        Verifier { reader: self, running }
+    /// Says that these bytes will be read soon, so that a backend can fetch them meanwhile; best effort.
+    pub fn will_read(&self, offset: u64, len: u64) {
+        self.stored.will_read(offset, len);
+    }
+
+    /// Gives an empty file of the server the bytes of a plain payload without copying them. Whether that was possible; the file is
+    /// still empty if it was not.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn clone_to(&self, file: &File) -> Result<bool> {
+        if self.payload.key_id.is_some() { Ok(false) } else { self.stored.clone_to(file) }
     }
 
     /// Whether the bytes that fill an encrypted payload up to a whole block are the zeros that were written. The
@@ -159,10 +165,7 @@ impl std::fmt::Debug for Reader {
 
 /// A comparison of a payload that is being read from its first byte to its last with its header.
 #[derive(Debug)]
-pub struct Verifier<'a> {
-    reader: &'a Reader,
-    running: Running,
-}
+pub struct Verifier(Running);
 
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
@@ -171,10 +174,18 @@ enum Running {
     Digest(blake3::Hasher),
 }
 
-impl Verifier<'_> {
+impl Verifier {
+    /// Of no bytes yet.
+    pub fn new(by: By) -> Self {
+        Self(match by {
+            By::Checksum => Running::Checksum(Checksum::new()),
+            By::Digest => Running::Digest(blake3::Hasher::new()),
+        })
+    }
+
     /// Takes the next bytes of the payload.
     pub fn update(&mut self, data: &[u8]) {
-        match &mut self.running {
+        match &mut self.0 {
             Running::Checksum(checksum) => checksum.update(data),
             Running::Digest(hasher) => {
                 hasher.update(data);
@@ -182,22 +193,23 @@ impl Verifier<'_> {
         }
     }
 
-    /// Compares, and checks the padding of an encrypted payload's last block, which neither covers.
+    /// Compares with the payload that the bytes were read from, and checks the padding of an encrypted one's last block, which neither
+    /// covers.
     ///
     /// # Errors
     /// `WrongBytes`; as [`Reader::read_at`] for the padding.
-    pub fn finish(self) -> Result<()> {
-        let payload = &self.reader.payload;
-        let (by, matches) = match &self.running {
+    pub fn finish(self, reader: &Reader) -> Result<()> {
+        let payload = &reader.payload;
+        let (by, matches) = match &self.0 {
             Running::Checksum(checksum) => (By::Checksum, checksum.finish() == payload.checksum),
             Running::Digest(hasher) => {
                 (By::Digest, hasher.finalize() == blake3::Hash::from_bytes(payload.digest))
             }
         };
-        if matches && self.reader.padding_is_zero()? {
+        if matches && reader.padding_is_zero()? {
             Ok(())
         } else {
-            Err(Error::WrongBytes { by, uuid: payload.id.uuid, path: self.reader.path().into() })
+            Err(Error::WrongBytes { by, uuid: payload.id.uuid, path: reader.path().into() })
         }
     }
 }

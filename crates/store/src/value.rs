@@ -21,6 +21,8 @@ pub const EXTERNAL_LEN: usize = 78;
 pub const MAX_INLINE: u64 = MAX_BYTEA - 1;
 /// Longest payload that fits a bytea datum.
 pub const MAX_BYTEA: u64 = 0x3fff_ffff - 4;
+/// Longest payload whose hexadecimal text, with `\x` and its end, fits what PostgreSQL allocates at once.
+pub const MAX_HEX: u64 = (0x3fff_ffff - 3) / 2;
 /// The number of the store that `rbytea.filesystem_storage_path` names, the only one so far.
 const STORE: u16 = 0;
 /// Bit 0 of an external value's flags: the file is encrypted with the key `key_id`.

@@ -2,10 +2,12 @@
 //! Counts, digests, encrypts and pads what a backend's [`Upload`] stores. A finished payload is handed to
 //! [`Pending`], which makes it durable before the commit (I1).
 
-use crate::backend::{Backend, Upload};
+use std::fs::File;
+
+use crate::backend::{Backend, SourceFile, Upload};
 use crate::crypt::cipher::{BLOCK, Keystream};
 use crate::crypt::keys::Key;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::payload::{PayloadId, PayloadRef, stored_len};
 use crate::pending::Pending;
 use crate::value::Checksum;
@@ -104,6 +106,30 @@ impl Writer {
         Ok(())
     }
 
+    /// Takes all bytes of a file of the server without copying them, if the file systems can, nothing has been written yet, and the
+    /// payload is not to be encrypted. They are read once, as they are in the payload's own file: whoever changes the other one meanwhile
+    /// changes nothing here. `interrupts` is called between the parts and may unwind. False if it was not possible.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn clone_from(&mut self, file: &File, interrupts: &mut dyn FnMut()) -> Result<bool> {
+        if self.len > 0 || self.encryption.is_some() || !self.upload.clone_from(file)? {
+            return Ok(false);
+        }
+        let mut buf = vec![0; PIECE];
+        loop {
+            interrupts();
+            let read = self.upload.read_at(self.len, &mut buf)?;
+            let piece = buf.get(..read).unwrap_or_default();
+            if piece.is_empty() {
+                return Ok(true);
+            }
+            self.len += read as u64;
+            self.checksum.update(piece);
+            self.hasher.update(piece);
+        }
+    }
+
     fn append(&mut self, data: &[u8]) -> Result<()> {
         match &mut self.encryption {
             Some(encryption) => encryption.append(self.len, data, &mut *self.upload),
@@ -129,6 +155,31 @@ impl Writer {
         pending.add(self.upload)?;
         Ok(payload)
     }
+}
+
+/// Gives the store a payload that another one has, out of the file that has its bytes as they are stored there, and hands the upload to
+/// `pending`. Its transaction becomes `birth`; its uuid stays, for the bytes may be encrypted with what is derived from that.
+///
+/// # Errors
+/// Those of [`Backend::take_over`], and `WrongSize` when the file has not as many bytes as the payload.
+pub fn take_over(
+    store: &dyn Backend,
+    birth: u64,
+    payload: &PayloadRef,
+    source: &SourceFile,
+    pending: &mut Pending,
+    interrupts: &mut dyn FnMut(),
+) -> Result<PayloadRef> {
+    let (expected, found) = (payload.len_full(), source.about.len());
+    if expected != found {
+        return Err(Error::WrongSize { path: source.path.clone(), expected, found });
+    }
+    pending.check()?;
+    let taken = PayloadRef { id: PayloadId { birth, ..payload.id }, ..*payload };
+    if let Some(upload) = store.take_over(taken.id, source, interrupts)? {
+        pending.add(upload)?;
+    }
+    Ok(taken)
 }
 
 impl std::fmt::Debug for Writer {

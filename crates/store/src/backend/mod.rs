@@ -9,17 +9,18 @@
 mod types;
 
 use std::any::Any;
+use std::fs::File;
 use std::ops::{ControlFlow, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::owner::OwnerId;
 use crate::payload::{PayloadId, Shard};
 
 pub use types::{
-    Ahead, Cloned, DroppedDatabase, Flaw, ListWork, Listed, Listing, Located, Purged, Restored, TrashEntry,
-    Trashed,
+    Ahead, Cloned, DroppedDatabase, Flaw, ListWork, Listed, Listing, Located, Purged, Restored, SourceFile,
+    TrashEntry, Trashed,
 };
 
 /// One database's part of one store. Object-safe; tests/backends has what every implementation must do.
@@ -35,6 +36,19 @@ pub trait Backend {
     /// # Errors
     /// `NotOwner` in another cluster's store, those of [`check_present`](Self::check_present), `Io`, `Sync`.
     fn begin(&self, birth: u64, expected: Option<u64>) -> Result<Box<dyn Upload>>;
+
+    /// Begins an upload under an identity that its caller has chosen, with all bytes of a file of the server as they are to be stored: of a
+    /// payload that another store has. `None` when this store has it already, by an earlier call. `interrupts` is called between parts and
+    /// may unwind.
+    ///
+    /// # Errors
+    /// Those of [`begin`](Self::begin); `WrongSize` when the file changes meanwhile.
+    fn take_over(
+        &self,
+        id: PayloadId,
+        source: &SourceFile,
+        interrupts: &mut dyn FnMut(),
+    ) -> Result<Option<Box<dyn Upload>>>;
 
     /// Makes finished uploads durable (I1), or sees that the log and those who keep checkpoints back answer for them. `interrupts` is called between its steps and may unwind.
     ///
@@ -176,11 +190,11 @@ pub trait Backend {
     /// Gives this database every payload of database `source`, LIVE or in TRASH as it is there. Durable on return;
     /// can be called again after an error or a crash. Both databases may be in use, but the caller keeps two clones
     /// into one database from running at once. `interrupts` is called for every payload and between the parts of a
-    /// copy; it may unwind.
+    /// copy, with what has been done so far; it may unwind.
     ///
     /// # Errors
     /// Those of [`begin`](Self::begin).
-    fn clone_database(&self, source: u32, interrupts: &mut dyn FnMut()) -> Result<Cloned>;
+    fn clone_database(&self, source: u32, interrupts: &mut dyn FnMut(&Cloned)) -> Result<Cloned>;
 
     /// Puts the part of a database that was dropped aside, durably. False when there was none.
     ///
@@ -213,6 +227,25 @@ pub trait Upload {
     /// # Errors
     /// `Io`; nothing can be appended to this upload afterwards.
     fn append(&mut self, bytes: &[u8]) -> Result<()>;
+
+    /// Takes all bytes of a file of the server as the first ones without copying them. Whether that was possible; nothing has been appended
+    /// if it was not.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    fn clone_from(&mut self, file: &File) -> Result<bool> {
+        let _ = file;
+        Ok(false)
+    }
+
+    /// Reads what has been appended, as [`Stored::read_at`] does it.
+    ///
+    /// # Errors
+    /// `Io`; `Unsupported` where what is appended cannot be read before it is finished: then nothing is cloned either.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        let _ = (offset, buf);
+        Err(Error::Unsupported { what: "reading a payload that is being uploaded" })
+    }
 
     /// Ends the upload and adds it to the transaction's batch, which the first one makes; a batch that it unwinds from is lost. Not durable before
     /// [`Backend::sync`].
@@ -253,6 +286,21 @@ pub trait Stored {
     /// # Errors
     /// `Io`.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize>;
+
+    /// Says that these bytes will be read soon; best effort.
+    fn will_read(&self, offset: u64, len: u64) {
+        let _ = (offset, len);
+    }
+
+    /// Gives an empty file of the server all bytes that are stored without copying them. Whether that was possible; the file is still
+    /// empty if it was not.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn clone_to(&self, file: &File) -> Result<bool> {
+        let _ = file;
+        Ok(false)
+    }
 
     /// Where it was found, for messages.
     fn path(&self) -> &Path;

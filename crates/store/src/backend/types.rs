@@ -1,10 +1,15 @@
 //! What the operations of a backend take and return, the same for every backend. Plain data: relies on payloads'
 //! identities and on the crate's errors.
 
+use std::fs::{File, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use crate::error::Result;
+use rustix::fs::OFlags;
+
+use crate::error::{Error, Result};
 use crate::payload::{PayloadId, Shard};
 
 /// How far a listing runs ahead of its caller.
@@ -123,4 +128,36 @@ pub struct Purged {
     pub bytes: u64,
     /// Whether nothing is left. It stays while there are entries that no store has made.
     pub complete: bool,
+}
+
+/// A file of the server that has the bytes of a payload as they are to be stored, opened.
+#[derive(Debug)]
+pub struct SourceFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What is read.
+    pub file: File,
+    /// What it was when it was opened.
+    pub about: Metadata,
+}
+
+impl SourceFile {
+    /// Opens a regular file; `None` if there is none of this name. A link at its end is not followed.
+    ///
+    /// # Errors
+    /// `Io`, also for what is no regular file.
+    pub fn open(path: PathBuf) -> Result<Option<Self>> {
+        // A fifo must not hang the server.
+        let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY;
+        let opened = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(&path);
+        let opened = match opened.and_then(|file| Ok((file.metadata()?, file))) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened,
+        };
+        let (about, file) = opened.map_err(|e| Error::io("open file", &path, e))?;
+        if !about.is_file() {
+            return Err(Error::io("open file", &path, io::Error::other("not a regular file")));
+        }
+        Ok(Some(Self { path, file, about }))
+    }
 }

@@ -10,7 +10,7 @@ use super::store::FileStore;
 use super::upload::FileBatch;
 use crate::backend::{
     Ahead, Backend, Batch, Cloned, DroppedDatabase, Inspection, ListWork, Listing, Located, Moves, Purged,
-    Restored, Stored, TrashEntry, Upload,
+    Restored, SourceFile, Stored, TrashEntry, Upload,
 };
 use crate::error::Result;
 use crate::owner::OwnerId;
@@ -19,6 +19,16 @@ use crate::payload::{PayloadId, Shard};
 impl<F: Fs> Backend for FileStore<F> {
     fn begin(&self, birth: u64, expected: Option<u64>) -> Result<Box<dyn Upload>> {
         Ok(Box::new(self.begin_file(birth, expected)?))
+    }
+
+    fn take_over(
+        &self,
+        id: PayloadId,
+        source: &SourceFile,
+        interrupts: &mut dyn FnMut(),
+    ) -> Result<Option<Box<dyn Upload>>> {
+        let upload = self.take_over_file(id, source, interrupts)?;
+        Ok(upload.map(|upload| Box::new(upload) as Box<dyn Upload>))
     }
 
     fn sync(&self, batch: &mut dyn Batch, interrupts: &mut dyn FnMut()) -> Result<()> {
@@ -111,7 +121,7 @@ impl<F: Fs> Backend for FileStore<F> {
         FileStore::elsewhere(self, id)
     }
 
-    fn clone_database(&self, source: u32, interrupts: &mut dyn FnMut()) -> Result<Cloned> {
+    fn clone_database(&self, source: u32, interrupts: &mut dyn FnMut(&Cloned)) -> Result<Cloned> {
         FileStore::clone_database(self, source, interrupts)
     }
 

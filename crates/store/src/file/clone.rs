@@ -26,11 +26,11 @@ impl<F: Fs> FileStore<F> {
     /// Both databases may be in use: a file that the vacuum of `source` moves meanwhile is found, one that it purges
     /// was garbage. Two clones into one database at once could give it a file twice, LIVE and in TRASH: the caller
     /// prevents that.
-    /// `interrupts` is called for every file, and between the parts of a copy; it may unwind.
+    /// `interrupts` is called for every file, and between the parts of a copy, with what has been done so far; it may unwind.
     ///
     /// # Errors
     /// Those of a first write, `Io`, `Sync`.
-    pub(super) fn clone_database(&self, source: u32, interrupts: &mut dyn FnMut()) -> Result<Cloned> {
+    pub(super) fn clone_database(&self, source: u32, interrupts: &mut dyn FnMut(&Cloned)) -> Result<Cloned> {
         // A directory that is missing now may be there when its file system is mounted.
         self.check_present()?;
         let directory = database_dir(source);
@@ -56,8 +56,8 @@ impl<F: Fs> FileStore<F> {
     /// `Io`, `Sync`.
     pub(super) fn clone_listed(&self, source: u32, ids: &[PayloadId], at_once: bool) -> Result<()> {
         let mut cloning = self.cloning(database_dir(source))?;
-        cloning.clone_files(ids, Place::Live, Seen::Count, &mut || ())?;
-        if at_once { cloning.sync(&mut || ()) } else { Ok(()) }
+        cloning.clone_files(ids, Place::Live, Seen::Count, &mut |_| ())?;
+        if at_once { cloning.sync(&mut |_| ()) } else { Ok(()) }
     }
 
     fn cloning(&self, source: String) -> Result<Cloning<'_, F>> {
@@ -128,7 +128,7 @@ struct Cloning<'a, F: Fs> {
 }
 
 impl<F: Fs> Cloning<'_, F> {
-    fn trash(&mut self, seen: Seen, interrupts: &mut dyn FnMut()) -> Result<()> {
+    fn trash(&mut self, seen: Seen, interrupts: &mut dyn FnMut(&Cloned)) -> Result<()> {
         let (store, dir) = (self.store, format!("{}/{TRASH}", self.source));
         let mut ids = Vec::new();
         store.each(&dir, &mut |entry| {
@@ -147,7 +147,7 @@ impl<F: Fs> Cloning<'_, F> {
         ids: &[PayloadId],
         listed: Place,
         seen: Seen,
-        interrupts: &mut dyn FnMut(),
+        interrupts: &mut dyn FnMut(&Cloned),
     ) -> Result<()> {
         for ids in ids.chunks(MOST_IDS) {
             if let Some(source) = parse_database_dir(&self.source) {
@@ -160,7 +160,7 @@ impl<F: Fs> Cloning<'_, F> {
         Ok(())
     }
 
-    fn live(&mut self, interrupts: &mut dyn FnMut()) -> Result<()> {
+    fn live(&mut self, interrupts: &mut dyn FnMut(&Cloned)) -> Result<()> {
         let store = self.store;
         let mut ids = Vec::new();
         for era in store.eras(&self.source, 0..=u64::MAX)? {
@@ -180,9 +180,9 @@ impl<F: Fs> Cloning<'_, F> {
         id: &PayloadId,
         listed: Place,
         seen: Seen,
-        interrupts: &mut dyn FnMut(),
+        interrupts: &mut dyn FnMut(&Cloned),
     ) -> Result<()> {
-        interrupts();
+        interrupts(&self.cloned);
         // It may have been moved since, and back. A file that is in neither place was purged, so it was garbage.
         for from in [listed, listed.other(), listed] {
             // An entry that was not listed may be a symbolic link, which a hard link would give one more name.
@@ -218,7 +218,7 @@ impl<F: Fs> Cloning<'_, F> {
         &self,
         id: &PayloadId,
         place: Place,
-        interrupts: &mut dyn FnMut(),
+        interrupts: &mut dyn FnMut(&Cloned),
     ) -> Result<Option<(Given, Place)>> {
         let (store, fs) = (self.store, &self.store.fs);
         for present in [place, place.other()] {
@@ -230,7 +230,7 @@ impl<F: Fs> Cloning<'_, F> {
         for _ in 0..ATTEMPTS {
             let given = match fs.hard_link(&from, &to) {
                 Ok(()) => Some(Given::Linked),
-                Err(e) if refuses_links(&e) => match store.copy_file(&from, &to, interrupts)? {
+                Err(e) if refuses_links(&e) => match store.copy_file(&from, &to, &mut || interrupts(&self.cloned))? {
                     Copied::Done => Some(Given::Copied),
                     Copied::Exists => Some(Given::Present),
                     Copied::Missing => None,
@@ -252,28 +252,28 @@ impl<F: Fs> Cloning<'_, F> {
     }
 
     /// Makes durable what the database has been given, and what it had already.
-    fn sync(&mut self, interrupts: &mut dyn FnMut()) -> Result<()> {
+    fn sync(&mut self, interrupts: &mut dyn FnMut(&Cloned)) -> Result<()> {
         let store = self.store;
         if !self.any || !store.config.fsync {
             return Ok(());
         }
         if let Some(handle) = &self.syncfs {
-            interrupts();
+            interrupts(&self.cloned);
             return store.fs.syncfs(handle).map_err(|e| Error::sync(shown(""), e));
         }
         self.sync_leaves(interrupts)?;
         let top = if self.trash { store.in_database(TRASH) } else { store.database.clone() };
-        store.sync_dirs([top], Cached::Ignore, interrupts)
+        store.sync_dirs([top], Cached::Ignore, &mut || interrupts(&self.cloned))
     }
 
-    fn sync_leaves(&mut self, interrupts: &mut dyn FnMut()) -> Result<()> {
+    fn sync_leaves(&mut self, interrupts: &mut dyn FnMut(&Cloned)) -> Result<()> {
         let store = self.store;
         let leaves = std::mem::take(&mut self.unsynced);
         let eras: BTreeSet<u64> = leaves.iter().map(|shard| shard.era).collect();
         // A directory comes before its parent.
         let dirs = leaves.iter().map(Shard::path).chain(eras.into_iter().map(era_dir));
         for dir in dirs.map(|dir| store.in_database(&dir)) {
-            interrupts();
+            interrupts(&self.cloned);
             match store.fs.sync_dir(&dir) {
                 Ok(()) => {}
                 // the vacuum has emptied and removed it meanwhile

@@ -3,10 +3,13 @@
 //! durable goes through `publish` or the functions in `sync`, so that no call site can forget an fsync.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::time::SystemTime;
+
+use rustix::io::Errno;
 
 use super::layout::copy_name;
 use crate::error::{Error, Result};
@@ -114,6 +117,11 @@ pub trait Fs: Send + Sync + Sized + 'static {
     fn rename_replace(&self, from: &str, to: &str) -> io::Result<()>;
     /// Gives a file a second name, without following a link; `AlreadyExists` when `to` exists.
     fn hard_link(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Gives a file of the operating system, anywhere, a name here, without following a link at its end; `AlreadyExists` when `to` exists.
+    fn link_from(&self, source: &Path, to: &str) -> io::Result<()> {
+        let _ = (source, to);
+        Err(Errno::OPNOTSUPP.into())
+    }
     /// Removes a file's name.
     fn unlink(&self, path: &str) -> io::Result<()>;
     /// Removes an empty directory; `DirectoryNotEmpty` otherwise.
@@ -179,6 +187,21 @@ pub trait FsFile {
     fn sync_data(&self) -> io::Result<()>;
     /// Has the kernel begin to write these bytes back. After an error they are lost, and no later call need report it.
     fn start_writeback(&self, bytes: Range<u64>) -> io::Result<()>;
+    /// Has the kernel begin to read these bytes; best effort.
+    fn will_read(&self, bytes: Range<u64>) {
+        let _ = bytes;
+    }
+    /// Gives this empty file all bytes of another one, which share their blocks from then on (FICLONE); `Unsupported` where the file
+    /// systems cannot.
+    fn clone_from(&self, source: &File) -> io::Result<()> {
+        let _ = source;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// The same the other way round.
+    fn clone_to(&self, target: &File) -> io::Result<()> {
+        let _ = target;
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Sets the time of its last modification.
     fn set_mtime(&self, time: SystemTime) -> io::Result<()>;
 }

@@ -73,6 +73,11 @@ impl<F: Fs> FileStore<F> {
         Some(Logging { log, origin, id, expected, len: 0, ended: false, kept: true })
     }
 
+    /// Whether an upload of so many bytes is logged.
+    pub(super) fn is_logged(&self, expected: Option<u64>) -> bool {
+        self.log.get().is_some_and(|log| log.takes(expected))
+    }
+
     /// Whether keepers will answer for such an upload, as far as can be known before.
     pub(super) fn will_be_kept(&self, expected: Option<u64>) -> bool {
         let kept = |log: &Arc<dyn Log>| log.takes(expected) && log.has_keepers(self.fs.identity());

@@ -1,10 +1,11 @@
 //! Where a payload's file is looked for: in LIVE, in TRASH, and in LIVE again (I7). Relies on moves that keep one
 //! name at every moment; promises that a file which another process moves meanwhile is found.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::fs::{EntryKind, Fs, FsFile};
-use super::paths::{found, shown};
+use super::paths::{cloned, found, shown};
 use super::store::FileStore;
 use crate::backend::{Located, Stored};
 use crate::error::{Error, Result};
@@ -69,6 +70,14 @@ impl<F: Fs> Stored for StoredFile<F> {
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
         self.file.read_at(offset, buf).map_err(|e| Error::io("read file", &self.path, e))
+    }
+
+    fn will_read(&self, offset: u64, len: u64) {
+        self.file.will_read(offset..offset.saturating_add(len));
+    }
+
+    fn clone_to(&self, file: &File) -> Result<bool> {
+        cloned(self.file.clone_to(file)).map_err(|e| Error::io("clone file", &self.path, e))
     }
 
     fn path(&self) -> &Path {

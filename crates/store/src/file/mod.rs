@@ -27,6 +27,7 @@ mod registry;
 mod replay;
 mod store;
 mod sync;
+mod take_over;
 mod tidy;
 mod upload;
 

@@ -200,7 +200,7 @@ impl Fs for OsFs {
     }
 
     fn create_new(&self, path: &str) -> io::Result<OsFile> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
         let file = self.open_at(path, flags, mode(self.rights, EntryKind::File))?;
         if self.rights != Rights::Private {
             os_root::give(&file, self.rights, EntryKind::File)?;
@@ -241,6 +241,14 @@ impl Fs for OsFs {
             return Err(Errno::PERM.into());
         }
         Ok(retry_on_intr(|| sys::linkat(old, from_name, new, to_name, AtFlags::empty()))?)
+    }
+
+    fn link_from(&self, source: &Path, to: &str) -> io::Result<()> {
+        let (dir, name) = self.parent(to)?;
+        if !self.links {
+            return Err(Errno::PERM.into());
+        }
+        Ok(retry_on_intr(|| sys::linkat(sys::CWD, source, dir.as_fd(), name, AtFlags::empty()))?)
     }
 
     fn unlink(&self, path: &str) -> io::Result<()> {

@@ -4,7 +4,9 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{self as sys, AtFlags, FileType, RawDir, Timespec, Timestamps};
 use rustix::io::{Errno, retry_on_intr};
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::OnceLock;
@@ -88,10 +90,39 @@ impl FsFile for OsFile {
         linux::start_writeback(self.fd.as_fd(), bytes)
     }
 
+    fn will_read(&self, bytes: Range<u64>) {
+        if let Some(len) = NonZeroU64::new(bytes.end.saturating_sub(bytes.start)) {
+            let _ = sys::fadvise(&self.fd, bytes.start, Some(len), sys::Advice::WillNeed);
+        }
+    }
+
+    fn clone_from(&self, source: &File) -> io::Result<()> {
+        clone(source, &self.fd)
+    }
+
+    fn clone_to(&self, target: &File) -> io::Result<()> {
+        clone(&self.fd, target)
+    }
+
     fn set_mtime(&self, time: SystemTime) -> io::Result<()> {
         let times = modified(time)?;
         Ok(retry_on_intr(|| sys::futimens(&self.fd, &times))?)
     }
+}
+
+/// Shares all blocks of a file with an empty one.
+fn clone(source: impl AsFd, target: impl AsFd) -> io::Result<()> {
+    retry_on_intr(|| sys::ioctl_ficlone(&target, &source)).map_err(|errno| match errno {
+        // ioctl_ficlone(2); file systems that know no such call, a source that is none of theirs, files of different flags
+        Errno::OPNOTSUPP
+        | Errno::NOTTY
+        | Errno::NOSYS
+        | Errno::XDEV
+        | Errno::INVAL
+        | Errno::PERM
+        | Errno::TXTBSY => io::ErrorKind::Unsupported.into(),
+        errno => errno.into(),
+    })
 }
 
 /// Bytes of a directory that are read at once: some 400 payloads.

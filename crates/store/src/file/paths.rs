@@ -24,3 +24,12 @@ pub(super) fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 pub(super) fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(parent, _)| parent)
 }
+
+/// Whether a file was cloned; false where the file systems cannot.
+pub(super) fn cloned(result: io::Result<()>) -> io::Result<bool> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::Unsupported => Ok(false),
+        Err(e) => Err(e),
+    }
+}

@@ -3,6 +3,7 @@
 
 use std::any::Any;
 use std::collections::{BTreeSet, VecDeque};
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,7 +11,7 @@ use std::sync::atomic::Ordering;
 use super::durable::{Origin, SYNCFS_FROM, SyncfsHandle};
 use super::fs::{Fs, FsFile};
 use super::logged::Logging;
-use super::paths::{ATTEMPTS, shown};
+use super::paths::{ATTEMPTS, cloned, shown};
 use super::store::FileStore;
 use crate::backend::{Batch, Upload};
 use crate::error::{Error, Result};
@@ -40,20 +41,7 @@ impl<F: Fs> FileStore<F> {
         for _ in 0..ATTEMPTS {
             let path = self.live(&id);
             match self.fs.create_new(&path) {
-                Ok(file) => {
-                    return Ok(FileUpload {
-                        id,
-                        path,
-                        origin: self.origin(),
-                        fsync: self.config.fsync,
-                        file: Some(file),
-                        syncfs,
-                        logging: self.logging(id, expected),
-                        len: 0,
-                        written_back: 0,
-                        broken: false,
-                    });
-                }
+                Ok(file) => return Ok(self.upload_with(id, path, file, expected, syncfs)),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
                     self.make_dirs(&self.in_database(&id.shard().path()))?;
                     last = e;
@@ -66,6 +54,43 @@ impl<F: Fs> FileStore<F> {
             }
         }
         Err(self.io("create file", &self.live(&id))(last))
+    }
+}
+
+impl<F: Fs> FileStore<F> {
+    /// The upload of a file that has just got its name.
+    pub(super) fn upload(
+        &self,
+        id: PayloadId,
+        path: String,
+        file: F::File,
+        expected: Option<u64>,
+    ) -> Result<FileUpload<F>> {
+        let syncfs = if self.will_be_kept(expected) { None } else { self.current_syncfs_handle()? };
+        Ok(self.upload_with(id, path, file, expected, syncfs))
+    }
+
+    fn upload_with(
+        &self,
+        id: PayloadId,
+        path: String,
+        file: F::File,
+        expected: Option<u64>,
+        syncfs: Option<Arc<SyncfsHandle<F>>>,
+    ) -> FileUpload<F> {
+        FileUpload {
+            id,
+            path,
+            origin: self.origin(),
+            fsync: self.config.fsync,
+            file: Some(file),
+            syncfs,
+            logging: self.logging(id, expected),
+            len: 0,
+            written_back: 0,
+            broken: false,
+            shared: false,
+        }
     }
 }
 
@@ -107,9 +132,17 @@ pub(super) struct FileUpload<F: Fs> {
     written_back: u64,
     /// A write failed: what is in the file is unknown.
     broken: bool,
+    /// Another store has the file, too: it is neither written to nor truncated.
+    shared: bool,
 }
 
 impl<F: Fs> FileUpload<F> {
+    /// Of a file that another store has, too, with all its bytes.
+    pub(super) fn shared(mut self, len: u64) -> Self {
+        (self.shared, self.len) = (true, len);
+        self
+    }
+
     fn broken(&self) -> Error {
         Error::io("write file", shown(&self.path), io::Error::other("an earlier write failed"))
     }
@@ -149,6 +182,24 @@ impl<F: Fs> Upload for FileUpload<F> {
         self.write_back(self.len - self.len % WRITE_BACK)
     }
 
+    fn clone_from(&mut self, source: &File) -> Result<bool> {
+        let Some(file) =
+            self.file.as_mut().filter(|_| !self.broken && self.len == 0 && self.logging.is_none())
+        else {
+            return Ok(false);
+        };
+        let result = cloned(file.clone_from(source)).and_then(|cloned| Ok((cloned, file.len()?)));
+        self.broken = result.is_err();
+        let (cloned, len) = result.map_err(|e| Error::io("clone file", shown(&self.path), e))?;
+        self.len = len;
+        Ok(cloned)
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        let file = self.file.as_ref().ok_or_else(|| self.broken())?;
+        file.read_at(offset, buf).map_err(|e| Error::io("read file", shown(&self.path), e))
+    }
+
     fn finish(mut self: Box<Self>, batch: &mut Option<Box<dyn Batch>>) -> Result<()> {
         if let Some(batch) = batch {
             FileBatch::<F>::of(&mut **batch, self.origin)?;
@@ -174,6 +225,7 @@ impl<F: Fs> Upload for FileUpload<F> {
 impl<F: Fs> Drop for FileUpload<F> {
     fn drop(&mut self) {
         if let Some(file) = self.file.take()
+            && !self.shared
             && self.logging.as_ref().is_none_or(Logging::abandon)
         {
             // Best effort: the file is garbage with or without its bytes.

@@ -32,28 +32,28 @@ fn a_clone_has_every_payload_where_it_was(place: &dyn Place) {
     let (store, clone) = (place.open(), place.open_as(US, OTHER));
     let ids: Vec<_> = (0..20).map(|n: u64| put(&*store, n << 14, &n.to_le_bytes())).collect();
     move_to_trash(&*store, &ids[..5], day(1));
-    let Cloned { linked, copied, present } = clone.clone_database(DATABASE, &mut || ()).unwrap();
+    let Cloned { linked, copied, present } = clone.clone_database(DATABASE, &mut |_| ()).unwrap();
     assert_eq!((linked + copied, present), (20, 0));
     assert_eq!((live(&*clone), trash(&*clone)), (live(&*store), trash(&*store)));
     for (n, id) in (0u64..).zip(&ids) {
         assert_eq!(get(&*clone, id), Some((n.to_le_bytes().into(), n < 5)));
     }
-    assert_eq!(clone.clone_database(4711, &mut || ()).unwrap(), Cloned::default(), "no such database");
+    assert_eq!(clone.clone_database(4711, &mut |_| ()).unwrap(), Cloned::default(), "no such database");
 }
 
 fn a_clone_can_be_made_again(place: &dyn Place) {
     let (store, clone) = (place.open(), place.open_as(US, OTHER));
     put(&*store, 1, b"x");
-    clone.clone_database(DATABASE, &mut || ()).unwrap();
+    clone.clone_database(DATABASE, &mut |_| ()).unwrap();
     put(&*store, 2, b"y");
-    let Cloned { linked, copied, present } = clone.clone_database(DATABASE, &mut || ()).unwrap();
+    let Cloned { linked, copied, present } = clone.clone_database(DATABASE, &mut |_| ()).unwrap();
     assert_eq!((linked + copied, present), (1, 1));
 }
 
 fn neither_database_of_a_clone_takes_a_payload_from_the_other(place: &dyn Place) {
     let (store, clone) = (place.open(), place.open_as(US, OTHER));
     let ids = [put(&*store, 1, b"x"), put(&*store, 1, b"y")];
-    clone.clone_database(DATABASE, &mut || ()).unwrap();
+    clone.clone_database(DATABASE, &mut |_| ()).unwrap();
     for (one, other, id) in [(&store, &clone, ids[0]), (&clone, &store, ids[1])] {
         move_to_trash(&**one, &[id], day(1));
         let mut moves = one.moves();

@@ -43,7 +43,7 @@ pub fn fill<F: Fs>(store: &FileStore<F>) -> (Vec<PayloadRef>, Vec<PayloadRef>) {
 }
 
 pub fn clone<F: Fs>(store: &FileStore<F>) -> Cloned {
-    store.clone_database(DATABASE, &mut || ()).unwrap()
+    store.clone_database(DATABASE, &mut |_| ()).unwrap()
 }
 
 /// Both databases list and read the same.
@@ -115,7 +115,7 @@ fn without_a_template_nothing_is_made<B: Bed>(bed: &B) {
     assert_eq!(clone(&store), NONE);
     assert_eq!(names(&bed.fs(), ""), [""; 0]);
     commit(&store, 1, b"x");
-    let own = store.clone_database(CLONE, &mut || panic!("nothing is to be done")).unwrap();
+    let own = store.clone_database(CLONE, &mut |_| panic!("nothing is to be done")).unwrap();
     assert_eq!((own, list(&store).unwrap().len()), (NONE, 1));
 }
 
@@ -130,7 +130,7 @@ fn another_clusters_store_gets_no_clone<B: Bed>(bed: &B) {
     fill(&bed.store());
     let theirs = Config { database: CLONE, owner: THEM, ..config(bed.fs().root()) };
     let theirs = FileStore::with_fs(bed.fs(), theirs);
-    let error = theirs.clone_database(DATABASE, &mut || ()).unwrap_err();
+    let error = theirs.clone_database(DATABASE, &mut |_| ()).unwrap_err();
     assert_eq!(error.kind(), Kind::NotOwner);
     assert_eq!(names(&bed.fs(), ""), [DATABASE.to_string().as_str(), "OWNER"]);
 }
@@ -138,7 +138,7 @@ fn another_clusters_store_gets_no_clone<B: Bed>(bed: &B) {
 /// Clones, and does `work` when the first file has been listed and not been looked for yet.
 fn clone_while<B: Bed>(bed: &B, work: impl FnOnce(&FileStore<B::F>)) -> Cloned {
     let mut work = Some(work);
-    let mut once = || {
+    let mut once = |_: &_| {
         if let Some(work) = work.take() {
             work(&bed.store());
         }
@@ -186,7 +186,7 @@ fn a_file_that_is_restored_while_trash_is_read_is_found<B: Bed>(bed: &B) {
     let template = bed.store();
     let (first, later) = (commit(&template, 1, b"first"), commit(&template, 0x1_0000, b"later"));
     let mut listed = 0;
-    let cloned = bed.store_for(CLONE).clone_database(DATABASE, &mut || {
+    let cloned = bed.store_for(CLONE).clone_database(DATABASE, &mut |_| {
         listed += 1;
         match listed {
             // the first one is listed: the later one vanishes from LIVE, and from TRASH when it is listed there
@@ -214,7 +214,7 @@ fn directories_that_the_clones_vacuum_removes_are_made_again<B: Bed>(bed: &B) {
     let (template, store) = (bed.store(), bed.store_for(CLONE));
     let (live, _) = fill(&template);
     let vacuum = bed.store_for(CLONE);
-    let cloned = store.clone_database(DATABASE, &mut || {
+    let cloned = store.clone_database(DATABASE, &mut |_| {
         for payload in &live {
             trash(&vacuum, payload);
         }
@@ -247,14 +247,14 @@ fn foreign_names_and_links_stay_behind<B: Bed>(bed: &B) {
 
 fn a_link_in_place_of_the_template_is_refused<B: Bed>(bed: &B) {
     bed.plant_link(&DATABASE.to_string());
-    let error = bed.store_for(CLONE).clone_database(DATABASE, &mut || ()).unwrap_err();
+    let error = bed.store_for(CLONE).clone_database(DATABASE, &mut |_| ()).unwrap_err();
     assert_eq!(error.kind(), Kind::Io, "not an empty database: {error}");
 }
 
 fn a_link_in_place_of_the_clones_directory_is_refused<B: Bed>(bed: &B) {
     fill(&bed.store());
     bed.plant_link(&CLONE.to_string());
-    let error = bed.store_for(CLONE).clone_database(DATABASE, &mut || ()).unwrap_err();
+    let error = bed.store_for(CLONE).clone_database(DATABASE, &mut |_| ()).unwrap_err();
     assert_eq!(error.kind(), Kind::Io, "{error}");
 }
 

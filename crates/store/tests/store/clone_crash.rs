@@ -23,7 +23,7 @@ fn at_every(
         let (live, garbage) = fill(&fs.store());
         let before = fs.count(op);
         fs.fail(op, nth, EIO);
-        let result = fs.store_for(CLONE).clone_database(DATABASE, &mut || ());
+        let result = fs.store_for(CLONE).clone_database(DATABASE, &mut |_| ());
         let met = fs.count(op) - before;
         fs.heal();
         check(&fs, &[live, garbage].concat(), result.map_err(|e| e.kind()));
@@ -116,7 +116,7 @@ fn a_refused_link_becomes_a_copy_and_any_other_error_is_returned() {
         let fs = MemFs::new();
         let (live, garbage) = fill(&fs.store());
         fs.fail(Op::Link, 3, errno);
-        let result = fs.store_for(CLONE).clone_database(DATABASE, &mut || ());
+        let result = fs.store_for(CLONE).clone_database(DATABASE, &mut |_| ());
         if copied {
             assert_eq!(result.unwrap(), Cloned { linked: 7, copied: 1, ..NONE }, "{errno}");
             is_whole(&fs.after_crash(), &[live, garbage].concat());
@@ -134,7 +134,7 @@ fn an_unfinished_copy_is_not_listed_as_a_payload() {
     // neither the rename succeeds nor the unlink after its failure
     fs.fail(Op::Rename, 1, EIO);
     fs.fail(Op::Unlink, 1, EIO);
-    store.clone_database(DATABASE, &mut || ()).unwrap_err();
+    store.clone_database(DATABASE, &mut |_| ()).unwrap_err();
     let trash = || names(&fs, &format!("{CLONE}/TRASH"));
     assert_eq!(trash().len(), 1, "the copy");
     assert_eq!(list_trash(&store), []);
@@ -149,7 +149,7 @@ fn a_write_back_that_is_lost_while_cloning_is_noticed() {
     let fs = MemFs::new();
     let payload = commit(&fs.store(), 1, b"12345");
     let path = live(&fs.store(), &payload);
-    let error = fs.store_for(CLONE).clone_database(DATABASE, &mut || fs.lose_writeback(&path)).unwrap_err();
+    let error = fs.store_for(CLONE).clone_database(DATABASE, &mut |_| fs.lose_writeback(&path)).unwrap_err();
     assert!(matches!(error, rbytea_store::Error::Sync { .. }), "{error}");
 }
 

@@ -35,7 +35,7 @@ fn an_interrupted_copy_leaves_no_other_name() {
     for at in 2..=5 {
         let mut calls = 0;
         let interrupted = catch_unwind(AssertUnwindSafe(|| {
-            store.clone_database(DATABASE, &mut || {
+            store.clone_database(DATABASE, &mut |_| {
                 calls += 1;
                 if calls == at {
                     std::panic::resume_unwind(Box::new("cancel"));

@@ -6,7 +6,7 @@ use crate::support::{
     Bed, KEY_ID, KEYS, MASTER, commit, commit_encrypted, live, on_every_file_system, read, read_with, ring,
 };
 use rbytea_store::file::fs::Fs;
-use rbytea_store::{Backend, By, Error, FileStore, Kind, PayloadRef, Reader};
+use rbytea_store::{Backend, By, Error, FileStore, Kind, PayloadRef, Reader, Verifier};
 use std::path::Path;
 
 on_every_file_system! {
@@ -97,10 +97,10 @@ fn a_file_that_shrinks_under_a_reader_is_the_wrong_size<B: Bed>(bed: &B) {
         let reader = Reader::open(&store, &payload).unwrap().decrypting(&KEYS).unwrap();
         bed.plant(&live(&store, &payload), &raw(&store, &payload)[..left]);
         let mut bytes = vec![0; 33];
-        let mut verifier = reader.verifier(By::Digest);
+        let mut verifier = Verifier::new(By::Digest);
         let whole = reader.read_at(0, &mut bytes).and_then(|()| {
             verifier.update(&bytes);
-            verifier.finish()
+            verifier.finish(&reader)
         });
         let error = whole.expect_err("bytes of the file are missing");
         assert!(

@@ -4,7 +4,7 @@ use crate::support::{
     Bed, KEYS, OsBed, commit, commit_encrypted, config, live, on_every_file_system, open, read, write,
 };
 use rbytea_store::file::fs::Fs;
-use rbytea_store::{Backend, By, Error, Kind, PayloadId, PayloadRef, Pending, Reader, Writer};
+use rbytea_store::{Backend, By, Error, Kind, PayloadId, PayloadRef, Pending, Reader, Verifier, Writer};
 
 on_every_file_system! {
     a_payload_reads_back
@@ -111,9 +111,9 @@ fn other_bytes_of_the_same_length_are_found<B: Bed>(bed: &B) {
     bed.plant(&live(&store, &payload), b"12346");
     let reader = Reader::open(&store, &payload).unwrap();
     for (by, word) in [(By::Checksum, "checksum"), (By::Digest, "digest")] {
-        let mut verifier = reader.verifier(by);
+        let mut verifier = Verifier::new(by);
         verifier.update(b"12346");
-        let error = verifier.finish().unwrap_err();
+        let error = verifier.finish(&reader).unwrap_err();
         assert_eq!(error.kind(), Kind::Corrupted);
         let Error::WrongBytes { by: found, uuid, .. } = &error else { panic!("{error}") };
         assert_eq!((*found, *uuid), (by, payload.id.uuid));

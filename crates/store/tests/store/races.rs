@@ -162,7 +162,7 @@ fn clone_beside(bed: &OsBed, payloads: &[PayloadRef], work: impl Fn(&FileStore<O
         });
         barrier.wait();
         let config = Config { fsync: false, database: CLONE, ..config(bed.dir.path()) };
-        FileStore::with_fs(bed.fs(), config).clone_database(DATABASE, &mut || ()).unwrap();
+        FileStore::with_fs(bed.fs(), config).clone_database(DATABASE, &mut |_| ()).unwrap();
     });
 }
 

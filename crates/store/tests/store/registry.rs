@@ -72,7 +72,7 @@ fn a_missing_store_is_not_written_to() {
     cluster.unmount();
     for _ in 0..2 {
         is_missing(Writer::begin(&cluster.store(), 2, None).map(drop), &cluster);
-        is_missing(cluster.store().clone_database(5, &mut || ()).map(|cloned| cloned.present), &cluster);
+        is_missing(cluster.store().clone_database(5, &mut |_| ()).map(|cloned| cloned.present), &cluster);
         is_missing(cluster.store().check_owner(), &cluster);
         is_missing(cluster.store().check_present(), &cluster);
     }

@@ -196,7 +196,7 @@ fn any_failure_of_a_replay_is_an_error_and_the_next_one_completes_it() {
     moves.purge(&payloads[0].id).unwrap();
     moves.sync().unwrap();
     let clone = there.store_for(CLONE).with_log(Arc::clone(&log) as Arc<dyn Log>);
-    clone.clone_database(DATABASE, &mut || ()).unwrap();
+    clone.clone_database(DATABASE, &mut |_| ()).unwrap();
     for op in [Op::Create, Op::Mkdir, Op::Write, Op::Rename, Op::Unlink, Op::Link, Op::Stat, Op::SetMtime] {
         for nth in 1.. {
             let fs = MemFs::new();

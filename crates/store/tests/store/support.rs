@@ -5,7 +5,7 @@ use rbytea_store::file::fs::Fs;
 use rbytea_store::file::os::OsFs;
 use rbytea_store::{
     Backend, By, Config, DataDirectory, FileStore, Key, KeyRing, OwnerId, PayloadId, PayloadRef, Pending,
-    Reader, Result, Rights, RootRegistry, TrashEntry, Writer,
+    Reader, Result, Rights, RootRegistry, TrashEntry, Verifier, Writer,
 };
 use std::path::Path;
 use std::sync::LazyLock;
@@ -206,9 +206,9 @@ pub fn read_with<F: Fs>(store: &FileStore<F>, payload: &PayloadRef, keys: &KeyRi
     let mut bytes = vec![0; reader.len() as usize];
     reader.read_at(0, &mut bytes)?;
     for by in [By::Digest, By::Checksum] {
-        let mut verifier = reader.verifier(by);
+        let mut verifier = Verifier::new(by);
         bytes.chunks(4099).for_each(|piece| verifier.update(piece));
-        verifier.finish()?;
+        verifier.finish(&reader)?;
     }
     Ok(bytes)
 }

@@ -198,7 +198,7 @@ pub fn create_database(world: &mut World, session: &mut Session) -> Result<()> {
 }
 
 pub fn clone_from(world: &mut World, _: &mut Session) -> Result<()> {
-    Session::of(world, CLONE).store().clone_database(DATABASE, &mut || ())?;
+    Session::of(world, CLONE).store().clone_database(DATABASE, &mut |_| ())?;
     let mut events = vec![Event::Created(CLONE)];
     for row in world.now().rows {
         let row = world.rows[row].clone();

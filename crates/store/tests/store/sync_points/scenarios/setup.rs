@@ -119,7 +119,7 @@ pub fn half_a_clone(world: &mut World) {
     let id = world.rows[3].payload.id;
     let mut calls = 0;
     let interrupted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        Session::of(world, CLONE).store().clone_database(DATABASE, &mut || {
+        Session::of(world, CLONE).store().clone_database(DATABASE, &mut |_| {
             calls += 1;
             if calls == 4 {
                 std::panic::resume_unwind(Box::new("cancel"));

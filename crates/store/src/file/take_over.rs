@@ -1,0 +1,111 @@
+//! Giving this store a payload that another one has: its file is linked, cloned or copied under a name of this store.
+//! Relies on files that never change (I4); what is linked is neither truncated nor written to again.
+
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+
+use super::copy::refuses_links;
+use super::fs::{EntryKind, Fs, FsFile, Rights};
+use super::paths::{ATTEMPTS, shown};
+use super::store::FileStore;
+use super::upload::FileUpload;
+use crate::backend::{SourceFile, Upload};
+use crate::error::{Error, Result};
+use crate::payload::PayloadId;
+
+/// Bytes that are copied at once.
+const PIECE: usize = 256 * 1024;
+
+impl<F: Fs> FileStore<F> {
+    /// Gives this store the bytes of a file under this identity, as they are. `None` if it has them already.
+    pub(super) fn take_over_file(
+        &self,
+        id: PayloadId,
+        source: &SourceFile,
+        interrupts: &mut dyn FnMut(),
+    ) -> Result<Option<FileUpload<F>>> {
+        self.claim()?;
+        let len = source.about.len();
+        let path = self.live(&id);
+        // Recovery writes again what is logged, which must not be into a file that another store has, too.
+        let links = !self.is_logged(Some(len)) && may_be_linked(source, self.config.rights);
+        for _ in 0..ATTEMPTS {
+            if links {
+                match self.fs.link_from(&source.path, &path) {
+                    Ok(()) => return self.linked(id, path, source).map(Some),
+                    Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return self.is_there(&path, len),
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                        self.make_dirs(&self.in_database(&id.shard().path()))?;
+                        continue;
+                    }
+                    Err(e) if refuses_links(&e) => {}
+                    Err(e) => return Err(self.io("link file to", &path)(e)),
+                }
+            }
+            match self.fs.create_new(&path) {
+                Ok(file) => {
+                    let mut upload = self.upload(id, path, file, Some(len))?;
+                    if !upload.clone_from(&source.file)? {
+                        copy(source, &mut upload, interrupts)?;
+                    }
+                    return Ok(Some(upload));
+                }
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return self.is_there(&path, len),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    self.make_dirs(&self.in_database(&id.shard().path()))?;
+                }
+                Err(e) => return Err(self.io("create file", &path)(e)),
+            }
+        }
+        Err(self.io("create file", &path)(io::ErrorKind::NotFound.into()))
+    }
+
+    /// The upload of a file that has just been linked; not if that was another one than the source.
+    fn linked(&self, id: PayloadId, path: String, source: &SourceFile) -> Result<FileUpload<F>> {
+        let file = self.fs.open(&path).map_err(self.io("open file", &path))?;
+        let stat = file.stat().map_err(self.io("stat file", &path))?;
+        if stat.inode != source.about.ino() || stat.len != source.about.len() {
+            let (expected, found) = (source.about.len(), stat.len);
+            return Err(Error::WrongSize { path: source.path.clone(), expected, found });
+        }
+        Ok(self.upload(id, path, file, None)?.shared(stat.len))
+    }
+
+    /// The name is taken: by this transaction, which has taken the payload over before.
+    fn is_there(&self, path: &str, expected: u64) -> Result<Option<FileUpload<F>>> {
+        let stat = self.fs.stat(path).map_err(self.io("stat file", path))?;
+        if stat.kind == EntryKind::File && stat.len == expected {
+            return Ok(None);
+        }
+        Err(Error::WrongSize { path: shown(path), expected, found: stat.len })
+    }
+}
+
+/// Whether the file may be one of this store: the server's own, with the rights that the store gives.
+fn may_be_linked(source: &SourceFile, rights: Rights) -> bool {
+    let own = rustix::process::geteuid().as_raw() == source.about.uid();
+    own && source.about.permissions().mode() & 0o7777 == rights.of(EntryKind::File)
+}
+
+fn copy(source: &SourceFile, upload: &mut impl Upload, interrupts: &mut dyn FnMut()) -> Result<()> {
+    let failed = |e| Error::io("read file", &source.path, e);
+    let mut buf = vec![0; PIECE];
+    let mut offset = 0;
+    loop {
+        interrupts();
+        let read = match source.file.read_at(&mut buf, offset) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            read => read.map_err(failed)?,
+        };
+        match buf.get(..read) {
+            Some(piece) if !piece.is_empty() => upload.append(piece)?,
+            _ => break,
+        }
+        offset += read as u64;
+    }
+    let expected = source.about.len();
+    if offset == expected {
+        return Ok(());
+    }
+    Err(Error::WrongSize { path: source.path.clone(), expected, found: offset })
+}
