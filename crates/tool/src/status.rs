@@ -105,7 +105,7 @@ async fn status(db: &Db, extension: &Extension, options: &Status) -> Result<Valu
     status.insert("runs".into(), rows(db, &runs).await?);
     if options.large {
         let large = format!(
-            "SELECT relation::text AS relation, ctid::text AS ctid, uuid, len FROM {}() ORDER BY 1, 2",
+            "SELECT relation::text AS relation, ctid::text AS ctid, len FROM {}() ORDER BY 1, 2",
             extension.function("rbytea_larger_than")
         );
         status.insert("large".into(), rows(db, &large).await?);
