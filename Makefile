@@ -132,7 +132,8 @@ define copy_into_place
 	install -m 0755 $(library) '$(DESTDIR)$(pkglibdir)/.rbytea.so.new'
 	mv -f '$(DESTDIR)$(pkglibdir)/.rbytea.so.new' '$(DESTDIR)$(pkglibdir)/rbytea.so'
 	install -m 0644 rbytea.control $(scripts) '$(DESTDIR)$(extensiondir)/'
-	install -m 0755 $(tool) bin/rbytea_check '$(DESTDIR)$(bindir)/'
+	install -s -m 0755 $(tool) '$(DESTDIR)$(bindir)/'
+	install -m 0755 bin/rbytea_check '$(DESTDIR)$(bindir)/'
 endef
 
 .PHONY: install

@@ -28,22 +28,22 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 #[command(next_help_heading = "Connection options")]
 pub struct ConnectionOptions {
     /// Database, or a connection string or URI
-    #[arg(short, long, value_name = "NAME|URI")]
+    #[arg(short, long, value_name = "NAME|URI", overrides_with = "dbname")]
     pub dbname: Option<String>,
     /// Host, or the directory of the server's socket
-    #[arg(short, long)]
+    #[arg(short, long, overrides_with = "host")]
     pub host: Option<String>,
     /// Port
-    #[arg(short, long)]
+    #[arg(short, long, overrides_with = "port")]
     pub port: Option<String>,
     /// User
-    #[arg(short = 'U', long)]
+    #[arg(short = 'U', long, value_name = "NAME", overrides_with = "username")]
     pub username: Option<String>,
     /// Never ask for a password
-    #[arg(short = 'w', long)]
+    #[arg(short = 'w', long, overrides_with = "no_password")]
     pub no_password: bool,
     /// Ask for a password before connecting
-    #[arg(short = 'W', long, conflicts_with = "no_password")]
+    #[arg(short = 'W', long, overrides_with_all = ["password", "no_password"])]
     pub password: bool,
     /// Show this and end
     #[arg(long, action = ArgAction::Help)]
@@ -81,6 +81,8 @@ pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Clone, Default)]
 pub struct Connector {
     known: Arc<Mutex<Option<Target>>>,
+    /// What the user has typed.
+    password: Arc<Mutex<Option<String>>>,
     sessions: Cancellers,
 }
 
@@ -133,16 +135,28 @@ impl Connector {
             say(&format!("WARNING: {warning}"));
         }
         if options.password {
-            target = target.with_password(&ask(target.user())?);
+            target = self.with_password(&target)?;
         }
         *locked(&self.known) = Some(target.clone());
         match self.connect().await {
             Err(Error::Connect(error)) if error.wants_password() && !options.no_password => {
-                *locked(&self.known) = Some(target.with_password(&ask(target.user())?));
+                *locked(&self.known) = Some(self.with_password(&target)?);
                 self.connect().await
             }
             other => other,
         }
+    }
+
+    fn with_password(&self, target: &Target) -> Result<Target, Error> {
+        let password = ask(target.user())?;
+        let target = target.with_password(&password);
+        *locked(&self.password) = Some(password);
+        Ok(target)
+    }
+
+    /// The password that the user was asked for.
+    pub fn password(&self) -> Option<String> {
+        locked(&self.password).clone()
     }
 
     fn target(&self) -> Result<Target, Error> {

@@ -58,16 +58,16 @@ Exit status: 0 if every row is a file, 1 if not.")]
     #[command(disable_help_flag = true, help_template = TEMPLATE, after_help = "\
 Example: rbytea import-lo -t images -c content -o picture --unlink
 
-Run it again after an interruption: rows that have a payload are left alone. Exit status: 0 if every row has
-its payload, 1 if not.")]
+Run it again after an interruption: rows that have a payload are left alone. Exit status: 0 if every row has its payload, 1 if not.")]
     ImportLo(import_lo::ImportLo),
     /// Check the payloads of all databases of a cluster: rows without their file, files without a row, and files that are
     /// not what was stored.
     #[command(disable_help_flag = true, help_template = TEMPLATE, after_help = "\
 Example: rbytea check --digest -h db1 -U postgres
 
-Each finding is a line: database, relation, ctid, uuid, problem, path, separated by tabs. Exit status: 0 if nothing
-is wrong, 2 if something is, 1 if it could not be found out.")]
+Each finding is a line: database, relation, ctid, uuid, problem, path, separated by tabs.
+
+Exit status: 0 if nothing is wrong, 2 if something is, 1 if it could not be found out.")]
     Check(check::Check),
     /// Say how the store of a database is.
     #[command(disable_help_flag = true, help_template = TEMPLATE, after_help = "\

@@ -7,7 +7,7 @@ use std::process::ExitStatus;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
-use crate::connection::ConnectionOptions;
+use crate::connection::{ConnectionOptions, Connector};
 use crate::error::Error;
 
 /// A program beside this one, otherwise one of PATH.
@@ -16,15 +16,16 @@ fn path(name: &str) -> PathBuf {
     beside.filter(|path| path.is_file()).unwrap_or_else(|| name.into())
 }
 
-/// A program that connects as these options say, with these settings in its sessions.
+/// A program that connects as these options say and as the first connection was made, with these settings in its sessions.
 pub fn command(
     name: &str,
     connection: &ConnectionOptions,
+    connector: &Connector,
     settings: &[(&str, &str)],
 ) -> Result<Command, Error> {
     let mut command = Command::new(path(name));
     let said = connection.parameters()?;
-    if let Some(password) = said.get("password") {
+    if let Some(password) = connector.password().or_else(|| said.get("password").map(str::to_owned)) {
         // Not on the command line, which a list of processes shows.
         command.env("PGPASSWORD", password);
     }
@@ -41,12 +42,8 @@ pub fn command(
     if !connection_string.is_empty() {
         command.arg("-d").arg(connection_string);
     }
-    if connection.no_password {
-        command.arg("-w");
-    }
-    if connection.password {
-        command.arg("-W");
-    }
+    // The user has been asked already, if he had to be.
+    command.arg("-w");
     Ok(command)
 }
 

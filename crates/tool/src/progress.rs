@@ -1,7 +1,7 @@
 //! How far something has come: a bar on a terminal, otherwise a line every few seconds. All of it, and every message, goes to
 //! standard error.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
@@ -18,7 +18,8 @@ static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
 /// A line on standard error, above the bar if there is one.
 pub fn say(text: &str) {
-    BARS.suspend(|| eprintln!("{text}"));
+    // Where nobody listens there is nothing to say.
+    BARS.suspend(|| drop(writeln!(std::io::stderr(), "{text}")));
 }
 
 /// What is counted: files with their bytes, or rows.
@@ -164,5 +165,25 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_say_what_is_done_and_what_is_left() {
+        let files = Progress::new(true, "files", Measure::Bytes, Some((2, 4096)));
+        files.add_bytes(3072);
+        files.take_back(1024);
+        files.add_things(1);
+        let line = files.line();
+        assert!(line.starts_with("1 of 2 files, 2.0 KiB of 4.0 KiB, ") && line.ends_with(" left"), "{line}");
+        let unknown = Progress::new(true, "files", Measure::Bytes, None);
+        assert!(unknown.line().starts_with("0 files, 0 bytes, "), "{}", unknown.line());
+        let rows = Progress::new(true, "rows", Measure::Things, Some((10, 0)));
+        rows.add_things(5);
+        assert_eq!(rows.line(), "5 of 10 rows, 0 s left");
     }
 }

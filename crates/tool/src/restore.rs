@@ -47,7 +47,7 @@ pub async fn run(options: Restore, connector: &Connector) -> Result<(), Error> {
         // Without a database pg_restore would print.
         connection.dbname = Some(default_database(&connection)?);
     }
-    let mut command = programs::command(program, &connection, &settings)?;
+    let mut command = programs::command(program, &connection, connector, &settings)?;
     if archive {
         command.args(&options.options).arg(&options.dump);
     } else {

@@ -1,5 +1,7 @@
 //! `rbytea status`: what the views say of a database's store, for a person or as JSON. Both are made from the same answers.
 
+use std::io::Write;
+
 use clap::Args;
 use serde_json::{Map, Value, json};
 use tokio_postgres::types::Type;
@@ -54,8 +56,7 @@ pub async fn run(options: Status, connector: &Connector) -> Result<(), Error> {
     } else {
         text(&status)
     };
-    println!("{text}");
-    Ok(())
+    writeln!(std::io::stdout(), "{text}").map_err(|error| Error::said(format!("could not write: {error}")))
 }
 
 /// The rows of a query as JSON, an object for each.

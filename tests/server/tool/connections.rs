@@ -41,12 +41,19 @@ fn openssl(directory: &Path, arguments: &str) {
 fn certify(cluster: &Cluster, name: &str, host: &str) -> PathBuf {
     let dir = cluster.dir();
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
-    openssl(dir, &format!("req -x509 {key} -keyout {name}.key -out {name}.crt -days 2 -subj /CN={name} -addext keyUsage=keyCertSign"));
+    openssl(
+        dir,
+        &format!(
+            "req -x509 {key} -keyout {name}.key -out {name}.crt -days 2 -subj /CN={name} -addext keyUsage=keyCertSign"
+        ),
+    );
     openssl(dir, &format!("req {key} -keyout server.key -out server.csr -subj /CN={host}"));
     fs::write(dir.join("names"), format!("subjectAltName=DNS:{host}\n")).unwrap();
     openssl(
         dir,
-        &format!("x509 -req -in server.csr -CA {name}.crt -CAkey {name}.key -CAcreateserial -days 2 -sha384 -extfile names -out server.crt"),
+        &format!(
+            "x509 -req -in server.csr -CA {name}.crt -CAkey {name}.key -CAcreateserial -days 2 -sha384 -extfile names -out server.crt"
+        ),
     );
     for file in ["server.crt", "server.key"] {
         let target = cluster.data().join(file);
@@ -73,13 +80,16 @@ fn sockets_are_found_by_string_uri_environment_and_service() {
     let encoded = dir.replace('/', "%2F");
     connect(&cluster, &format!("host={dir} port={port} user=postgres dbname='postgres'"), &[]).ends_with(0);
     connect(&cluster, &format!("postgresql://postgres@{encoded}:{port}/postgres"), &[]).ends_with(0);
-    connect(&cluster, "postgres", &[("PGHOST", &dir), ("PGPORT", &port), ("PGUSER", "postgres")]).ends_with(0);
+    connect(&cluster, "postgres", &[("PGHOST", &dir), ("PGPORT", &port), ("PGUSER", "postgres")])
+        .ends_with(0);
     let services = cluster.dir().join("services");
     fs::write(&services, format!("[there]\nhost={dir}\nport={port}\nuser=postgres\n")).unwrap();
     let variables = [("PGSERVICEFILE", services.to_str().unwrap())];
     connect(&cluster, "service=there dbname=postgres", &variables).ends_with(0);
     // The first host is not there; the second one has to be writable.
-    let several = format!("postgresql://postgres@%2Fnonexistent:1,{encoded}:{port}/postgres?target_session_attrs=read-write");
+    let several = format!(
+        "postgresql://postgres@%2Fnonexistent:1,{encoded}:{port}/postgres?target_session_attrs=read-write"
+    );
     connect(&cluster, &several, &[]).ends_with(0);
     let standby = several.replace("read-write", "standby");
     assert!(connect(&cluster, &standby, &[]).ends_with(1).said.contains("not in hot standby mode"));
@@ -101,9 +111,17 @@ fn passwords_come_from_string_environment_or_file() {
     connect(&cluster, &place, &variables).ends_with(0);
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     let refused = connect(&cluster, &place, &variables).ends_with(1);
-    assert!(refused.said.contains("group or world access") && refused.said.contains("no password supplied"), "{}", refused.said);
+    assert!(
+        refused.said.contains("group or world access") && refused.said.contains("no password supplied"),
+        "{}",
+        refused.said
+    );
     let wrong = connect(&cluster, &place.replace("lena@", "lena:falsch@"), &[]).ends_with(1);
-    assert!(wrong.said.contains("password authentication failed") && !wrong.said.contains("falsch"), "{}", wrong.said);
+    assert!(
+        wrong.said.contains("password authentication failed") && !wrong.said.contains("falsch"),
+        "{}",
+        wrong.said
+    );
 }
 
 #[test]

@@ -27,7 +27,9 @@ fn assert_restored(other: &Cluster, dump: &Path, payloads: &Path, options: &[&st
 
 #[test]
 fn a_dump_by_reference_comes_back_in_another_cluster() {
-    for (options, format) in [(&["--", "-Fc"][..], "custom"), (&["--", "-Fp"], "plain"), (&["--copy", "--", "-Ft"], "tar")] {
+    for (options, format) in
+        [(&["--", "-Fc"][..], "custom"), (&["--", "-Fp"], "plain"), (&["--copy", "--", "-Ft"], "tar")]
+    {
         let cluster = cluster_with_table();
         let db = cluster.session();
         db.fill("t", 1..=20);
@@ -38,7 +40,8 @@ fn a_dump_by_reference_comes_back_in_another_cluster() {
         let text = String::from_utf8_lossy(&fs::read(&dump).unwrap()).into_owned();
         assert!(format == "custom" || text.contains("rbytea"), "{format}");
         // What happens to the first cluster afterwards is of no account.
-        db.run("delete from t; select rvacuum_purge()");
+        db.run("delete from t");
+        db.run("select rvacuum_purge()");
         let other = Cluster::running();
         assert_restored(&other, &dump, &payloads, if format == "tar" { &["--verify"] } else { &[] });
     }
@@ -60,6 +63,7 @@ fn a_dump_that_fails_says_so() {
     let cluster = cluster_with_table();
     let failed = run(&mut tool(&cluster, ["dump", "--", "--nonsense"])).ends_with(1);
     assert!(failed.said.contains("pg_dump has failed"), "{}", failed.said);
-    let refused = run(&mut tool(&cluster, ["restore", "--payloads", "/nonexistent", "/nonexistent"])).ends_with(1);
+    let refused =
+        run(&mut tool(&cluster, ["restore", "--payloads", "/nonexistent", "/nonexistent"])).ends_with(1);
     assert!(refused.said.contains("/nonexistent"), "{}", refused.said);
 }

@@ -44,7 +44,10 @@ fn files_that_are_there_are_replaced_only_by_force() {
     fs::write(to.join("a"), "mine").unwrap();
     let got = run(tool(&cluster, GET).arg("-o").arg(&to)).ends_with(1);
     assert!(got.said.contains("exists already"), "{}", got.said);
-    assert_eq!((fs::read(to.join("a")).unwrap(), fs::read(to.join("b")).unwrap()), (b"mine".to_vec(), b"bytes".to_vec()));
+    assert_eq!(
+        (fs::read(to.join("a")).unwrap(), fs::read(to.join("b")).unwrap()),
+        (b"mine".to_vec(), b"bytes".to_vec())
+    );
     run(tool(&cluster, GET).arg("--force").arg("-o").arg(&to)).ends_with(0);
     assert_eq!(fs::read(to.join("a")).unwrap(), b"bytes");
     assert_eq!(read_tree(&to).len(), 2, "something unfinished is left");
@@ -63,7 +66,9 @@ fn one_file_takes_one_row() {
     assert!(!file.exists());
     one("name = 'a' -- the first").ends_with(0);
     assert_eq!(fs::read(&file).unwrap(), b"bytes");
-    let got = run(tool(&cluster, GET).args(["--name", "a", "--name", "c", "-o"]).arg(cluster.dir().join("to"))).ends_with(1);
+    let got =
+        run(tool(&cluster, GET).args(["--name", "a", "--name", "c", "-o"]).arg(cluster.dir().join("to")))
+            .ends_with(1);
     assert!(got.said.contains("c: no such row") && got.said.contains("got 1 file,"), "{}", got.said);
 }
 
@@ -78,8 +83,10 @@ fn partitions_and_payloads_in_rows_are_got_as_well() {
          insert into p values ('one', '1'), ('two', '22'), ('null', null);
          set rbytea.external_threshold = 100; insert into p values ('in the row', '333'), ('none', '')",
     );
-    run(tool(&cluster, ["get", "-t", "p", "-c", "content", "-n", "name", "--verify", "-o"]).arg(&to)).ends_with(0);
-    let got: Vec<_> = read_tree(&to).into_iter().map(|(name, bytes)| (name, String::from_utf8(bytes).unwrap())).collect();
+    run(tool(&cluster, ["get", "-t", "p", "-c", "content", "-n", "name", "--verify", "-o"]).arg(&to))
+        .ends_with(0);
+    let got: Vec<_> =
+        read_tree(&to).into_iter().map(|(name, bytes)| (name, String::from_utf8(bytes).unwrap())).collect();
     let wanted = [("in the row", "333"), ("none", ""), ("one", "1"), ("two", "22")];
     assert_eq!(got, wanted.map(|(name, text)| (name.to_owned(), text.to_owned())));
 }

@@ -52,7 +52,9 @@ fn an_interrupted_check_is_cancelled() {
     db.run("begin; lock table files");
     let checking = start(&mut tool(&cluster, ["check"]));
     let watching = cluster.session();
-    wait_until(PATIENCE, || backend(&watching, "SELECT coalesce").is_some_and(|pid| watching.sees_waiting(pid)));
+    wait_until(PATIENCE, || {
+        backend(&watching, "SELECT coalesce").is_some_and(|pid| watching.sees_waiting(pid))
+    });
     checking.signal(Signal::INT);
     checking.end().ends_with(130);
     let gone = "select not exists (select from pg_stat_activity where application_name = 'rbytea')";

@@ -1,7 +1,7 @@
 //! `rbytea import-lo`: payloads out of large objects, in batches.
 
-use crate::support::session::Session;
 use crate::support::cluster::Cluster;
+use crate::support::session::Session;
 use crate::support::tool::{Ran, run, tool};
 
 /// A cluster with 250 rows of `images (n, lo, content)`, the last two of which share a large object.
@@ -17,7 +17,7 @@ fn cluster_with_images() -> (Cluster, Session) {
 }
 
 fn import(cluster: &Cluster, options: &[&str]) -> Ran {
-    let arguments = ["import-lo", "-t", "images", "-c", "content", "-o", "lo", "--batch", "100"];
+    let arguments = ["import-lo", "-t", "images", "-c", "content", "-o", "lo"];
     run(tool(cluster, arguments).args(options))
 }
 

@@ -67,7 +67,9 @@ fn terminate_during_commit(cluster: &Cluster, arguments: &[&str], len: usize) ->
 
 #[test]
 fn a_file_whose_commit_was_not_answered_is_put_once() {
-    for (arguments, len) in [(&PUT[..], 1000), (&PUT_UNNAMED, 1000), (&PUT, 3_000_000), (&PUT_UNNAMED, 3_000_000)] {
+    for (arguments, len) in
+        [(&PUT[..], 1000), (&PUT_UNNAMED, 1000), (&PUT, 3_000_000), (&PUT_UNNAMED, 3_000_000)]
+    {
         // A commit that waits for a standby has happened.
         let cluster = cluster_with_files();
         cluster.set_conf("synchronous_standby_names = 'nobody'");
@@ -117,7 +119,10 @@ fn files_are_put_though_the_server_restarts() {
     cluster.start();
     putting.end().ends_with(0);
     let db = cluster.session();
-    assert_eq!(db.text("select count(*), count(distinct name), count(distinct sha256sum(content)) from files"), "300|300|300");
+    assert_eq!(
+        db.text("select count(*), count(distinct name), count(distinct sha256sum(content)) from files"),
+        "300|300|300"
+    );
 }
 
 #[test]

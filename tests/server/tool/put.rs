@@ -44,7 +44,10 @@ fn large_files_come_back_in_little_memory() {
     putting.end().ends_with(0);
     let db = cluster.session();
     let digest: String = db.one("select sha256sum(content) from files", &[]);
-    let mut getting = start(tool(&cluster, ["get", "-t", "files", "-c", "content", "--where", "id = 1", "--verify", "-o"]).arg(&to));
+    let mut getting = start(
+        tool(&cluster, ["get", "-t", "files", "-c", "content", "--where", "id = 1", "--verify", "-o"])
+            .arg(&to),
+    );
     while getting.goes_on() {
         peak = peak.max(getting.peak_memory());
     }
@@ -94,7 +97,8 @@ fn a_file_that_fails_does_not_end_the_others() {
     let from = cluster.dir().join("from");
     let files = tree(&from);
     cluster.session().run("alter table files add check (name <> 'a/one' and name <> 'z/more')");
-    let put = run(tool(&cluster, PUT).args(["--jobs", "2"]).arg(&from).arg(cluster.dir().join("nothing"))).ends_with(1);
+    let put = run(tool(&cluster, PUT).args(["--jobs", "2"]).arg(&from).arg(cluster.dir().join("nothing")))
+        .ends_with(1);
     for failed in ["a/one: ERROR:", "z/more: ERROR:", "nothing: could not look at"] {
         assert!(put.said.contains(failed), "{failed} is missing in {}", put.said);
     }
@@ -135,7 +139,10 @@ fn names_of_tables_and_columns_are_those_of_sql() {
     let odd = ["-t", "\"S s\".\"T.t\"", "-c", "\"C c\"", "-n", "\"N\"\"n\""];
     run(tool(&cluster, ["put"]).args(odd).arg(&from)).ends_with(0);
     assert_eq!(db.text("select \"N\"\"n\", \"C c\"::bytea from \"S s\".\"T.t\""), "a file|\\x6279746573");
-    assert_eq!(run(tool(&cluster, ["get"]).args(odd).args(["--name", "a file", "-o", "-"])).ends_with(0).text(), "bytes");
+    assert_eq!(
+        run(tool(&cluster, ["get"]).args(odd).args(["--name", "a file", "-o", "-"])).ends_with(0).text(),
+        "bytes"
+    );
     for (arguments, why) in [
         (["-t", "nothing", "-c", "content"], "table \"nothing\" does not exist"),
         (["-t", "files", "-c", "nothing"], "column \"nothing\""),

@@ -38,12 +38,17 @@ pub struct Dump {
 pub async fn run(options: Dump, connector: &Connector) -> Result<(), Error> {
     let db = connector.open(&options.connection).await?;
     let source = match &options.payloads {
-        Some(_) => Some(store(&db).await?),
+        Some(target) => {
+            let source = store(&db).await?;
+            payloads::prepare(&source, target)?;
+            Some(source)
+        }
         None => None,
     };
     db.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     let snapshot: String = db.query_one("SELECT pg_catalog.pg_export_snapshot()", &[]).await?.get(0);
-    let mut command = programs::command("pg_dump", &options.connection, &[("rbytea.dump_references", "on")])?;
+    let mut command =
+        programs::command("pg_dump", &options.connection, connector, &[("rbytea.dump_references", "on")])?;
     command.arg("--snapshot").arg(&snapshot).args(&options.options);
     programs::run(command).await?;
     if let (Some(source), Some(target)) = (source, options.payloads) {

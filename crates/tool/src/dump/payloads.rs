@@ -24,11 +24,17 @@ pub struct Given {
     pub present: u64,
 }
 
+/// Makes the directory, and an error of what would only come to light after the dump: no store here, or no right to it.
+pub fn prepare(from: &Path, to: &Path) -> Result<(), Error> {
+    let root = from.parent().unwrap_or(from);
+    fs::read_dir(root).map_err(Error::io("read the store, which is on the server's machine,", root))?;
+    make(if from.exists() { from } else { root }, to)
+}
+
 /// Gives a directory the files of another one, LIVE and TRASH, and flushes it to the disk.
 pub fn give(from: &Path, to: &Path, copy: bool) -> Result<Given, Error> {
     let mut given = Given::default();
-    fs::metadata(from).map_err(Error::io("look at the store's directory", from))?;
-    make(from, to)?;
+    prepare(from, to)?;
     // A file may be brought back from TRASH behind the reader's back: the second time it is found where it is then.
     for _ in 0..2 {
         given.present = 0;
@@ -43,7 +49,7 @@ pub fn give(from: &Path, to: &Path, copy: bool) -> Result<Given, Error> {
 fn directory(from: &Path, to: &Path, copy: bool, given: &mut Given) -> Result<(), Error> {
     let entries = match fs::read_dir(from) {
         Ok(entries) => entries,
-        // The vacuum removes empty directories.
+        // The vacuum removes empty directories; a database that has stored nothing has none.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(Error::io("read directory", from)(error)),
     };
@@ -168,6 +174,14 @@ mod tests {
         assert_eq!(linked, Given { linked: 2, ..Given::default() });
         assert_eq!(fs::metadata(to.join("TRASH/b")).unwrap().nlink(), 2);
         assert_eq!(give(store.path(), &to, false).unwrap(), Given { present: 2, ..Given::default() });
+    }
+
+    #[test]
+    fn a_database_without_payloads_has_no_directory_but_a_store() {
+        let (store, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let to = target.path().join("payloads");
+        assert_eq!(give(&store.path().join("5"), &to, false).unwrap(), Given::default());
+        assert!(give(&store.path().join("elsewhere/5"), &to, false).is_err());
     }
 
     #[test]
