@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::Error;
+use crate::error::Error;
 
 /// What is done with a keyword.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

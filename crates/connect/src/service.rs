@@ -5,7 +5,9 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use crate::{Environment, Error, Parameters};
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::parameters::Parameters;
 
 /// Where Debian's libpq looks for `pg_service.conf`.
 const SYSTEM_DIRECTORY: &str = "/etc/postgresql-common";

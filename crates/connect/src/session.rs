@@ -11,8 +11,7 @@ use tokio_postgres::error::DbError;
 use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, SimpleQueryMessage};
 use tokio_rustls::rustls::ClientConfig;
 
-use crate::Error;
-use crate::error::{Failure, Why};
+use crate::error::{Error, Failure, Why};
 use crate::target::{Attributes, Host, Place, SslMode, Target};
 use crate::tls::{self, Tls};
 

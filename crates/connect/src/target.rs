@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use tokio_postgres::config::{ChannelBinding, SslNegotiation};
 
-use crate::parameters::{KEYWORDS, Use};
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::parameters::{KEYWORDS, Parameters, Use};
 use crate::tls::{Files, Verification};
-use crate::{Environment, Error, Parameters, passfile, service};
+use crate::{passfile, service};
 
 /// Where Debian's libpq looks for the server's socket.
 const SOCKET_DIRECTORY: &str = "/var/run/postgresql";

@@ -25,7 +25,7 @@ use tokio_rustls::rustls::{
     self, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 
-use crate::Error;
+use crate::error::Error;
 
 /// What is verified of a server's certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use clap::{ArgAction, Args};
@@ -15,6 +15,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::DbError;
 
 use crate::error::{Error, message};
+use crate::lock::locked;
 use crate::progress::say;
 
 /// How long the server may take to hear of an interruption.
@@ -71,11 +72,6 @@ impl ConnectionOptions {
 }
 
 type Cancellers = Arc<Mutex<BTreeMap<u64, Canceller>>>;
-
-/// What was locked; nothing here is left half done by a thread that ends.
-pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Makes sessions, and knows those that are open.
 #[derive(Clone, Default)]

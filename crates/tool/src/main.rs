@@ -9,6 +9,7 @@ mod error;
 mod get;
 mod human;
 mod import_lo;
+mod lock;
 mod names;
 mod programs;
 mod progress;

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::connection::locked;
 use crate::human;
+use crate::lock::locked;
 
 /// The pause between two lines where there is no terminal.
 const LINES: Duration = Duration::from_secs(5);

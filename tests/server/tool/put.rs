@@ -106,6 +106,22 @@ fn a_file_that_fails_does_not_end_the_others() {
     assert_eq!(cluster.session().one::<i64>("select count(*) from files", &[]), files.len() as i64 - 2);
 }
 
+/// A file that is said to be there has a row.
+#[test]
+fn a_row_that_a_trigger_leaves_out_is_an_error() {
+    let cluster = cluster_with_files();
+    cluster.session().run(
+        "create function skip() returns trigger language plpgsql as 'begin return null; end';
+         create trigger skip before insert on files for each row execute function skip()",
+    );
+    let from = cluster.dir().join("from");
+    for size in [10, 3_000_000] {
+        fs::write(&from, noise(size, 1)).unwrap();
+        let put = run(tool(&cluster, PUT).arg(&from)).ends_with(1);
+        assert!(put.said.contains("has not inserted the row"), "{}", put.said);
+    }
+}
+
 #[test]
 fn a_file_that_changes_while_it_is_read_is_an_error() {
     let cluster = cluster_with_files();

@@ -8,8 +8,8 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio_postgres::binary_copy::BinaryCopyOutStream;
 use tokio_postgres::types::Type;
 
-use super::Run;
 use super::rows::{BEGIN, Row};
+use super::run::{Output, Run};
 use crate::catalog::literal;
 use crate::connection::Db;
 use crate::error::Error;
@@ -50,7 +50,7 @@ impl<'a> Worker<'a> {
             let outcome = self.once(row, snapshot, &mut written).await;
             let Err(error) = outcome else { return Ok(row.len) };
             self.run.progress.take_back(written);
-            let standard = matches!(self.run.output, super::Output::Standard);
+            let standard = matches!(self.run.output, Output::Standard);
             if !error.is_lost() || attempt >= ATTEMPTS || (standard && written > 0) {
                 return Err(error);
             }

@@ -2,115 +2,26 @@
 //! the directory that was given.
 
 mod fetch;
+mod options;
 mod rows;
+mod run;
 
-use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use clap::{Args, value_parser};
 use futures_util::future::join_all;
 
 use crate::catalog::{Extension, Table, literal};
-use crate::connection::{ConnectionOptions, Connector, locked};
+use crate::connection::Connector;
 use crate::error::Error;
 use crate::human;
-use crate::names::Directory;
+use crate::lock::locked;
 use crate::progress::{Measure, Progress, say};
 
 use fetch::Worker;
-use rows::{Row, Rows};
-
-/// Options of `get`.
-#[derive(Args, Debug)]
-pub struct Get {
-    /// Table, as it is written in SQL
-    #[arg(short, long)]
-    table: String,
-    /// Column of type rbytea
-    #[arg(short, long)]
-    column: String,
-    /// Condition in SQL
-    #[arg(long = "where", value_name = "SQL")]
-    condition: Option<String>,
-    /// Column with the names of the files, which may have directories
-    #[arg(short, long, value_name = "COLUMN", required_unless_present = "condition")]
-    name_column: Option<String>,
-    /// Name of a row
-    #[arg(long, requires = "name_column")]
-    name: Vec<String>,
-    /// File, existing directory, or - for standard output; without it, the current directory
-    #[arg(short, long, value_name = "PATH")]
-    output: Option<PathBuf>,
-    /// Replace files that exist
-    #[arg(short, long)]
-    force: bool,
-    /// Compare each file's SHA-256 with what the server says
-    #[arg(long)]
-    verify: bool,
-    /// Files that are written at a time
-    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..=256))]
-    jobs: u16,
-    /// How long to try to connect again after a lost connection
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    retry: u64,
-    /// No progress
-    #[arg(short, long)]
-    quiet: bool,
-    #[command(flatten)]
-    connection: ConnectionOptions,
-}
-
-/// Where the bytes go.
-enum Output {
-    /// Standard output, of the only row.
-    Standard,
-    /// A file of this name in a directory, of the only row.
-    File(Directory, String),
-    /// Below a directory, under the rows' names.
-    Below(Directory),
-}
-
-impl Output {
-    fn of(options: &Get) -> Result<Self, Error> {
-        match options.output.as_deref() {
-            None => {
-                if options.name_column.is_none() {
-                    return Err(Error::said("rows without names need --output"));
-                }
-                Ok(Self::Below(Directory::open(Path::new("."))?))
-            }
-            Some(path) if path.as_os_str() == "-" => Ok(Self::Standard),
-            Some(path) if path.is_dir() => {
-                if options.name_column.is_none() {
-                    return Err(Error::said("a directory's files take their names from --name-column"));
-                }
-                Ok(Self::Below(Directory::open(path)?))
-            }
-            Some(path) => {
-                let name = path.file_name().and_then(|name| name.to_str());
-                let name =
-                    name.ok_or_else(|| Error::said(format!("\"{}\" is no name of a file", path.display())))?;
-                let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-                Ok(Self::File(Directory::open(parent.unwrap_or(Path::new(".")))?, name.to_owned()))
-            }
-        }
-    }
-}
-
-/// What all rows of a run have in common.
-struct Run {
-    connector: Connector,
-    extension: Extension,
-    table: Table,
-    /// In quotes.
-    column: String,
-    output: Output,
-    replace: bool,
-    verify: bool,
-    retry: Duration,
-    progress: Progress,
-}
+pub use options::Get;
+use rows::Rows;
+use run::{Output, Run};
 
 #[derive(Default)]
 struct Tally {
@@ -157,7 +68,7 @@ pub async fn run(options: Get, connector: &Connector) -> Result<(), Error> {
     let tally = Mutex::new(Tally { failed: missing.len() as u64, ..Tally::default() });
     let rows = tokio::sync::Mutex::new(rows);
     let jobs = u64::from(options.jobs).min(total.0);
-    join_all((0..jobs).map(|_| run.work(&rows, &tally))).await;
+    join_all((0..jobs).map(|_| work(&run, &rows, &tally))).await;
     rows.into_inner().end().await;
     if let Output::File(directory, _) | Output::Below(directory) = &run.output {
         // Who deletes rows after this relies on the files.
@@ -192,49 +103,34 @@ fn condition(options: &Get, name: Option<&str>) -> Result<String, Error> {
     Ok(if parts.is_empty() { "true".into() } else { parts.join(" AND ") })
 }
 
-impl Run {
-    /// Gets one row after the other, in a session of its own.
-    async fn work(&self, rows: &tokio::sync::Mutex<Rows>, tally: &Mutex<Tally>) {
-        let mut worker = Worker::new(self);
-        loop {
-            let (row, snapshot) = {
-                let mut rows = rows.lock().await;
-                match rows.next(self).await {
-                    Ok(Some(row)) => (row, rows.snapshot().to_owned()),
-                    Ok(None) => break,
-                    Err(error) => {
-                        locked(tally).failed += 1;
-                        say(&error.to_string());
-                        break;
-                    }
-                }
-            };
-            match worker.get(&row, &snapshot).await {
-                Ok(bytes) => {
-                    let mut tally = locked(tally);
-                    tally.got += 1;
-                    tally.bytes += bytes;
-                    self.progress.add_things(1);
-                }
+/// Gets one row after the other, in a session of its own.
+async fn work(run: &Run, rows: &tokio::sync::Mutex<Rows>, tally: &Mutex<Tally>) {
+    let mut worker = Worker::new(run);
+    loop {
+        let (row, snapshot) = {
+            let mut rows = rows.lock().await;
+            match rows.next(&run.connector, run.retry).await {
+                Ok(Some(row)) => (row, rows.snapshot().to_owned()),
+                Ok(None) => break,
                 Err(error) => {
                     locked(tally).failed += 1;
-                    say(&format!("{}: {error}", row.shown()));
+                    say(&error.to_string());
+                    break;
                 }
             }
-        }
-        worker.end().await;
-    }
-
-    /// The row's file, in its directory.
-    fn place(&self, row: &Row) -> Result<Option<(Directory, String)>, Error> {
-        match &self.output {
-            Output::Standard => Ok(None),
-            Output::File(directory, name) => Ok(Some((directory.again()?, name.clone()))),
-            Output::Below(directory) => {
-                let name = row.name.as_deref().ok_or_else(|| Error::said("the row has no name"))?;
-                let (directory, name) = directory.place(name)?;
-                Ok(Some((directory, name.to_owned())))
+        };
+        match worker.get(&row, &snapshot).await {
+            Ok(bytes) => {
+                let mut tally = locked(tally);
+                tally.got += 1;
+                tally.bytes += bytes;
+                run.progress.add_things(1);
+            }
+            Err(error) => {
+                locked(tally).failed += 1;
+                say(&format!("{}: {error}", row.shown()));
             }
         }
     }
+    worker.end().await;
 }

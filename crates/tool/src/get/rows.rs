@@ -1,10 +1,11 @@
 //! The rows to get, out of a cursor, and the snapshot that all sessions of a run share.
 
+use std::time::Duration;
+
 use tokio_postgres::Client;
 
-use super::Run;
-use crate::catalog::{Extension, Table};
-use crate::connection::Db;
+use crate::catalog::{Extension, Table, literal};
+use crate::connection::{Connector, Db};
 use crate::error::Error;
 
 /// How many rows are fetched at a time.
@@ -82,7 +83,7 @@ impl Rows {
         let snapshot = self.db.query_one("SELECT pg_catalog.pg_export_snapshot()", &[]).await?;
         self.snapshot = snapshot.get(0);
         let behind = match (&self.name, &self.last) {
-            (Some(name), Some(last)) => format!(" AND {name} > {}", crate::catalog::literal(last)),
+            (Some(name), Some(last)) => format!(" AND {name} > {}", literal(last)),
             _ => String::new(),
         };
         let order = self.name.as_ref().map_or(String::new(), |name| format!(" ORDER BY {name}"));
@@ -123,7 +124,7 @@ impl Rows {
     }
 
     /// The next row. After a lost connection the rows go on behind the last name, in a new snapshot.
-    pub async fn next(&mut self, run: &Run) -> Result<Option<Row>, Error> {
+    pub async fn next(&mut self, connector: &Connector, retry: Duration) -> Result<Option<Row>, Error> {
         loop {
             if let Some(row) = self.fetched.next() {
                 self.last.clone_from(&row.name);
@@ -138,7 +139,7 @@ impl Rows {
                     self.fetched = rows.into_iter();
                 }
                 Err(error) if error.is_lost() && (self.last.is_none() || self.name.is_some()) => {
-                    self.db = run.connector.connect_within(run.retry).await?;
+                    self.db = connector.connect_within(retry).await?;
                     self.begin().await?;
                 }
                 Err(error) => return Err(error),

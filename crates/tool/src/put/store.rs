@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use tokio::task::spawn_blocking;
+use tokio_postgres::Row;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::Run;
 use super::commit::Transaction;
+use super::run::Run;
 use super::sources::{Source, State};
 use crate::connection::Db;
 use crate::error::Error;
@@ -121,16 +122,14 @@ async fn once(
     state: Option<State>,
     stage: &mut Stage,
 ) -> Result<Option<u64>, Error> {
-    if run.skip_existing {
-        if let Some(state) = state {
-            let digest = if run.verify && run.exists(db, &source.name, state.len, None).await? {
-                Some(digest(source, file).await?)
-            } else {
-                None
-            };
-            if run.exists(db, &source.name, state.len, digest.as_deref()).await? {
-                return Ok(None);
-            }
+    if let Some(state) = state.filter(|_| run.skip_existing) {
+        let digest = if run.verify && run.exists(db, &source.name, state.len, None).await? {
+            Some(digest(source, file).await?)
+        } else {
+            None
+        };
+        if run.exists(db, &source.name, state.len, digest.as_deref()).await? {
+            return Ok(None);
         }
     }
     let (xid, len) = match state {
@@ -162,6 +161,11 @@ fn parameters<'a>(
         parameters.push((name, Type::TEXT));
     }
     parameters
+}
+
+/// The transaction's id, which comes back with the row; there is none if a trigger has left it out.
+fn transaction(row: &[Row]) -> Result<String, Error> {
+    row.first().map(|row| row.get(0)).ok_or_else(|| Error::said("the server has not inserted the row"))
 }
 
 /// Inserts a small file in a transaction; the transaction's id, and the length.
@@ -205,8 +209,7 @@ async fn pieces(
     stage: &mut Stage,
 ) -> Result<(String, u64), Error> {
     db.batch_execute("BEGIN").await?;
-    let row = db.query_one(&run.statements.begin, &[]).await?;
-    let (upload, xid): (i64, String) = (row.get(0), row.get(1));
+    let upload: i64 = db.query_one(&run.statements.begin, &[]).await?.get(0);
     let sink = db.copy_in(&run.statements.upload).await?;
     let mut writer = pin!(BinaryCopyInWriter::new(sink, &[Type::INT8, Type::BYTEA]));
     loop {
@@ -224,8 +227,8 @@ async fn pieces(
     }
     writer.finish().await?;
     let parameters = parameters(run, (&upload, Type::INT8), &source.name);
-    db.query_typed(&run.statements.finish, &parameters).await?;
-    Ok((xid, stage.sent))
+    let row = db.query_typed(&run.statements.finish, &parameters).await?;
+    Ok((transaction(&row)?, stage.sent))
 }
 
 /// Up to so many bytes of a file from an offset on; None at its end.
