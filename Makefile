@@ -86,6 +86,7 @@ help:
 	@echo 'make bench-vacuum   the vacuum beside vacuumlo, on 10,000 to 1,000,000 payloads'
 	@echo 'make bench-wire     what it costs that clients see bytea'
 	@echo 'make bench-replay   how fast a standby replays payloads, beside bytea'
+	@echo 'make bench-streams  payloads of any size beside large objects and bytea, their memory, dumps by reference, migration'
 	@echo 'make bench-encryption  encrypted payloads beside plain ones, through the store alone'
 	@echo 'make audit          licences, sources and known vulnerabilities of all dependencies (takes cargo-deny)'
 	@echo 'make fmt lint clean'
@@ -322,6 +323,12 @@ bench-wire: deps
 .PHONY: bench-replay
 bench-replay: deps
 	@$(MAKE) run-bench BENCH=replay PG_CONFIG='$(PG_CONFIG)'
+
+# Payloads of any size, in and out, their memory, dumps by reference, migration of large objects. An hour, on a disk with 40 GB of room;
+# ARGUMENTS="parts=transfer rounds=3 size=1073741824" for a part (benches/streams/main.rs has them all).
+.PHONY: bench-streams
+bench-streams: deps
+	@$(MAKE) run-bench BENCH=streams PG_CONFIG='$(PG_CONFIG)'
 
 # What encryption costs the store: writes and reads of 4 KiB to 16 MiB. On the disk of the working directory.
 .PHONY: bench-encryption

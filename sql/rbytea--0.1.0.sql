@@ -434,16 +434,17 @@ CREATE FUNCTION rbytea_read(value rbytea, "offset" bigint, length integer) RETUR
 AS 'MODULE_PATHNAME', 'rbytea_read_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 10;
 COMMENT ON FUNCTION rbytea_read(rbytea, bigint, integer) IS 'a range of the payload; the offset counts from 0';
 
-CREATE FUNCTION rbytea_chunk_rows(value rbytea, size integer, OUT no bigint, OUT "offset" bigint, OUT chunk bytea) RETURNS SETOF record
+CREATE FUNCTION rbytea_chunk_rows(value rbytea, size integer) RETURNS SETOF bytea
 AS 'MODULE_PATHNAME', 'rbytea_chunk_rows_wrapper' LANGUAGE c STABLE STRICT PARALLEL SAFE COST 100 ROWS 100;
 COMMENT ON FUNCTION rbytea_chunk_rows(rbytea, integer) IS 'implementation of rbytea_chunks()';
 
 -- Not STRICT, so that PostgreSQL inlines it in FROM: rows come one by one then, as from a select list, while those of any other function in
--- FROM are all put on disk before the first one is seen.
+-- FROM are all put on disk before the first one is seen. The two sets of the select list go on together.
 CREATE FUNCTION rbytea_chunks(value rbytea, size integer DEFAULT 1048576, OUT no bigint, OUT "offset" bigint, OUT chunk bytea)
 RETURNS SETOF record LANGUAGE sql STABLE PARALLEL SAFE COST 100 ROWS 100
 BEGIN ATOMIC
-    SELECT (c).no, (c)."offset", (c).chunk FROM (SELECT rbytea_chunk_rows(value, size) AS c) AS rows;
+    SELECT c.no, c.no * size, c.chunk
+      FROM (SELECT generate_series(0, (len(value) + size - 1) / greatest(size, 1) - 1) AS no, rbytea_chunk_rows(value, size) AS chunk) AS c;
 END;
 COMMENT ON FUNCTION rbytea_chunks(rbytea, integer) IS 'the payload in chunks of so many bytes, one after the other; an error at the last one if they are not what was stored';
 

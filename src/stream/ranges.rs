@@ -4,9 +4,9 @@ use crate::pg::error::{self, Report};
 use crate::session::opening::Access;
 use crate::session::{read, transaction};
 use crate::value::datum::{ByteaResult, Operand, Peek, Rbytea};
-use pgrx::iter::TableIterator;
+use pgrx::iter::SetOfIterator;
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{PgSqlErrorCode, check_for_interrupts, name, pg_extern};
+use pgrx::{PgSqlErrorCode, check_for_interrupts, pg_extern};
 use rbytea_store::value::MAX_BYTEA;
 use rbytea_store::{Reader, Verifier};
 
@@ -31,14 +31,7 @@ fn invalid(message: impl Into<String>) -> Report {
 /// The payload in chunks of `size` bytes, one for each call. Who reads the last one has read what was stored: it is an error if what has
 /// been read is not what the header says.
 #[pg_extern]
-#[allow(clippy::type_complexity, reason = "the macro wants to see the columns here")]
-fn rbytea_chunk_rows(
-    value: Rbytea,
-    size: i32,
-) -> Result<
-    TableIterator<'static, (name!(no, i64), name!(offset, i64), name!(chunk, ByteaResult))>,
-    ErrorReport,
-> {
+fn rbytea_chunk_rows(value: Rbytea, size: i32) -> Result<SetOfIterator<'static, ByteaResult>, ErrorReport> {
     let size = u64::try_from(size).ok().filter(|size| (1..=MAX_BYTEA).contains(size));
     let size = size.ok_or_else(|| invalid("size must be at least 1 and less than a gigabyte"))?;
     let source = match value.peek()? {
@@ -49,10 +42,9 @@ fn rbytea_chunk_rows(
             Source::Stored(reader, read::verify_by(&payload).map(Verifier::new))
         }
     };
-    let mut chunks = Chunks { source, size, no: 0, offset: 0 };
-    Ok(TableIterator::new(std::iter::from_fn(move || {
-        let chunk = chunks.next().unwrap_or_else(|report| error::raise(report))?;
-        Some(chunk)
+    let mut chunks = Chunks { source, size, offset: 0 };
+    Ok(SetOfIterator::new(std::iter::from_fn(move || {
+        chunks.next().unwrap_or_else(|report| error::raise(report))
     })))
 }
 
@@ -66,14 +58,13 @@ enum Source {
 struct Chunks {
     source: Source,
     size: u64,
-    no: i64,
     offset: u64,
 }
 
 impl Chunks {
-    fn next(&mut self) -> Result<Option<(i64, i64, ByteaResult)>, Report> {
-        let (no, offset) = (self.no, self.offset);
-        let chunk = match &mut self.source {
+    fn next(&mut self) -> Result<Option<ByteaResult>, Report> {
+        let offset = self.offset;
+        Ok(Some(match &mut self.source {
             Source::Inline(payload) => {
                 let rest = payload.get(offset as usize..).unwrap_or_default();
                 let chunk = rest.get(..self.size as usize).unwrap_or(rest);
@@ -106,8 +97,6 @@ impl Chunks {
                 }
                 chunk
             }
-        };
-        self.no += 1;
-        Ok(Some((no, offset.cast_signed(), chunk)))
+        }))
     }
 }

@@ -186,14 +186,30 @@ fn rbytea_upload_row(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, Erro
             return Err(protocol_violation().into());
         }
         let column = |number| pgrx::htup::heap_getattr_raw(data.tg_trigtuple, number, tupdesc);
-        const SECOND: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1);
-        let upload = column(NonZeroUsize::MIN).map(|datum| datum.value() as i64);
-        (upload, column(SECOND).map(|datum| Bytea::from_raw(datum)))
+        let upload = column(UPLOAD_COLUMN).map(|datum| datum.value() as i64);
+        (upload, column(CHUNK_COLUMN).map(|datum| Bytea::from_raw(datum)))
     };
     let upload = upload.ok_or_else(|| null("upload"))?;
     append(upload, &chunk.ok_or_else(|| null("chunk"))?)?;
-    Ok(RawResult(Some(pg_sys::Datum::from(data.tg_trigtuple))))
+    // The row without its chunk, so that it counts: the server keeps a row that is returned as it came until the statement ends.
+    let (mut column, mut value, mut is_null) = (CHUNK_COLUMN.get() as i32, pg_sys::Datum::null(), true);
+    // SAFETY: the tuple is of the descriptor, which has the column.
+    let row = unsafe {
+        let tupdesc = (*data.tg_relation).rd_att;
+        pg_sys::heap_modify_tuple_by_cols(
+            data.tg_trigtuple,
+            tupdesc,
+            1,
+            &mut column,
+            &mut value,
+            &mut is_null,
+        )
+    };
+    Ok(RawResult(Some(pg_sys::Datum::from(row))))
 }
+
+const UPLOAD_COLUMN: NonZeroUsize = NonZeroUsize::MIN;
+const CHUNK_COLUMN: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1);
 
 fn protocol_violation() -> Report {
     error::report(
