@@ -15,9 +15,9 @@ use crate::programs;
 /// Options of `restore`.
 #[derive(Args, Debug)]
 pub struct Restore {
-    /// Directory with the payload files, on the server's machine
+    /// Directory with the payload files that the database does not have, on the server's machine
     #[arg(long, value_name = "DIR")]
-    payloads: PathBuf,
+    payloads: Option<PathBuf>,
     /// Read every payload that is taken and compare it with its digest
     #[arg(long)]
     verify: bool,
@@ -35,11 +35,15 @@ pub struct Restore {
 pub async fn run(options: Restore, connector: &Connector) -> Result<(), Error> {
     // With a message of this program's own if there is no connection or no extension to come.
     connector.open(&options.connection).await?.close().await;
-    let directory =
-        std::path::absolute(&options.payloads).map_err(Error::io("find directory", &options.payloads))?;
-    let directory = directory.to_str().ok_or_else(|| Error::said("the directory's name is not UTF-8"))?;
-    let references = if options.verify { "verify" } else { "on" };
-    let settings = [("rbytea.restore_references", references), ("rbytea.reference_directory", directory)];
+    let mut settings = vec![("rbytea.restore_references", if options.verify { "verify" } else { "on" })];
+    let directory = match &options.payloads {
+        Some(path) => Some(std::path::absolute(path).map_err(Error::io("find directory", path))?),
+        None => None,
+    };
+    if let Some(directory) = &directory {
+        let directory = directory.to_str().ok_or_else(|| Error::said("the directory's name is not UTF-8"))?;
+        settings.push(("rbytea.reference_directory", directory));
+    }
     let archive = is_archive(&options.dump)?;
     let program = if archive { "pg_restore" } else { "psql" };
     let mut connection = options.connection.clone();

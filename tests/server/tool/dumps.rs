@@ -20,6 +20,7 @@ fn dumped(cluster: &Cluster, options: &[&str], dump: &Path) -> std::path::PathBu
 fn assert_restored(other: &Cluster, dump: &Path, payloads: &Path, options: &[&str]) -> Session {
     let mut command = tool(other, ["restore", "--payloads"]);
     run(command.arg(payloads).args(options).arg(dump)).ends_with(0);
+    assert_eq!(run(&mut tool(other, ["check", "--digest"])).ends_with(0).text(), "");
     let db = other.session();
     db.assert_stored("t", 20);
     db
@@ -35,6 +36,7 @@ fn a_dump_by_reference_comes_back_in_another_cluster() {
         db.fill("t", 1..=20);
         let dump = cluster.dir().join("dump");
         let payloads = dumped(&cluster, options, &dump);
+        assert_eq!(run(&mut tool(&cluster, ["check", "--digest"])).ends_with(0).text(), "");
         let links = fs::metadata(&cluster.live()[0]).unwrap().nlink();
         assert_eq!(links, if options[0] == "--copy" { 1 } else { 2 }, "{format}");
         let text = String::from_utf8_lossy(&fs::read(&dump).unwrap()).into_owned();
@@ -56,6 +58,19 @@ fn a_second_dump_adds_to_the_directory() {
     cluster.session().fill("t", 11..=20);
     let payloads = dumped(&cluster, &["--", "-Fc"], &dump);
     assert_restored(&Cluster::running(), &dump, &payloads, &[]);
+}
+
+#[test]
+fn a_table_that_was_dropped_comes_back_without_a_copy() {
+    let cluster = cluster_with_table();
+    let db = cluster.session();
+    db.fill("t", 1..=20);
+    let dump = cluster.dir().join("dump");
+    run(tool(&cluster, ["dump", "--", "-t", "t", "-Fc", "-f"]).arg(&dump)).ends_with(0);
+    db.run("drop table t");
+    db.run("select rvacuum()");
+    run(tool(&cluster, ["restore", "--verify"]).arg(&dump)).ends_with(0);
+    db.assert_stored("t", 20);
 }
 
 #[test]

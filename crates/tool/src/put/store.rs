@@ -23,8 +23,11 @@ use crate::progress::say;
 /// The largest file that is sent as a parameter.
 const SMALL: u64 = 1 << 20;
 
-/// How many bytes are read and sent at a time.
+/// How many bytes are read at a time.
 const PIECE: usize = 256 << 10;
+
+/// How many bytes a row of COPY has: for more the server gets memory from the system, and gives it back, each time.
+const ROW: usize = 64 << 10;
 
 /// How often one file is begun, however often the connection is lost.
 const ATTEMPTS: u32 = 5;
@@ -218,7 +221,9 @@ async fn pieces(
             None => read_on(source, file).await?,
         };
         let Some(piece) = piece else { break };
-        writer.as_mut().write(&[&upload, &piece]).await?;
+        for row in piece.chunks(ROW) {
+            writer.as_mut().write(&[&upload, &row]).await?;
+        }
         stage.sent += piece.len() as u64;
         run.progress.add_bytes(piece.len() as u64);
         if state.is_some_and(|state| stage.sent > state.len) {
