@@ -113,7 +113,6 @@ impl Target {
         for (keyword, variable, taken) in KEYWORDS {
             if let Some(value) = environment.get(variable) {
                 match taken {
-                    Use::Refused if *keyword == "sslcertmode" && value == "allow" => {}
                     Use::Ignored => {}
                     _ => said.set_default(keyword, value)?,
                 }

@@ -54,6 +54,18 @@ fn files_that_are_there_are_replaced_only_by_force() {
 }
 
 #[test]
+fn rows_of_one_name_are_not_written_over_each_other() {
+    let cluster = cluster_with_rows(&["a", "b", "b"]);
+    let to = cluster.dir().join("to");
+    let got = run(tool(&cluster, GET).args(["--force", "-o"]).arg(&to)).ends_with(1);
+    assert!(
+        got.said.contains("b: another row has the same name") && got.said.contains("got 2 files"),
+        "{}",
+        got.said
+    );
+}
+
+#[test]
 fn one_file_takes_one_row() {
     let cluster = cluster_with_rows(&["a", "b"]);
     let file = cluster.dir().join("file");

@@ -24,6 +24,8 @@ pub struct Row {
     pub uuid: Option<String>,
     /// What the name column says.
     pub name: Option<String>,
+    /// Whether the row before has the same name.
+    pub again: bool,
 }
 
 impl Row {
@@ -126,7 +128,8 @@ impl Rows {
     /// The next row. After a lost connection the rows go on behind the last name, in a new snapshot.
     pub async fn next(&mut self, connector: &Connector, retry: Duration) -> Result<Option<Row>, Error> {
         loop {
-            if let Some(row) = self.fetched.next() {
+            if let Some(mut row) = self.fetched.next() {
+                row.again = row.name.is_some() && row.name == self.last;
                 self.last.clone_from(&row.name);
                 return Ok(Some(row));
             }
@@ -161,6 +164,7 @@ async fn fetch(db: &Client) -> Result<Vec<Row>, Error> {
         len: unsigned(row.get(2)),
         uuid: row.get(3),
         name: row.get(4),
+        again: false,
     });
     Ok(rows.collect())
 }

@@ -79,6 +79,9 @@ impl Run {
             Output::File(directory, name) => Ok(Some((directory.again()?, name.clone()))),
             Output::Below(directory) => {
                 let name = row.name.as_deref().ok_or_else(|| Error::said("the row has no name"))?;
+                if row.again {
+                    return Err(Error::said("another row has the same name"));
+                }
                 let (directory, name) = directory.place(name)?;
                 Ok(Some((directory, name.to_owned())))
             }

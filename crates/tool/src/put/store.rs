@@ -195,8 +195,7 @@ async fn whole(
     // Both are sent at once.
     let (begun, row) = futures_util::join!(db.batch_execute("BEGIN"), row);
     begun?;
-    let xid =
-        row?.first().map(|row| row.get(0)).ok_or_else(|| Error::said("a trigger has suppressed the row"))?;
+    let xid = transaction(&row?)?;
     stage.sent = at;
     run.progress.add_bytes(at);
     Ok((xid, at))
