@@ -47,6 +47,10 @@ stamp := $(kept)/pg_version
 scripts := $(wildcard sql/rbytea--*.sql)
 sources := Cargo.toml Cargo.lock crates/store/Cargo.toml .cargo/config.toml $(shell find src crates/store/src -name '*.rs')
 
+# The tool knows no PostgreSQL either, and is the same for every major version.
+tool := $(target)/release/rbytea
+tool_sources := Cargo.toml Cargo.lock $(foreach crate,connect tool,crates/$(crate)/Cargo.toml $(shell find crates/$(crate)/src -name '*.rs'))
+
 # The fuzz targets have a workspace of their own; what is passed to the compiler is what cargo-fuzz passes, less what
 # stable Rust does not know (the sanitizers).
 fuzz_dir := $(abspath $(target))/fuzz
@@ -62,7 +66,7 @@ sqlx := tests/drivers/sqlx
 
 deny := $(CARGO) deny --locked --config $(abspath deny.toml)
 
-# The store and its tests know no PostgreSQL: they build without pg_config.
+# The store, the tool and their tests know no PostgreSQL: they build without pg_config.
 store := CARGO_TARGET_DIR=$(target) $(CARGO)
 
 store_tests := $(patsubst crates/store/tests/%/main.rs,%,$(wildcard crates/store/tests/*/main.rs))
@@ -72,11 +76,11 @@ logic_tests := $(filter-out server,$(patsubst tests/%/main.rs,%,$(wildcard tests
 regress_tests := $(basename $(notdir $(sort $(wildcard tests/regress/sql/*.sql))))
 
 .PHONY: all
-all: $(library) $(alias)
+all: $(library) $(alias) $(tool)
 
 .PHONY: help
 help:
-	@echo 'make                build the extension for the PostgreSQL of PG_CONFIG=$(PG_CONFIG)'
+	@echo 'make                build the extension for the PostgreSQL of PG_CONFIG=$(PG_CONFIG), and the tool rbytea'
 	@echo 'make install        install it (DESTDIR is honoured); make uninstall removes it'
 	@echo 'make deb            packages for Debian, in $(deb_dir);  make deb-test: installs, upgrades and purges them in a chroot'
 	@echo 'make dist           the archive for PGXN'
@@ -128,10 +132,15 @@ $(library): $(sources) $(stamp)
 $(alias): src/alias.c $(stamp)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -Wall -fPIC -shared -I'$(includedir)' $(LDFLAGS) -o $@ $<
 
+$(tool): $(tool_sources)
+	@$(CARGO) --version >/dev/null || { echo "no Rust at CARGO=$(CARGO): make deps installs it" >&2; exit 1; }
+	$(store) build --release --locked --package rbytea-tool
+	@touch $@
+
 # --- install -----------------------------------------------------------------------------------
 
 # What is installed beside PostgreSQL's programs. Debian has them in a package of its own (debian/rbytea-tools.install).
-PROGRAMS := bin/rbytea_check
+PROGRAMS := $(tool) bin/rbytea_check
 
 # The libraries are renamed into place: a running server has the old ones mapped.
 define copy_into_place
@@ -144,11 +153,12 @@ define copy_into_place
 	install -m 0755 $(alias) '$(DESTDIR)$(pkglibdir)/.librbytea.so.new'
 	mv -f '$(DESTDIR)$(pkglibdir)/.librbytea.so.new' '$(DESTDIR)$(pkglibdir)/librbytea.so'
 	install -m 0644 rbytea.control $(scripts) '$(DESTDIR)$(extensiondir)/'
-	$(if $(PROGRAMS),install -m 0755 $(PROGRAMS) '$(DESTDIR)$(bindir)/')
+	$(if $(filter $(tool),$(PROGRAMS)),install -s -m 0755 $(tool) '$(DESTDIR)$(bindir)/')
+	$(if $(filter-out $(tool),$(PROGRAMS)),install -m 0755 $(filter-out $(tool),$(PROGRAMS)) '$(DESTDIR)$(bindir)/')
 endef
 
 .PHONY: install
-install: $(library) $(alias)
+install: $(library) $(alias) $(filter $(tool),$(PROGRAMS))
 	$(copy_into_place)
 
 # What was built for one minor version goes into an installation of another one: they have the same ABI.
@@ -156,6 +166,8 @@ install: $(library) $(alias)
 install-built: installation
 	@test '$(library)' -nt '$(firstword $(shell ls -t $(sources)))' && test '$(alias)' -nt src/alias.c || \
 		{ echo "$(library) is missing or older than its sources: make it first" >&2; exit 1; }
+	@test '$(tool)' -nt '$(firstword $(shell ls -t $(tool_sources)))' || \
+		{ echo "$(tool) is missing or older than its sources: make it first" >&2; exit 1; }
 	$(copy_into_place)
 
 .PHONY: uninstall
@@ -165,7 +177,7 @@ uninstall: installation
 
 # Builds as the user and installs as root where that takes root.
 .PHONY: install-for-tests
-install-for-tests: $(library) $(alias)
+install-for-tests: $(library) $(alias) $(tool)
 	@if [ -w '$(bindir)' ] && [ -w '$(pkglibdir)' ] && [ -w '$(extensiondir)' ]; then $(MAKE) install PG_CONFIG=$(pg_config); \
 	else sudo $(MAKE) install PG_CONFIG=$(pg_config); fi
 
@@ -208,6 +220,7 @@ check: fmt-check lint core-test fuzz server-test
 .PHONY: core-test
 core-test: $(stamp)
 	$(cargo) test $(features),rbytea-store/interoperation --workspace $(addprefix --test ,$(store_tests) $(logic_tests)) -- $(TESTS)
+	$(store) test --locked --package rbytea-connect --package rbytea-tool -- $(TESTS)
 
 # The same of the store alone, which takes no PostgreSQL.
 .PHONY: store-test

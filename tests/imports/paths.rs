@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// The files below a directory by their paths from there.
+/// The files below a directory by their paths from there, without the tests at their ends.
 pub type Sources = BTreeMap<String, String>;
 
 pub fn sources(root: &str) -> Sources {
@@ -16,7 +16,9 @@ pub fn sources(root: &str) -> Sources {
             if path.is_dir() {
                 read(&path, &format!("{name}/"), sources);
             } else if name.ends_with(".rs") {
-                sources.insert(name, fs::read_to_string(&path).unwrap());
+                let text = fs::read_to_string(&path).unwrap();
+                let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+                sources.insert(name, code.to_owned());
             }
         }
     }

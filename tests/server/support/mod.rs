@@ -21,6 +21,7 @@ pub mod shared_store;
 pub mod standby;
 pub mod store_files;
 pub mod subscription;
+pub mod tool;
 pub mod twin_tables;
 pub mod twins;
 pub mod volumes;
