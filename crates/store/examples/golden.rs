@@ -148,7 +148,7 @@ fn main() {
     abandoned.append(b"given up").unwrap();
     drop(abandoned);
 
-    store(&dir, 16385, &log).clone_database(16384, &mut || ()).unwrap();
+    store(&dir, 16385, &log).clone_database(16384, &mut |_| ()).unwrap();
     for (database, day) in [(16386, day(3)), (16387, day(4))] {
         write(&store(&dir, database, &log), 0x02b2, &[b"in a ", b"dropped database"], None);
         ours.trash_database(database, day).unwrap();
