@@ -16,7 +16,8 @@ use rbytea_store::file::Durable;
 use rbytea_store::record::{Event, Record, RecordKind};
 use rbytea_store::value::{INLINE, Value, checksum, decode, digest, encode_external, hash, hash_extended};
 use rbytea_store::{
-    Backend, By, Config, DataDirectory, FileStore, KeyRing, OwnerId, PayloadRef, Reader, Rights, RootRegistry,
+    Backend, By, Config, DataDirectory, FileStore, KeyRing, OwnerId, PayloadRef, Reader, Rights,
+    RootRegistry, Verifier,
 };
 use tempfile::TempDir;
 
@@ -140,9 +141,9 @@ fn payloads_read_from_the_files_of_every_release() {
             reader.read_at(0, &mut found).unwrap();
             assert_eq!(found, plaintext, "{name}");
             for by in [By::Digest, By::Checksum] {
-                let mut verifier = reader.verifier(by);
+                let mut verifier = Verifier::new(by);
                 verifier.update(&found);
-                verifier.finish().unwrap_or_else(|error| panic!("{name}: {error}"));
+                verifier.finish(&reader).unwrap_or_else(|error| panic!("{name}: {error}"));
             }
         }
     }
