@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use rbytea_store::record::Record;
+use rbytea_store::reference::{Reference, print};
 use rbytea_store::value::{INLINE, digest, encode_external, hash, hash_extended};
 use rbytea_store::{
     Backend, Config, DataDirectory, FileStore, Key, KeyRing, Log, OwnerId, PayloadRef, Pending, Rights, Root,
@@ -112,13 +113,16 @@ fn main() {
     let keys = KeyRing::parse(Path::new("keys"), KEYS.as_bytes()).unwrap();
     let (old, new) = (keys.get(7), Some(keys.newest()));
 
-    let mut values = String::new();
+    let (mut values, mut references) = (String::new(), String::new());
     for (name, payload) in [("inline", &b"payload in its row"[..]), ("inline-empty", b"")] {
         values += &line(name, &[&[INLINE], payload].concat(), payload);
     }
     let mut keep = |name: &str, birth: u64, payload: &[u8], key| {
         let kept = write(&ours, birth, &[payload], key);
         values += &line(name, &encode_external(&kept), payload);
+        let (system_identifier, database) = (OWNER.system_identifier, 16384);
+        let reference = Reference { system_identifier, database, payload: kept };
+        references += &format!("{name}\t{}\n", print(&reference));
         kept
     };
     keep("plain", 0x02ab, b"a payload that is stored as it is", None);
@@ -160,6 +164,7 @@ fn main() {
     fs::write(dir.join("fingerprints"), fingerprints.collect::<String>()).unwrap();
     fs::write(dir.join("keys"), KEYS).unwrap();
     fs::write(dir.join("values"), values).unwrap();
+    fs::write(dir.join("references"), references).unwrap();
     fs::write(dir.join("records"), log.0.lock().unwrap().as_str()).unwrap();
     let not_utf_8 = PathBuf::from(std::ffi::OsString::from_vec(b"/srv/\xff".to_vec()));
     for root in [PathBuf::from("rbytea"), "/srv/a \"store\"".into(), not_utf_8] {

@@ -14,6 +14,7 @@ use std::time::SystemTime;
 use rbytea_store::crypt::cipher::Keystream;
 use rbytea_store::file::Durable;
 use rbytea_store::record::{Event, Record, RecordKind};
+use rbytea_store::reference::{Reference, parse, print};
 use rbytea_store::value::{INLINE, Value, checksum, decode, digest, encode_external, hash, hash_extended};
 use rbytea_store::{
     Backend, By, Config, DataDirectory, FileStore, KeyRing, OwnerId, PayloadRef, Reader, Rights,
@@ -125,6 +126,21 @@ fn rows_read_and_are_written_as_ever() {
             }
             let hashes = [hash(&of).to_string(), hash_extended(&of, HASH_PARTITION_SEED).to_string()];
             assert_eq!(hashes, line[3..], "{name}: an index or a partition would not find the row");
+        }
+    }
+}
+
+#[test]
+fn references_in_dumps_read_and_are_written_as_ever() {
+    for release in releases() {
+        let texts = lines(&release, "references");
+        let payloads = external(&release);
+        assert_eq!(texts.len(), payloads.len());
+        for (line, (name, payload, _)) in texts.iter().zip(payloads) {
+            let expected =
+                Reference { system_identifier: OWNER.system_identifier, database: DATABASE, payload };
+            assert_eq!((&line[0], parse(line[1].as_bytes())), (&name, Some(Ok(expected))));
+            assert_eq!(print(&expected), line[1], "{name}");
         }
     }
 }
