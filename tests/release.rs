@@ -36,6 +36,7 @@ fn every_file_has_the_same_version() {
     assert_eq!(between("debian/changelog", "rbytea (", "-"), VERSION);
     assert_eq!(between("CHANGELOG.md", "## ", " "), VERSION);
     assert_eq!(between("debian/rbytea_check.1", "\"rbytea ", "\""), VERSION);
+    assert_eq!(between("debian/rbytea.1", "\"rbytea ", "\""), VERSION);
     assert_eq!(meta()["provides"]["rbytea"]["file"], format!("sql/rbytea--{VERSION}.sql"));
 }
 
