@@ -16,8 +16,7 @@ pub const GET: [&str; 7] = ["get", "--table", "files", "--column", "content", "-
 /// The same without names.
 pub const PUT_UNNAMED: [&str; 5] = ["put", "-t", "files", "-c", "content"];
 
-/// A running server with the table `files (id, name, kind, content)`, in a schema that is not on the search path of anybody
-/// who does not ask for it, and with a search path that leads astray.
+/// A running server whose database has the extension and the empty table `files (id, name, kind, content)`.
 pub fn cluster_with_files() -> Cluster {
     let cluster = Cluster::with_extension();
     cluster.session().run(
