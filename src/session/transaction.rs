@@ -217,7 +217,7 @@ extern "C-unwind" fn xact_callback(event: pg_sys::XactEvent::Type, _arg: *mut c_
         // COMMIT, ABORT, PREPARE and their parallel twins: forget, and never raise.
         pg_sys::XactEvent::XACT_EVENT_ABORT => {
             held_cursors::after_abort();
-            if in_procedure() {
+            if in_procedure() || has_constants() {
                 close()
             } else {
                 forget()
@@ -251,6 +251,15 @@ fn in_procedure() -> bool {
         !pg_sys::ActivePortal.is_null()
             || (!pg_sys::MyBgworkerEntry.is_null() && pg_sys::SPI_inside_nonatomic_context())
     }
+}
+
+/// Whether statements that this session has prepared may have payloads of the transaction that is rolled back: a literal that is a reference
+/// becomes a constant of the plan, and the plan stays. Those are made durable with the next commit (I1), unless that has failed already.
+fn has_constants() -> bool {
+    let session = SESSION.take().unwrap_or(Session::new());
+    let has = !session.taken.is_empty() && session.pending.state() == PendingState::Collecting;
+    SESSION.set(Some(session));
+    has
 }
 
 /// Nothing is unlinked (I5): a variable may outlive a subtransaction and still be stored.
