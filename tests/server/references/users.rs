@@ -111,7 +111,8 @@ const WAYS: [&str; 22] = [
 #[track_caller]
 fn assert_refused_everywhere(cluster: &Cluster, user: &Session, text: &str) {
     let mut ways = WAYS.map(|way| way.replace("{}", text)).to_vec();
-    if cluster.installation().major >= 16 {
+    // Not every build has XML.
+    if user.try_run("select xmlparse(document '<a/>')").is_ok() {
         ways.push(format!("select * from xmltable('/a' passing xmlparse(document '<a>{text}</a>') columns v rbytea path '.')"));
     }
     for sql in &ways {
