@@ -195,7 +195,7 @@ fn a_superuser_s_function_takes_no_reference_for_its_callers_unless_the_setting_
     assert_eq!(user.sqlstate(&call("store")), SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE);
     // Code that runs as a table's owner while a superuser maintains the table.
     user.run(
-        "create function peek(x text) returns bigint language plpgsql immutable as 'begin return len(x::rbytea); end';
+        "create function peek(x text) returns bigint language plpgsql immutable as 'begin return public.len(x::public.rbytea); end';
          create table indexed (x text)",
     );
     user.execute("insert into indexed values ($1)", &[&text]);
