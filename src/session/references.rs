@@ -51,10 +51,12 @@ fn check_allowed() -> Result<(), Report> {
         )
         .set_hint("Set \"rbytea.restore_references\" to restore a dump by reference."));
     }
-    // SAFETY: both look at the transaction's and the server's state and raise an ERROR where writing is not allowed.
+    // SAFETY: they look at the transaction's and the server's state and raise an ERROR where writing is not allowed.
     unsafe {
         pg_sys::PreventCommandIfReadOnly(c"restoring references to payloads".as_ptr());
         pg_sys::PreventCommandDuringRecovery(c"restoring references to payloads".as_ptr());
+        // Whatever a worker writes is not the leader's to make durable (I1).
+        pg_sys::PreventCommandIfParallelMode(c"restoring references to payloads".as_ptr());
     }
     Ok(())
 }

@@ -6,8 +6,9 @@ use crate::pg::settings;
 use crate::session::opening::{Access, Cache, Opened};
 use crate::session::{held_cursors, keys, storing};
 use pgrx::{check_for_interrupts, pg_guard, pg_sys};
-use rbytea_store::{Backend, Key, PayloadRef, Pending, PendingState, SourceFile, Writer};
+use rbytea_store::{Backend, Key, PayloadId, PayloadRef, Pending, PendingState, SourceFile, Writer};
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::ops::{Deref, DerefMut};
 
@@ -20,11 +21,16 @@ struct Session {
     cache: Option<Cache>,
     /// The files that the current transaction has written, and those that its procedure has written and rolled back.
     pending: Pending,
+    /// Payloads of other stores that the current transaction has: one that is in many rows is taken over once.
+    taken: BTreeMap<PayloadId, PayloadRef>,
 }
+
+/// Payloads that are remembered as taken over.
+const TAKEN: usize = 1 << 16;
 
 impl Session {
     const fn new() -> Self {
-        Self { store: None, cache: None, pending: Pending::new() }
+        Self { store: None, cache: None, pending: Pending::new(), taken: BTreeMap::new() }
     }
 }
 
@@ -124,11 +130,19 @@ pub fn take_over(payload: &PayloadRef, source: &SourceFile) -> Result<PayloadRef
     // SAFETY: as in store_payload.
     let birth = unsafe { pg_sys::GetTopFullTransactionId() }.value;
     with_session(|session| {
+        let own = PayloadRef { id: PayloadId { birth, ..payload.id }, ..*payload };
+        if session.taken.get(&own.id) == Some(&own) {
+            return Ok(own);
+        }
         let store = open(&mut session.store, &mut session.cache, Access::Write)?;
         let taken =
             rbytea_store::take_over(store, birth, payload, source, &mut session.pending, &mut || {
                 check_for_interrupts!();
             })?;
+        if session.taken.len() == TAKEN {
+            session.taken.clear();
+        }
+        session.taken.insert(taken.id, taken);
         storing::finished(taken.len);
         Ok(taken)
     })
@@ -203,7 +217,7 @@ extern "C-unwind" fn xact_callback(event: pg_sys::XactEvent::Type, _arg: *mut c_
         // COMMIT, ABORT, PREPARE and their parallel twins: forget, and never raise.
         pg_sys::XactEvent::XACT_EVENT_ABORT => {
             held_cursors::after_abort();
-            if in_procedure() {
+            if in_procedure() || has_constants() {
                 close()
             } else {
                 forget()
@@ -239,11 +253,21 @@ fn in_procedure() -> bool {
     }
 }
 
+/// Whether statements that this session has prepared may have payloads of the transaction that is rolled back: a literal that is a reference
+/// becomes a constant of the plan, and the plan stays. Those are made durable with the next commit (I1), unless that has failed already.
+fn has_constants() -> bool {
+    let session = SESSION.take().unwrap_or(Session::new());
+    let has = !session.taken.is_empty() && session.pending.state() == PendingState::Collecting;
+    SESSION.set(Some(session));
+    has
+}
+
 /// Nothing is unlinked (I5): a variable may outlive a subtransaction and still be stored.
 fn forget() {
     storing::ended();
     let mut session = SESSION.take().unwrap_or(Session::new());
     session.pending.forget();
+    session.taken.clear();
     SESSION.set(Some(session));
     close();
 }

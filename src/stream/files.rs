@@ -9,7 +9,8 @@ use crate::stream::builder::{self, Builder, IN_MEMORY};
 use crate::value::datum::{Operand, Peek, Rbytea, RbyteaResult, Text};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode, check_for_interrupts, pg_extern, pg_sys};
-use std::ffi::OsString;
+use std::cell::Cell;
+use std::ffi::{OsString, c_int};
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -148,11 +149,11 @@ impl Target {
             Ok(about) if !about.is_file() || about.file_type().is_fifo() => return Err(not_a_file(&path)),
             _ => {}
         }
-        let mut name = path.clone().into_os_string();
-        name.push(format!(".{}.tmp", uuid::Uuid::new_v4()));
-        let temporary = PathBuf::from(name);
+        // Beside the file, for the rename; of a length that every directory takes.
+        let temporary = path.with_file_name(format!("rbytea_export.{}.tmp", uuid::Uuid::new_v4()));
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary);
         let file = file.map_err(|e| failed("create file", &path, &e))?;
+        remove_at_exit(&temporary);
         Ok(Self { path, temporary, file, published: false })
     }
 
@@ -200,8 +201,31 @@ impl Target {
     }
 }
 
+thread_local! {
+    /// The temporary file of the export that is going on.
+    static UNFINISHED: Cell<Option<PathBuf>> = const { Cell::new(None) };
+    static REGISTERED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A backend that is terminated unwinds nothing: what it leaves is removed as it exits.
+fn remove_at_exit(path: &Path) {
+    UNFINISHED.set(Some(path.to_owned()));
+    if !REGISTERED.replace(true) {
+        // SAFETY: the callback lives as long as the library, which is never unloaded.
+        unsafe { pg_sys::on_proc_exit(Some(remove_unfinished), pg_sys::Datum::from(0)) };
+    }
+}
+
+extern "C-unwind" fn remove_unfinished(_code: c_int, _argument: pg_sys::Datum) {
+    if let Some(path) = UNFINISHED.take() {
+        // Best effort: nobody is left to be told.
+        let _ = std::fs::remove_file(path);
+    }
+}
+
 impl Drop for Target {
     fn drop(&mut self) {
+        UNFINISHED.set(None);
         if !self.published {
             // Best effort: the first error is the one to report.
             let _ = std::fs::remove_file(&self.temporary);

@@ -63,10 +63,8 @@ fn rbytea_externalize(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, Err
         return Err(error::internal("a trigger forgot its columns").into());
     };
     let row = Row { new, old, tupdesc };
-    // SAFETY: the trigger's relation is open; the columns are of its descriptor, and of our type.
-    unsafe {
-        published::check(data.tg_relation, &columns.stored, |column| row.versions(column).0)?;
-    }
+    // SAFETY: the trigger's relation is open; the columns are of its descriptor.
+    unsafe { published::check(data.tg_relation, columns, types, |column| row.datums(column))? };
     let mut replaced = Replaced::default();
     for &column in &columns.stored {
         // SAFETY: datums of a column of our type.

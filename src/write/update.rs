@@ -32,8 +32,8 @@ pub unsafe fn rows(relation: &Relation, columns: &Columns, types: &Closure) -> R
         let go_on = memory.with(|| -> Result<bool, Report> {
             // SAFETY: the slot holds a tuple of the relation, which has these columns and is locked.
             unsafe {
-                let value = |column| slot.attribute(column).map(|datum| Rbytea::from_raw(datum));
-                published::check(relation.as_ptr(), &columns.stored, value)?;
+                let versions = |column| (slot.attribute(column), slot.attribute(column));
+                published::check(relation.as_ptr(), columns, types, versions)?;
                 let replaced = look(slot, columns, types)?;
                 if replaced.is_empty() { Ok(true) } else { writer.replace(slot, replaced) }
             }

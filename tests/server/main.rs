@@ -23,6 +23,7 @@ mod installation;
 mod like_bytea;
 mod model;
 mod purge;
+mod references;
 mod replication;
 mod rights;
 mod tool;

@@ -176,9 +176,7 @@ pub fn take_over(
     }
     pending.check()?;
     let taken = PayloadRef { id: PayloadId { birth, ..payload.id }, ..*payload };
-    if let Some(upload) = store.take_over(taken.id, source, interrupts)? {
-        pending.add(upload)?;
-    }
+    pending.add(store.take_over(taken.id, source, interrupts)?)?;
     Ok(taken)
 }
 

@@ -1,5 +1,5 @@
-//! Small file systems for a store of its own: a tmpfs, and an ext4 in a file. Mounting needs root (see `broken_store`), and
-//! the ext4 needs a loop device and e2fsprogs: where a machine has none of these the tests fail and say so.
+//! Small file systems for a store of its own: a tmpfs, and an ext4 or an XFS in a file. Mounting needs root (see `broken_store`), and
+//! the latter need a loop device, e2fsprogs and xfsprogs: where a machine has none of these the tests fail and say so.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -15,6 +15,8 @@ pub enum Kind {
     Tmpfs,
     /// Directories take blocks, space is reserved at the write and taken later; what is written survives its unmounting.
     Ext4,
+    /// Files can share blocks. Has 300 MiB at least.
+    Xfs,
     /// An ext4 on a device that has promised more than it has, as thin provisioning does: a write succeeds, and fails when the
     /// kernel writes it back.
     Thin,
@@ -60,6 +62,11 @@ impl Volume {
                 as_root("mkfs.ext4", &options);
                 "loop".to_owned()
             }
+            Kind::Xfs => {
+                File::create(&image).unwrap().set_len(size as u64).unwrap();
+                as_root("mkfs.xfs", &["-q", "-m", "reflink=1", text(&image)]);
+                "loop".to_owned()
+            }
         };
         let volume = Self { kind, at: at.to_str().unwrap().to_owned(), image, options };
         volume.mount();
@@ -70,7 +77,8 @@ impl Volume {
     pub fn mount(&self) {
         let (kind, source) = match self.kind {
             Kind::Tmpfs => ("tmpfs", "tmpfs"),
-            Kind::Ext4 | Kind::Thin => ("ext4", self.image.to_str().unwrap()),
+            Kind::Ext4 | Kind::Thin => ("ext4", text(&self.image)),
+            Kind::Xfs => ("xfs", text(&self.image)),
         };
         as_root("mount", &["-t", kind, "-o", &self.options, source, &self.at]);
         if self.kind == Kind::Thin {

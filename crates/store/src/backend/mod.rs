@@ -38,8 +38,8 @@ pub trait Backend {
     fn begin(&self, birth: u64, expected: Option<u64>) -> Result<Box<dyn Upload>>;
 
     /// Begins an upload under an identity that its caller has chosen, with all bytes of a file of the server as they are to be stored: of a
-    /// payload that another store has. `None` when this store has it already, by an earlier call. `interrupts` is called between parts and
-    /// may unwind.
+    /// payload that another store has. Where this store has it already, by an earlier call, that is one payload, and as durable as the last of
+    /// its uploads. `interrupts` is called between parts and may unwind.
     ///
     /// # Errors
     /// Those of [`begin`](Self::begin); `WrongSize` when the file changes meanwhile.
@@ -48,7 +48,7 @@ pub trait Backend {
         id: PayloadId,
         source: &SourceFile,
         interrupts: &mut dyn FnMut(),
-    ) -> Result<Option<Box<dyn Upload>>>;
+    ) -> Result<Box<dyn Upload>>;
 
     /// Makes finished uploads durable (I1), or sees that the log and those who keep checkpoints back answer for them. `interrupts` is called between its steps and may unwind.
     ///

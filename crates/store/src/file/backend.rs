@@ -26,9 +26,8 @@ impl<F: Fs> Backend for FileStore<F> {
         id: PayloadId,
         source: &SourceFile,
         interrupts: &mut dyn FnMut(),
-    ) -> Result<Option<Box<dyn Upload>>> {
-        let upload = self.take_over_file(id, source, interrupts)?;
-        Ok(upload.map(|upload| Box::new(upload) as Box<dyn Upload>))
+    ) -> Result<Box<dyn Upload>> {
+        Ok(Box::new(self.take_over_file(id, source, interrupts)?))
     }
 
     fn sync(&self, batch: &mut dyn Batch, interrupts: &mut dyn FnMut()) -> Result<()> {

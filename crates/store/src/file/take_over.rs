@@ -17,13 +17,13 @@ use crate::payload::PayloadId;
 const PIECE: usize = 256 * 1024;
 
 impl<F: Fs> FileStore<F> {
-    /// Gives this store the bytes of a file under this identity, as they are. `None` if it has them already.
+    /// Gives this store the bytes of a file under this identity, as they are.
     pub(super) fn take_over_file(
         &self,
         id: PayloadId,
         source: &SourceFile,
         interrupts: &mut dyn FnMut(),
-    ) -> Result<Option<FileUpload<F>>> {
+    ) -> Result<FileUpload<F>> {
         self.claim()?;
         let len = source.about.len();
         let path = self.live(&id);
@@ -32,8 +32,10 @@ impl<F: Fs> FileStore<F> {
         for _ in 0..ATTEMPTS {
             if links {
                 match self.fs.link_from(&source.path, &path) {
-                    Ok(()) => return self.linked(id, path, source).map(Some),
-                    Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return self.is_there(&path, len),
+                    Ok(()) => return self.linked(id, path, source),
+                    Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                        return self.again(id, path, len, interrupts);
+                    }
                     Err(e) if e.kind() == io::ErrorKind::NotFound => {
                         self.make_dirs(&self.in_database(&id.shard().path()))?;
                         continue;
@@ -48,9 +50,11 @@ impl<F: Fs> FileStore<F> {
                     if !upload.clone_from(&source.file)? {
                         copy(source, &mut upload, interrupts)?;
                     }
-                    return Ok(Some(upload));
+                    return Ok(upload);
                 }
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return self.is_there(&path, len),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                    return self.again(id, path, len, interrupts);
+                }
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
                     self.make_dirs(&self.in_database(&id.shard().path()))?;
                 }
@@ -71,13 +75,24 @@ impl<F: Fs> FileStore<F> {
         Ok(self.upload(id, path, file, None)?.shared(stat.len))
     }
 
-    /// The name is taken: by this transaction, which has taken the payload over before.
-    fn is_there(&self, path: &str, expected: u64) -> Result<Option<FileUpload<F>>> {
-        let stat = self.fs.stat(path).map_err(self.io("stat file", path))?;
-        if stat.kind == EntryKind::File && stat.len == expected {
-            return Ok(None);
+    /// The upload of a file whose name is taken: this transaction has taken the payload over before, or one has that a crash has undone and
+    /// whose id no log had, so that this one has got it again. What that has left is neither durable nor logged unless this upload sees to it
+    /// (I1).
+    fn again(
+        &self,
+        id: PayloadId,
+        path: String,
+        expected: u64,
+        interrupts: &mut dyn FnMut(),
+    ) -> Result<FileUpload<F>> {
+        let file = self.fs.open(&path).map_err(self.io("open file", &path))?;
+        let stat = file.stat().map_err(self.io("stat file", &path))?;
+        if stat.kind != EntryKind::File || stat.len != expected {
+            return Err(Error::WrongSize { path: shown(&path), expected, found: stat.len });
         }
-        Err(Error::WrongSize { path: shown(path), expected, found: stat.len })
+        let mut upload = self.upload(id, path, file, Some(expected))?.shared(expected);
+        upload.log_again(interrupts)?;
+        Ok(upload)
     }
 }
 

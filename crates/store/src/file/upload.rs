@@ -132,15 +132,33 @@ pub(super) struct FileUpload<F: Fs> {
     written_back: u64,
     /// A write failed: what is in the file is unknown.
     broken: bool,
-    /// Another store has the file, too: it is neither written to nor truncated.
+    /// Another store has the file, too, or another upload of this one: it is neither written to nor truncated.
     shared: bool,
 }
 
 impl<F: Fs> FileUpload<F> {
-    /// Of a file that another store has, too, with all its bytes.
+    /// Of a file that another one has, too, with all its bytes.
     pub(super) fn shared(mut self, len: u64) -> Self {
         (self.shared, self.len) = (true, len);
         self
+    }
+
+    /// Logs the bytes of a file that has them already. Whatever happens meanwhile, what an earlier upload has logged of them is not given up.
+    pub(super) fn log_again(&mut self, interrupts: &mut dyn FnMut()) -> Result<()> {
+        let Some(mut logging) = self.logging.take() else { return Ok(()) };
+        let mut buf = vec![0; WRITE_BACK as usize];
+        let mut offset = 0;
+        loop {
+            interrupts();
+            let read = self.read_at(offset, &mut buf)?;
+            match buf.get(..read) {
+                Some(piece) if !piece.is_empty() => logging.put(piece),
+                _ => break,
+            }
+            offset += read as u64;
+        }
+        self.logging = Some(logging);
+        Ok(())
     }
 
     fn broken(&self) -> Error {

@@ -1,9 +1,13 @@
 //! Uploads: a payload that is uploaded and synced reads back, an aborted one does not.
 
 use crate::support::{
-    DATABASE, OTHER, Place, US, get, live, no_interrupts, on_every_backend, put, sync, upload,
+    DATABASE, OTHER, Place, THEM, US, day, get, live, move_to_trash, no_interrupts, on_every_backend, put,
+    sync, trash, upload,
 };
-use rbytea_store::{Kind, PayloadId};
+use rbytea_store::{Backend, Kind, PayloadId, SourceFile};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use tempfile::TempDir;
 use uuid::Uuid;
 
 on_every_backend! {
@@ -18,6 +22,12 @@ on_every_backend! {
     a_batch_belongs_to_one_store
     a_sync_can_be_interrupted
     a_payload_that_was_never_uploaded_is_not_found
+    a_file_is_taken_over_under_the_identity_that_is_given
+    a_payload_that_is_taken_over_twice_is_one_payload
+    a_taken_payload_is_as_durable_and_as_movable_as_an_uploaded_one
+    what_is_taken_over_and_given_up_leaves_the_source_as_it_was
+    another_cluster_takes_nothing_over
+    taking_over_can_be_interrupted
 }
 
 fn sample(len: usize) -> Vec<u8> {
@@ -154,4 +164,104 @@ fn a_payload_that_was_never_uploaded_is_not_found(place: &dyn Place) {
         assert_eq!((store.locate(&id).unwrap(), store.size(&id).unwrap()), (None, None));
         put(&*store, 1, b"something else");
     }
+}
+
+/// A file of these bytes, with the mode that files of a store have, in a directory that goes with it.
+fn source(bytes: &[u8]) -> (TempDir, SourceFile) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("source");
+    fs::write(&path, bytes).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    let source = SourceFile::open(path).unwrap().unwrap();
+    (dir, source)
+}
+
+fn given(birth: u64) -> PayloadId {
+    PayloadId { birth, uuid: Uuid::from_u128(0x1234_5678_9abc_4def_8123_4567_89ab_cdef) }
+}
+
+/// Takes a file over durably.
+fn take(store: &dyn Backend, id: PayloadId, source: &SourceFile) {
+    let upload = store.take_over(id, source, &mut no_interrupts()).unwrap();
+    assert_eq!(upload.id(), id);
+    let mut batch = None;
+    upload.finish(&mut batch).unwrap();
+    sync(store, &mut batch);
+}
+
+fn a_file_is_taken_over_under_the_identity_that_is_given(place: &dyn Place) {
+    for (birth, len) in [(1, 0), (2, 1), (3, 262_144), (70_000, 1_000_003)] {
+        let (_dir, source) = source(&sample(len));
+        let store = place.open();
+        take(&*store, given(birth), &source);
+        assert_eq!(get(&*place.open(), &given(birth)), Some((sample(len), false)), "{len}");
+        assert_eq!(store.size(&given(birth)).unwrap(), Some(len as u64));
+        assert!(live(&*store).contains(&given(birth)));
+    }
+}
+
+fn a_payload_that_is_taken_over_twice_is_one_payload(place: &dyn Place) {
+    let (_dir, source) = source(&sample(5000));
+    let store = place.open();
+    take(&*store, given(7), &source);
+    take(&*store, given(7), &source);
+    assert_eq!(live(&*store), [given(7)]);
+    assert_eq!(get(&*store, &given(7)), Some((sample(5000), false)));
+    // Under another birth, or in another database, it is another payload.
+    take(&*store, given(8), &source);
+    take(&*place.open_as(US, OTHER), given(7), &source);
+    assert_eq!(live(&*store).len(), 2);
+}
+
+fn a_taken_payload_is_as_durable_and_as_movable_as_an_uploaded_one(place: &dyn Place) {
+    let (dir, source) = source(&sample(5000));
+    let store = place.open();
+    take(&*store, given(7), &source);
+    drop(dir);
+    assert_eq!(
+        get(&*place.open(), &given(7)),
+        Some((sample(5000), false)),
+        "the source is gone, the payload is not"
+    );
+    move_to_trash(&*store, &[given(7)], day(1));
+    assert_eq!((live(&*store), trash(&*store)), (vec![], vec![given(7)]));
+    assert_eq!(get(&*store, &given(7)), Some((sample(5000), true)));
+    store.restore(&given(7)).unwrap();
+    assert_eq!(get(&*store, &given(7)), Some((sample(5000), false)));
+}
+
+fn what_is_taken_over_and_given_up_leaves_the_source_as_it_was(place: &dyn Place) {
+    let (_dir, source) = source(&sample(300_000));
+    let store = place.open();
+    drop(store.take_over(given(7), &source, &mut no_interrupts()).unwrap());
+    let mut batch = None;
+    store.take_over(given(8), &source, &mut no_interrupts()).unwrap().finish(&mut batch).unwrap();
+    drop(batch);
+    move_to_trash(&*store, &[given(8)], day(1));
+    assert_eq!(fs::read(&source.path).unwrap(), sample(300_000), "the other store has lost a payload");
+    put(&*store, 9, b"the store can be used as before");
+}
+
+fn another_cluster_takes_nothing_over(place: &dyn Place) {
+    put(&*place.open(), 1, b"claims the store");
+    let (_dir, source) = source(b"x");
+    let refused = place.open_as(THEM, DATABASE).take_over(given(7), &source, &mut no_interrupts());
+    assert_eq!(refused.err().map(|error| error.kind()), Some(Kind::NotOwner));
+}
+
+fn taking_over_can_be_interrupted(place: &dyn Place) {
+    let (_dir, source) = source(&sample(1_000_000));
+    // A copy, which takes time.
+    fs::set_permissions(&source.path, Permissions::from_mode(0o640)).unwrap();
+    let source = SourceFile::open(source.path).unwrap().unwrap();
+    let store = place.open();
+    let interrupted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        store.take_over(given(7), &source, &mut || std::panic::resume_unwind(Box::new("cancelled")))
+    }));
+    assert!(interrupted.is_err(), "interrupts was not called");
+    assert!(get(&*store, &given(7)).is_none_or(|(bytes, _)| bytes.is_empty()));
+    assert_eq!(fs::read(&source.path).unwrap(), sample(1_000_000));
+    // The next transaction has another birth.
+    take(&*store, given(8), &source);
+    assert_eq!(get(&*store, &given(8)), Some((sample(1_000_000), false)));
 }

@@ -39,5 +39,6 @@ mod secret;
 mod support;
 mod sync_cache;
 mod sync_points;
+mod taken_over;
 mod trash;
 mod whole_seconds;

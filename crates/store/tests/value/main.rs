@@ -6,6 +6,7 @@ mod hash;
 mod header;
 mod judgement;
 mod record;
+mod reference;
 mod room;
 mod substring;
 
