@@ -230,11 +230,13 @@ impl<F: Fs> Cloning<'_, F> {
         for _ in 0..ATTEMPTS {
             let given = match fs.hard_link(&from, &to) {
                 Ok(()) => Some(Given::Linked),
-                Err(e) if refuses_links(&e) => match store.copy_file(&from, &to, &mut || interrupts(&self.cloned))? {
-                    Copied::Done => Some(Given::Copied),
-                    Copied::Exists => Some(Given::Present),
-                    Copied::Missing => None,
-                },
+                Err(e) if refuses_links(&e) => {
+                    match store.copy_file(&from, &to, &mut || interrupts(&self.cloned))? {
+                        Copied::Done => Some(Given::Copied),
+                        Copied::Exists => Some(Given::Present),
+                        Copied::Missing => None,
+                    }
+                }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Some(Given::Present),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => None,
                 Err(e) => return Err(store.io("link file", &from)(e)),
