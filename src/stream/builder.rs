@@ -6,7 +6,7 @@ use crate::pg::settings;
 use crate::session::transaction;
 use crate::value::datum::RbyteaResult;
 use pgrx::{PgSqlErrorCode, check_for_interrupts, pg_sys};
-use rbytea_store::Writer;
+use rbytea_store::{PayloadRef, Writer};
 use std::cell::Cell;
 use std::ffi::CStr;
 use std::fs::File;
@@ -68,19 +68,26 @@ impl Builder {
             let open = Open::one_more()?;
             self.stored = Some((transaction::begin_payload(self.expected)?, open));
         }
-        self.stored
-            .as_mut()
-            .map(|(writer, _)| writer)
-            .ok_or_else(|| error::internal("a payload was not begun"))
+        self.stored.as_mut().map(|(writer, _)| writer).ok_or_else(not_begun)
     }
 
     /// The value.
     pub fn finish(self) -> Result<RbyteaResult, Report> {
         match self.stored {
             None => RbyteaResult::inline(&self.start),
-            Some((writer, _open)) => Ok(RbyteaResult::external(&transaction::finish_payload(writer)?)),
+            Some(_) => Ok(RbyteaResult::external(&self.finish_stored()?)),
         }
     }
+
+    /// The same for one that is being written to the store.
+    pub fn finish_stored(self) -> Result<PayloadRef, Report> {
+        let (writer, _open) = self.stored.ok_or_else(not_begun)?;
+        transaction::finish_payload(writer)
+    }
+}
+
+fn not_begun() -> Report {
+    error::internal("a payload was not begun")
 }
 
 /// An ERROR where the transaction must not write.
