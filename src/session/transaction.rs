@@ -204,6 +204,7 @@ extern "C-unwind" fn xact_callback(event: pg_sys::XactEvent::Type, _arg: *mut c_
         pg_sys::XactEvent::XACT_EVENT_ABORT => {
             held_cursors::after_abort();
             if in_procedure() {
+                storing::ended();
                 close()
             } else {
                 forget()
