@@ -2,7 +2,7 @@
 //! the state machine of `Pending`; promises that only PRE_COMMIT and PRE_PREPARE can raise.
 
 use crate::pg::error::{self, Report};
-use crate::pg::settings;
+use crate::pg::{interrupts, settings};
 use crate::session::opening::{Access, Cache, Opened};
 use crate::session::{held_cursors, keys, storing};
 use pgrx::{check_for_interrupts, pg_guard, pg_sys};
@@ -108,7 +108,7 @@ pub fn store_bytes(payload: &[u8]) -> Result<PayloadRef, Report> {
 /// Adds bytes to a payload; `expected` is the length of all of it, if that is known.
 pub fn write(writer: &mut Writer, bytes: &[u8], expected: Option<u64>) -> Result<(), Report> {
     for chunk in bytes.chunks(CHUNK) {
-        check_for_interrupts!();
+        interrupts::check();
         let before = writer.len();
         writer.write(chunk)?;
         if before / storing::STEP < writer.len() / storing::STEP {
@@ -125,10 +125,14 @@ pub fn take_over(payload: &PayloadRef, source: &SourceFile) -> Result<PayloadRef
     let birth = unsafe { pg_sys::GetTopFullTransactionId() }.value;
     with_session(|session| {
         let store = open(&mut session.store, &mut session.cache, Access::Write)?;
-        let taken =
-            rbytea_store::take_over(store, birth, payload, source, &mut session.pending, &mut || {
-                check_for_interrupts!();
-            })?;
+        let taken = rbytea_store::take_over(
+            store,
+            birth,
+            payload,
+            source,
+            &mut session.pending,
+            &mut interrupts::check,
+        )?;
         storing::finished(taken.len);
         Ok(taken)
     })

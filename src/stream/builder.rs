@@ -2,10 +2,10 @@
 //! of them are written to the store as they come. One of the callers of `transaction::begin_payload` (I3).
 
 use crate::pg::error::{self, Report};
-use crate::pg::settings;
+use crate::pg::{interrupts, settings};
 use crate::session::transaction;
 use crate::value::datum::RbyteaResult;
-use pgrx::{PgSqlErrorCode, check_for_interrupts, pg_sys};
+use pgrx::{PgSqlErrorCode, pg_sys};
 use rbytea_store::{PayloadRef, Writer};
 use std::cell::Cell;
 use std::ffi::CStr;
@@ -58,9 +58,7 @@ impl Builder {
     /// Takes all bytes of a file of the server without copying them, if nothing has been appended and the file system can. Whether it
     /// could.
     pub fn clone_from(&mut self, file: &File) -> Result<bool, Report> {
-        Ok(self.writer()?.clone_from(file, &mut || {
-            check_for_interrupts!();
-        })?)
+        Ok(self.writer()?.clone_from(file, &mut interrupts::check)?)
     }
 
     fn writer(&mut self) -> Result<&mut Writer, Report> {
