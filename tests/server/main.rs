@@ -25,6 +25,7 @@ mod model;
 mod purge;
 mod replication;
 mod rights;
+mod streams;
 mod transactions;
 mod vacuum;
 mod values;
