@@ -11,6 +11,7 @@ pub mod error;
 pub mod heap_scan;
 pub mod injection;
 pub mod installed;
+pub mod interrupts;
 pub mod memory;
 pub mod pace;
 pub mod progress;

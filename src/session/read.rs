@@ -3,6 +3,7 @@
 
 use crate::pg::catalog;
 use crate::pg::error::Report;
+use crate::pg::interrupts;
 use crate::pg::settings::{self, Verify};
 use crate::session::keys;
 use crate::session::opening::Access;
@@ -251,7 +252,7 @@ fn stream<E: From<store::Error>>(
 ) -> Result<(), E> {
     let mut offset = 0;
     while offset < len {
-        check_for_interrupts!();
+        interrupts::check();
         let want = (len - offset).min(buffer.len() as u64);
         let chunk = &mut buffer[..want as usize];
         read(offset, chunk)?;

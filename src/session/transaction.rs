@@ -2,7 +2,7 @@
 //! the state machine of `Pending`; promises that only PRE_COMMIT and PRE_PREPARE can raise.
 
 use crate::pg::error::{self, Report};
-use crate::pg::settings;
+use crate::pg::{interrupts, settings};
 use crate::session::opening::{Access, Cache, Opened};
 use crate::session::{held_cursors, keys, storing};
 use pgrx::{check_for_interrupts, pg_guard, pg_sys};
@@ -114,7 +114,7 @@ pub fn store_bytes(payload: &[u8]) -> Result<PayloadRef, Report> {
 /// Adds bytes to a payload; `expected` is the length of all of it, if that is known.
 pub fn write(writer: &mut Writer, bytes: &[u8], expected: Option<u64>) -> Result<(), Report> {
     for chunk in bytes.chunks(CHUNK) {
-        check_for_interrupts!();
+        interrupts::check();
         let before = writer.len();
         writer.write(chunk)?;
         if before / storing::STEP < writer.len() / storing::STEP {
@@ -135,10 +135,14 @@ pub fn take_over(payload: &PayloadRef, source: &SourceFile) -> Result<PayloadRef
             return Ok(own);
         }
         let store = open(&mut session.store, &mut session.cache, Access::Write)?;
-        let taken =
-            rbytea_store::take_over(store, birth, payload, source, &mut session.pending, &mut || {
-                check_for_interrupts!();
-            })?;
+        let taken = rbytea_store::take_over(
+            store,
+            birth,
+            payload,
+            source,
+            &mut session.pending,
+            &mut interrupts::check,
+        )?;
         if session.taken.len() == TAKEN {
             session.taken.clear();
         }
@@ -218,6 +222,7 @@ extern "C-unwind" fn xact_callback(event: pg_sys::XactEvent::Type, _arg: *mut c_
         pg_sys::XactEvent::XACT_EVENT_ABORT => {
             held_cursors::after_abort();
             if in_procedure() || has_constants() {
+                storing::ended();
                 close()
             } else {
                 forget()

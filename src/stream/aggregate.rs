@@ -7,6 +7,7 @@ use crate::stream::builder::{self, Builder, IN_MEMORY};
 use crate::value::datum::{Bytea, Operand, RbyteaResult};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgMemoryContexts, pg_extern, pg_sys};
+use rbytea_store::PayloadRef;
 use std::ptr::null_mut;
 
 /// What an aggregate has so far.
@@ -15,6 +16,8 @@ struct State {
     start: pg_sys::StringInfo,
     /// Where they are from then on.
     builder: Option<Builder>,
+    /// What has become of that: the executor asks a second time when it reads the table of a hash aggregate again.
+    stored: Option<PayloadRef>,
 }
 
 /// Appends an argument to the state: NULLs are left out.
@@ -36,13 +39,16 @@ fn rbytea_agg_append(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, Erro
 /// The value; NULL where there was nothing but NULLs.
 #[pg_extern]
 fn rbytea_agg_finish(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorReport> {
-    // SAFETY: as above. The state is not used again: the aggregate says that this function changes it.
+    // SAFETY: as above. Nothing is appended afterwards: the aggregate says that this function changes the state.
     unsafe {
         let [state] = arguments(fcinfo);
         let Some(state) = state else { return Ok(RawResult(None)) };
         let state = &mut *state.cast_mut_ptr::<State>();
-        let value = match state.builder.take() {
-            Some(builder) => builder.finish()?,
+        if let Some(builder) = state.builder.take() {
+            state.stored = Some(builder.finish_stored()?);
+        }
+        let value = match &state.stored {
+            Some(payload) => RbyteaResult::external(payload),
             None => RbyteaResult::inline(bytes(state.start))?,
         };
         Ok(RawResult(Some(value.into_datum())))
@@ -69,7 +75,11 @@ unsafe fn begin(fcinfo: pg_sys::FunctionCallInfo) -> Result<*mut State, Report> 
             return Err(error::internal("rbytea_agg_append was called outside of an aggregate"));
         }
         let start = PgMemoryContexts::For(context).switch_to(|_| pg_sys::makeStringInfo());
-        Ok(PgMemoryContexts::For(context).leak_and_drop_on_delete(State { start, builder: None }))
+        Ok(PgMemoryContexts::For(context).leak_and_drop_on_delete(State {
+            start,
+            builder: None,
+            stored: None,
+        }))
     }
 }
 

@@ -2,11 +2,11 @@
 //! of them are written to the store as they come. One of the callers of `transaction::begin_payload` (I3).
 
 use crate::pg::error::{self, Report};
-use crate::pg::settings;
+use crate::pg::{interrupts, settings};
 use crate::session::transaction;
 use crate::value::datum::RbyteaResult;
-use pgrx::{PgSqlErrorCode, check_for_interrupts, pg_sys};
-use rbytea_store::Writer;
+use pgrx::{PgSqlErrorCode, pg_sys};
+use rbytea_store::{PayloadRef, Writer};
 use std::cell::Cell;
 use std::ffi::CStr;
 use std::fs::File;
@@ -58,9 +58,7 @@ impl Builder {
     /// Takes all bytes of a file of the server without copying them, if nothing has been appended and the file system can. Whether it
     /// could.
     pub fn clone_from(&mut self, file: &File) -> Result<bool, Report> {
-        Ok(self.writer()?.clone_from(file, &mut || {
-            check_for_interrupts!();
-        })?)
+        Ok(self.writer()?.clone_from(file, &mut interrupts::check)?)
     }
 
     fn writer(&mut self) -> Result<&mut Writer, Report> {
@@ -68,19 +66,26 @@ impl Builder {
             let open = Open::one_more()?;
             self.stored = Some((transaction::begin_payload(self.expected)?, open));
         }
-        self.stored
-            .as_mut()
-            .map(|(writer, _)| writer)
-            .ok_or_else(|| error::internal("a payload was not begun"))
+        self.stored.as_mut().map(|(writer, _)| writer).ok_or_else(not_begun)
     }
 
     /// The value.
     pub fn finish(self) -> Result<RbyteaResult, Report> {
         match self.stored {
             None => RbyteaResult::inline(&self.start),
-            Some((writer, _open)) => Ok(RbyteaResult::external(&transaction::finish_payload(writer)?)),
+            Some(_) => Ok(RbyteaResult::external(&self.finish_stored()?)),
         }
     }
+
+    /// The same for one that is being written to the store.
+    pub fn finish_stored(self) -> Result<PayloadRef, Report> {
+        let (writer, _open) = self.stored.ok_or_else(not_begun)?;
+        transaction::finish_payload(writer)
+    }
+}
+
+fn not_begun() -> Report {
+    error::internal("a payload was not begun")
 }
 
 /// An ERROR where the transaction must not write.

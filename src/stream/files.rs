@@ -3,12 +3,13 @@
 
 use crate::pg::encoding::readable;
 use crate::pg::error::{self, Report};
+use crate::pg::interrupts;
 use crate::session::opening::Access;
 use crate::session::{read, transaction};
 use crate::stream::builder::{self, Builder, IN_MEMORY};
 use crate::value::datum::{Operand, Peek, Rbytea, RbyteaResult, Text};
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{PgSqlErrorCode, check_for_interrupts, pg_extern, pg_sys};
+use pgrx::{PgSqlErrorCode, pg_extern, pg_sys};
 use std::cell::Cell;
 use std::ffi::{OsString, c_int};
 use std::fs::{File, OpenOptions, Permissions};
@@ -106,7 +107,7 @@ impl Source {
     fn read(&self, mut take: impl FnMut(&[u8]) -> Result<(), Report>) -> Result<(), Report> {
         let mut buffer = read::buffer(self.len.max(1));
         loop {
-            check_for_interrupts!();
+            interrupts::check();
             let read = match (&self.file).read(&mut buffer) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 read => read.map_err(|e| failed("read file", &self.path, &e))?,
@@ -190,7 +191,7 @@ impl Target {
         if fsync {
             self.file.sync_data().map_err(|e| failed("fsync file", &self.path, &e))?;
         }
-        check_for_interrupts!();
+        interrupts::check();
         std::fs::rename(&self.temporary, &self.path).map_err(|e| failed("create file", &self.path, &e))?;
         self.published = true;
         if fsync && let Some(directory) = self.path.parent() {

@@ -179,10 +179,11 @@ fn rbytea_upload_row(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, Erro
     if !(trigger_fired_instead(event) && trigger_fired_for_row(event) && trigger_fired_by_insert(event)) {
         return Err(protocol_violation().into());
     }
-    // SAFETY: the view's columns are a bigint and a bytea, as the extension has made it; its rows live for the call.
+    // SAFETY: the columns are a bigint and a bytea, which is looked at first; the rows live for the call.
     let (upload, chunk) = unsafe {
         let tupdesc = (*data.tg_relation).rd_att;
-        if (*tupdesc).natts != 2 {
+        let is_of = |column, of| pg_sys::SPI_gettypeid(tupdesc, column) == of;
+        if (*tupdesc).natts != 2 || !is_of(1, pg_sys::INT8OID) || !is_of(2, pg_sys::BYTEAOID) {
             return Err(protocol_violation().into());
         }
         let column = |number| pgrx::htup::heap_getattr_raw(data.tg_trigtuple, number, tupdesc);

@@ -26,6 +26,8 @@ mod purge;
 mod references;
 mod replication;
 mod rights;
+
+mod streams;
 mod tool;
 mod transactions;
 mod vacuum;
