@@ -34,7 +34,7 @@ impl<F: Fs> FileStore<F> {
                 match self.fs.link_from(&source.path, &path) {
                     Ok(()) => return self.linked(id, path, source),
                     Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                        return self.again(id, path, len, interrupts);
+                        return self.again(id, path, source, interrupts);
                     }
                     Err(e) if e.kind() == io::ErrorKind::NotFound => {
                         self.make_dirs(&self.in_database(&id.shard().path()))?;
@@ -53,7 +53,7 @@ impl<F: Fs> FileStore<F> {
                     return Ok(upload);
                 }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                    return self.again(id, path, len, interrupts);
+                    return self.again(id, path, source, interrupts);
                 }
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
                     self.make_dirs(&self.in_database(&id.shard().path()))?;
@@ -77,23 +77,55 @@ impl<F: Fs> FileStore<F> {
 
     /// The upload of a file whose name is taken: this transaction has taken the payload over before, or one has that a crash has undone and
     /// whose id no log had, so that this one has got it again. What that has left is neither durable nor logged unless this upload sees to it
-    /// (I1).
+    /// (I1), and may have lost its bytes.
     fn again(
         &self,
         id: PayloadId,
         path: String,
-        expected: u64,
+        source: &SourceFile,
         interrupts: &mut dyn FnMut(),
     ) -> Result<FileUpload<F>> {
+        let expected = source.about.len();
         let file = self.fs.open(&path).map_err(self.io("open file", &path))?;
         let stat = file.stat().map_err(self.io("stat file", &path))?;
         if stat.kind != EntryKind::File || stat.len != expected {
             return Err(Error::WrongSize { path: shown(&path), expected, found: stat.len });
         }
+        if stat.inode != source.about.ino()
+            && !is_same(source, &file, interrupts).map_err(self.io("read file", &path))?
+        {
+            let other =
+                io::Error::other("a transaction that a crash has undone has left it with other bytes");
+            return Err(self.io("take over file", &path)(other));
+        }
         let mut upload = self.upload(id, path, file, Some(expected))?.shared(expected);
         upload.log_again(interrupts)?;
         Ok(upload)
     }
+}
+
+/// Whether a file, which is as long, has the bytes of the source.
+fn is_same(source: &SourceFile, file: &impl FsFile, interrupts: &mut dyn FnMut()) -> io::Result<bool> {
+    let (mut expected, mut found) = (vec![0; PIECE], vec![0; PIECE]);
+    let mut offset = 0;
+    while offset < source.about.len() {
+        interrupts();
+        let len = (source.about.len() - offset).min(PIECE as u64) as usize;
+        let (Some(expected), Some(found)) = (expected.get_mut(..len), found.get_mut(..len)) else { break };
+        source.file.read_exact_at(expected, offset)?;
+        let mut at = 0;
+        while let Some(rest) = found.get_mut(at..).filter(|rest| !rest.is_empty()) {
+            match file.read_at(offset + at as u64, rest)? {
+                0 => return Ok(false),
+                read => at += read,
+            }
+        }
+        if expected != found {
+            return Ok(false);
+        }
+        offset += len as u64;
+    }
+    Ok(true)
 }
 
 /// Whether the file may be one of this store: the server's own, with the rights that the store gives.
