@@ -3,7 +3,7 @@
 
 use crate::pg::error::{self, Report, internal};
 use crate::pg::rows::RawResult;
-use crate::pg::settings;
+use crate::pg::settings::{self, RestoreReferences};
 use crate::session::{expanded, read, references};
 use crate::value::datum::{Bytea, ByteaResult, Peek, Rbytea, RbyteaResult};
 use pgrx::callconv::FcInfo;
@@ -18,10 +18,11 @@ use std::ffi::{CStr, CString, c_int};
 #[pg_extern]
 fn rbytea_in(fcinfo: pg_sys::FunctionCallInfo) -> Result<RawResult, ErrorReport> {
     // SAFETY: fcinfo is the call at hand with one cstring argument. Whoever asks only whether the text is valid is told that it is not a
-    // bytea.
+    // bytea; not where references are restored, for COPY with ON_ERROR asks so and would leave their rows out.
     let reference = unsafe {
         let text = CStr::from_ptr(FcInfo::from_ptr(fcinfo).raw_args()[0].value.cast_mut_ptr());
-        if (*fcinfo).context.is_null() { references::input(text.to_bytes()) } else { None }
+        let restored = settings::restore_references() != RestoreReferences::Off;
+        if (*fcinfo).context.is_null() || restored { references::input(text.to_bytes()) } else { None }
     };
     if let Some(payload) = reference {
         return Ok(RawResult(Some(RbyteaResult::external(&payload?).into_datum())));
