@@ -25,26 +25,20 @@ fn it_is_what_string_agg_says_in_every_form() {
     let cluster = cluster_with_table();
     let db = cluster.session();
     with_pieces(&db);
+    // What string_agg() is called with besides, its delimiter, comes behind the first argument.
     let forms = [
-        "(p order by n)",
-        "(p order by n desc)",
-        "(p order by md5(n::text))",
-        "(p order by p, n)",
-        "(distinct p)",
-        "(distinct p order by p desc)",
-        "(p order by n) filter (where n % 2 = 0)",
-        "(all p order by n)",
+        ("(p", " order by n)"),
+        ("(p", " order by n desc)"),
+        ("(p", " order by md5(n::text))"),
+        ("(p", " order by p, n)"),
+        ("(distinct p", ")"),
+        ("(distinct p", " order by p desc)"),
+        ("(p", " order by n) filter (where n % 2 = 0)"),
+        ("(all p", " order by n)"),
     ];
-    for form in forms {
-        let original = format!("string_agg{}", form.replacen(" order", ", '' order", 1));
-        let original =
-            if form == "(distinct p)" { "string_agg(distinct p, ''::bytea)".to_owned() } else { original };
-        let original = original.replacen("(distinct p,", "(distinct p,", 1).replacen(
-            ", '' order",
-            ", ''::bytea order",
-            1,
-        );
-        // With DISTINCT, what is ordered by must be an argument.
+    for (argument, rest) in forms {
+        let (original, form) =
+            (format!("string_agg{argument}, ''::bytea{rest}"), format!("{argument}{rest}"));
         db.run(&format!(
             "truncate t; insert into t (n, b, r) select k, {original}, rbytea_agg{form} from pieces group by k order by k"
         ));

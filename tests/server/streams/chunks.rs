@@ -172,7 +172,7 @@ fn a_stream_that_is_not_read_to_its_end_leaves_no_file_open() {
     }
     for sql in [
         format!("{rows} limit 1"),
-        format!("select (select chunk from rbytea_chunks(r, 1000) limit 1) from t, generate_series(1, 100)"),
+        "select (select chunk from rbytea_chunks(r, 1000) limit 1) from t, generate_series(1, 100)".to_owned(),
         format!("select 1 / (no - 5) from ({rows}) s"),
         format!("select exists ({rows})"),
         "do $$ declare f record; begin for f in select * from t, rbytea_chunks(r, 1000) loop exit; end loop; end $$".to_owned(),

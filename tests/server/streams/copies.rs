@@ -30,9 +30,9 @@ fn copy_in_each_format_appends_to_several_uploads_in_order() {
         db.run("begin");
         let (one, two) = (db.begin(), db.begin());
         // Pieces of both in turn, of unequal sizes; the second one ends before the first.
-        let (mut ones, mut twos) = (first.chunks(60_001), second.chunks(30_011));
+        let mut twos = second.chunks(30_011);
         let mut rows: Vec<(i64, &[u8])> = vec![(two, b"")];
-        while let Some(chunk) = ones.next() {
+        for chunk in first.chunks(60_001) {
             rows.push((one, chunk));
             rows.extend(twos.next().map(|chunk| (two, chunk)));
         }

@@ -9,7 +9,7 @@ use crate::support::twins::noise;
 fn an_uploads_file_does_not_show_its_payload() {
     let cluster = encrypting();
     let db = cluster.session();
-    let sizes = [1, 100, IN_MEMORY, IN_MEMORY + 1, MIB + 15, MIB + 16, 2 * MIB + 17];
+    let sizes = [1, 100, IN_MEMORY, IN_MEMORY + 1, 400_015, 400_016];
     for (n, size) in (1..).zip(sizes) {
         let payload = noise(size, n as u64);
         db.run("begin");
@@ -21,7 +21,8 @@ fn an_uploads_file_does_not_show_its_payload() {
         db.run("commit");
         db.assert_row(n, &payload);
         let file = file_of_row(&cluster, &db, n);
-        assert!(size < 16 || !shows(&file, &payload), "{size} bytes are in the file as they were sent");
+        let part = &payload[size.saturating_sub(10_000)..];
+        assert!(size < 16 || !shows(&file, part), "{size} bytes are in the file as they were sent");
         let stored: String = db.one("select sha256store(r) from t where n = $1", &[&n]);
         assert_eq!(checksum("sha256sum", &file), stored);
     }
@@ -90,20 +91,20 @@ fn without_its_key_an_upload_fails_and_leaves_nothing() {
 fn aggregates_large_objects_and_ranges_are_encrypted_as_well() {
     let cluster = encrypting();
     let db = cluster.session();
-    let payload = noise(2 * MIB + 3, 5);
+    let payload = noise(400_003, 5);
     db.execute("insert into t (n, r) select 1, rbytea_agg(p) from (select $1::bytea as p) s", &[&payload]);
     let lo: u32 = db.one("select lo_from_bytea(0, $1)", &[&payload]);
     db.execute("insert into t (n, r) values (2, rbytea_from_lo($1))", &[&lo]);
     for n in [1, 2] {
         db.assert_row(n, &payload);
-        assert!(!shows(&file_of_row(&cluster, &db, n), &payload));
+        assert!(!shows(&file_of_row(&cluster, &db, n), &payload[..10_000]));
     }
     assert_eq!(modes(&db, "t"), "1:2");
-    let chunks: Vec<Vec<u8>> = db.column("select chunk from t, rbytea_chunks(r, 1000003) where n = 1", &[]);
+    let chunks: Vec<Vec<u8>> = db.column("select chunk from t, rbytea_chunks(r, 100003) where n = 1", &[]);
     assert_eq!(sha256(&chunks.concat()), sha256(&payload));
     assert_eq!(
-        db.one::<Vec<u8>>("select rbytea_read(r, 1000001, 77) from t where n = 2", &[]),
-        &payload[1_000_001..][..77]
+        db.one::<Vec<u8>>("select rbytea_read(r, 300001, 77) from t where n = 2", &[]),
+        &payload[300_001..][..77]
     );
     assert_eq!(db.rvacuum(), 0);
 }

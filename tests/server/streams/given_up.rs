@@ -68,10 +68,13 @@ fn uploads_of_a_transaction_that_ends_are_given_up() {
     proves_by_assertions(Promise::Collected, ends.len() as u64);
 }
 
+/// How a session ends, and what brings that about.
+type End<'a> = (&'a str, fn(&Cluster, &Session));
+
 #[test]
 fn uploads_of_a_session_that_ends_are_given_up() {
     let cluster = cluster_with_table();
-    let ends: [(&str, fn(&Cluster, &Session)); 4] = [
+    let ends: [End<'_>; 4] = [
         ("the client closes the connection", |_, _| ()),
         ("pg_terminate_backend()", |cluster, db| {
             cluster.session().run(&format!("select pg_terminate_backend({})", db.pid()));
@@ -213,7 +216,7 @@ fn a_session_that_is_terminated_in_the_middle_of_an_append_gives_its_bytes_up() 
         let pid = db.pid();
         db.run("set rbytea.max_uploads = 4096");
         let running = db.start(APPENDING);
-        let odd = || live(&cluster).1 % (8 * MIB as u64) != 0;
+        let odd = || !live(&cluster).1.is_multiple_of(8 * MIB as u64);
         wait_until(PATIENCE, || {
             // Until it is in one.
             hold(&cluster, &Process::of(pid));

@@ -105,12 +105,12 @@ fn what_was_committed_comes_back_from_the_wal() {
     let inserted = other.begin();
     other.append(inserted, &payload);
     other.insert(3, inserted);
-    // As if the power had failed: what no process has synced is gone.
     let committed: Vec<_> = db.uuids("r", "t");
     cluster.session().upload(4, &payload, MIB);
     let files: Vec<_> = cluster.live();
     cluster.stop(Shutdown::Immediate);
     drop((db, other));
+    // As if the power had failed before they were synced.
     for file in
         files.iter().filter(|file| committed.iter().any(|uuid| file.to_str().unwrap().ends_with(uuid)))
     {

@@ -155,3 +155,25 @@ fn a_value_that_is_kept_elsewhere_reads_back_in_its_transaction() {
     assert_eq!(db.one::<String>("select sha256sum(rs[1]) from arrays", &[]), sha256(&payload));
     assert_eq!(db.rvacuum(), 0, "an array has it");
 }
+
+/// Its transaction is in progress, so nobody knows yet whether it is garbage.
+#[test]
+fn the_vacuum_leaves_open_and_finished_uploads_alone_until_their_transaction_ends() {
+    let cluster = cluster_with_table();
+    let (db, other) = (cluster.session(), cluster.session());
+    let payload = noise(2 * MIB, 6);
+    db.run("begin");
+    let upload = db.begin();
+    for chunk in payload.chunks(300 * KIB) {
+        db.append(upload, chunk);
+        for sql in ["select rvacuum()", "select rvacuum_purge()"] {
+            assert_eq!(other.one::<i64>(sql, &[]), 0, "{sql}");
+        }
+    }
+    db.insert(1, upload);
+    assert_eq!(other.one::<i64>("select rvacuum_purge()", &[]), 0);
+    db.run("commit");
+    assert_eq!(other.rvacuum(), 0);
+    db.assert_row(1, &payload);
+    assert_live_is(&cluster, &db, &[("r", "t")]);
+}
