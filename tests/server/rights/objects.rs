@@ -21,11 +21,15 @@ const SUPERUSER_ONLY: &[&str] = &[
     "function rbytea_clone_from(name)",
     "function rbytea_ddl_command_end()",
     "function rbytea_discard_replicated()",
+    "function rbytea_export(rbytea,text)",
     "function rbytea_externalize()",
     "function rbytea_holding()",
+    "function rbytea_import(text)",
     "function rbytea_keys()",
+    "function rbytea_larger_than(bigint,regclass)",
     "function rbytea_purge_obstacle()",
     "function rbytea_sql_drop()",
+    "function rbytea_upload_row()",
     "function rvacuum()",
     "function rvacuum_plan()",
     "function rvacuum_purge()",
@@ -38,12 +42,17 @@ const MONITORING: &[&str] = &[
     "function rbytea_holders()",
     "function rbytea_purge_holders()",
     "function rbytea_reencrypt_progress()",
+    "function rbytea_store_progress()",
     "function rbytea_vacuum_progress()",
     "table rbytea.rbytea_vacuum_history",
     "view rbytea.rbytea_stat",
     "view rbytea.rbytea_stat_progress_reencrypt",
+    "view rbytea.rbytea_stat_progress_store",
     "view rbytea.rbytea_stat_progress_vacuum",
 ];
+
+/// What PUBLIC may insert into, and nothing else.
+const UPLOADS: &str = "view rbytea_upload";
 
 /// What PUBLIC may use.
 const FOR_PUBLIC: &[&str] = &[
@@ -87,6 +96,16 @@ const FOR_PUBLIC: &[&str] = &[
     "function rbytea_from_client(bytea)",
     "function rbytea_hash(rbytea)",
     "function rbytea_hash_extended(rbytea,bigint)",
+    "function rbytea_agg(bytea)",
+    "function rbytea_agg_append(internal,bytea)",
+    "function rbytea_agg_finish(internal)",
+    "function rbytea_append(bigint,bytea)",
+    "function rbytea_begin()",
+    "function rbytea_chunk_rows(rbytea,integer)",
+    "function rbytea_chunks(rbytea,integer)",
+    "function rbytea_finish(bigint)",
+    "function rbytea_from_lo(oid)",
+    "function rbytea_read(rbytea,bigint,integer)",
     "function rbytea_in(cstring)",
     "function rbytea_out(rbytea)",
     "function rbytea_recv(internal)",
@@ -154,7 +173,8 @@ fn each_object_is_granted_as_declared_and_none_is_undeclared() {
     for row in db.rows(GRANTS, &[&users]) {
         found.entry(row.get(0)).or_default().insert(row.get(1), row.get(2));
     }
-    let declared: BTreeSet<&str> = [SUPERUSER_ONLY, MONITORING, FOR_PUBLIC].concat().into_iter().collect();
+    let declared: BTreeSet<&str> =
+        [SUPERUSER_ONLY, MONITORING, FOR_PUBLIC, &[UPLOADS]].concat().into_iter().collect();
     let undeclared: Vec<_> = found.keys().filter(|name| !declared.contains(name.as_str())).collect();
     let gone: Vec<_> = declared.iter().filter(|name| !found.contains_key(**name)).collect();
     assert!(undeclared.is_empty() && gone.is_empty(), "undeclared: {undeclared:#?}, gone: {gone:#?}");
@@ -165,6 +185,7 @@ fn each_object_is_granted_as_declared_and_none_is_undeclared() {
                 if name.starts_with("type") || name.starts_with("schema") { "usage" } else { "execute" };
             let reading = if name.starts_with("function") { "execute" } else { "select" };
             let expected = match name.as_str() {
+                UPLOADS => "insert",
                 name if FOR_PUBLIC.contains(&name) => usual,
                 name if MONITORING.contains(&name) && who == "monitor" => reading,
                 _ => "",
@@ -186,6 +207,12 @@ fn attempts() -> Vec<(&'static str, String)> {
             "procedure" => all.push((*name, "call rbytea_reencrypt('things.t')".to_owned())),
             "function" if object.contains("(name)") => {
                 all.push((*name, format!("select {function}('template1')")))
+            }
+            "function" if object.contains("(text)") => {
+                all.push((*name, format!("select {function}('/etc/passwd')")))
+            }
+            "function" if object.contains("(rbytea,text)") => {
+                all.push((*name, format!("select {function}('x', '/tmp/x')")))
             }
             "function" => all.push((*name, format!("select {function}()"))),
             "sequence" => {
@@ -248,6 +275,11 @@ fn attempts() -> Vec<(&'static str, String)> {
         "create or replace view rbytea.rbytea_stat as select 1 as one",
         "create or replace function rbytea_holders(out holder text, out age integer) returns setof record language sql as 'select null::text, 1'",
         "create trigger x before insert on things.t for each row execute function rbytea_externalize()",
+        "create or replace view rbytea_upload as select null::bigint as upload, null::bytea as chunk",
+        "drop trigger rbytea_upload on rbytea_upload",
+        "create trigger x instead of insert on rbytea_upload for each row execute function rbytea_upload_row()",
+        "delete from rbytea_upload",
+        "select * from rbytea_upload",
         "create event trigger x on ddl_command_end execute function rbytea_ddl_command_end()",
     ];
     all.extend(others.map(|sql| ("the extension", sql.to_owned())));
