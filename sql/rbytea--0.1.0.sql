@@ -395,16 +395,13 @@ CREATE FUNCTION rbytea_finish(upload bigint) RETURNS rbytea
 AS 'MODULE_PATHNAME', 'rbytea_finish_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100;
 COMMENT ON FUNCTION rbytea_finish(bigint) IS 'end an upload and return the value, for INSERT or UPDATE';
 
--- A view, because a view stores nothing. Its trigger fires whatever session_replication_role is, for without it the bytes would be lost in
--- silence; there is no command for that.
+-- A view, because a view stores nothing. rbytea_attach() gives it its trigger, at the end of this script and after pg_upgrade: it fires whatever
+-- session_replication_role is, for without it the bytes would be lost in silence, and no dump has a command for that.
 CREATE VIEW rbytea_upload AS SELECT NULL::bigint AS upload, NULL::bytea AS chunk WHERE false;
 COMMENT ON VIEW rbytea_upload IS 'appends what is inserted or copied into it to uploads, and stores nothing';
 CREATE FUNCTION rbytea_upload_row() RETURNS trigger
 AS 'MODULE_PATHNAME', 'rbytea_upload_row_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION rbytea_upload_row() IS 'trigger of the view rbytea_upload';
-CREATE TRIGGER rbytea_upload INSTEAD OF INSERT ON rbytea_upload FOR EACH ROW EXECUTE FUNCTION rbytea_upload_row();
-UPDATE pg_catalog.pg_trigger SET tgenabled = 'A'
- WHERE tgrelid OPERATOR(pg_catalog.=) '@extschema@.rbytea_upload'::pg_catalog.regclass;
 
 CREATE FUNCTION rbytea_agg_append(internal, bytea) RETURNS internal
 AS 'MODULE_PATHNAME', 'rbytea_agg_append_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
@@ -440,12 +437,15 @@ COMMENT ON FUNCTION rbytea_chunk_rows(rbytea, integer) IS 'implementation of rby
 
 -- Not STRICT, so that PostgreSQL inlines it in FROM: rows come one by one then, as from a select list, while those of any other function in
 -- FROM are all put on disk before the first one is seen. The two sets of the select list go on together.
-CREATE FUNCTION rbytea_chunks(value rbytea, size integer DEFAULT 1048576, OUT no bigint, OUT "offset" bigint, OUT chunk bytea)
+SET LOCAL search_path = pg_catalog, pg_temp;
+CREATE FUNCTION @extschema@.rbytea_chunks(value @extschema@.rbytea, size integer DEFAULT 1048576, OUT no bigint, OUT "offset" bigint, OUT chunk bytea)
 RETURNS SETOF record LANGUAGE sql STABLE PARALLEL SAFE COST 100 ROWS 100
 BEGIN ATOMIC
     SELECT c.no, c.no * size, c.chunk
-      FROM (SELECT generate_series(0, (len(value) + size - 1) / greatest(size, 1) - 1) AS no, rbytea_chunk_rows(value, size) AS chunk) AS c;
+      FROM (SELECT pg_catalog.generate_series(0::bigint, (@extschema@.len(value) + size - 1) / greatest(size, 1) - 1) AS no,
+                   @extschema@.rbytea_chunk_rows(value, size) AS chunk) AS c;
 END;
+SET LOCAL search_path = @extschema@, pg_temp;
 COMMENT ON FUNCTION rbytea_chunks(rbytea, integer) IS 'the payload in chunks of so many bytes, one after the other; an error at the last one if they are not what was stored';
 
 -- Storing: the row trigger and the event trigger that attaches it ---------------------------------------------------------
@@ -792,3 +792,7 @@ GRANT EXECUTE ON FUNCTION rbytea_import(text) TO pg_read_server_files;
 GRANT EXECUTE ON FUNCTION rbytea_export(rbytea, text) TO pg_write_server_files;
 GRANT SELECT ON rbytea.rbytea_vacuum_history, rbytea.rbytea_stat, rbytea.rbytea_stat_progress_vacuum, rbytea.rbytea_stat_progress_reencrypt,
     rbytea.rbytea_stat_progress_store TO pg_monitor;
+
+-- The view's trigger ------------------------------------------------------------------------------------------------------
+
+SELECT @extschema@.rbytea_attach();

@@ -23,6 +23,7 @@ const BYTEA: u64 = 256 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Possible,
+    Wire,
     Copy,
     Append,
     Tool,
@@ -35,6 +36,7 @@ impl Way {
     fn name(self) -> &'static str {
         match self {
             Self::Possible => "possible: a socket and a file",
+            Self::Wire => "possible: COPY of bytes in memory",
             Self::Copy => "COPY rbytea_upload; COPY of rbytea_chunks()",
             Self::Append => "rbytea_append(); rbytea_read()",
             Self::Tool => "rbytea put; rbytea get",
@@ -50,6 +52,8 @@ struct Bed<'a> {
     cluster: &'a Cluster,
     client: Client,
     source: PathBuf,
+    /// Its bytes.
+    size: u64,
     /// The first 256 MiB of it.
     part: Bytes,
     scratch: PathBuf,
@@ -59,6 +63,7 @@ impl Bed<'_> {
     fn up(&self, way: Way) {
         match way {
             Way::Possible => wire::upload(&self.source, &self.scratch),
+            Way::Wire => {}
             Way::Copy => runtime().block_on(copy_in(&self.client, &self.source)),
             Way::Append => runtime().block_on(append(&self.client, &self.source)),
             Way::Tool => {
@@ -83,7 +88,18 @@ impl Bed<'_> {
     fn down(&self, way: Way) {
         match way {
             Way::Possible => wire::download(&self.scratch),
-            Way::Copy => runtime().block_on(copy_out(&self.client)),
+            Way::Wire => {
+                let sql = format!(
+                    "copy (with b as materialized (select decode(repeat('ab', {CHUNK}), 'hex') as b)
+                           select b from b, generate_series(1, {})) to stdout (format binary)",
+                    self.size / CHUNK as u64
+                );
+                runtime().block_on(copy_out(&self.client, &sql));
+            }
+            Way::Copy => runtime().block_on(copy_out(
+                &self.client,
+                "copy (select chunk from files, rbytea_chunks(c)) to stdout (format binary)",
+            )),
             Way::Append => runtime().block_on(read(&self.client)),
             Way::Tool => {
                 run(tool(self.cluster).args([
@@ -222,8 +238,7 @@ fn fill(source: &mut File, buf: &mut [u8]) -> usize {
     len
 }
 
-async fn copy_out(client: &Client) {
-    let sql = "copy (select chunk from files, rbytea_chunks(c)) to stdout (format binary)";
+async fn copy_out(client: &Client, sql: &str) {
     let stream = client.copy_out(sql).await.unwrap();
     pin_mut!(stream);
     while let Some(row) = stream.next().await {
@@ -257,9 +272,19 @@ pub fn speed(arguments: &Arguments) {
         client: client(&cluster).0,
         scratch: cluster.data().join("scratch"),
         source,
+        size,
         part: part.into(),
     };
-    let ways = [Way::Possible, Way::Copy, Way::Append, Way::Tool, Way::Import, Way::LargeObject, Way::Bytea];
+    let ways = [
+        Way::Possible,
+        Way::Wire,
+        Way::Copy,
+        Way::Append,
+        Way::Tool,
+        Way::Import,
+        Way::LargeObject,
+        Way::Bytea,
+    ];
     let ways: Vec<Way> =
         ways.into_iter().filter(|&way| way != Way::Tool || cluster.tool("rbytea").exists()).collect();
     let mut taken: Vec<(Vec<f64>, Vec<f64>)> = ways.iter().map(|_| (Vec::new(), Vec::new())).collect();
@@ -287,6 +312,11 @@ pub fn speed(arguments: &Arguments) {
     for (way, (ups, downs)) in ways.iter().zip(&taken) {
         let ratio =
             |own: &[f64], other: &[f64]| median(own.iter().zip(other).map(|(own, other)| own / other));
+        if way == &Way::Wire {
+            let down = median(downs.iter().copied()) / 1e6;
+            println!("| {} | | | {down:.0} | {:.2} |", way.name(), ratio(downs, &possible_down));
+            continue;
+        }
         println!(
             "| {} | {:.0} | {:.2} | {:.0} | {:.2} |",
             way.name(),
@@ -315,7 +345,9 @@ pub fn memory(arguments: &Arguments) {
         }
         let (client, pid) = client(&cluster);
         let scratch = cluster.data().join("scratch");
-        let bed = Bed { cluster: &cluster, client, source: source.clone(), part: Bytes::new(), scratch };
+        let size = arguments.large;
+        let bed =
+            Bed { cluster: &cluster, client, source: source.clone(), size, part: Bytes::new(), scratch };
         let peaks: Vec<(String, String)> = [true, false]
             .map(|up| {
                 if way == Way::Tool {

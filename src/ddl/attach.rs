@@ -5,6 +5,7 @@
 use crate::ddl::inline_rows;
 use crate::ddl::reconcile::{self, Rows, Target, reconcile};
 use crate::ddl::refusals;
+use crate::ddl::upload_view;
 use crate::mark;
 use crate::pg::catalog::Extension;
 use crate::pg::error::{self, Report};
@@ -116,6 +117,7 @@ pub fn attach(extension: &Extension) -> Result<i64, Report> {
     for relid in candidates(&target)? {
         changed += i64::from(reconcile(relid, &target, Rows::Unknown)?);
     }
+    changed += i64::from(upload_view::attach(extension)?);
     Ok(changed)
 }
 

@@ -8,4 +8,5 @@ mod inline_rows;
 pub mod object_access;
 pub mod reconcile;
 pub mod refusals;
+mod upload_view;
 pub mod utility_hook;

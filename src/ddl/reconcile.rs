@@ -250,18 +250,37 @@ fn state_under(relid: pg_sys::Oid, lock: u32, target: &Target) -> Option<State> 
 /// BEFORE INSERT OR UPDATE FOR EACH ROW, internal (so that no dump contains it), firing also under
 /// `session_replication_role = replica`.
 fn create_trigger(relid: pg_sys::Oid, function_oid: pg_sys::Oid, unstored: bool) {
+    let (timing, events) =
+        (pg_sys::TRIGGER_TYPE_BEFORE, pg_sys::TRIGGER_TYPE_INSERT | pg_sys::TRIGGER_TYPE_UPDATE);
+    create_internal_trigger(
+        relid,
+        TRIGGER_NAME,
+        function_oid,
+        (timing, events),
+        unstored.then_some(UNSTORED),
+    );
+}
+
+/// A trigger FOR EACH ROW of the same kind, with this timing and these events.
+pub fn create_internal_trigger(
+    relid: pg_sys::Oid,
+    name: &CStr,
+    function_oid: pg_sys::Oid,
+    (timing, events): (u32, u32),
+    argument: Option<&CStr>,
+) {
     // SAFETY: a zeroed CreateTrigStmt is a valid one; its relation and function are given by OID. The name is copied.
     unsafe {
         let mut statement: pg_sys::CreateTrigStmt = std::mem::zeroed();
         statement.type_ = pg_sys::NodeTag::T_CreateTrigStmt;
-        statement.trigname = pg_sys::pstrdup(TRIGGER_NAME.as_ptr());
-        if unstored {
-            let argument = pg_sys::makeString(pg_sys::pstrdup(UNSTORED.as_ptr()));
+        statement.trigname = pg_sys::pstrdup(name.as_ptr());
+        if let Some(argument) = argument {
+            let argument = pg_sys::makeString(pg_sys::pstrdup(argument.as_ptr()));
             statement.args = pg_sys::lappend(std::ptr::null_mut(), argument.cast());
         }
         statement.row = true;
-        statement.timing = pg_sys::TRIGGER_TYPE_BEFORE as i16;
-        statement.events = (pg_sys::TRIGGER_TYPE_INSERT | pg_sys::TRIGGER_TYPE_UPDATE) as i16;
+        statement.timing = timing as i16;
+        statement.events = events as i16;
         pg_sys::CreateTriggerFiringOn(
             &mut statement,
             std::ptr::null(),

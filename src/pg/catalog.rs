@@ -54,6 +54,13 @@ impl Extension {
         found(oid, "type", c"rbytea")
     }
 
+    /// A relation in the schema of the extension, if it is there.
+    pub fn relation_oid(&self, name: &CStr) -> Option<pg_sys::Oid> {
+        // SAFETY: a lookup in the system cache.
+        let oid = unsafe { pg_sys::get_relname_relid(name.as_ptr(), self.namespace) };
+        (oid != pg_sys::InvalidOid).then_some(oid)
+    }
+
     /// A function of the extension without arguments.
     pub fn function_oid(&self, name: &CStr) -> Result<pg_sys::Oid, Report> {
         // SAFETY: a syscache lookup with the key columns of PROCNAMEARGSNSP: name, argument types, namespace. The

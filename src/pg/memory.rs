@@ -28,6 +28,19 @@ pub fn maintenance_work_mem() -> usize {
     unsafe { pg_sys::maintenance_work_mem }.unsigned_abs() as usize * 1024
 }
 
+/// A copy of bytes in the current memory context, which lives as long as that; an ERROR if there is no memory.
+pub fn copied(bytes: &[u8]) -> &'static [u8] {
+    if bytes.is_empty() {
+        return &[];
+    }
+    // SAFETY: the allocation has room for them; the caller lets go of the copy before its memory context ends.
+    unsafe {
+        let copy: *mut u8 = pg_sys::palloc(bytes.len()).cast();
+        copy.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+        std::slice::from_raw_parts(copy, bytes.len())
+    }
+}
+
 /// A read-only expanded datum (utils/expandeddatum.h) in a memory context of its own, a child of the current one; `fill` writes what is
 /// behind the header.
 ///

@@ -6,6 +6,7 @@ mod advice;
 pub mod background;
 pub mod catalog;
 pub mod compat;
+pub mod descriptor;
 pub mod encoding;
 pub mod error;
 pub mod heap_scan;

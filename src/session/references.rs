@@ -79,12 +79,14 @@ fn take(reference: &Reference) -> Result<PayloadRef, Report> {
     Ok(taken)
 }
 
-/// The payload, if this database has it, and a transaction of this cluster may have written it. One of another cluster, whose file was put
-/// here by hand, gets a transaction of this one.
+/// The payload, if this database has it, and a transaction of this cluster has written it and committed, or is this one: the file of any other
+/// need not be durable (I1). One of another cluster, whose file was put here by hand, gets a transaction of this one.
 fn of_this_database(payload: &PayloadRef) -> Result<Option<PayloadRef>, Report> {
     // SAFETY: reads shared memory.
-    let next = unsafe { pg_sys::ReadNextFullTransactionId() }.value;
-    if payload.id.birth >= next {
+    let (next, own) =
+        unsafe { (pg_sys::ReadNextFullTransactionId().value, pg_sys::GetTopFullTransactionIdIfAny().value) };
+    let birth = payload.id.birth;
+    if birth >= next || birth != own && transaction::did_not_commit(birth) {
         return Ok(None);
     }
     let located = transaction::with_store(opening::Access::Write, |store| Ok(store.locate(&payload.id)?))?;

@@ -1,6 +1,7 @@
 //! A payload that is made of pieces: a few bytes stay in memory and become an inline value, which the row trigger stores as any other; more
 //! of them are written to the store as they come. One of the callers of `transaction::begin_payload` (I3).
 
+use crate::pg::descriptor::Descriptor;
 use crate::pg::error::{self, Report};
 use crate::pg::{interrupts, settings};
 use crate::session::transaction;
@@ -102,8 +103,8 @@ thread_local! {
     static OPEN: Cell<i32> = const { Cell::new(0) };
 }
 
-/// One of a bounded number of files that are being written, known to PostgreSQL, which closes files of its own for it.
-struct Open(());
+/// One of a bounded number of files that are being written.
+struct Open(#[allow(dead_code, reason = "it is given back when it is dropped")] Descriptor);
 
 impl Open {
     fn one_more() -> Result<Self, Report> {
@@ -111,24 +112,15 @@ impl Open {
         if OPEN.get() >= most {
             return Err(too_many(most));
         }
-        // SAFETY: counts a descriptor that is about to be opened.
-        if !unsafe { pg_sys::AcquireExternalFD() } {
-            return Err(error::report(
-                PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,
-                "too many open files in this session",
-            )
-            .set_hint("Finish uploads before more are begun, or raise max_files_per_process."));
-        }
+        let descriptor = Descriptor::acquire("Finish uploads before more are begun")?;
         OPEN.set(OPEN.get() + 1);
-        Ok(Self(()))
+        Ok(Self(descriptor))
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
         OPEN.set(OPEN.get() - 1);
-        // SAFETY: it was counted, and is closed by now or soon.
-        unsafe { pg_sys::ReleaseExternalFD() }
     }
 }
 

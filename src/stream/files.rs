@@ -23,11 +23,15 @@ use std::path::{Path, PathBuf};
 fn rbytea_import(path: Text) -> Result<RbyteaResult, ErrorReport> {
     builder::check_may_write(c"rbytea_import()");
     let source = Source::open(path_of(&path)?)?;
-    let mut builder = Builder::with_len(source.len);
+    // Files of proc(5) and the like say that they have none.
+    let mut builder = if source.len > 0 { Builder::with_len(source.len) } else { Builder::new() };
     if source.len > IN_MEMORY as u64 && builder.clone_from(&source.file)? {
         return Ok(builder.finish()?);
     }
-    source.read(|piece| builder.append(piece))?;
+    source.read(|piece| {
+        builder.append(piece)?;
+        if builder.len() > source.len { source.check_len(builder.len()) } else { Ok(()) }
+    })?;
     source.check_len(builder.len())?;
     Ok(builder.finish()?)
 }
@@ -120,7 +124,7 @@ impl Source {
     }
 
     fn check_len(&self, read: u64) -> Result<(), Report> {
-        if read == self.len {
+        if read == self.len || self.len == 0 {
             return Ok(());
         }
         Err(error::report(

@@ -1,6 +1,8 @@
 //! Ranges of a payload, and all of it chunk by chunk, with 64-bit offsets.
 
+use crate::pg::descriptor::Descriptor;
 use crate::pg::error::{self, Report};
+use crate::pg::memory;
 use crate::session::opening::Access;
 use crate::session::{read, transaction};
 use crate::value::datum::{ByteaResult, Operand, Peek, Rbytea};
@@ -35,11 +37,14 @@ fn rbytea_chunk_rows(value: Rbytea, size: i32) -> Result<SetOfIterator<'static, 
     let size = u64::try_from(size).ok().filter(|size| (1..=MAX_BYTEA).contains(size));
     let size = size.ok_or_else(|| invalid("size must be at least 1 and less than a gigabyte"))?;
     let source = match value.peek()? {
-        Peek::Inline(_) => Source::Inline(value.with_payload(<[u8]>::to_vec)?),
+        // In the memory of the set, to which the server has switched.
+        Peek::Inline(_) => Source::Inline(value.with_payload(memory::copied)?),
         Peek::External(payload) => {
+            let descriptor =
+                Descriptor::acquire("Read to the end, or close cursors, before more are opened")?;
             let reader = transaction::with_store(Access::Read, |store| read::open(store, &payload))?;
             reader.will_read(0, size);
-            Source::Stored(reader, read::verify_by(&payload).map(Verifier::new))
+            Source::Stored(reader, read::verify_by(&payload).map(Verifier::new), descriptor)
         }
     };
     let mut chunks = Chunks { source, size, offset: 0 };
@@ -51,8 +56,8 @@ fn rbytea_chunk_rows(value: Rbytea, size: i32) -> Result<SetOfIterator<'static, 
 /// Where chunks come from. Its file is open from the first one to the last.
 #[expect(clippy::large_enum_variant, reason = "one for each call")]
 enum Source {
-    Inline(Vec<u8>),
-    Stored(Reader, Option<Verifier>),
+    Inline(&'static [u8]),
+    Stored(Reader, Option<Verifier>, Descriptor),
 }
 
 struct Chunks {
@@ -74,7 +79,7 @@ impl Chunks {
                 self.offset += chunk.len() as u64;
                 ByteaResult::copy_of(chunk)?
             }
-            Source::Stored(reader, verifier) => {
+            Source::Stored(reader, verifier, _) => {
                 let len = self.size.min(reader.len() - offset);
                 if len == 0 {
                     return Ok(None);

@@ -276,7 +276,6 @@ fn attempts() -> Vec<(&'static str, String)> {
         "create or replace function rbytea_holders(out holder text, out age integer) returns setof record language sql as 'select null::text, 1'",
         "create trigger x before insert on things.t for each row execute function rbytea_externalize()",
         "create or replace view rbytea_upload as select null::bigint as upload, null::bytea as chunk",
-        "drop trigger rbytea_upload on rbytea_upload",
         "create trigger x instead of insert on rbytea_upload for each row execute function rbytea_upload_row()",
         "delete from rbytea_upload",
         "select * from rbytea_upload",

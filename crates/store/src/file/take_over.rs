@@ -4,9 +4,12 @@
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 
+use uuid::Uuid;
+
 use super::copy::refuses_links;
 use super::fs::{EntryKind, Fs, FsFile, Rights};
-use super::paths::{ATTEMPTS, shown};
+use super::layout::{TRASH, copy_name};
+use super::paths::ATTEMPTS;
 use super::store::FileStore;
 use super::upload::FileUpload;
 use crate::backend::{SourceFile, Upload};
@@ -28,24 +31,17 @@ impl<F: Fs> FileStore<F> {
         let len = source.about.len();
         let path = self.live(&id);
         // Recovery writes again what is logged, which must not be into a file that another store has, too.
-        let links = !self.is_logged(Some(len)) && may_be_linked(source, self.config.rights);
+        let mut links = !self.is_logged(Some(len)) && may_be_linked(source, self.config.rights);
+        let mut made = false;
         for _ in 0..ATTEMPTS {
-            if links {
-                match self.fs.link_from(&source.path, &path) {
-                    Ok(()) => return self.linked(id, path, source),
-                    Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                        return self.again(id, path, source, interrupts);
-                    }
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                        self.make_dirs(&self.in_database(&id.shard().path()))?;
-                        continue;
-                    }
-                    Err(e) if refuses_links(&e) => {}
-                    Err(e) => return Err(self.io("link file to", &path)(e)),
-                }
-            }
-            match self.fs.create_new(&path) {
-                Ok(file) => {
+            let given = if links {
+                self.fs.link_from(&source.path, &path).map(|()| None)
+            } else {
+                self.fs.create_new(&path).map(Some)
+            };
+            match given {
+                Ok(None) => return self.linked(id, path, source),
+                Ok(Some(file)) => {
                     let mut upload = self.upload(id, path, file, Some(len))?;
                     if !upload.clone_from(&source.file)? {
                         copy(source, &mut upload, interrupts)?;
@@ -53,11 +49,18 @@ impl<F: Fs> FileStore<F> {
                     return Ok(upload);
                 }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                    return self.again(id, path, source, interrupts);
+                    if let Some(upload) = self.again(id, &path, source, interrupts)? {
+                        return Ok(upload);
+                    }
                 }
+                // The source has been moved since it was opened, which a directory that is made does not change.
+                Err(e) if e.kind() == io::ErrorKind::NotFound && links && made => links = false,
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
                     self.make_dirs(&self.in_database(&id.shard().path()))?;
+                    made = true;
                 }
+                Err(e) if links && refuses_links(&e) => links = false,
+                Err(e) if links => return Err(self.io("link file to", &path)(e)),
                 Err(e) => return Err(self.io("create file", &path)(e)),
             }
         }
@@ -77,30 +80,31 @@ impl<F: Fs> FileStore<F> {
 
     /// The upload of a file whose name is taken: this transaction has taken the payload over before, or one has that a crash has undone and
     /// whose id no log had, so that this one has got it again. What that has left is neither durable nor logged unless this upload sees to it
-    /// (I1), and may have lost its bytes.
+    /// (I1). `None` if it has not the bytes of the source: a copy that was cut, or what a crash has left of it, is out of the way then.
     fn again(
         &self,
         id: PayloadId,
-        path: String,
+        path: &str,
         source: &SourceFile,
         interrupts: &mut dyn FnMut(),
-    ) -> Result<FileUpload<F>> {
+    ) -> Result<Option<FileUpload<F>>> {
         let expected = source.about.len();
-        let file = self.fs.open(&path).map_err(self.io("open file", &path))?;
-        let stat = file.stat().map_err(self.io("stat file", &path))?;
-        if stat.kind != EntryKind::File || stat.len != expected {
-            return Err(Error::WrongSize { path: shown(&path), expected, found: stat.len });
+        let file = self.fs.open(path).map_err(self.io("open file", path))?;
+        let stat = file.stat().map_err(self.io("stat file", path))?;
+        let same = stat.kind == EntryKind::File
+            && stat.len == expected
+            && (stat.inode == source.about.ino()
+                || is_same(source, &file, interrupts).map_err(self.io("read file", path))?);
+        if !same {
+            // Nothing refers to it: its transaction is this one, or has never been. The next sweep removes what has such a name.
+            self.make_trash()?;
+            let aside = self.in_database(&format!("{TRASH}/{}", copy_name(Uuid::new_v4())));
+            self.fs.rename_noreplace(path, &aside).map_err(self.io("rename file", path))?;
+            return Ok(None);
         }
-        if stat.inode != source.about.ino()
-            && !is_same(source, &file, interrupts).map_err(self.io("read file", &path))?
-        {
-            let other =
-                io::Error::other("a transaction that a crash has undone has left it with other bytes");
-            return Err(self.io("take over file", &path)(other));
-        }
-        let mut upload = self.upload(id, path, file, Some(expected))?.shared(expected);
+        let mut upload = self.upload(id, path.into(), file, Some(expected))?.shared(expected);
         upload.log_again(interrupts)?;
-        Ok(upload)
+        Ok(Some(upload))
     }
 }
 

@@ -317,8 +317,11 @@ impl<F: Fs> FileBatch<F> {
         let handle = written.syncfs.take();
         self.handle = match (self.handle.take(), handle) {
             (Some(a), Some(b)) => Some(if a.opened <= b.opened { a } else { b }),
-            // The older handle reports errors of later files, too.
-            (Some(a), None) => Some(a),
+            // One that keepers were to answer for when it was begun, which may be before the handle was opened.
+            (Some(a), None) => {
+                self.handle = Some(a);
+                return Some(written);
+            }
             (None, handle) if self.unsynced == 1 => handle,
             _ => None,
         };
