@@ -138,6 +138,11 @@ fn upgrade(old: &Installation, new: &Installation, mode: &str, outside: bool) ->
             "transaction ids have begun anew, and births with them"
         );
         stores_again(&db, database);
+        db.run(
+            "do $$ declare upload bigint := rbytea_begin();
+                   begin insert into rbytea_upload values (upload, 'pie'), (upload, 'ces');
+                   assert convert_from(rbytea_finish(upload), 'UTF8') = 'pieces'; end $$",
+        );
     }
     let db = new.session();
     db.run("delete from t");

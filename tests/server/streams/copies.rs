@@ -145,7 +145,6 @@ fn an_ordinary_user_uploads_and_can_break_nothing() {
     for sql in [
         "select * from rbytea_upload",
         "copy rbytea_upload to stdout",
-        "drop trigger rbytea_upload on rbytea_upload",
         "drop view rbytea_upload",
         "alter view rbytea_upload owner to alice",
         "create rule r as on insert to rbytea_upload do instead nothing",
