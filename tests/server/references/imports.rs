@@ -131,6 +131,8 @@ fn what_is_no_readable_file_is_refused_at_once() {
     symlink(path("file"), path("to a file")).unwrap();
     assert_eq!(db.text(&format!("select len(rbytea_import({}))", literal(&path("to a file")))), "5");
     assert_eq!(db.text("select convert_from(rbytea_import('PG_VERSION'), 'utf8') like '1%'"), "t");
+    // A file that says that it has no bytes, and has some.
+    assert_eq!(db.text("select convert_from(rbytea_import('/proc/version'), 'utf8') like 'Linux%'"), "t");
     db.run("begin read only");
     assert_eq!(db.sqlstate("select rbytea_import('PG_VERSION')"), SqlState::READ_ONLY_SQL_TRANSACTION);
     db.run("rollback");

@@ -53,6 +53,28 @@ fn assert_garbage(
     assert_eq!(bytes_below(&directory(cluster, source)), before, "the vacuum has changed the source");
 }
 
+/// Its file was never made durable.
+#[test]
+fn a_reference_to_a_payload_that_was_not_committed_is_not_restored() {
+    let cluster = Cluster::with_extension_and(&[NOT_LOGGED]);
+    let (db, other) = (cluster.session(), cluster.session());
+    db.run("create table t (n int, r rbytea); set rbytea.dump_references = on");
+    other.run("set rbytea.restore_references = on");
+    let refused = |reference: &str| {
+        let state = other.sqlstate(&format!("insert into t values (2, '{reference}')"));
+        assert_eq!(state, SqlState::UNDEFINED_FILE);
+    };
+    db.run("begin; insert into t values (1, 'not committed')");
+    let reference = db.text("select format('%s', r) from t");
+    refused(&reference);
+    db.run("rollback");
+    refused(&reference);
+    db.run("insert into t values (1, 'committed')");
+    other.run(&format!("insert into t values (2, '{}')", db.text("select format('%s', r) from t")));
+    assert_eq!(other.text("select string_agg(convert_from(r, 'utf8'), ' ') from t"), "committed committed");
+    assert_eq!(other.text("select count(distinct uuid(r)) from t"), "1");
+}
+
 #[test]
 fn a_restore_that_is_rolled_back_leaves_garbage_alone() {
     for conf in [NOT_LOGGED, "rbytea.wal_payload_limit = '100kB'", LOGGED] {

@@ -12,6 +12,7 @@ const DECOYS: &str = "
     create function age(xid8) returns int language sql as 'select 1';
     create function concat(text, text) returns text language sql as 'select null::text';
     create function \"=\"(bigint, int) returns bool language sql as 'select false';
+    create function generate_series(int, bigint) returns setof bigint language sql as 'select 1::bigint';
     create function now(int default 1) returns timestamptz language sql as 'select null::timestamptz'";
 
 #[test]
@@ -51,6 +52,7 @@ fn objects_of_a_hostile_schema_have_no_part_in_the_extension() {
         db.run(&format!("select count(*) from theirs.{call}"));
     }
     db.run("select * from rbytea.rbytea_stat; select * from theirs.rbytea_check()");
+    db.run("select c.* from (values ('x'::bytea::theirs.rbytea)) v (r), theirs.rbytea_chunks(r) c");
     assert_eq!(
         db.text("select rolsuper from pg_catalog.pg_roles where rolname = 'mallory'"),
         "f",
