@@ -209,12 +209,20 @@ fn parallel_workers_take_no_payloads() {
 
 /// Whoever asks whether a text is valid gets no payload for it.
 #[test]
-fn asking_whether_a_reference_is_valid_takes_nothing() {
+fn a_reference_is_valid_input_where_references_are_restored_and_nowhere_else() {
     let pair = pair("on");
     if pair.cluster.installation().major < 16 {
         return;
     }
     let sql = format!("select pg_input_is_valid('{}', 'rbytea')", pair.text);
+    // As COPY with ON_ERROR asks: what it is told is not valid, it leaves out.
+    assert_eq!(pair.copy.text(&sql), "t");
+    assert_eq!(
+        pair.copy.rvacuum(),
+        pair.cluster.files_of(&pair.copy).live.len() as i64 + 1,
+        "garbage is left for ever"
+    );
+    pair.copy.run("set rbytea.restore_references = off");
     assert_eq!(pair.copy.text(&sql), "f");
     assert!(pair.cluster.files_of(&pair.copy).live.is_empty());
 }

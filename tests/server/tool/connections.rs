@@ -7,24 +7,29 @@ use std::process::Command;
 
 use crate::support::broken_store::own;
 use crate::support::cluster::Cluster;
+use crate::support::installation::Installation;
 use crate::support::tool::{Ran, run, tool};
 
-/// A server that listens on 127.0.0.1, with TLS, and takes `lena` there with the password `geheim`, by TLS alone in the database
-/// `template1`.
+/// Whether the server is built with TLS.
+fn has_tls(installation: &Installation) -> bool {
+    let output = Command::new(&installation.pg_config).arg("--configure").output().unwrap();
+    let options = String::from_utf8(output.stdout).unwrap();
+    ["--with-openssl", "--with-ssl"].iter().any(|option| options.contains(option))
+}
+
+/// A server that listens on 127.0.0.1, with TLS if it is built with it, and takes `lena` there with the password `geheim`, by TLS alone in
+/// the database `template1`.
 fn listening() -> Cluster {
-    let mut cluster = Cluster::stopped_with(&[
-        "listen_addresses = '127.0.0.1'",
-        "ssl = on",
-        "ssl_cert_file = 'server.crt'",
-        "ssl_key_file = 'server.key'",
-    ]);
+    let mut conf = vec!["listen_addresses = '127.0.0.1'"];
+    let mut rules = vec!["local all all trust", "host all all 127.0.0.1/32 scram-sha-256"];
+    if has_tls(&Installation::from_environment()) {
+        conf.extend(["ssl = on", "ssl_cert_file = 'server.crt'", "ssl_key_file = 'server.key'"]);
+        rules.insert(1, "hostssl template1 all 127.0.0.1/32 scram-sha-256");
+        rules.insert(2, "hostnossl template1 all 127.0.0.1/32 reject");
+    }
+    let mut cluster = Cluster::stopped_with(&conf);
     certify(&cluster, "authority", "localhost");
-    fs::write(
-        cluster.data().join("pg_hba.conf"),
-        "local all all trust\nhostssl template1 all 127.0.0.1/32 scram-sha-256\nhostnossl template1 all 127.0.0.1/32 reject
-         host all all 127.0.0.1/32 scram-sha-256\n",
-    )
-    .unwrap();
+    fs::write(cluster.data().join("pg_hba.conf"), rules.join("\n") + "\n").unwrap();
     cluster.start();
     let db = cluster.session();
     db.run("create extension rbytea; create role lena login superuser password 'geheim'");
@@ -133,6 +138,15 @@ fn tls_verifies_the_server_as_sslmode_says() {
         let string = format!("host={host} port={port} user=lena password=geheim dbname=template1 {rest}");
         connect(&cluster, &string, &[])
     };
+    if !has_tls(cluster.installation()) {
+        // The server refuses it: who asks for it is told, and who prefers it does without.
+        for mode in ["require", "verify-full"] {
+            let refused = to("localhost hostaddr=127.0.0.1", &format!("sslmode={mode} sslrootcert={root}"));
+            assert!(refused.ends_with(1).said.contains("TLS"), "{mode}");
+        }
+        to("127.0.0.1", "sslmode=prefer").ends_with(0);
+        return;
+    }
     let verified = format!("sslmode=verify-full sslrootcert={root} channel_binding=require");
     to("localhost hostaddr=127.0.0.1", &verified).ends_with(0);
     // The certificate is for another name.
