@@ -217,11 +217,7 @@ fn a_reference_is_valid_input_where_references_are_restored_and_nowhere_else() {
     let sql = format!("select pg_input_is_valid('{}', 'rbytea')", pair.text);
     // As COPY with ON_ERROR asks: what it is told is not valid, it leaves out.
     assert_eq!(pair.copy.text(&sql), "t");
-    assert_eq!(
-        pair.copy.rvacuum(),
-        pair.cluster.files_of(&pair.copy).live.len() as i64 + 1,
-        "garbage is left for ever"
-    );
+    assert_eq!(pair.copy.rvacuum(), 1, "garbage is left for ever");
     pair.copy.run("set rbytea.restore_references = off");
     assert_eq!(pair.copy.text(&sql), "f");
     assert!(pair.cluster.files_of(&pair.copy).live.is_empty());
