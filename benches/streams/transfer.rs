@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt, pin_mut};
@@ -155,17 +157,22 @@ fn psql(cluster: &Cluster) -> Command {
     psql
 }
 
-/// The most memory of the program, in bytes.
-#[expect(clippy::zombie_processes, reason = "wait4 waits for it")]
+/// The most memory of the program, in bytes, as it was looked at last. (What wait4(2) says begins with the memory of whoever has forked it.)
 fn run(command: &mut Command) -> u64 {
-    let child = command.stdout(Stdio::null()).spawn().unwrap();
-    let pid = child.id() as i32;
-    let (mut status, mut usage) = (0, std::mem::MaybeUninit::<libc::rusage>::zeroed());
-    // SAFETY: a child of ours that has not been waited for; both results have room.
-    let (waited, usage) =
-        unsafe { (libc::wait4(pid, &mut status, 0, usage.as_mut_ptr()), usage.assume_init()) };
-    assert!(waited == pid && status == 0, "{command:?}: {status}");
-    usage.ru_maxrss as u64 * 1024
+    let mut child = command.stdout(Stdio::null()).spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut most = 0;
+    loop {
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        if let Some(line) = text.lines().find_map(|line| line.strip_prefix("VmHWM:")) {
+            most = line.trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024;
+        }
+        if let Some(ended) = child.try_wait().unwrap() {
+            assert!(ended.success(), "{command:?}: {ended}");
+            return most;
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
 }
 
 async fn begin(client: &Client) -> i64 {
