@@ -366,7 +366,7 @@ bench-wire: deps
 bench-replay: deps
 	@$(MAKE) run-bench BENCH=replay PG_CONFIG='$(PG_CONFIG)'
 
-# Payloads of any size, in and out, their memory, dumps by reference, migration of large objects. An hour, on a disk with 40 GB of room;
+# Payloads of any size, in and out, their memory, dumps by reference, migration of large objects. Half an hour, on a disk with 40 GB of room;
 # ARGUMENTS="parts=transfer rounds=3 size=1073741824" for a part (benches/streams/main.rs has them all).
 .PHONY: bench-streams
 bench-streams: deps

@@ -2,7 +2,7 @@
 //! reference; migration of large objects. `make bench-streams` runs it and prints the tables, which docs/SPEED.md quotes.
 //!
 //! Arguments, each optional: `parts=transfer,memory,dump,migration`, `rounds=3`, `size=1073741824` (transfer), `large=8589934592` (memory),
-//! `count=100000` (dump, migration), `payload=1048576` (dump), `object=65536` (migration). A file `rbytea` beside the server's programs is
+//! `count=100000` (dump, migration), `payload=4096` (dump), `object=16384` (migration). A file `rbytea` beside the server's programs is
 //! the tool.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark fails by panicking")]
 #![allow(missing_docs, reason = "a program")]
@@ -44,8 +44,8 @@ fn main() {
         size: 1 << 30,
         large: 8 << 30,
         count: 100_000,
-        payload: 1 << 20,
-        object: 64 << 10,
+        payload: 4096,
+        object: 16 << 10,
     };
     // cargo bench adds --bench.
     for argument in std::env::args().skip(1).filter(|argument| argument != "--bench") {
