@@ -80,7 +80,8 @@ impl<F: Fs> FileStore<F> {
 
     /// The upload of a file whose name is taken: this transaction has taken the payload over before, or one has that a crash has undone and
     /// whose id no log had, so that this one has got it again. What that has left is neither durable nor logged unless this upload sees to it
-    /// (I1). `None` if it has not the bytes of the source: a copy that was cut, or what a crash has left of it, is out of the way then.
+    /// (I1). `None` if it cannot be had: a copy that was cut, what a crash has left of it, and a link where the payload is logged, are out of
+    /// the way then.
     fn again(
         &self,
         id: PayloadId,
@@ -91,10 +92,14 @@ impl<F: Fs> FileStore<F> {
         let expected = source.about.len();
         let file = self.fs.open(path).map_err(self.io("open file", path))?;
         let stat = file.stat().map_err(self.io("stat file", path))?;
+        let linked = stat.inode == source.about.ino();
         let same = stat.kind == EntryKind::File
             && stat.len == expected
-            && (stat.inode == source.about.ino()
-                || is_same(source, &file, interrupts).map_err(self.io("read file", path))?);
+            && if linked {
+                !self.is_logged(Some(expected))
+            } else {
+                is_same(source, &file, interrupts).map_err(self.io("read file", path))?
+            };
         if !same {
             // Nothing refers to it: its transaction is this one, or has never been. The next sweep removes what has such a name.
             self.make_trash()?;
