@@ -112,8 +112,9 @@ fn of_a_primary(title: &str, calls: &[&str]) {
                 writing.join().unwrap()
             });
             numbers.0 = next;
-            let killed = is_gone(&victims);
+            // Until here the call may still come.
             drop(injection.end());
+            let killed = is_gone(&victims);
             if !killed {
                 assert_eq!(unknown, None, "{call} {when}: the server is gone, and {title} is not");
                 break;
@@ -177,8 +178,9 @@ fn of_a_standby(title: &str, calls: &[&str]) {
             );
             wait_until(PATIENCE, || is_gone(&victims) || reader.try_run(&replayed_all).is_ok());
             let _ = reader.try_run("checkpoint");
-            let killed = is_gone(&victims);
+            // Until here the call may still come.
             drop(injection.end());
+            let killed = is_gone(&victims);
             if !killed {
                 break;
             }
