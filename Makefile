@@ -51,6 +51,11 @@ sources := Cargo.toml Cargo.lock crates/store/Cargo.toml .cargo/config.toml $(sh
 tool := $(target)/release/rbytea
 tool_sources := Cargo.toml Cargo.lock $(foreach crate,connect tool,crates/$(crate)/Cargo.toml $(shell find crates/$(crate)/src -name '*.rs'))
 
+# Orthanc's storage plugin, and the program for its administrators.
+plugin := $(target)/release/libOrthancRbyteaStorage.so
+plugin_crates := connect orthanc-sdk orthanc-storage orthanc-plugin
+plugin_sources := Cargo.toml Cargo.lock $(foreach crate,$(plugin_crates),crates/$(crate)/Cargo.toml $(shell find crates/$(crate)/src -name '*.rs'))
+
 # The fuzz targets have a workspace of their own; what is passed to the compiler is what cargo-fuzz passes, less what
 # stable Rust does not know (the sanitizers).
 fuzz_dir := $(abspath $(target))/fuzz
@@ -84,6 +89,7 @@ help:
 	@echo 'make install        install it (DESTDIR is honoured); make uninstall removes it'
 	@echo 'make deb            packages for Debian, in $(deb_dir);  make deb-test: installs, upgrades and purges them in a chroot'
 	@echo 'make dist           the archive for PGXN'
+	@echo 'make plugin         the storage plugin for Orthanc, $(plugin)'
 	@echo 'make installcheck   run the regression tests against a running server (PGHOST, PGPORT, PGUSER)'
 	@echo 'make test           install what is missing, then run every check and test'
 	@echo 'make demo           install what is missing, then show the main job on real files (FILES="…")'
@@ -137,6 +143,14 @@ $(tool): $(tool_sources)
 	$(store) build --release --locked --package rbytea-tool
 	@touch $@
 
+$(plugin): $(plugin_sources)
+	@$(CARGO) --version >/dev/null || { echo "no Rust at CARGO=$(CARGO): make deps installs it" >&2; exit 1; }
+	$(store) build --release --locked --package rbytea-orthanc-plugin
+	@touch $@
+
+.PHONY: plugin
+plugin: $(plugin)
+
 # --- install -----------------------------------------------------------------------------------
 
 # What is installed beside PostgreSQL's programs. Debian has them in a package of its own (debian/rbytea-tools.install).
@@ -177,7 +191,7 @@ uninstall: installation
 
 # Builds as the user and installs as root where that takes root.
 .PHONY: install-for-tests
-install-for-tests: $(library) $(alias) $(tool)
+install-for-tests: $(library) $(alias) $(tool) $(plugin)
 	@if [ -w '$(bindir)' ] && [ -w '$(pkglibdir)' ] && [ -w '$(extensiondir)' ]; then $(MAKE) install PG_CONFIG=$(pg_config); \
 	else sudo $(MAKE) install PG_CONFIG=$(pg_config); fi
 
@@ -220,7 +234,7 @@ check: fmt-check lint core-test fuzz server-test
 .PHONY: core-test
 core-test: $(stamp)
 	$(cargo) test $(features),rbytea-store/interoperation --workspace $(addprefix --test ,$(store_tests) $(logic_tests)) -- $(TESTS)
-	$(store) test --locked --package rbytea-connect --package rbytea-tool -- $(TESTS)
+	$(store) test --locked $(addprefix --package rbytea-,connect tool orthanc-sdk orthanc-storage) -- $(TESTS)
 
 # The same of the store alone, which takes no PostgreSQL.
 .PHONY: store-test
@@ -247,7 +261,7 @@ fuzz:
 # Against the optimised build, the one that users get. More threads than processors, because many tests wait for the background vacuum.
 .PHONY: server-test
 server-test: install-for-tests
-	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),6) $(client) -- $(TESTS)
+	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),10) $(client) -- $(TESTS)
 
 # The vacuum against many sessions for SOAK_SECONDS, SOAK_CRASHES times SIGKILL under load, and as often the power's failure, on a primary and on
 # its standby, 20 promotions, and a million new inputs.

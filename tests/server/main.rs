@@ -22,11 +22,11 @@ mod history;
 mod installation;
 mod like_bytea;
 mod model;
+mod orthanc;
 mod purge;
 mod references;
 mod replication;
 mod rights;
-
 mod streams;
 mod tool;
 mod transactions;

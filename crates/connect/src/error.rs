@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use tokio_postgres::error::SqlState;
 
+use crate::sql;
+
 /// What is wrong with the description of a connection, or what came of the attempts to make it. No message has a password.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -121,19 +123,9 @@ impl Failure {
     fn is_transient(&self) -> bool {
         match &self.why {
             Why::TimedOut | Why::Attributes(_) => true,
-            Why::Client(error) => match error.code() {
-                Some(code) => {
-                    code.code().starts_with("08")
-                        || [
-                            &SqlState::ADMIN_SHUTDOWN,
-                            &SqlState::CRASH_SHUTDOWN,
-                            &SqlState::CANNOT_CONNECT_NOW,
-                            &SqlState::TOO_MANY_CONNECTIONS,
-                        ]
-                        .contains(&code)
-                }
-                None => error.is_closed() || error.source().is_some_and(|source| source.is::<io::Error>()),
-            },
+            Why::Client(error) => {
+                sql::is_lost(error) || error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS)
+            }
         }
     }
 }

@@ -16,6 +16,7 @@ mod parameters;
 mod passfile;
 mod service;
 mod session;
+pub mod sql;
 mod target;
 mod tls;
 

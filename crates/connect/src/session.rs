@@ -25,6 +25,12 @@ pub struct Session {
 }
 
 impl Session {
+    /// Waits until the connection is lost.
+    pub async fn lost(&mut self) {
+        // Ends with the connection, however that ends.
+        let _ = (&mut self.driver).await;
+    }
+
     /// Says good-bye, and waits until the connection is closed.
     pub async fn close(self) {
         let Self { client, driver, .. } = self;

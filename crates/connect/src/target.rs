@@ -106,7 +106,16 @@ impl fmt::Display for Host {
 
 impl Target {
     /// Fills up what was said explicitly.
-    pub fn resolve(mut said: Parameters, environment: &Environment) -> Result<Self, Error> {
+    pub fn resolve(said: Parameters, environment: &Environment) -> Result<Self, Error> {
+        Self::resolve_with(said, environment, &[])
+    }
+
+    /// The same where what nothing says is not libpq's default but this: pairs of keywords and values.
+    pub fn resolve_with(
+        mut said: Parameters,
+        environment: &Environment,
+        defaults: &[(&str, &str)],
+    ) -> Result<Self, Error> {
         if let Some(name) = said.get("service").or_else(|| environment.get("PGSERVICE")).map(str::to_owned) {
             service::add(&name, environment, &mut said)?;
         }
@@ -117,6 +126,9 @@ impl Target {
                     _ => said.set_default(keyword, value)?,
                 }
             }
+        }
+        for (keyword, value) in defaults {
+            said.set_default(keyword, value)?;
         }
         if said.get("gssencmode").or_else(|| environment.get("PGGSSENCMODE")) == Some("require") {
             return Err(Error::Unsupported("gssencmode"));

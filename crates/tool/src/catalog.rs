@@ -1,53 +1,16 @@
 //! Names in the database: the extension's schema, tables, columns. Everything is found in the catalogs and written with its
 //! schema and in quotes, so that no search_path leads elsewhere.
 
+pub use rbytea_connect::sql::{Extension, identifier, literal};
 use tokio_postgres::Client;
 
 use crate::error::Error;
 
-/// Something's name in SQL.
-pub fn identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
+/// The extension where it has to be there.
+pub async fn extension(db: &Client) -> Result<Extension, Error> {
+    Extension::find(db).await?.ok_or_else(|| Error::said("the database does not have the extension rbytea"))
 }
 
-/// A string in SQL, whatever standard_conforming_strings says.
-pub fn literal(text: &str) -> String {
-    let doubled = text.replace('\'', "''");
-    if text.contains('\\') {
-        format!(" E'{}'", doubled.replace('\\', "\\\\"))
-    } else {
-        format!("'{doubled}'")
-    }
-}
-
-/// The extension in a database.
-#[derive(Clone, Debug)]
-pub struct Extension {
-    /// Its schema, in quotes.
-    pub schema: String,
-    /// Its version.
-    pub version: String,
-}
-
-impl Extension {
-    /// The database's; None if it has none.
-    pub async fn find(db: &Client) -> Result<Option<Self>, Error> {
-        let query = "SELECT n.nspname::text, e.extversion FROM pg_catalog.pg_extension e
-                       JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'rbytea'";
-        let row = db.query_opt(query, &[]).await?;
-        Ok(row.map(|row| Self { schema: identifier(row.get(0)), version: row.get(1) }))
-    }
-
-    /// The same where it has to be there.
-    pub async fn of(db: &Client) -> Result<Self, Error> {
-        Self::find(db).await?.ok_or_else(|| Error::said("the database does not have the extension rbytea"))
-    }
-
-    /// A function of the extension.
-    pub fn function(&self, name: &str) -> String {
-        format!("{}.{}", self.schema, identifier(name))
-    }
-}
 
 /// A table.
 #[derive(Clone, Debug)]
@@ -79,17 +42,5 @@ impl Table {
         let row = row
             .ok_or_else(|| Error::said(format!("column \"{name}\" of table {} does not exist", self.name)))?;
         Ok(identifier(row.get(0)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quotes_are_doubled() {
-        assert_eq!(identifier("a\"b"), "\"a\"\"b\"");
-        assert_eq!(literal("it's"), "'it''s'");
-        assert_eq!(literal(r"back\'slash"), r" E'back\\''slash'");
     }
 }

@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use clap::{ArgAction, Args};
-use rbytea_connect::{Canceller, Environment, Parameters, Session, Target, is_connection_string};
+use rbytea_connect::{Canceller, Environment, Parameters, Session, Target, is_connection_string, sql};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use tokio_postgres::Client;
 use tokio_postgres::error::DbError;
 
-use crate::error::{Error, message};
+use crate::error::Error;
 use crate::lock::locked;
 use crate::progress::say;
 
@@ -116,7 +116,7 @@ impl Db {
 }
 
 fn notice(notice: &DbError) {
-    say(&message(notice));
+    say(&sql::message(notice));
 }
 
 impl Connector {

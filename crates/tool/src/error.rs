@@ -1,11 +1,10 @@
 //! Why something did not work, and whether trying again may help.
 
-use std::error::Error as _;
 use std::fmt::{self, Display};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use tokio_postgres::error::{DbError, SqlState};
+use rbytea_connect::sql;
 
 /// The errors of all commands.
 #[derive(Debug)]
@@ -47,11 +46,7 @@ impl Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect(error) => error.fmt(f),
-            Self::Sql(error) => match (error.as_db_error(), error.source()) {
-                (Some(error), _) => f.write_str(&message(error)),
-                (None, Some(source)) => write!(f, "{error}: {source}"),
-                (None, None) => error.fmt(f),
-            },
+            Self::Sql(error) => f.write_str(&sql::error(error)),
             Self::Io { doing, path, source } => {
                 write!(f, "could not {doing} \"{}\": {source}", path.display())
             }
@@ -59,17 +54,6 @@ impl Display for Error {
             Self::Reported => Ok(()),
         }
     }
-}
-
-/// What the server has to say, as psql prints it.
-pub fn message(error: &DbError) -> String {
-    let mut text = format!("{}:  {}", error.severity(), error.message());
-    for (label, part) in [("DETAIL", error.detail()), ("HINT", error.hint())] {
-        if let Some(part) = part {
-            text += &format!("\n{label}:  {part}");
-        }
-    }
-    text
 }
 
 impl Error {
@@ -94,18 +78,7 @@ impl Error {
     pub fn is_lost(&self) -> bool {
         match self {
             Self::Connect(error) => error.is_transient(),
-            Self::Sql(error) => match error.code() {
-                Some(code) => {
-                    code.code().starts_with("08")
-                        || [
-                            &SqlState::ADMIN_SHUTDOWN,
-                            &SqlState::CRASH_SHUTDOWN,
-                            &SqlState::CANNOT_CONNECT_NOW,
-                        ]
-                        .contains(&code)
-                }
-                None => error.is_closed() || error.source().is_some_and(|source| source.is::<io::Error>()),
-            },
+            Self::Sql(error) => sql::is_lost(error),
             _ => false,
         }
     }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use clap::{Args, value_parser};
 
-use crate::catalog::{Extension, Table};
+use crate::catalog::{Extension, Table, extension};
 use crate::connection::{ConnectionOptions, Connector, Db};
 use crate::error::Error;
 use crate::human;
@@ -96,7 +96,7 @@ struct Tally {
 /// Imports; an error if a row is left that could not be imported.
 pub async fn run(options: ImportLo, connector: &Connector) -> Result<(), Error> {
     let db = connector.open(&options.connection).await?;
-    let extension = Extension::of(&db).await?;
+    let extension = extension(&db).await?;
     let table = Table::find(&db, &options.table).await?;
     let column = table.column(&db, &options.column).await?;
     let oid = table.column(&db, &options.oid_column).await?;

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 use tokio_postgres::types::Type;
 
-use crate::catalog::Extension;
+use crate::catalog::{Extension, extension};
 use crate::connection::{ConnectionOptions, Connector, Db};
 use crate::error::Error;
 use crate::human;
@@ -48,7 +48,7 @@ const TIMES: [&str; 5] = ["oldest_trash", "last_whole_sweep", "last_success", "l
 /// Prints the status.
 pub async fn run(options: Status, connector: &Connector) -> Result<(), Error> {
     let db = connector.open(&options.connection).await?;
-    let extension = Extension::of(&db).await?;
+    let extension = extension(&db).await?;
     let status = status(&db, &extension, &options).await?;
     db.close().await;
     let text = if options.json {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use crate::catalog::{Extension, Table, literal};
+use crate::catalog::{Table, extension, literal};
 use crate::connection::Connector;
 use crate::error::Error;
 use crate::human;
@@ -34,7 +34,7 @@ struct Tally {
 pub async fn run(options: Get, connector: &Connector) -> Result<(), Error> {
     let output = Output::of(&options)?;
     let db = connector.open(&options.connection).await?;
-    let extension = Extension::of(&db).await?;
+    let extension = extension(&db).await?;
     let table = Table::find(&db, &options.table).await?;
     let column = table.column(&db, &options.column).await?;
     let name = match &options.name_column {

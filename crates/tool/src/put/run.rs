@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_postgres::types::Type;
 
 use super::options::Put;
-use crate::catalog::{Extension, Table, literal};
+use crate::catalog::{Table, extension, literal};
 use crate::connection::{Connector, Db};
 use crate::error::Error;
 use crate::progress::Progress;
@@ -43,7 +43,7 @@ pub struct Statements {
 impl Statements {
     /// Of these options.
     pub async fn of(options: &Put, db: &Db) -> Result<Self, Error> {
-        let extension = Extension::of(db).await?;
+        let extension = extension(db).await?;
         let table = Table::find(db, &options.table).await?;
         let column = table.column(db, &options.column).await?;
         let name = match &options.name_column {

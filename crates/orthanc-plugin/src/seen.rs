@@ -1,0 +1,83 @@
+//! What can be seen from outside: metrics for Prometheus (`/tools/metrics-prometheus`), and a status in JSON (`/rbytea/status`).
+
+use std::ffi::c_char;
+use std::sync::atomic::Ordering;
+
+use rbytea_orthanc_sdk::raw::{ErrorCode, HTTP_METHOD_GET, HttpRequest, RestOutput};
+use rbytea_orthanc_sdk::{Core, Level};
+use rbytea_orthanc_storage::Storage;
+use serde_json::{Value, json};
+
+use crate::state::{core, guarded, with_storage};
+
+/// Neither is needed to store files: that it cannot be had is said, and no more.
+pub fn register(core: Core) {
+    let codes =
+        [core.register_metrics(refresh), core.register_rest("/rbytea/status", status)];
+    for code in codes.iter().filter(|code| **code != ErrorCode::SUCCESS) {
+        core.log(Level::Warning, &format!("rbytea storage: no metrics or no status: Orthanc's error {}", code.0));
+    }
+}
+
+/// Names and values, of this process since it has started.
+fn numbers(storage: &Storage) -> [(&'static str, u64); 10] {
+    let counts = storage.counts();
+    let load = storage.load();
+    let of = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
+    [
+        ("files_stored", of(&counts.stored)),
+        ("bytes_stored", of(&counts.stored_bytes)),
+        ("reads", of(&counts.read)),
+        ("bytes_read", of(&counts.read_bytes)),
+        ("files_removed", of(&counts.removed)),
+        ("retries", of(&counts.retries)),
+        ("failures", of(&counts.failed)),
+        ("connections_used", load.used as u64),
+        ("connections_idle", load.idle as u64),
+        ("threads_waiting", load.waiting as u64),
+    ]
+}
+
+unsafe extern "C" fn refresh() {
+    guarded((), || {
+        let Some(core) = core() else { return };
+        with_storage(|storage| {
+            for (name, value) in numbers(storage) {
+                core.set_metric(&format!("orthanc_rbytea_{name}"), value as f32);
+            }
+            if let Some(held) = storage.holds_lock() {
+                core.set_metric("orthanc_rbytea_lock_held", f32::from(u8::from(held)));
+            }
+        });
+    });
+}
+
+unsafe extern "C" fn status(
+    output: *mut RestOutput,
+    _: *const c_char,
+    request: *const HttpRequest,
+) -> ErrorCode {
+    guarded(ErrorCode::PLUGIN, || {
+        let Some(core) = core().filter(|_| !request.is_null()) else { return ErrorCode::NULL_POINTER };
+        // SAFETY: Orthanc passes the request that is being answered.
+        if unsafe { (*request).method } != HTTP_METHOD_GET {
+            // SAFETY: the output of this request.
+            return unsafe { core.method_not_allowed(output, c"GET") };
+        }
+        let Some(status) = with_storage(describe) else { return ErrorCode::DATABASE_UNAVAILABLE };
+        let body = format!("{status:#}\n");
+        // SAFETY: the output of this request.
+        unsafe { core.answer(output, body.as_bytes(), c"application/json") }
+    })
+}
+
+fn describe(storage: &Storage) -> Value {
+    let numbers: serde_json::Map<String, Value> =
+        numbers(storage).into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "place": storage.place(),
+        "lock_held": storage.holds_lock(),
+        "since_start": numbers,
+    })
+}

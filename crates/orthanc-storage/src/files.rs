@@ -1,0 +1,305 @@
+//! The SQL of a file: stored, read, read in part, removed. A small file is one parameter of one statement; a large one is
+//! streamed into a payload, and out of it, so that no process has all of it twice. Each operation may be done again: to store what is there
+//! already comes to the same, and so does to remove what is gone.
+
+use std::mem::MaybeUninit;
+use std::pin::pin;
+
+use futures_util::{TryStreamExt, join};
+use rbytea_connect::sql::literal;
+use sha2::{Digest, Sha256};
+use tokio_postgres::binary_copy::{BinaryCopyInWriter, BinaryCopyOutStream};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Row};
+use uuid::Uuid;
+
+use crate::error::Error;
+use crate::schema::{Schema, WRITING};
+use crate::storage::Buffer;
+
+/// The longest file that is one value of a statement.
+const SMALL: u64 = 1 << 20;
+
+/// How many bytes a row of COPY has: more is slower for a server that gets memory from the system each time.
+const ROW: usize = 64 << 10;
+
+/// How many bytes are read at a time.
+const CHUNK: u64 = 256 << 10;
+
+/// A file that is to be stored.
+#[derive(Clone, Copy)]
+pub struct File<'a> {
+    pub uuid: Uuid,
+    pub content_type: i32,
+    pub content: &'a [u8],
+}
+
+/// A parameter of a statement, with its type.
+type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
+
+/// The statements, whose names are those of one schema.
+pub struct Files {
+    begin: String,
+    start_upload: String,
+    upload: String,
+    put: String,
+    put_upload: String,
+    compare: String,
+    read: String,
+    len: String,
+    read_range: String,
+    remove: String,
+    schema: Schema,
+}
+
+const BYTEA: &str = "pg_catalog.bytea";
+const UUID: &str = "$1::pg_catalog.text::pg_catalog.uuid";
+
+impl Files {
+    /// For the tables of this schema.
+    pub fn new(schema: Schema) -> Self {
+        let Schema { files, state, extension, lock } = &schema;
+        let function = |name| extension.function(name);
+        let rbytea = format!("{}.rbytea", extension.schema);
+        // $4 is the epoch, NULL without `Lock`.
+        let put = |content: &str| {
+            format!(
+                "WITH held AS (SELECT FROM {state} WHERE $4 IS NULL OR epoch = $4),
+                      put AS (INSERT INTO {files} (uuid, type, content) SELECT {UUID}, $2, {content} FROM held
+                              ON CONFLICT (uuid) DO NOTHING RETURNING true)
+                 SELECT EXISTS (SELECT FROM held), EXISTS (SELECT FROM put)"
+            )
+        };
+        Self {
+            begin: format!("BEGIN; SELECT pg_catalog.pg_advisory_xact_lock_shared({WRITING}, {lock})"),
+            start_upload: format!("SELECT {}()", function("rbytea_begin")),
+            upload: format!(
+                "COPY {}.rbytea_upload (upload, chunk) FROM STDIN (FORMAT binary)",
+                extension.schema
+            ),
+            put: put(&format!("$3::{rbytea}")),
+            put_upload: put(&format!("{}($3)", function("rbytea_finish"))),
+            compare: format!(
+                "SELECT type = $2 AND {}(content) = $3 AND {}(content) = $4 FROM {files} WHERE uuid = {UUID}",
+                function("len"),
+                function("sha256sum")
+            ),
+            read: format!(
+                "SELECT {len}(content), CASE WHEN {len}(content) <= {SMALL} THEN content::{BYTEA} END
+                   FROM {files} WHERE uuid = {UUID}",
+                len = function("len")
+            ),
+            len: format!("SELECT {}(content) FROM {files} WHERE uuid = {UUID}", function("len")),
+            // The whole is compared with what was stored, a part of it cannot be.
+            read_range: format!(
+                "SELECT CASE WHEN $2 = 0 AND $3 = {}(content) THEN content::{BYTEA} ELSE {}(content, $2, $3) END
+                   FROM {files} WHERE uuid = {UUID}",
+                function("len"),
+                function("rbytea_read")
+            ),
+            remove: format!(
+                "WITH held AS (SELECT FROM {state} WHERE $2 IS NULL OR epoch = $2),
+                      gone AS (DELETE FROM {files} WHERE uuid = {UUID} AND EXISTS (SELECT FROM held))
+                 SELECT EXISTS (SELECT FROM held)"
+            ),
+            schema,
+        }
+    }
+
+    /// Stores a file, under this epoch if there is one.
+    pub async fn create(&self, db: &Client, file: File<'_>, epoch: Option<i64>) -> Result<(), Error> {
+        let uuid = file.uuid.to_string();
+        let len = file.content.len() as u64;
+        let put = if len <= SMALL {
+            let parameters: [Parameter<'_>; 4] = [
+                (&uuid, Type::TEXT),
+                (&file.content_type, Type::INT4),
+                (&file.content, Type::BYTEA),
+                (&epoch, Type::INT8),
+            ];
+            let put = db.query_typed(&self.put, &parameters);
+            if epoch.is_none() {
+                put.await?
+            } else {
+                // All three are sent at once.
+                let (begun, put, ended) = join!(db.batch_execute(&self.begin), put, db.batch_execute("COMMIT"));
+                begun?;
+                let put = put?;
+                ended?;
+                put
+            }
+        } else {
+            let begin = if epoch.is_some() { self.begin.as_str() } else { "BEGIN" };
+            let (begun, upload) =
+                join!(db.batch_execute(begin), db.query_typed(&self.start_upload, &[]));
+            begun?;
+            let upload: i64 = first(&upload?)?.get(0);
+            let mut writer =
+                pin!(BinaryCopyInWriter::new(db.copy_in(&self.upload).await?, &[Type::INT8, Type::BYTEA]));
+            for row in file.content.chunks(ROW) {
+                writer.as_mut().write(&[&upload, &row]).await?;
+            }
+            writer.finish().await?;
+            let parameters: [Parameter<'_>; 4] = [
+                (&uuid, Type::TEXT),
+                (&file.content_type, Type::INT4),
+                (&upload, Type::INT8),
+                (&epoch, Type::INT8),
+            ];
+            let (put, ended) =
+                join!(db.query_typed(&self.put_upload, &parameters), db.batch_execute("COMMIT"));
+            let put = put?;
+            ended?;
+            put
+        };
+        let row = first(&put)?;
+        match (row.get(0), row.get(1)) {
+            (false, _) => Err(lost()),
+            (true, true) => Ok(()),
+            (true, false) => self.is_there(db, file).await,
+        }
+    }
+
+    /// Whether what is there already is this file: an attempt before, whose answer was lost, has stored it.
+    async fn is_there(&self, db: &Client, file: File<'_>) -> Result<(), Error> {
+        let uuid = file.uuid.to_string();
+        let digest = Sha256::digest(file.content).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let len = file.content.len() as i64;
+        let parameters: [Parameter<'_>; 4] = [
+            (&uuid, Type::TEXT),
+            (&file.content_type, Type::INT4),
+            (&len, Type::INT8),
+            (&digest, Type::TEXT),
+        ];
+        match db.query_typed(&self.compare, &parameters).await?.first().map(|row| row.get(0)) {
+            Some(true) => Ok(()),
+            // Or gone again: to store it once more would bring back what was removed.
+            _ => Err(Error::Differs(uuid)),
+        }
+    }
+
+    /// Reads a file into a buffer that is made for its length.
+    pub async fn read(&self, db: &Client, uuid: Uuid, buffer: &mut dyn Buffer) -> Result<(), Error> {
+        let name = uuid.to_string();
+        let rows = db.query_typed(&self.read, &[(&name, Type::TEXT)]).await?;
+        let row = rows.first().ok_or_else(|| Error::Missing(name.clone()))?;
+        let len = row.get::<_, i64>(0).cast_unsigned();
+        let target = buffer.of(len)?;
+        match row.get::<_, Option<&[u8]>>(1) {
+            Some(content) if content.len() == target.len() => {
+                target.write_copy_of_slice(content);
+                Ok(())
+            }
+            _ => self.stream(db, uuid, target).await,
+        }
+    }
+
+    /// Reads a range, as many bytes as the target has.
+    pub async fn read_range(
+        &self,
+        db: &Client,
+        uuid: Uuid,
+        start: u64,
+        target: &mut [MaybeUninit<u8>],
+    ) -> Result<(), Error> {
+        let name = uuid.to_string();
+        let wanted = target.len() as u64;
+        let range = || Error::Range { uuid: name.clone(), start, len: wanted };
+        let end = start.checked_add(wanted).filter(|end| i64::try_from(*end).is_ok()).ok_or_else(range)?;
+        if wanted <= SMALL {
+            let (start, count) = (start.cast_signed(), wanted as i32);
+            let parameters: [Parameter<'_>; 3] =
+                [(&name, Type::TEXT), (&start, Type::INT8), (&count, Type::INT4)];
+            let rows = db.query_typed(&self.read_range, &parameters).await?;
+            let row = rows.first().ok_or_else(|| Error::Missing(name.clone()))?;
+            let content: &[u8] = row.get(0);
+            if content.len() != target.len() {
+                return Err(range());
+            }
+            target.write_copy_of_slice(content);
+            return Ok(());
+        }
+        let rows = db.query_typed(&self.len, &[(&name, Type::TEXT)]).await?;
+        let row = rows.first().ok_or_else(|| Error::Missing(name.clone()))?;
+        let len = row.get::<_, i64>(0).cast_unsigned();
+        if end > len {
+            return Err(range());
+        }
+        if start == 0 && end == len {
+            return self.stream(db, uuid, target).await;
+        }
+        let copy = format!(
+            "COPY (SELECT o.o - {start}, {read}(f.content, o.o, LEAST({CHUNK}, {end} - o.o)::pg_catalog.int4)
+                     FROM {files} AS f, pg_catalog.generate_series({start}::pg_catalog.int8, {end} - 1, {CHUNK}) AS o (o)
+                    WHERE f.uuid = {uuid}::pg_catalog.uuid) TO STDOUT (FORMAT binary)",
+            read = self.schema.extension.function("rbytea_read"),
+            files = self.schema.files,
+            uuid = literal(&name),
+        );
+        receive(db, &copy, &name, target).await
+    }
+
+    /// Reads all of a file, as long as the target; the server compares it with what was stored.
+    async fn stream(&self, db: &Client, uuid: Uuid, target: &mut [MaybeUninit<u8>]) -> Result<(), Error> {
+        let name = uuid.to_string();
+        let copy = format!(
+            "COPY (SELECT k.\"offset\", k.chunk
+                     FROM {files} AS f, LATERAL {chunks}(f.content, {CHUNK}) AS k
+                    WHERE f.uuid = {uuid}::pg_catalog.uuid) TO STDOUT (FORMAT binary)",
+            files = self.schema.files,
+            chunks = self.schema.extension.function("rbytea_chunks"),
+            uuid = literal(&name),
+        );
+        receive(db, &copy, &name, target).await
+    }
+
+    /// Removes a file, under this epoch if there is one. That there is none is no error: an attempt before may have removed it.
+    pub async fn remove(&self, db: &Client, uuid: Uuid, epoch: Option<i64>) -> Result<(), Error> {
+        let name = uuid.to_string();
+        let parameters: [Parameter<'_>; 2] = [(&name, Type::TEXT), (&epoch, Type::INT8)];
+        let removed = db.query_typed(&self.remove, &parameters);
+        let rows = if epoch.is_none() {
+            removed.await?
+        } else {
+            let (begun, removed, ended) =
+                join!(db.batch_execute(&self.begin), removed, db.batch_execute("COMMIT"));
+            begun?;
+            let removed = removed?;
+            ended?;
+            removed
+        };
+        if first(&rows)?.get(0) { Ok(()) } else { Err(lost()) }
+    }
+}
+
+/// Puts the rows of a COPY, each an offset and bytes, where they belong, and sees that there are as many bytes as the target has.
+async fn receive(db: &Client, copy: &str, uuid: &str, target: &mut [MaybeUninit<u8>]) -> Result<(), Error> {
+    let mut rows = pin!(BinaryCopyOutStream::new(db.copy_out(copy).await?, &[Type::INT8, Type::BYTEA]));
+    let mut received = 0;
+    let mut outside = false;
+    while let Some(row) = rows.try_next().await? {
+        let (offset, bytes): (i64, &[u8]) = (row.try_get(0)?, row.try_get(1)?);
+        let place = usize::try_from(offset).ok().and_then(|at| target.get_mut(at..at.checked_add(bytes.len())?));
+        match place {
+            Some(place) => {
+                place.write_copy_of_slice(bytes);
+            }
+            None => outside = true,
+        }
+        received += bytes.len();
+    }
+    match received {
+        0 if !target.is_empty() => Err(Error::Missing(uuid.into())),
+        count if count == target.len() && !outside => Ok(()),
+        _ => Err(Error::Range { uuid: uuid.into(), start: 0, len: target.len() as u64 }),
+    }
+}
+
+/// The row of a statement that has one.
+fn first(rows: &[Row]) -> Result<&Row, Error> {
+    rows.first().ok_or_else(|| Error::Unfit("the server gave no row where there is always one".into()))
+}
+
+fn lost() -> Error {
+    Error::Lock("another Orthanc has taken the lock of this storage meanwhile".into())
+}

@@ -1,0 +1,17 @@
+//! The files of an Orthanc in a table with an rbytea column: its configuration, connections, schema and SQL, and what is done again
+//! when a server ends or a connection is lost. Knows nothing of Orthanc's interface; every call blocks its thread, and any number
+//! of threads may call.
+
+mod check;
+mod config;
+mod error;
+mod files;
+mod holder;
+mod pool;
+mod schema;
+mod storage;
+
+pub use config::Config;
+pub use error::{Error, Kind};
+pub use pool::Load;
+pub use storage::{Buffer, Counts, Log, Severity, Storage};

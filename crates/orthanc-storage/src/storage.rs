@@ -1,0 +1,248 @@
+//! A storage: what Orthanc asks for, tried again until it is done or time is up.
+
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rbytea_connect::sql::identifier;
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+use crate::check::check;
+use crate::config::Config;
+use crate::error::Error;
+use crate::files::{File, Files};
+use crate::holder::Holder;
+use crate::pool::{Connection, Load, Pool};
+use crate::schema::Schema;
+
+/// The first pause between two attempts; each one is twice as long as the one before.
+const SHORTEST: Duration = Duration::from_millis(50);
+
+/// Memory that a file is read into.
+pub trait Buffer {
+    /// As many bytes as the file has. Called again if reading has to begin again, for the same length.
+    fn of(&mut self, len: u64) -> Result<&mut [MaybeUninit<u8>], Error>;
+}
+
+/// How serious a line of the log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// Worth knowing.
+    Warning,
+    /// Something was not done.
+    Error,
+}
+
+/// Where lines go that an administrator should see. None of them has a password.
+#[derive(Clone, Copy)]
+pub struct Log(pub fn(Severity, &str));
+
+impl Log {
+    pub(crate) fn line(self, severity: Severity, text: &str) {
+        (self.0)(severity, text);
+    }
+}
+
+/// What was done since the start.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Files that were stored.
+    pub stored: AtomicU64,
+    /// Their bytes.
+    pub stored_bytes: AtomicU64,
+    /// Files that were read, and ranges of them.
+    pub read: AtomicU64,
+    /// Their bytes.
+    pub read_bytes: AtomicU64,
+    /// Files that were removed.
+    pub removed: AtomicU64,
+    /// Attempts after the first one.
+    pub retries: AtomicU64,
+    /// Operations that came to an error.
+    pub failed: AtomicU64,
+}
+
+/// The files of an Orthanc.
+pub struct Storage {
+    pool: Pool,
+    files: Files,
+    holder: Option<Holder>,
+    patience: Duration,
+    interval: Duration,
+    log: Log,
+    counts: Counts,
+    place: String,
+}
+
+fn add(count: &AtomicU64, more: u64) {
+    count.fetch_add(more, Ordering::Relaxed);
+}
+
+/// Tries until it works, it is clear that it never will, or time is up.
+fn persist<T>(
+    until: Instant,
+    longest: Duration,
+    mut again: impl FnMut(&Error),
+    mut attempt: impl FnMut() -> Result<T, Error>,
+) -> Result<T, Error> {
+    let mut pause = SHORTEST;
+    loop {
+        match attempt() {
+            Err(error) if error.is_transient() && Instant::now() + pause < until => {
+                again(&error);
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(longest.max(SHORTEST));
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+impl Storage {
+    /// Connects, waits for a server that is not up yet, sees that the database is what it has to be, makes the tables, and takes the lock.
+    pub fn open(config: Config, log: Log) -> Result<Self, Error> {
+        let Config { target, schema: name, lock, connections, patience, interval } = config;
+        let until = Instant::now() + patience;
+        let waiting = |error: &Error| {
+            log.line(Severity::Warning, &format!("{}; trying again", error.chain()));
+        };
+        let schema = persist(until, interval, waiting, || {
+            Connection::open(&target)?.run(async |db: &Client| {
+                for warning in check(db).await? {
+                    log.line(Severity::Warning, &warning);
+                }
+                Schema::set_up(db, &name).await
+            })
+        })?;
+        for warning in &target.warnings {
+            log.line(Severity::Warning, warning);
+        }
+        let place = format!("schema {} of database \"{}\"", identifier(&name), target.database());
+        let holder = match lock {
+            true => Some(Holder::start(target.clone(), schema.clone(), log)?),
+            false => None,
+        };
+        if let Some(holder) = &holder {
+            holder.epoch(until.max(Instant::now() + interval))?;
+        }
+        let pool = Pool::new(target, connections);
+        let files = Files::new(schema);
+        Ok(Self { pool, files, holder, patience, interval, log, counts: Counts::default(), place })
+    }
+
+    /// Where the files are, in words.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// What was done since the start.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// What the connections do now.
+    pub fn load(&self) -> Load {
+        self.pool.load()
+    }
+
+    /// Whether the lock is held; None without `Lock`.
+    pub fn holds_lock(&self) -> Option<bool> {
+        self.holder.as_ref().map(Holder::is_held)
+    }
+
+    /// Stores a file. If it is there already, with this type and content, that is what was asked for.
+    pub fn create(&self, uuid: &str, content_type: i32, content: &[u8]) -> Result<(), Error> {
+        let file = File { uuid: parse(uuid)?, content_type, content };
+        self.persist("store", uuid, |until| {
+            let epoch = self.epoch(until)?;
+            self.pool.with(until, async |db: &Client| self.files.create(db, file, epoch).await)
+        })?;
+        add(&self.counts.stored, 1);
+        add(&self.counts.stored_bytes, content.len() as u64);
+        Ok(())
+    }
+
+    /// Reads a file.
+    pub fn read(&self, uuid: &str, buffer: &mut dyn Buffer) -> Result<(), Error> {
+        let name = parse(uuid)?;
+        let mut len = 0;
+        self.persist("read", uuid, |until| {
+            let mut counting = Counting { buffer: &mut *buffer, len: &mut len };
+            self.pool.with(until, async |db: &Client| self.files.read(db, name, &mut counting).await)
+        })?;
+        add(&self.counts.read, 1);
+        add(&self.counts.read_bytes, len);
+        Ok(())
+    }
+
+    /// Reads a range of a file, as many bytes as the target has. A range of all bytes is compared with what was stored.
+    pub fn read_range(&self, uuid: &str, start: u64, target: &mut [MaybeUninit<u8>]) -> Result<(), Error> {
+        let name = parse(uuid)?;
+        self.persist("read", uuid, |until| {
+            self.pool.with(until, async |db: &Client| self.files.read_range(db, name, start, target).await)
+        })?;
+        add(&self.counts.read, 1);
+        add(&self.counts.read_bytes, target.len() as u64);
+        Ok(())
+    }
+
+    /// Removes a file, if it is there.
+    pub fn remove(&self, uuid: &str) -> Result<(), Error> {
+        let name = parse(uuid)?;
+        self.persist("remove", uuid, |until| {
+            let epoch = self.epoch(until)?;
+            self.pool.with(until, async |db: &Client| self.files.remove(db, name, epoch).await)
+        })?;
+        add(&self.counts.removed, 1);
+        Ok(())
+    }
+
+    fn epoch(&self, until: Instant) -> Result<Option<i64>, Error> {
+        self.holder.as_ref().map(|holder| holder.epoch(until)).transpose()
+    }
+
+    /// One operation, with its attempts and its line in the log.
+    fn persist<T>(
+        &self,
+        what: &str,
+        uuid: &str,
+        mut attempt: impl FnMut(Instant) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let until = Instant::now() + self.patience;
+        let mut attempts = 1_u32;
+        let again = |error: &Error| {
+            add(&self.counts.retries, 1);
+            if matches!(error, Error::Sql(_) | Error::Connect(_)) {
+                self.pool.forget_idle();
+            }
+            if attempts == 1 {
+                let text = format!("could not {what} file {uuid}: {}; trying again", error.chain());
+                self.log.line(Severity::Warning, &text);
+            }
+            attempts += 1;
+        };
+        persist(until, self.interval, again, || attempt(until)).inspect_err(|error| {
+            add(&self.counts.failed, 1);
+            let text = format!("could not {what} file {uuid}: {}", error.chain());
+            self.log.line(Severity::Error, &text);
+        })
+    }
+}
+
+/// Passes a buffer on, and notes its length.
+struct Counting<'a> {
+    buffer: &'a mut dyn Buffer,
+    len: &'a mut u64,
+}
+
+impl Buffer for Counting<'_> {
+    fn of(&mut self, len: u64) -> Result<&mut [MaybeUninit<u8>], Error> {
+        *self.len = len;
+        self.buffer.of(len)
+    }
+}
+
+fn parse(uuid: &str) -> Result<Uuid, Error> {
+    Uuid::try_parse(uuid).map_err(|_| Error::Invalid(format!("\"{uuid}\" is not a uuid")))
+}
