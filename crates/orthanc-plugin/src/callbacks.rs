@@ -32,10 +32,7 @@ fn code(error: &Error) -> ErrorCode {
 ///
 /// # Safety
 /// The name is a string, or null.
-unsafe fn call(
-    uuid: *const c_char,
-    work: impl FnOnce(&Storage, &str) -> Result<(), Error>,
-) -> ErrorCode {
+unsafe fn call(uuid: *const c_char, work: impl FnOnce(&Storage, &str) -> Result<(), Error>) -> ErrorCode {
     guarded(ErrorCode::PLUGIN, || {
         if uuid.is_null() {
             return ErrorCode::NULL_POINTER;
@@ -110,12 +107,15 @@ unsafe extern "C" fn remove(uuid: *const c_char, _: ContentType) -> ErrorCode {
 /// # Safety
 /// What is described is allocated, and nobody else uses it meanwhile.
 unsafe fn bytes<'a>(buffer: &MemoryBuffer64) -> Option<&'a mut [MaybeUninit<u8>]> {
-    match usize::try_from(buffer.size) {
-        Ok(0) => Some(&mut []),
-        // SAFETY: the caller's promise; memory of any content will do.
-        Ok(len) if !buffer.data.is_null() => Some(unsafe { slice::from_raw_parts_mut(buffer.data.cast(), len) }),
-        _ => None,
+    let len = usize::try_from(buffer.size).ok()?;
+    if len == 0 {
+        return Some(&mut []);
     }
+    if buffer.data.is_null() {
+        return None;
+    }
+    // SAFETY: the caller's promise; memory of any content will do.
+    Some(unsafe { slice::from_raw_parts_mut(buffer.data.cast(), len) })
 }
 
 /// Memory of the core's, which is given to it or freed.

@@ -50,10 +50,11 @@ pub extern "C" fn OrthancPluginGetName() -> *const c_char {
 /// The plugin's version.
 #[unsafe(no_mangle)]
 pub extern "C" fn OrthancPluginGetVersion() -> *const c_char {
-    const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
-        Ok(version) => version,
-        Err(_) => c"",
-    };
+    const VERSION: &CStr =
+        match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
+            Ok(version) => version,
+            Err(_) => c"",
+        };
     VERSION.as_ptr()
 }
 
@@ -76,7 +77,10 @@ fn start(core: Core) -> Result<(), String> {
     match core.register_storage_area(&callbacks::AREA) {
         ErrorCode::SUCCESS => {}
         ErrorCode::STORAGE_AREA_ALREADY_REGISTERED => {
-            return Err("another plugin stores the files already; only one can (\"Plugins\" in the configuration)".into());
+            return Err(
+                "another plugin stores the files already; only one can (\"Plugins\" in the configuration)"
+                    .into(),
+            );
         }
         other => return Err(code("the storage cannot be registered", other)),
     }

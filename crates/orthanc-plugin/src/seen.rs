@@ -12,10 +12,12 @@ use crate::state::{core, guarded, with_storage};
 
 /// Neither is needed to store files: that it cannot be had is said, and no more.
 pub fn register(core: Core) {
-    let codes =
-        [core.register_metrics(refresh), core.register_rest("/rbytea/status", status)];
+    let codes = [core.register_metrics(refresh), core.register_rest("/rbytea/status", status)];
     for code in codes.iter().filter(|code| **code != ErrorCode::SUCCESS) {
-        core.log(Level::Warning, &format!("rbytea storage: no metrics or no status: Orthanc's error {}", code.0));
+        core.log(
+            Level::Warning,
+            &format!("rbytea storage: no metrics or no status: Orthanc's error {}", code.0),
+        );
     }
 }
 

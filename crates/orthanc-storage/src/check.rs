@@ -19,7 +19,9 @@ pub async fn check(db: &Client) -> Result<Vec<String>, Error> {
     let (number, version): (i32, String) = (row.get(0), row.get(1));
     let (database, visited): (String, Option<String>) = (row.get(2), row.get(3));
     if number < OLDEST {
-        return Err(Error::Unfit(format!("the server is PostgreSQL {version}; 15 is the oldest that will do")));
+        return Err(Error::Unfit(format!(
+            "the server is PostgreSQL {version}; 15 is the oldest that will do"
+        )));
     }
     if row.get(4) {
         return Err(Error::Lock("the server is a standby, which nothing can be written to".into()));

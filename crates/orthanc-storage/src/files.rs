@@ -122,7 +122,8 @@ impl Files {
                 put.await?
             } else {
                 // All three are sent at once.
-                let (begun, put, ended) = join!(db.batch_execute(&self.begin), put, db.batch_execute("COMMIT"));
+                let (begun, put, ended) =
+                    join!(db.batch_execute(&self.begin), put, db.batch_execute("COMMIT"));
                 begun?;
                 let put = put?;
                 ended?;
@@ -130,8 +131,7 @@ impl Files {
             }
         } else {
             let begin = if epoch.is_some() { self.begin.as_str() } else { "BEGIN" };
-            let (begun, upload) =
-                join!(db.batch_execute(begin), db.query_typed(&self.start_upload, &[]));
+            let (begun, upload) = join!(db.batch_execute(begin), db.query_typed(&self.start_upload, &[]));
             begun?;
             let upload: i64 = first(&upload?)?.get(0);
             let mut writer =
@@ -163,7 +163,8 @@ impl Files {
     /// Whether what is there already is this file: an attempt before, whose answer was lost, has stored it.
     async fn is_there(&self, db: &Client, file: File<'_>) -> Result<(), Error> {
         let uuid = file.uuid.to_string();
-        let digest = Sha256::digest(file.content).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let digest =
+            Sha256::digest(file.content).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let len = file.content.len() as i64;
         let parameters: [Parameter<'_>; 4] = [
             (&uuid, Type::TEXT),
@@ -279,7 +280,8 @@ async fn receive(db: &Client, copy: &str, uuid: &str, target: &mut [MaybeUninit<
     let mut outside = false;
     while let Some(row) = rows.try_next().await? {
         let (offset, bytes): (i64, &[u8]) = (row.try_get(0)?, row.try_get(1)?);
-        let place = usize::try_from(offset).ok().and_then(|at| target.get_mut(at..at.checked_add(bytes.len())?));
+        let place =
+            usize::try_from(offset).ok().and_then(|at| target.get_mut(at..at.checked_add(bytes.len())?));
         match place {
             Some(place) => {
                 place.write_copy_of_slice(bytes);

@@ -147,7 +147,10 @@ fn hold(shared: &Shared, target: &Target, schema: &Schema, log: &Log) {
                 if !lost || !shared.set(State::Not("the connection that held the lock is lost".into())) {
                     return;
                 }
-                log.line(Severity::Warning, "the connection that held the lock is lost; nothing is written until it is held again");
+                log.line(
+                    Severity::Warning,
+                    "the connection that held the lock is lost; nothing is written until it is held again",
+                );
             }
             Err(error) => {
                 let reason = error.chain();
@@ -190,7 +193,8 @@ async fn who(db: &Client, lock: i32) -> Result<String, Error> {
     );
     let row = db.query_opt(&query, &[]).await?;
     let by = row.map_or(String::new(), |row| {
-        let (pid, address, since): (i32, Option<String>, Option<String>) = (row.get(0), row.get(1), row.get(2));
+        let (pid, address, since): (i32, Option<String>, Option<String>) =
+            (row.get(0), row.get(1), row.get(2));
         let from = address.map_or(String::new(), |address| format!(" from {address}"));
         let since = since.map_or(String::new(), |since| format!(" since {since}"));
         format!(" (process {pid} of the server, connected{from}{since})")

@@ -62,7 +62,9 @@ impl Schema {
             ))
         };
         let version = version(db, &state).await?;
-        if version.map(|version| known(version).ok_or_else(|| unknown(version))).transpose()? != Some(steps.len()) {
+        if version.map(|version| known(version).ok_or_else(|| unknown(version))).transpose()?
+            != Some(steps.len())
+        {
             // Whoever else starts now waits here, and finds it done.
             db.batch_execute(&format!(
                 "BEGIN; SELECT pg_catalog.pg_advisory_xact_lock({SETTING_UP}, pg_catalog.hashtext('{}'))",
@@ -102,7 +104,6 @@ async fn version(db: &Client, state: &str) -> Result<Option<i32>, Error> {
 
 async fn exists(db: &Client, schema: &str) -> Result<(), Error> {
     let row = db.query_opt("SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1", &[&schema]).await?;
-    row.map(drop).ok_or_else(|| {
-        Error::Unfit(format!("schema {} does not exist in the database", identifier(schema)))
-    })
+    row.map(drop)
+        .ok_or_else(|| Error::Unfit(format!("schema {} does not exist in the database", identifier(schema))))
 }

@@ -11,7 +11,6 @@ pub async fn extension(db: &Client) -> Result<Extension, Error> {
     Extension::find(db).await?.ok_or_else(|| Error::said("the database does not have the extension rbytea"))
 }
 
-
 /// A table.
 #[derive(Clone, Debug)]
 pub struct Table {

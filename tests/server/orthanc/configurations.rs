@@ -29,10 +29,8 @@ fn the_section_of_the_official_plugin_says_where_to_connect() {
         "Host": cluster.dir(), "Port": cluster.port(), "Database": POSTGRES, "Username": POSTGRES, "Password": "secret",
         "EnableSsl": false, "Schema": "Hospital", "Lock": false, "ApplicationName": "ours",
     });
-    let core = Core::start(
-        cluster.dir(),
-        &json!({ "PostgreSQL": official, "Rbytea": { "EnableStorage": true } }),
-    );
+    let core =
+        Core::start(cluster.dir(), &json!({ "PostgreSQL": official, "Rbytea": { "EnableStorage": true } }));
     assert_eq!(core.create(&uuid(1), b"x"), ErrorCode::SUCCESS);
     let db = cluster.session();
     assert_eq!(db.text("select count(*) from hospital.orthanc_files"), "1");
@@ -99,9 +97,10 @@ fn a_storage_that_is_not_enabled_stores_nothing() {
 fn a_second_storage_plugin_and_an_old_orthanc_are_refused() {
     let cluster = cluster();
     let configuration = configuration(&cluster, json!({}));
-    for (version, has_storage, words) in
-        [("1.13.0", true, "another plugin stores the files already"), ("1.8.2", false, "this is Orthanc 1.8.2")]
-    {
+    for (version, has_storage, words) in [
+        ("1.13.0", true, "another plugin stores the files already"),
+        ("1.8.2", false, "this is Orthanc 1.8.2"),
+    ] {
         let log = Core::start_in(cluster.dir(), version, &configuration, has_storage).err().unwrap();
         assert!(log.iter().any(|line| line.contains(words)), "{log:#?}");
     }
@@ -115,10 +114,19 @@ fn a_second_storage_plugin_and_an_old_orthanc_are_refused() {
 fn a_wrong_password_is_said_at_once_and_not_shown() {
     let cluster = cluster();
     cluster.session().run("create role orthanc login password 'right'");
-    std::fs::write(cluster.data().join("pg_hba.conf"), "local all postgres trust\nlocal all all scram-sha-256\n").unwrap();
+    std::fs::write(
+        cluster.data().join("pg_hba.conf"),
+        "local all postgres trust\nlocal all all scram-sha-256\n",
+    )
+    .unwrap();
     cluster.reload();
     let begun = Instant::now();
-    let with = |password: &str| configuration(&cluster, json!({ "Username": "orthanc", "Password": password, "ConnectionRetryInterval": 60 }));
+    let with = |password: &str| {
+        configuration(
+            &cluster,
+            json!({ "Username": "orthanc", "Password": password, "ConnectionRetryInterval": 60 }),
+        )
+    };
     let said = refusal(&cluster, &with("wr0ng"));
     assert!(said.contains("password authentication failed"), "{said}");
     assert!(!said.contains("wr0ng"), "{said}");
@@ -135,7 +143,10 @@ fn a_wrong_password_is_said_at_once_and_not_shown() {
 #[test]
 fn an_administrator_is_told_that_garbage_would_stay() {
     for (cluster, words) in [
-        (cluster_with(&["rbytea.databases_for_vacuuming = 'other'"]), "is not in rbytea.databases_for_vacuuming"),
+        (
+            cluster_with(&["rbytea.databases_for_vacuuming = 'other'"]),
+            "is not in rbytea.databases_for_vacuuming",
+        ),
         (cluster_with(&["shared_preload_libraries = ''"]), "rvacuum()"),
     ] {
         let told = core(&cluster, json!({}));

@@ -81,7 +81,8 @@ unsafe extern "C" fn service(context: *mut Context, service: Service, params: *c
             }
             Service::CREATE_MEMORY_BUFFER_64 => {
                 let params = &*params.cast::<raw::CreateMemoryBuffer64>();
-                let data = if params.size == 0 { ptr::null_mut() } else { libc::malloc(params.size as usize) };
+                let data =
+                    if params.size == 0 { ptr::null_mut() } else { libc::malloc(params.size as usize) };
                 params.target.write(MemoryBuffer64 { data, size: params.size });
             }
             Service::SET_METRICS_VALUE => {
@@ -265,7 +266,8 @@ impl Core {
         // SAFETY: the entry points have these signatures in Orthanc's documentation.
         unsafe {
             let name = self.library.get::<unsafe extern "C" fn() -> *const c_char>(b"OrthancPluginGetName");
-            let version = self.library.get::<unsafe extern "C" fn() -> *const c_char>(b"OrthancPluginGetVersion");
+            let version =
+                self.library.get::<unsafe extern "C" fn() -> *const c_char>(b"OrthancPluginGetVersion");
             (text(name.unwrap()()), text(version.unwrap()()))
         }
     }

@@ -53,7 +53,8 @@ fn judge(cluster: &Cluster, core: &Core, stored: &[u32]) {
         }
     }
     let db = cluster.session();
-    let dangling: i64 = db.one("select count(*) from rbytea_check(digest => true) where relation is not null", &[]);
+    let dangling: i64 =
+        db.one("select count(*) from rbytea_check(digest => true) where relation is not null", &[]);
     proves(
         Promise::Durable,
         Found { cases: stored.len() as u64, lost, dangling: dangling.unsigned_abs(), ..Found::default() },

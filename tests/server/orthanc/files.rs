@@ -37,7 +37,11 @@ fn files_come_back_whole_and_in_part() {
             }
             for (start, count) in [(0, len + 1), (1, *len), (*len, 1), (len + 1, 0), (*len, 2 << 20)] {
                 let range = core.read_range(&uuid, start as u64, count);
-                assert_eq!(range, if count == 0 { Ok(vec![]) } else { Err(ErrorCode::BAD_RANGE) }, "{len}: {start} {count}");
+                assert_eq!(
+                    range,
+                    if count == 0 { Ok(vec![]) } else { Err(ErrorCode::BAD_RANGE) },
+                    "{len}: {start} {count}"
+                );
             }
             assert_eq!(core.read_range(&uuid, u64::MAX, 1), Err(ErrorCode::BAD_RANGE));
             assert_eq!(core.remove(&uuid), ErrorCode::SUCCESS);
@@ -80,7 +84,11 @@ fn damaged_files_are_not_given_out() {
         damaged[len / 2] ^= 1;
         fs::write(path, &damaged).unwrap();
         assert_eq!(core.read(&uuid(1)), Err(ErrorCode::CORRUPTED_FILE));
-        assert_eq!(core.read_range(&uuid(1), 0, len), Err(ErrorCode::CORRUPTED_FILE), "the range of all bytes");
+        assert_eq!(
+            core.read_range(&uuid(1), 0, len),
+            Err(ErrorCode::CORRUPTED_FILE),
+            "the range of all bytes"
+        );
         fs::remove_file(path).unwrap();
         assert_eq!(core.read(&uuid(1)), Err(ErrorCode::CORRUPTED_FILE));
         assert_eq!(core.read_range(&uuid(1), 5, 10), Err(ErrorCode::CORRUPTED_FILE));
@@ -94,7 +102,10 @@ fn fifty_threads_share_a_few_connections() {
     let cluster = cluster();
     let core = core(&cluster, json!({ "MaximumConnections": 4, "ApplicationName": "fifty" }));
     let db = cluster.session();
-    let files = |thread: u32| (0..20_u32).map(move |file| (uuid(thread * 100 + file), noise(20_000, u64::from(thread * 100 + file))));
+    let files = |thread: u32| {
+        (0..20_u32)
+            .map(move |file| (uuid(thread * 100 + file), noise(20_000, u64::from(thread * 100 + file))))
+    };
     thread::scope(|scope| {
         for thread in 0..50 {
             let core = &core;

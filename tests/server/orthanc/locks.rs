@@ -61,9 +61,9 @@ fn orthancs_without_the_lock_share_the_files() {
 }
 
 /// The process of the server that holds the lock, and the number that tells locks of this storage apart.
-const HOLDER: &str = "select pid from pg_locks where locktype = 'advisory' and classid = 1869771825 and granted";
-const LOCK: &str =
-    "select objid::bigint::int from pg_locks where locktype = 'advisory' and classid = 1869771825 and granted";
+const HOLDER: &str =
+    "select pid from pg_locks where locktype = 'advisory' and classid = 1869771825 and granted";
+const LOCK: &str = "select objid::bigint::int from pg_locks where locktype = 'advisory' and classid = 1869771825 and granted";
 
 #[test]
 fn a_lock_whose_session_is_terminated_is_taken_again() {

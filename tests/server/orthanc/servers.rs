@@ -53,7 +53,8 @@ fn uploads_go_on_at_the_standby_that_is_promoted() {
         "MaximumConnectionRetries": 100, "ConnectionRetryInterval": 1,
     });
     let core = Core::start(primary.dir(), &json!({ "Rbytea": section }));
-    let content = |number: u32| noise(if number.is_multiple_of(5) { 1_500_000 } else { 30_000 }, u64::from(number));
+    let content =
+        |number: u32| noise(if number.is_multiple_of(5) { 1_500_000 } else { 30_000 }, u64::from(number));
     let done = std::sync::atomic::AtomicU32::new(0);
     thread::scope(|scope| {
         for thread in 0..3 {
