@@ -124,6 +124,9 @@ struct CoreBuffer {
     target: MemoryBuffer64,
 }
 
+// SAFETY: the memory is this one's alone.
+unsafe impl Send for CoreBuffer {}
+
 impl CoreBuffer {
     /// Gives it away.
     fn take(&mut self) -> MemoryBuffer64 {

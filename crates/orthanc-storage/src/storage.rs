@@ -19,8 +19,11 @@ use crate::schema::Schema;
 /// The first pause between two attempts; each one is twice as long as the one before.
 const SHORTEST: Duration = Duration::from_millis(50);
 
+/// The stack of a thread that does something with a connection.
+const STACK: usize = 2 << 20;
+
 /// Memory that a file is read into.
-pub trait Buffer {
+pub trait Buffer: Send {
     /// As many bytes as the file has. Called again if reading has to begin again, for the same length.
     fn of(&mut self, len: u64) -> Result<&mut [MaybeUninit<u8>], Error>;
 }
@@ -202,8 +205,22 @@ impl Storage {
         self.holder.as_ref().map(|holder| holder.epoch(until)).transpose()
     }
 
-    /// One operation, with its attempts and its line in the log.
-    fn persist<T>(
+    /// One operation, with its attempts and its line in the log, on a thread of its own: those of Orthanc's web server have a stack of
+    /// 100 kB, which is too little for TLS and the client.
+    fn persist<T: Send>(
+        &self,
+        what: &str,
+        uuid: &str,
+        attempt: impl FnMut(Instant) -> Result<T, Error> + Send,
+    ) -> Result<T, Error> {
+        std::thread::scope(|scope| {
+            let builder = std::thread::Builder::new().name("rbytea".into()).stack_size(STACK);
+            let thread = builder.spawn_scoped(scope, || self.attempts(what, uuid, attempt))?;
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    fn attempts<T>(
         &self,
         what: &str,
         uuid: &str,

@@ -175,10 +175,14 @@ impl Core {
         self.told.area.lock().unwrap().is_some()
     }
 
-    fn area<T>(&self, call: impl FnOnce(&StorageArea) -> T) -> T {
+    /// Calls the storage on a thread like those of Orthanc's web server (civetweb's, with a stack of 100 kB).
+    fn area<T: Send>(&self, call: impl FnOnce(&StorageArea) -> T + Send) -> T {
         // Not under the lock: calls may come from many threads.
         let area = self.told.area.lock().unwrap().as_ref().map(|area| StorageArea { ..*area });
-        call(&area.unwrap())
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().stack_size(100 << 10);
+            thread.spawn_scoped(scope, || call(&area.unwrap())).unwrap().join().unwrap()
+        })
     }
 
     /// Stores a file; the code.
@@ -189,40 +193,47 @@ impl Core {
     /// The same as an attachment of this type.
     pub fn create_as(&self, uuid: &str, content: &[u8], content_type: i32) -> ErrorCode {
         let uuid = CString::new(uuid).unwrap();
-        let data = if content.is_empty() { ptr::null() } else { content.as_ptr().cast() };
-        // SAFETY: the arguments are what Orthanc passes.
-        self.area(|area| unsafe { (area.create)(uuid.as_ptr(), data, content.len() as i64, content_type) })
+        self.area(|area| {
+            let data = if content.is_empty() { ptr::null() } else { content.as_ptr().cast() };
+            // SAFETY: the arguments are what Orthanc passes.
+            unsafe { (area.create)(uuid.as_ptr(), data, content.len() as i64, content_type) }
+        })
     }
 
     /// Reads a whole file, as Orthanc did until 1.12.
     pub fn read(&self, uuid: &str) -> Result<Vec<u8>, ErrorCode> {
         let uuid = CString::new(uuid).unwrap();
-        let mut buffer = MemoryBuffer64 { data: ptr::null_mut(), size: 0 };
-        // SAFETY: the arguments are what Orthanc passes.
-        let code = self.area(|area| unsafe { (area.read_whole)(&raw mut buffer, uuid.as_ptr(), 1) });
-        if code != ErrorCode::SUCCESS {
-            assert!(buffer.data.is_null(), "memory that nobody frees");
-            return Err(code);
-        }
-        if buffer.size == 0 {
-            return Ok(Vec::new());
-        }
-        // SAFETY: the plugin has allocated it by `service`.
-        let content =
-            unsafe { std::slice::from_raw_parts(buffer.data.cast::<u8>(), buffer.size as usize) }.to_vec();
-        // SAFETY: as above.
-        unsafe { free(buffer.data) };
-        Ok(content)
+        self.area(|area| {
+            let mut buffer = MemoryBuffer64 { data: ptr::null_mut(), size: 0 };
+            // SAFETY: the arguments are what Orthanc passes.
+            let code = unsafe { (area.read_whole)(&raw mut buffer, uuid.as_ptr(), 1) };
+            if code != ErrorCode::SUCCESS {
+                assert!(buffer.data.is_null(), "memory that nobody frees");
+                return Err(code);
+            }
+            if buffer.size == 0 {
+                return Ok(Vec::new());
+            }
+            // SAFETY: the plugin has allocated it by `service`.
+            let content =
+                unsafe { std::slice::from_raw_parts(buffer.data.cast::<u8>(), buffer.size as usize) };
+            let content = content.to_vec();
+            // SAFETY: as above.
+            unsafe { free(buffer.data) };
+            Ok(content)
+        })
     }
 
     /// Reads a range of a file.
     pub fn read_range(&self, uuid: &str, start: u64, len: usize) -> Result<Vec<u8>, ErrorCode> {
         let uuid = CString::new(uuid).unwrap();
-        let mut content = vec![0_u8; len];
-        let mut buffer = MemoryBuffer64 { data: content.as_mut_ptr().cast(), size: len as u64 };
-        // SAFETY: the arguments are what Orthanc passes.
-        let code = self.area(|area| unsafe { (area.read_range)(&raw mut buffer, uuid.as_ptr(), 1, start) });
-        if code == ErrorCode::SUCCESS { Ok(content) } else { Err(code) }
+        self.area(|area| {
+            let mut content = vec![0_u8; len];
+            let mut buffer = MemoryBuffer64 { data: content.as_mut_ptr().cast(), size: len as u64 };
+            // SAFETY: the arguments are what Orthanc passes.
+            let code = unsafe { (area.read_range)(&raw mut buffer, uuid.as_ptr(), 1, start) };
+            if code == ErrorCode::SUCCESS { Ok(content) } else { Err(code) }
+        })
     }
 
     /// Removes a file; the code.

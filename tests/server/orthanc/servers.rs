@@ -74,7 +74,9 @@ fn uploads_go_on_at_the_standby_that_is_promoted() {
     for number in 0..60 {
         assert_eq!(core.read(&uuid(number)).as_deref(), Ok(&content(number)[..]), "{number} is lost");
     }
-    assert_eq!(standby.session().text("select count(*) from rbytea_check(digest => true)"), "0");
+    // What the old primary had begun, and the new one never heard the end of, is garbage.
+    let damaged = "select * from rbytea_check(digest => true) where relation is not null";
+    assert_eq!(standby.session().text(damaged), "");
 }
 
 #[test]
