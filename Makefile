@@ -97,6 +97,7 @@ help:
 	@echo 'make server-test    the tests that start a server (TESTS=filter)'
 	@echo 'make upgrade-test   pg_upgrade from one installation to another (OLD=pg_config NEW=pg_config)'
 	@echo 'make driver-test    drivers of eight languages that do not know the type, beside bytea (installs them)'
+	@echo 'make orthanc-test   the storage plugin in the Orthanc of Debian (installs it)'
 	@echo 'make evidence       docs/EVIDENCE.md: what the tests have shown of each guarantee, out of a run of all of them'
 	@echo 'make fuzz           50000 inputs for each fuzz target (FUZZ_RUNS=…, FUZZ="targets")'
 	@echo 'make soak           the vacuum against many sessions for ten minutes (SOAK_SECONDS=…), 500 crashes (SOAK_CRASHES=…), 10^6 new inputs'
@@ -234,7 +235,7 @@ check: fmt-check lint core-test fuzz server-test
 .PHONY: core-test
 core-test: $(stamp)
 	$(cargo) test $(features),rbytea-store/interoperation --workspace $(addprefix --test ,$(store_tests) $(logic_tests)) -- $(TESTS)
-	$(store) test --locked $(addprefix --package rbytea-,connect tool orthanc-sdk orthanc-storage) -- $(TESTS)
+	$(store) test --locked $(addprefix --package rbytea-,connect tool orthanc-storage) -- $(TESTS)
 
 # The same of the store alone, which takes no PostgreSQL.
 .PHONY: store-test
@@ -279,7 +280,7 @@ evidence := $(abspath $(target))/evidence
 evidence:
 	@rm -rf $(evidence) && mkdir -p $(evidence)
 	RBYTEA_EVIDENCE=$(evidence) .ci/run >$(evidence)/ci.log 2>&1 || { tail -n 50 $(evidence)/ci.log; exit 1; }
-	@$(MAKE) evidence-table PG_CONFIG=$(pg_config) WITH='$(pg_version), 18, and in part 17'
+	@$(MAKE) evidence-table PG_CONFIG=$(pg_config) WITH='$(pg_version), and in part 17 and 18'
 
 # The table out of the reports that are there: RBYTEA_EVIDENCE names the directory to any target that tests, which appends its output there
 # as a file that ends with .log.
@@ -302,6 +303,13 @@ drivers := $(abspath $(target))/drivers
 driver-test: install-for-tests
 	scripts/install-drivers.sh $(drivers)
 	RBYTEA_DRIVERS=$(drivers) RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),4) $(client) -- --ignored $(or $(TESTS),drivers::)
+
+# The plugin in Debian's Orthanc, and its interface beside Orthanc's header. The packages are installed; their service is not started.
+.PHONY: orthanc-test
+orthanc-test: install-for-tests
+	scripts/install-orthanc.sh
+	$(store) test --locked --package rbytea-orthanc-sdk -- --include-ignored
+	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),4) $(client) -- --ignored $(or $(TESTS),orthanc::)
 
 # The database contrib_regression of the server that PGHOST, PGPORT and PGUSER name is created anew.
 .PHONY: installcheck

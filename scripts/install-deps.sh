@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
 # Installs what building and testing rbytea needs on Debian and this machine does not have yet: PostgreSQL with its
 # headers, a C linker, a C++ compiler, libclang, make, OpenSSL with its GOST engine, rsync, pgBackRest, strace, e2fsprogs,
-# xfsprogs, the header of Orthanc's plugins. Does nothing where nothing is
-# missing. PG_CONFIG selects the installation that is meant; without one it is Debian's postgresql-15. Clusters that
-# exist are left alone and none is created.
+# xfsprogs. Does nothing where nothing is missing. PG_CONFIG selects the installation that is meant; without one it is
+# Debian's postgresql-15. Clusters that exist are left alone and none is created.
 set -euo pipefail
 
 readonly RUST=1.95
@@ -61,8 +60,6 @@ openssl engine gost >/dev/null 2>&1 || missing+=(libengine-gost-openssl)
 command -v strace >/dev/null || missing+=(strace)
 PATH="$PATH:/sbin:/usr/sbin" command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
 PATH="$PATH:/sbin:/usr/sbin" command -v mkfs.xfs >/dev/null || missing+=(xfsprogs)
-# The C interface of Orthanc's plugins, which ours is compared with.
-[ -e /usr/include/orthanc/OrthancCPlugin.h ] || missing+=(orthanc-dev)
 command -v mount >/dev/null || missing+=(mount)
 
 if [ ${#missing[@]} -gt 0 ]; then

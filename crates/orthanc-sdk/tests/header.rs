@@ -61,6 +61,7 @@ macro_rules! layout {
 }
 
 #[test]
+#[ignore = "takes the package orthanc-dev: make orthanc-test"]
 fn numbers_and_offsets_are_those_of_the_header() {
     let mut expected = layout! {
         "OrthancPluginContext" Context whole {

@@ -12,7 +12,7 @@ use rbytea_orthanc_sdk::raw::{self, Context, ErrorCode, HttpRequest, MemoryBuffe
 use serde_json::Value;
 
 /// The plugin of the build that the tests belong to.
-fn plugin() -> PathBuf {
+pub fn plugin() -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     // <target>/debug/deps/server-…
     let path = tests.ancestors().nth(3).unwrap().join("release/libOrthancRbyteaStorage.so");

@@ -7,4 +7,6 @@ mod core;
 mod faults;
 mod files;
 mod locks;
+mod orthanc;
+mod real;
 mod servers;

@@ -1,0 +1,241 @@
+//! A real Orthanc of the package `orthanc` on a cluster, its REST interface, and DICOM files to give it.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::cluster::{PATIENCE, wait_until};
+use crate::support::twins::noise;
+
+use super::core::plugin;
+
+const INDEX: &str = "/usr/share/orthanc/plugins/libOrthancPostgreSQLIndex.so";
+
+/// An Orthanc with the plugin; it ends when this is dropped.
+pub struct Orthanc {
+    process: Child,
+    dir: TempDir,
+    http: u16,
+    dicom: u16,
+}
+
+/// What a request was answered.
+pub struct Answer {
+    pub status: u16,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The body as JSON, of a request that was not refused.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        assert_eq!(self.status, 200, "{}", String::from_utf8_lossy(&self.body));
+        serde_json::from_slice(&self.body).unwrap()
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+impl Orthanc {
+    /// Starts one with these sections of the configuration, and the official index in PostgreSQL if there is a section of it.
+    pub fn start(sections: &Value) -> Self {
+        Self::start_in(sections, tempfile::tempdir().unwrap())
+    }
+
+    fn start_in(sections: &Value, dir: TempDir) -> Self {
+        let mut orthanc = Self::launch(sections, dir);
+        wait_until(PATIENCE, || {
+            assert!(orthanc.process.try_wait().unwrap().is_none(), "{}", orthanc.log());
+            orthanc.try_request("GET", "/system", b"").is_some()
+        });
+        orthanc
+    }
+
+    /// Starts one that is to end by itself; its exit status and log.
+    pub fn refuses(sections: &Value) -> (ExitStatus, String) {
+        let mut orthanc = Self::launch(sections, tempfile::tempdir().unwrap());
+        let status = orthanc.process.wait().unwrap();
+        (status, orthanc.log())
+    }
+
+    /// A new one in the same directories, after this one has been killed.
+    pub fn kill_and_restart(mut self, sections: &Value) -> Self {
+        self.kill();
+        self.process.wait().unwrap();
+        let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap());
+        drop(self);
+        Self::start_in(sections, dir)
+    }
+
+    fn launch(sections: &Value, dir: TempDir) -> Self {
+        let (http, dicom) = (free_port(), free_port());
+        let mut plugins = vec![plugin()];
+        if sections.get("PostgreSQL").is_some() {
+            plugins.push(INDEX.into());
+        }
+        let mut configuration = json!({
+            "Name": "rbytea", "HttpPort": http, "DicomPort": dicom, "Plugins": plugins,
+            "StorageDirectory": dir.path().join("files"), "IndexDirectory": dir.path().join("index"),
+            "RemoteAccessAllowed": false, "AuthenticationEnabled": false, "DicomCheckCalledAet": false,
+            "DicomAlwaysAllowStore": true, "UserContentType": { "note": 1025 }, "UserMetadata": {},
+            // Files are read where they are stored, each time.
+            "MaximumStorageCacheSize": 0,
+        });
+        configuration.as_object_mut().unwrap().extend(sections.as_object().unwrap().clone());
+        let file = dir.path().join("orthanc.json");
+        fs::write(&file, configuration.to_string()).unwrap();
+        let log = File::options().create(true).append(true).open(dir.path().join("log")).unwrap();
+        // It must not outlive a test run that was killed.
+        let process = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "/usr/sbin/Orthanc"])
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .expect("this takes the package orthanc");
+        Self { process, dir, http, dicom }
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// How many files it has stored on the disk instead.
+    pub fn files_on_disk(&self) -> usize {
+        fn count(dir: &Path) -> usize {
+            let entries = fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path());
+            entries.map(|path| if path.is_dir() { count(&path) } else { 1 }).sum()
+        }
+        count(&self.dir.path().join("files"))
+    }
+
+    /// A request of the REST interface; None if there is no answer.
+    pub fn try_request(&self, method: &str, path: &str, body: &[u8]) -> Option<Answer> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.http)).ok()?;
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).ok()?;
+        stream.write_all(body).ok()?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).ok()?;
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
+        let head = std::str::from_utf8(&answer[..end]).ok()?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some(Answer { status, body: answer.split_off(end + 4) })
+    }
+
+    /// The same, which has to be answered.
+    #[track_caller]
+    pub fn request(&self, method: &str, path: &str, body: &[u8]) -> Answer {
+        self.try_request(method, path, body).unwrap_or_else(|| panic!("{method} {path}: {}", self.log()))
+    }
+
+    /// A GET whose answer is JSON.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Value {
+        self.request("GET", path, b"").json()
+    }
+
+    /// Uploads a DICOM file; the id of its instance.
+    #[track_caller]
+    pub fn upload(&self, file: &[u8]) -> String {
+        self.request("POST", "/instances", file).json()["ID"].as_str().unwrap().to_owned()
+    }
+
+    /// Sends files by C-STORE.
+    #[track_caller]
+    pub fn c_store(&self, files: &[PathBuf]) {
+        let sent = Command::new("storescu")
+            .args(["localhost", &self.dicom.to_string()])
+            .args(files)
+            .output()
+            .expect("this takes the package dcmtk");
+        assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
+    }
+
+    /// SIGKILL.
+    pub fn kill(&self) {
+        kill_process(Pid::from_child(&self.process), Signal::KILL).unwrap();
+    }
+
+    /// Asks it to end, and waits for that.
+    pub fn stop(mut self) -> ExitStatus {
+        kill_process(Pid::from_child(&self.process), Signal::TERM).unwrap();
+        self.process.wait().unwrap()
+    }
+}
+
+impl Drop for Orthanc {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A CT image of this patient and number, of 128 by 128 pixels and so many frames (explicit VR, little-endian; DICOM part 10).
+pub fn dicom(patient: &str, number: u32, frames: usize) -> Vec<u8> {
+    let study = format!("1.2.826.0.1.3680043.10.{}", patient.bytes().map(u32::from).sum::<u32>());
+    let instance = format!("{study}.{number}");
+    let class = "1.2.840.10008.5.1.4.1.1.2";
+    let mut meta = Vec::new();
+    element(&mut meta, 0x0002_0001, "OB", &[0, 1]);
+    element(&mut meta, 0x0002_0002, "UI", class.as_bytes());
+    element(&mut meta, 0x0002_0003, "UI", instance.as_bytes());
+    element(&mut meta, 0x0002_0010, "UI", b"1.2.840.10008.1.2.1");
+    element(&mut meta, 0x0002_0012, "UI", b"1.2.826.0.1.3680043.10");
+    let mut file = vec![0; 128];
+    file.extend_from_slice(b"DICM");
+    element(&mut file, 0x0002_0000, "UL", &(meta.len() as u32).to_le_bytes());
+    file.extend(meta);
+    let word = |value: u16| value.to_le_bytes();
+    element(&mut file, 0x0008_0016, "UI", class.as_bytes());
+    element(&mut file, 0x0008_0018, "UI", instance.as_bytes());
+    element(&mut file, 0x0008_0060, "CS", b"CT");
+    element(&mut file, 0x0010_0010, "PN", patient.as_bytes());
+    element(&mut file, 0x0010_0020, "LO", patient.as_bytes());
+    element(&mut file, 0x0020_000d, "UI", study.as_bytes());
+    element(&mut file, 0x0020_000e, "UI", format!("{study}.1").as_bytes());
+    element(&mut file, 0x0020_0013, "IS", number.to_string().as_bytes());
+    element(&mut file, 0x0028_0002, "US", &word(1));
+    element(&mut file, 0x0028_0004, "CS", b"MONOCHROME2");
+    element(&mut file, 0x0028_0008, "IS", frames.to_string().as_bytes());
+    element(&mut file, 0x0028_0010, "US", &word(128));
+    element(&mut file, 0x0028_0011, "US", &word(128));
+    element(&mut file, 0x0028_0100, "US", &word(16));
+    element(&mut file, 0x0028_0101, "US", &word(16));
+    element(&mut file, 0x0028_0102, "US", &word(15));
+    element(&mut file, 0x0028_0103, "US", &word(0));
+    element(&mut file, 0x7fe0_0010, "OW", &noise(128 * 128 * 2 * frames, u64::from(number)));
+    file
+}
+
+/// Group and element, the kind of value, its length and the value, padded to an even length.
+fn element(file: &mut Vec<u8>, tag: u32, kind: &str, value: &[u8]) {
+    file.extend_from_slice(&((tag >> 16) as u16).to_le_bytes());
+    file.extend_from_slice(&(tag as u16).to_le_bytes());
+    file.extend_from_slice(kind.as_bytes());
+    let len = value.len().next_multiple_of(2);
+    if matches!(kind, "OB" | "OW") {
+        file.extend_from_slice(&[0, 0]);
+        file.extend_from_slice(&(len as u32).to_le_bytes());
+    } else {
+        file.extend_from_slice(&(len as u16).to_le_bytes());
+    }
+    file.extend_from_slice(value);
+    if len > value.len() {
+        file.push(if matches!(kind, "UI" | "OB" | "OW") { 0 } else { b' ' });
+    }
+}
