@@ -15,11 +15,14 @@ pub(crate) struct Key<'a> {
     pub user: &'a str,
 }
 
-/// The text of a password file; none, and why, if it must not be used. A file that does not exist is no reason to warn.
+/// The text of a password file; none, and why, if it must not be used. A file that does not
+/// exist is no reason to warn, nor is the directory of another user, whose name `su` has left in HOME.
 pub(crate) fn read(path: &Path) -> (Option<String>, Option<String>) {
     let about = match fs::metadata(path) {
         Ok(about) => about,
-        Err(error) if error.kind() == ErrorKind::NotFound => return (None, None),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
+            return (None, None);
+        }
         Err(error) => return (None, Some(format!("password file \"{}\": {error}", path.display()))),
     };
     if !about.is_file() {
