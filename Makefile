@@ -106,6 +106,7 @@ help:
 	@echo 'make bench-wire     what it costs that clients see bytea'
 	@echo 'make bench-replay   how fast a standby replays payloads, beside bytea'
 	@echo 'make bench-streams  payloads of any size beside large objects and bytea, their memory, dumps by reference, migration'
+	@echo 'make bench-orthanc  the storage plugin beside files and the official large objects'
 	@echo 'make bench-encryption  encrypted payloads beside plain ones, through the store alone'
 	@echo 'make audit          licences, sources and known vulnerabilities of all dependencies (takes cargo-deny)'
 	@echo 'make fmt lint clean'
@@ -393,6 +394,12 @@ bench-replay: deps
 .PHONY: bench-streams
 bench-streams: deps
 	@$(MAKE) run-bench BENCH=streams PG_CONFIG='$(PG_CONFIG)'
+
+# Orthanc on files, on the official large objects, and on rbytea.
+.PHONY: bench-orthanc
+bench-orthanc: deps $(plugin)
+	scripts/install-orthanc.sh
+	@$(MAKE) run-bench BENCH=orthanc PG_CONFIG='$(PG_CONFIG)'
 
 # What encryption costs the store: writes and reads of 4 KiB to 16 MiB. On the disk of the working directory.
 .PHONY: bench-encryption

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_void};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::ptr;
 use std::sync::Mutex;
 
@@ -11,14 +11,7 @@ use rbytea_orthanc_sdk::StorageArea;
 use rbytea_orthanc_sdk::raw::{self, Context, ErrorCode, HttpRequest, MemoryBuffer64, RestOutput, Service};
 use serde_json::Value;
 
-/// The plugin of the build that the tests belong to.
-pub fn plugin() -> PathBuf {
-    let tests = std::env::current_exe().unwrap();
-    // <target>/debug/deps/server-…
-    let path = tests.ancestors().nth(3).unwrap().join("release/libOrthancRbyteaStorage.so");
-    assert!(path.exists(), "{} is not there: make plugin", path.display());
-    path
-}
+use crate::support::orthanc::plugin;
 
 /// What the plugin has told the core, and what the core tells it.
 struct Told {

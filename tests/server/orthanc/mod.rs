@@ -7,6 +7,5 @@ mod core;
 mod faults;
 mod files;
 mod locks;
-mod orthanc;
 mod real;
 mod servers;

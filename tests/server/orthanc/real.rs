@@ -8,9 +8,9 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::support::cluster::{Cluster, PATIENCE, Shutdown, wait_until};
+use crate::support::orthanc::{Orthanc, dicom};
 
 use super::bed::{cluster, cluster_with, configuration};
-use super::orthanc::{Orthanc, dicom};
 
 /// The sections for an index in SQLite, and in the same database.
 fn both(cluster: &Cluster) -> [Value; 2] {

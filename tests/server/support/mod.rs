@@ -12,6 +12,7 @@ pub mod judge;
 pub mod keepers;
 pub mod library;
 pub mod model;
+pub mod orthanc;
 pub mod payload;
 pub mod processes;
 pub mod procfs;

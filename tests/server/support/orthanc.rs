@@ -1,4 +1,5 @@
-//! A real Orthanc of the package `orthanc` on a cluster, its REST interface, and DICOM files to give it.
+//! The Orthanc of the package `orthanc` with the storage plugin, its REST interface, and DICOM files to give it.
+#![allow(dead_code, reason = "every user of this module takes the part it needs")]
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -10,14 +11,22 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::cluster::{PATIENCE, wait_until};
-use crate::support::twins::noise;
+use super::cluster::{PATIENCE, wait_until};
 
-use super::core::plugin;
-
+/// The official plugins.
 const INDEX: &str = "/usr/share/orthanc/plugins/libOrthancPostgreSQLIndex.so";
+const STORAGE: &str = "/usr/share/orthanc/plugins/libOrthancPostgreSQLStorage.so";
 
-/// An Orthanc with the plugin; it ends when this is dropped.
+/// The plugin of the build that the running program belongs to.
+pub fn plugin() -> PathBuf {
+    let program = std::env::current_exe().unwrap();
+    // <target>/debug/deps/server-…
+    let path = program.ancestors().nth(3).unwrap().join("release/libOrthancRbyteaStorage.so");
+    assert!(path.exists(), "{} is not there: make plugin", path.display());
+    path
+}
+
+/// An Orthanc with the plugins of its configuration; it ends when this is dropped.
 pub struct Orthanc {
     process: Child,
     dir: TempDir,
@@ -50,7 +59,8 @@ impl Orthanc {
         Self::start_in(sections, tempfile::tempdir().unwrap())
     }
 
-    fn start_in(sections: &Value, dir: TempDir) -> Self {
+    /// The same with its files and its index in this directory.
+    pub fn start_in(sections: &Value, dir: TempDir) -> Self {
         let mut orthanc = Self::launch(sections, dir);
         wait_until(PATIENCE, || {
             assert!(orthanc.process.try_wait().unwrap().is_none(), "{}", orthanc.log());
@@ -77,10 +87,17 @@ impl Orthanc {
 
     fn launch(sections: &Value, dir: TempDir) -> Self {
         let (http, dicom) = (free_port(), free_port());
-        let mut plugins = vec![plugin()];
-        if sections.get("PostgreSQL").is_some() {
-            plugins.push(INDEX.into());
-        }
+        let enabled = |section: &str, key: &str| {
+            sections.get(section).and_then(|section| section.get(key)) == Some(&Value::Bool(true))
+        };
+        let plugins: Vec<PathBuf> = [
+            (sections.get("Rbytea").is_some(), plugin()),
+            (enabled("PostgreSQL", "EnableIndex"), INDEX.into()),
+            (enabled("PostgreSQL", "EnableStorage"), STORAGE.into()),
+        ]
+        .into_iter()
+        .filter_map(|(wanted, path)| wanted.then_some(path))
+        .collect();
         let mut configuration = json!({
             "Name": "rbytea", "HttpPort": http, "DicomPort": dicom, "Plugins": plugins,
             "StorageDirectory": dir.path().join("files"), "IndexDirectory": dir.path().join("index"),
@@ -103,6 +120,11 @@ impl Orthanc {
             .spawn()
             .expect("this takes the package orthanc");
         Self { process, dir, http, dicom }
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     /// What it has logged.
@@ -218,8 +240,14 @@ pub fn dicom(patient: &str, number: u32, frames: usize) -> Vec<u8> {
     element(&mut file, 0x0028_0101, "US", &word(16));
     element(&mut file, 0x0028_0102, "US", &word(15));
     element(&mut file, 0x0028_0103, "US", &word(0));
-    element(&mut file, 0x7fe0_0010, "OW", &noise(128 * 128 * 2 * frames, u64::from(number)));
+    element(&mut file, 0x7fe0_0010, "OW", &pixels(frames, number));
     file
+}
+
+fn pixels(frames: usize, number: u32) -> Vec<u8> {
+    let mut pixels = vec![0; 128 * 128 * 2 * frames];
+    blake3::Hasher::new().update(&number.to_le_bytes()).finalize_xof().fill(&mut pixels);
+    pixels
 }
 
 /// Group and element, the kind of value, its length and the value, padded to an even length.

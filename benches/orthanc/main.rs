@@ -1,0 +1,241 @@
+//! Orthanc on its own file system, on the official plugin's large objects, and on the rbytea plugin, plain and encrypted: how fast DICOM files
+//! come in, go out and are deleted, and what that writes. `make bench-orthanc` runs it and prints the table, which docs/ORTHANC.md quotes.
+//!
+//! Arguments, each optional: `rounds=3`, `files=300`, `frames=16` (of 32 kB), `index=sqlite` (or `postgresql`), `large=0` (bytes of one file, whose
+//! memory is measured instead).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark fails by panicking")]
+#![allow(missing_docs, reason = "a program")]
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../../tests/server/support/orthanc.rs"]
+mod orthanc;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use common::cluster::{self, Cluster, POSTGRES};
+use common::median;
+use orthanc::{Orthanc, dicom};
+use serde_json::{Value, json};
+
+struct Arguments {
+    rounds: usize,
+    files: usize,
+    frames: usize,
+    large: usize,
+    postgresql: bool,
+}
+
+/// Where files go.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Storage {
+    FileSystem,
+    LargeObjects,
+    Rbytea,
+    Encrypted,
+}
+
+const ALL: [(Storage, &str); 4] = [
+    (Storage::FileSystem, "file system"),
+    (Storage::LargeObjects, "official large objects"),
+    (Storage::Rbytea, "rbytea"),
+    (Storage::Encrypted, "rbytea encrypted"),
+];
+
+fn main() {
+    common::on_disk();
+    let mut arguments = Arguments { rounds: 3, files: 300, frames: 16, large: 0, postgresql: false };
+    // cargo bench adds --bench.
+    for argument in std::env::args().skip(1).filter(|argument| argument != "--bench") {
+        let number = |text: &str| text.parse().expect("a number");
+        match argument.split_once('=') {
+            Some(("rounds", text)) => arguments.rounds = number(text),
+            Some(("files", text)) => arguments.files = number(text),
+            Some(("frames", text)) => arguments.frames = number(text),
+            Some(("large", text)) => arguments.large = number(text),
+            Some(("index", text)) => arguments.postgresql = text == "postgresql",
+            _ => panic!("no such argument: {argument}"),
+        }
+    }
+    println!("{}\n", common::machine());
+    if arguments.large > 0 { memory(&arguments) } else { speed(&arguments) }
+}
+
+/// A cluster with what the storage takes, and the configuration.
+fn bed(storage: Storage, postgresql: bool) -> (Cluster, Value) {
+    let mut conf = vec![
+        "max_wal_size = '32GB'",
+        "checkpoint_timeout = '1d'",
+        "rbytea.databases_for_vacuuming = 'postgres'",
+    ];
+    if storage == Storage::Encrypted {
+        conf.extend(["rbytea.key_file = 'keys'", "rbytea.qss_mode = on"]);
+    }
+    let mut cluster = Cluster::stopped_with(&conf);
+    if storage == Storage::Encrypted {
+        let keys = cluster.data().join("keys");
+        fs::write(&keys, format!("1 {}\n", "1b".repeat(32))).unwrap();
+        fs::set_permissions(&keys, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        if let Some((uid, gid)) = cluster.installation().server_user {
+            std::os::unix::fs::chown(&keys, Some(uid), Some(gid)).unwrap();
+        }
+    }
+    cluster.start();
+    cluster.session().run("create extension rbytea; create extension pg_trgm");
+    let mut official = json!({
+        "EnableIndex": postgresql, "EnableStorage": storage == Storage::LargeObjects,
+        "Host": cluster.dir(), "Port": cluster.port(), "Database": POSTGRES, "Username": POSTGRES,
+    });
+    let mut sections = json!({});
+    if matches!(storage, Storage::Rbytea | Storage::Encrypted) {
+        sections["Rbytea"] = json!({ "EnableStorage": true });
+    }
+    if storage == Storage::FileSystem && !postgresql {
+        official = json!({});
+    }
+    sections["PostgreSQL"] = official;
+    (cluster, sections)
+}
+
+/// Does something with all files by so many clients; how many a second.
+fn rate(files: usize, clients: usize, work: impl Fn(usize) + Sync) -> f64 {
+    let next = AtomicUsize::new(0);
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..clients {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= files {
+                        return;
+                    }
+                    work(number);
+                }
+            });
+        }
+    });
+    files as f64 / begun.elapsed().as_secs_f64()
+}
+
+fn speed(arguments: &Arguments) {
+    let Arguments { rounds, files, frames, postgresql, .. } = *arguments;
+    let mut results: BTreeMap<(Storage, &str), Vec<f64>> = BTreeMap::new();
+    let payloads: Vec<Vec<u8>> = (0..files).map(|number| dicom("BENCH", number as u32, frames)).collect();
+    let bytes: usize = payloads.iter().map(Vec::len).sum();
+    let mut retired = common::Retired::default();
+    for round in 0..rounds {
+        for (storage, name) in ALL {
+            let (cluster, sections) = bed(storage, postgresql);
+            let dir = tempfile::tempdir_in("/tmp").unwrap();
+            let orthanc = Orthanc::start_in(&sections, dir);
+            let db = cluster.session();
+            let size = "select pg_database_size('postgres')::float8";
+            let (before, lsn): (f64, String) =
+                (db.one(size, &[]), db.one("select pg_current_wal_lsn()::text", &[]));
+            let mut note = |what: &'static str, value: f64| {
+                eprintln!("round {} {name}: {what} {value:.3}", round + 1);
+                results.entry((storage, what)).or_default().push(value);
+            };
+            // What comes first finds new directories.
+            let half = files / 2;
+            let ids: Vec<std::sync::OnceLock<String>> =
+                (0..files).map(|_| std::sync::OnceLock::new()).collect();
+            let put = |number: usize| {
+                ids[number].set(orthanc.upload(&payloads[number])).unwrap();
+            };
+            note("ingest 1", rate(half, 1, put));
+            note("ingest 4", rate(files - half, 4, |number| put(half + number)));
+            let wal: f64 = db.one("select (pg_current_wal_lsn() - $1::text::pg_lsn)::float8", &[&lsn]);
+            note("WAL", wal / bytes as f64);
+            note("database", (db.one::<f64>(size, &[]) - before) / bytes as f64);
+            let get = |number: usize| {
+                let id = ids[number].get().unwrap();
+                let answer = orthanc.request("GET", &format!("/instances/{id}/file"), b"");
+                assert!(answer.body == payloads[number]);
+            };
+            note("read 1", rate(files, 1, get));
+            note("read 4", rate(files, 4, get));
+            let delete = |number: usize| {
+                let id = ids[number].get().unwrap();
+                assert_eq!(orthanc.request("DELETE", &format!("/instances/{id}"), b"").status, 200);
+            };
+            note("delete 1", rate(half, 1, delete));
+            note("delete 4", rate(files - half, 4, |number| delete(half + number)));
+            drop(db);
+            orthanc.stop();
+            retired.add(cluster);
+        }
+    }
+    println!(
+        "{files} files of {} bytes, {rounds} rounds, index in {}\n",
+        bytes / files,
+        if postgresql { "PostgreSQL" } else { "SQLite" }
+    );
+    println!("| a second, with 1 / 4 clients |{}", ALL.map(|(_, name)| format!(" {name} |")).concat());
+    println!("|---|{}", "--:|".repeat(ALL.len()));
+    let value = |storage, what| median(results[&(storage, what)].iter().copied());
+    for (row, one, four) in
+        [("ingest", "ingest 1", "ingest 4"), ("read", "read 1", "read 4"), ("delete", "delete 1", "delete 4")]
+    {
+        let cells =
+            ALL.map(|(storage, _)| format!(" {:.0} / {:.0} |", value(storage, one), value(storage, four)));
+        println!("| {row} |{}", cells.concat());
+    }
+    for what in ["WAL", "database"] {
+        let cells = ALL.map(|(storage, _)| format!(" {:.4} |", value(storage, what)));
+        println!("| {what}, bytes per byte of payload |{}", cells.concat());
+    }
+}
+
+/// The most memory that a process has had, in MiB.
+fn peak(pid: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or_default() / 1024.0
+}
+
+/// Private memory of a process, in MiB.
+fn private(pid: i32) -> f64 {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let lines = rollup.lines().filter_map(|line| line.strip_prefix("Private_Dirty:"));
+    lines.filter_map(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok()).sum::<f64>() / 1024.0
+}
+
+/// One large file: stored and read, and what memory that takes.
+fn memory(arguments: &Arguments) {
+    let frames = arguments.large / (128 * 128 * 2);
+    println!("| one file of {} bytes: peak memory, MiB | Orthanc | backend |", frames * 128 * 128 * 2);
+    println!("|---|--:|--:|");
+    for (storage, name) in ALL {
+        let (cluster, sections) = bed(storage, false);
+        let orthanc = Orthanc::start_in(&sections, tempfile::tempdir_in("/tmp").unwrap());
+        let file = dicom("LARGE", 1, frames);
+        let over = std::sync::atomic::AtomicBool::new(false);
+        let backend = thread::scope(|scope| {
+            let watching = scope.spawn(|| {
+                let db = cluster.session();
+                let mut most = 0.0_f64;
+                while !over.load(Ordering::Relaxed) {
+                    let pids: Vec<i32> = db.column("select pid from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()", &[]);
+                    most = pids.into_iter().map(private).fold(most, f64::max);
+                    thread::sleep(std::time::Duration::from_millis(20));
+                }
+                most
+            });
+            let id = orthanc.upload(&file);
+            let answer = orthanc.request("GET", &format!("/instances/{id}/file"), b"");
+            assert!(
+                answer.body == file,
+                "{name}: another file: {}",
+                String::from_utf8_lossy(&answer.body[..answer.body.len().min(300)])
+            );
+            over.store(true, Ordering::Relaxed);
+            watching.join().unwrap()
+        });
+        println!("| {name} | {:.0} | {backend:.0} |", peak(orthanc.pid()));
+    }
+}
