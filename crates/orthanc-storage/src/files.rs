@@ -29,8 +29,11 @@ const CHUNK: u64 = 256 << 10;
 /// A file that is to be stored.
 #[derive(Clone, Copy)]
 pub struct File<'a> {
+    /// Its name.
     pub uuid: Uuid,
+    /// What kind of attachment it is, as Orthanc numbers them.
     pub content_type: i32,
+    /// Its bytes.
     pub content: &'a [u8],
 }
 

@@ -13,5 +13,7 @@ mod storage;
 
 pub use config::Config;
 pub use error::{Error, Kind};
+pub use files::{File, Files};
 pub use pool::Load;
+pub use schema::Schema;
 pub use storage::{Buffer, Counts, Log, Severity, Storage};

@@ -1,6 +1,6 @@
 //! The tables: made and brought up to date under a lock, by whoever comes first.
 
-use rbytea_connect::sql::{Extension, identifier};
+use rbytea_connect::sql::{Extension, identifier, literal};
 use tokio_postgres::Client;
 
 use crate::error::Error;
@@ -36,16 +36,27 @@ fn steps(files: &str, state: &str, extension: &Extension) -> Vec<String> {
 /// The tables and the extension as SQL names them.
 #[derive(Clone, Debug)]
 pub struct Schema {
+    /// The table of the files.
     pub files: String,
+    /// The table of the version and the epoch.
     pub state: String,
+    /// The extension.
     pub extension: Extension,
     /// Tells the advisory locks of this schema apart.
     pub lock: i32,
 }
 
-impl Schema {
-    /// Finds the tables, makes them, brings them up to date.
-    pub async fn set_up(db: &Client, name: &str) -> Result<Self, Error> {
+/// Tables whose names are known, and what makes them.
+struct Plan {
+    name: String,
+    files: String,
+    state: String,
+    extension: Extension,
+    steps: Vec<String>,
+}
+
+impl Plan {
+    async fn of(db: &Client, name: &str) -> Result<Self, Error> {
         let extension = Extension::find(db).await?.ok_or_else(|| {
             Error::Unfit(
                 "the database does not have the extension rbytea; a superuser makes it: CREATE EXTENSION rbytea".into(),
@@ -54,40 +65,70 @@ impl Schema {
         let quoted = identifier(name);
         let (files, state) = (format!("{quoted}.orthanc_files"), format!("{quoted}.orthanc_files_state"));
         let steps = steps(&files, &state, &extension);
-        let known = |version: i32| usize::try_from(version).ok().filter(|version| *version <= steps.len());
-        let unknown = |version| {
+        Ok(Self { name: name.to_owned(), files, state, extension, steps })
+    }
+
+    /// How many steps have been taken; None if there are no tables.
+    async fn taken(&self, db: &Client) -> Result<Option<usize>, Error> {
+        let Some(version) = version(db, &self.state).await? else { return Ok(None) };
+        let taken = usize::try_from(version).ok().filter(|taken| *taken <= self.steps.len());
+        let unknown = || {
             Error::Unfit(format!(
-                "the tables in schema {quoted} have version {version}, and this plugin knows versions up to {}: it is too old",
-                steps.len()
+                "the tables in schema {} have version {version}, and versions up to {} are known here: this program is too old",
+                identifier(&self.name),
+                self.steps.len()
             ))
         };
-        let version = version(db, &state).await?;
-        if version.map(|version| known(version).ok_or_else(|| unknown(version))).transpose()?
-            != Some(steps.len())
-        {
+        taken.map(Some).ok_or_else(unknown)
+    }
+
+    async fn done(self, db: &Client) -> Result<Schema, Error> {
+        let Self { files, state, extension, .. } = self;
+        let row = db.query_one("SELECT pg_catalog.to_regclass($1)::pg_catalog.oid", &[&files]).await?;
+        let oid: Option<u32> = row.get(0);
+        let oid = oid.ok_or_else(|| Error::Unfit(format!("table {files} does not exist")))?;
+        Ok(Schema { files, state, extension, lock: oid.cast_signed() })
+    }
+}
+
+impl Schema {
+    /// Finds the tables, makes them, brings them up to date.
+    pub async fn set_up(db: &Client, name: &str) -> Result<Self, Error> {
+        let plan = Plan::of(db, name).await?;
+        if plan.taken(db).await? != Some(plan.steps.len()) {
             // Whoever else starts now waits here, and finds it done.
             db.batch_execute(&format!(
-                "BEGIN; SELECT pg_catalog.pg_advisory_xact_lock({SETTING_UP}, pg_catalog.hashtext('{}'))",
-                name.replace('\'', "''")
+                "BEGIN; SELECT pg_catalog.pg_advisory_xact_lock({SETTING_UP}, pg_catalog.hashtext({}))",
+                literal(name)
             ))
             .await?;
-            let version = self::version(db, &state).await?;
-            let from = match version {
-                Some(version) => known(version).ok_or_else(|| unknown(version))?,
+            let taken = match plan.taken(db).await? {
+                Some(taken) => taken,
                 None => {
                     exists(db, name).await?;
                     0
                 }
             };
-            for step in &steps[from..] {
+            for step in &plan.steps[taken..] {
                 db.batch_execute(step).await?;
             }
-            db.batch_execute(&format!("UPDATE {state} SET version = {}; COMMIT", steps.len())).await?;
+            let update = format!("UPDATE {} SET version = {}; COMMIT", plan.state, plan.steps.len());
+            db.batch_execute(&update).await?;
         }
-        let row = db.query_one("SELECT pg_catalog.to_regclass($1)::pg_catalog.oid", &[&files]).await?;
-        let oid: Option<u32> = row.get(0);
-        let oid = oid.ok_or_else(|| Error::Unfit(format!("table {files} does not exist")))?;
-        Ok(Self { files, state, extension, lock: oid.cast_signed() })
+        plan.done(db).await
+    }
+
+    /// Finds the tables, which have to be there and up to date.
+    pub async fn find(db: &Client, name: &str) -> Result<Self, Error> {
+        let plan = Plan::of(db, name).await?;
+        match plan.taken(db).await? {
+            Some(taken) if taken == plan.steps.len() => plan.done(db).await,
+            Some(_) => Err(Error::Unfit(format!(
+                "the tables in schema {} are those of an older version; the plugin brings them up to date",
+                identifier(name)
+            ))),
+            None => Err(Error::Unfit(format!("schema {} has no files of Orthanc", identifier(name)))),
+        }
     }
 }
 

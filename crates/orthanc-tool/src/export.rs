@@ -1,0 +1,152 @@
+//! `orthanc-rbytea export`: the way back. The tables keep what is exported.
+
+use std::fs;
+use std::io::Write;
+use std::mem::MaybeUninit;
+use std::path::{Path, PathBuf};
+
+use clap::{ArgGroup, Args};
+use md5::{Digest, Md5};
+use rbytea_orthanc_storage::Buffer;
+use rbytea_tool::connection::Connector;
+use rbytea_tool::error::Error;
+use rbytea_tool::human;
+use rbytea_tool::progress::{Measure, Progress, say};
+use uuid::Uuid;
+
+use crate::Common;
+use crate::index::{Entry, Index};
+use crate::old;
+use crate::tables::Tables;
+
+/// Options of `export`.
+#[derive(Args, Debug)]
+#[command(group(ArgGroup::new("to").required(true).args(["to_large_objects", "to_directory"])))]
+pub struct Export {
+    /// To large objects of the official plugin in the same database, which has made its table
+    #[arg(long)]
+    to_large_objects: bool,
+    /// To a directory of Orthanc's (StorageDirectory), which this program writes
+    #[arg(long, value_name = "DIR")]
+    to_directory: Option<PathBuf>,
+    /// Schema of the official plugin's table
+    #[arg(long, value_name = "NAME", default_value = "public")]
+    old_schema: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Exports; an error if a file of the index is not there afterwards.
+pub async fn run(options: Export, connector: &Connector) -> Result<(), Error> {
+    let tables = Tables::open(connector, &options.common, false).await?;
+    let objects = match options.to_large_objects {
+        true => Some(old::large_objects(&tables.db, &options.old_schema).await?),
+        false => None,
+    };
+    let mut index = Index::open(&tables.db, &options.common).await?;
+    let size = index.size(&tables.db).await?;
+    let progress = Progress::new(options.common.quiet, "entries of the index", Measure::Things, Some((size, 0)));
+    let (mut moved, mut bytes, mut failed) = (0, 0, 0_u64);
+    while let Some((entries, count)) = index.next(&tables.db).await? {
+        for entry in &entries {
+            let outcome = match (&objects, &options.to_directory) {
+                (Some(table), _) => large_object(&tables, table, entry).await,
+                (None, Some(directory)) => file(&tables, directory, entry).await,
+                (None, None) => Ok(false),
+            };
+            match outcome {
+                Ok(true) => {
+                    moved += 1;
+                    bytes += entry.len;
+                }
+                Ok(false) => {}
+                Err(error) if error.is_lost() => return Err(error),
+                Err(error) => {
+                    failed += 1;
+                    say(&format!("{}: {error}", entry.uuid));
+                }
+            }
+        }
+        progress.add_things(count);
+    }
+    let time = progress.end();
+    if !options.common.quiet {
+        say(&format!("copied {}", human::done(moved, "file", bytes, time)));
+    }
+    tables.db.close().await;
+    match failed {
+        0 => Ok(()),
+        failed => Err(Error::said(format!("{} not copied", human::count(failed, "file")))),
+    }
+}
+
+/// Copies a file to a large object, in pieces; false if it is there already.
+async fn large_object(tables: &Tables, table: &str, entry: &Entry) -> Result<bool, Error> {
+    let function = |name| tables.extension.function(name);
+    // `len` is 0 for an empty file, of which there are no pieces.
+    let copy = format!(
+        "WITH f AS MATERIALIZED (
+                  SELECT f.content, f.type, pg_catalog.lo_create(0) AS lo FROM {} AS f
+                   WHERE f.uuid = $1::pg_catalog.text::pg_catalog.uuid AND NOT EXISTS (SELECT FROM {table} AS s WHERE s.uuid = $1)),
+              put AS MATERIALIZED (
+                  SELECT pg_catalog.lo_put(f.lo, o.o, {}(f.content, o.o, 1048576))
+                    FROM f, pg_catalog.generate_series(0, {}(f.content) - 1, 1048576) AS o (o)),
+              pieces AS MATERIALIZED (SELECT pg_catalog.count(*) AS n FROM put)
+         INSERT INTO {table} (uuid, content, type) SELECT $1, f.lo, f.type FROM f, pieces WHERE pieces.n >= 0",
+        tables.table,
+        function("rbytea_read"),
+        function("len"),
+    );
+    let inserted = tables.db.execute(&copy, &[&entry.uuid]).await?;
+    if inserted == 0 && !tables.missing(&[&entry.uuid]).await?.is_empty() {
+        return Err(Error::said("it is missing"));
+    }
+    Ok(inserted > 0)
+}
+
+/// Memory that grows to what a file needs.
+#[derive(Default)]
+struct Memory(Vec<u8>);
+
+impl Buffer for Memory {
+    fn of(&mut self, len: u64) -> Result<&mut [MaybeUninit<u8>], rbytea_orthanc_storage::Error> {
+        self.0.clear();
+        let size = usize::try_from(len).map_err(|_| rbytea_orthanc_storage::Error::Memory(len))?;
+        self.0.try_reserve_exact(size).map_err(|_| rbytea_orthanc_storage::Error::Memory(len))?;
+        self.0.resize(size, 0);
+        Ok(as_uninit(&mut self.0))
+    }
+}
+
+/// Bytes as memory that may be written.
+fn as_uninit(bytes: &mut [u8]) -> &mut [MaybeUninit<u8>] {
+    // SAFETY: the same layout, and whoever has it writes nothing but bytes (`write_copy_of_slice`).
+    unsafe { &mut *(std::ptr::from_mut(bytes) as *mut [MaybeUninit<u8>]) }
+}
+
+/// Copies a file to a directory; false if it is there already, with the length that it has to have.
+async fn file(tables: &Tables, directory: &Path, entry: &Entry) -> Result<bool, Error> {
+    let uuid = Uuid::try_parse(&entry.uuid).map_err(|_| Error::said("its name is not a uuid"))?;
+    let path = old::path(directory, &entry.uuid);
+    if fs::metadata(&path).is_ok_and(|about| about.is_file() && about.len() == entry.len) {
+        return Ok(false);
+    }
+    let mut memory = Memory::default();
+    tables.files.read(&tables.db, uuid, &mut memory).await.map_err(|error| Error::said(error.chain()))?;
+    if !entry.md5.is_empty() && human::hexadecimal(&Md5::digest(&memory.0)) != entry.md5 {
+        return Err(Error::said("it is not what the index knows (MD5)"));
+    }
+    let parent = path.parent().unwrap_or(directory);
+    fs::create_dir_all(parent).map_err(Error::io("create directory", parent))?;
+    // Whole or not there: Orthanc would take a part for the file.
+    let unfinished = parent.join(format!("{}.unfinished", entry.uuid));
+    let write = || {
+        let mut file = fs::File::create(&unfinished)?;
+        file.write_all(&memory.0)?;
+        file.sync_all()?;
+        fs::rename(&unfinished, &path)?;
+        fs::File::open(parent)?.sync_all()
+    };
+    write().map_err(Error::io("write file", &path))?;
+    Ok(true)
+}

@@ -1,0 +1,244 @@
+//! What Orthanc's index knows of its files: read from the official PostgreSQL index in the same database, or asked of Orthanc.
+
+use std::time::Duration;
+
+use base64::Engine;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use rbytea_connect::sql::identifier;
+use rbytea_tool::connection::Db;
+use rbytea_tool::error::Error;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::Common;
+
+/// How many files are looked at in one go.
+const BATCH: i64 = 1000;
+
+/// How many requests are under way at a time.
+const REQUESTS: usize = 8;
+
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A file as the index knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub uuid: String,
+    pub content_type: i32,
+    /// Bytes of the file, compressed if Orthanc compresses.
+    pub len: u64,
+    /// MD5 of these bytes; empty if Orthanc does not keep it.
+    pub md5: String,
+}
+
+/// An index that is being read.
+pub enum Index {
+    /// The official one.
+    PostgreSql {
+        /// The table with its schema, in quotes.
+        table: String,
+        /// The last row that was read.
+        last: (i64, i32),
+    },
+    /// One that Orthanc answers for.
+    Orthanc {
+        orthanc: Orthanc,
+        /// Resources that are left.
+        left: Vec<String>,
+    },
+}
+
+impl Index {
+    /// The one that the options name.
+    pub async fn open(db: &Db, options: &Common) -> Result<Self, Error> {
+        if let Some(url) = &options.index {
+            let orthanc = Orthanc::at(url)?;
+            let mut left = Vec::new();
+            for level in ["instances", "series", "studies", "patients"] {
+                let list = orthanc.get(format!("/{level}")).await?;
+                let ids = list.as_array().into_iter().flatten().filter_map(Value::as_str);
+                left.extend(ids.map(|id| format!("/{level}/{id}")));
+            }
+            // From the end on, it is instances first.
+            left.reverse();
+            return Ok(Self::Orthanc { orthanc, left });
+        }
+        let table = format!("{}.attachedfiles", identifier(&options.index_schema));
+        let there = db.query_one("SELECT pg_catalog.to_regclass($1) IS NOT NULL", &[&table]).await?;
+        if there.get(0) {
+            Ok(Self::PostgreSql { table, last: (i64::MIN, i32::MIN) })
+        } else {
+            Err(Error::said(format!(
+                "the database has no index of Orthanc (table {table}); --index is for one that is elsewhere"
+            )))
+        }
+    }
+
+    /// How much there is to read, in whatever it is read by.
+    pub async fn size(&self, db: &Db) -> Result<u64, Error> {
+        match self {
+            Self::PostgreSql { table, .. } => {
+                let row = db.query_one(&format!("SELECT pg_catalog.count(*) FROM {table}"), &[]).await?;
+                Ok(row.get::<_, i64>(0).unsigned_abs())
+            }
+            Self::Orthanc { left, .. } => Ok(left.len() as u64),
+        }
+    }
+
+    /// The next files, and how much of the size they are; None at the end.
+    pub async fn next(&mut self, db: &Db) -> Result<Option<(Vec<Entry>, u64)>, Error> {
+        match self {
+            Self::PostgreSql { table, last } => {
+                let query = format!(
+                    "SELECT id, filetype, uuid::pg_catalog.text, compressedsize,
+                            COALESCE(compressedhash, '')::pg_catalog.text
+                       FROM {table} WHERE (id, filetype) > ($1, $2) ORDER BY id, filetype LIMIT {BATCH}"
+                );
+                let rows = db.query(&query, &[&last.0, &last.1]).await?;
+                if let Some(row) = rows.last() {
+                    *last = (row.get(0), row.get(1));
+                }
+                let entries: Vec<Entry> = rows
+                    .iter()
+                    .map(|row| Entry {
+                        uuid: row.get(2),
+                        content_type: row.get(1),
+                        len: row.get::<_, i64>(3).unsigned_abs(),
+                        md5: row.get(4),
+                    })
+                    .collect();
+                let count = entries.len() as u64;
+                Ok((count > 0).then_some((entries, count)))
+            }
+            Self::Orthanc { orthanc, left } => {
+                if left.is_empty() {
+                    return Ok(None);
+                }
+                let resources = left.split_off(left.len().saturating_sub(BATCH as usize));
+                let count = resources.len() as u64;
+                let entries: Vec<Vec<Entry>> = stream::iter(resources)
+                    .map(|resource| orthanc.attachments(resource))
+                    .buffer_unordered(REQUESTS)
+                    .try_collect()
+                    .await?;
+                Ok(Some((entries.concat(), count)))
+            }
+        }
+    }
+}
+
+/// The REST interface of an Orthanc.
+#[derive(Clone)]
+pub struct Orthanc {
+    agent: ureq::Agent,
+    url: String,
+    authorization: Option<String>,
+}
+
+impl Orthanc {
+    fn at(url: &str) -> Result<Self, Error> {
+        let (scheme, rest) = url
+            .split_once("://")
+            .filter(|(scheme, _)| ["http", "https"].contains(scheme))
+            .ok_or_else(|| Error::said("--index is a URL that begins with http:// or https://"))?;
+        let slash = rest.find('/').unwrap_or(rest.len());
+        let (login, host) = match rest[..slash].rsplit_once('@') {
+            Some((login, host)) => (Some(login), format!("{host}{}", &rest[slash..])),
+            None => (None, rest.to_owned()),
+        };
+        let authorization = login.map(|login| {
+            let (user, password) = login.split_once(':').unwrap_or((login, ""));
+            let password = match password {
+                "" => std::env::var("ORTHANC_PASSWORD").unwrap_or_default(),
+                password => password.to_owned(),
+            };
+            let both = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+            format!("Basic {both}")
+        });
+        let config = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).build();
+        let url = format!("{scheme}://{}", host.trim_end_matches('/'));
+        Ok(Self { agent: config.into(), url, authorization })
+    }
+
+    /// What a path of it is answered; NULL if there is no such resource.
+    async fn get(&self, path: String) -> Result<Value, Error> {
+        let this = self.clone();
+        let shown = path.clone();
+        let answered = tokio::task::spawn_blocking(move || {
+            let mut request = this.agent.get(format!("{}{path}", this.url));
+            if let Some(authorization) = &this.authorization {
+                request = request.header("Authorization", authorization);
+            }
+            match request.call() {
+                Ok(mut answer) => answer.body_mut().with_config().limit(u64::MAX).read_to_string().map(Some),
+                Err(ureq::Error::StatusCode(404)) => Ok(None),
+                Err(error) => Err(error),
+            }
+        });
+        let answer = answered.await.map_err(|error| Error::said(error.to_string()))?;
+        let failed = |error: &dyn std::fmt::Display| Error::said(format!("{}{shown}: {error}", self.url));
+        match answer.map_err(|error| failed(&error))? {
+            Some(text) => serde_json::from_str(&text).map_err(|error| failed(&error)),
+            None => Ok(Value::Null),
+        }
+    }
+
+    /// The files of a resource. One that is deleted meanwhile has none.
+    async fn attachments(&self, resource: String) -> Result<Vec<Entry>, Error> {
+        let names = self.get(format!("{resource}/attachments")).await?;
+        let mut entries = Vec::new();
+        for name in names.as_array().into_iter().flatten().filter_map(Value::as_str) {
+            let info = self.get(format!("{resource}/attachments/{name}/info")).await?;
+            if !info.is_null() {
+                entries.push(entry(&info).ok_or_else(|| {
+                    Error::said(format!("{}{resource}/attachments/{name}/info is not what it was in Orthanc 1.10", self.url))
+                })?);
+            }
+        }
+        Ok(entries)
+    }
+}
+
+/// What Orthanc says of an attachment.
+fn entry(info: &Value) -> Option<Entry> {
+    let text = |key: &str| info.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let uuid = text("Uuid");
+    Uuid::try_parse(&uuid).ok()?;
+    Some(Entry {
+        uuid,
+        content_type: i32::try_from(info.get("ContentType")?.as_i64()?).ok()?,
+        len: info.get("CompressedSize")?.as_u64()?,
+        md5: text("CompressedMD5"),
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn urls_have_users() {
+        let orthanc = Orthanc::at("https://u:p@h:8042/orthanc/").unwrap();
+        assert_eq!(orthanc.url, "https://h:8042/orthanc");
+        assert_eq!(orthanc.authorization.as_deref(), Some("Basic dTpw"));
+        let plain = Orthanc::at("http://h").unwrap();
+        assert_eq!((plain.url.as_str(), plain.authorization), ("http://h", None));
+        assert!(Orthanc::at("h:8042").is_err());
+    }
+
+    #[test]
+    fn attachments_are_read() {
+        let info = json!({ "CompressedMD5": "m", "CompressedSize": 7, "ContentType": 1, "UncompressedSize": 9,
+                           "Uuid": "00000000-0000-0000-0000-000000000001" });
+        let expected = Entry {
+            uuid: "00000000-0000-0000-0000-000000000001".into(),
+            content_type: 1,
+            len: 7,
+            md5: "m".into(),
+        };
+        assert_eq!(entry(&info), Some(expected));
+        assert_eq!(entry(&json!({ "Uuid": "x" })), None);
+    }
+}

@@ -1,0 +1,42 @@
+//! The plugin's tables, and what is in them of a list of names.
+
+use rbytea_connect::sql::Extension;
+use rbytea_orthanc_storage::{Files, Schema};
+use rbytea_tool::connection::{Connector, Db};
+use rbytea_tool::error::Error;
+
+use crate::Common;
+
+/// A session with the tables.
+pub struct Tables {
+    pub db: Db,
+    pub files: Files,
+    /// With its schema, in quotes.
+    pub table: String,
+    pub extension: Extension,
+}
+
+impl Tables {
+    /// Connects; makes the tables if `make`, otherwise they have to be there.
+    pub async fn open(connector: &Connector, options: &Common, make: bool) -> Result<Self, Error> {
+        let db = connector.open(&options.connection).await?;
+        let schema = if make {
+            Schema::set_up(&db, &options.schema).await
+        } else {
+            Schema::find(&db, &options.schema).await
+        };
+        let schema = schema.map_err(|error| Error::said(error.chain()))?;
+        let (table, extension) = (schema.files.clone(), schema.extension.clone());
+        Ok(Self { db, files: Files::new(schema), table, extension })
+    }
+
+    /// Those of these names that have no row.
+    pub async fn missing(&self, uuids: &[&str]) -> Result<Vec<String>, Error> {
+        let query = format!(
+            "SELECT u FROM pg_catalog.unnest($1::pg_catalog.text[]) AS u
+              WHERE NOT EXISTS (SELECT FROM {} AS f WHERE f.uuid = u::pg_catalog.uuid)",
+            self.table
+        );
+        Ok(self.db.query(&query, &[&uuids]).await?.iter().map(|row| row.get(0)).collect())
+    }
+}
