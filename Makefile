@@ -53,7 +53,7 @@ tool_sources := Cargo.toml Cargo.lock $(foreach crate,connect tool,crates/$(crat
 
 # Orthanc's storage plugin, and the program for its administrators.
 plugin := $(target)/release/libOrthancRbyteaStorage.so
-plugin_crates := connect orthanc-sdk orthanc-storage orthanc-plugin
+plugin_crates := connect tool orthanc-sdk orthanc-storage orthanc-plugin orthanc-tool
 plugin_sources := Cargo.toml Cargo.lock $(foreach crate,$(plugin_crates),crates/$(crate)/Cargo.toml $(shell find crates/$(crate)/src -name '*.rs'))
 
 # The fuzz targets have a workspace of their own; what is passed to the compiler is what cargo-fuzz passes, less what
@@ -89,7 +89,7 @@ help:
 	@echo 'make install        install it (DESTDIR is honoured); make uninstall removes it'
 	@echo 'make deb            packages for Debian, in $(deb_dir);  make deb-test: installs, upgrades and purges them in a chroot'
 	@echo 'make dist           the archive for PGXN'
-	@echo 'make plugin         the storage plugin for Orthanc, $(plugin)'
+	@echo 'make plugin         the storage plugin for Orthanc, $(plugin), and orthanc-rbytea beside it'
 	@echo 'make installcheck   run the regression tests against a running server (PGHOST, PGPORT, PGUSER)'
 	@echo 'make test           install what is missing, then run every check and test'
 	@echo 'make demo           install what is missing, then show the main job on real files (FILES="…")'
@@ -147,7 +147,7 @@ $(tool): $(tool_sources)
 
 $(plugin): $(plugin_sources)
 	@$(CARGO) --version >/dev/null || { echo "no Rust at CARGO=$(CARGO): make deps installs it" >&2; exit 1; }
-	$(store) build --release --locked --package rbytea-orthanc-plugin
+	$(store) build --release --locked --package rbytea-orthanc-plugin --package rbytea-orthanc-tool
 	@touch $@
 
 .PHONY: plugin
@@ -236,7 +236,7 @@ check: fmt-check lint core-test fuzz server-test
 .PHONY: core-test
 core-test: $(stamp)
 	$(cargo) test $(features),rbytea-store/interoperation --workspace $(addprefix --test ,$(store_tests) $(logic_tests)) -- $(TESTS)
-	$(store) test --locked $(addprefix --package rbytea-,connect tool orthanc-storage) -- $(TESTS)
+	$(store) test --locked $(addprefix --package rbytea-,connect tool orthanc-storage orthanc-tool) -- $(TESTS)
 
 # The same of the store alone, which takes no PostgreSQL.
 .PHONY: store-test

@@ -27,7 +27,8 @@ pub async fn run(options: Check, connector: &Connector) -> Result<bool, Error> {
     let tables = Tables::open(connector, &options.common, false).await?;
     let mut index = Index::open(&tables.db, &options.common).await?;
     let size = index.size(&tables.db).await?;
-    let progress = Progress::new(options.common.quiet, "entries of the index", Measure::Things, Some((size, 0)));
+    let progress =
+        Progress::new(options.common.quiet, "entries of the index", Measure::Things, Some((size, 0)));
     let (mut files, mut found) = (0, 0);
     while let Some((entries, count)) = index.next(&tables.db).await? {
         let names: Vec<&str> = entries.iter().map(|entry| entry.uuid.as_str()).collect();

@@ -45,7 +45,8 @@ pub async fn run(options: Export, connector: &Connector) -> Result<(), Error> {
     };
     let mut index = Index::open(&tables.db, &options.common).await?;
     let size = index.size(&tables.db).await?;
-    let progress = Progress::new(options.common.quiet, "entries of the index", Measure::Things, Some((size, 0)));
+    let progress =
+        Progress::new(options.common.quiet, "entries of the index", Measure::Things, Some((size, 0)));
     let (mut moved, mut bytes, mut failed) = (0, 0, 0_u64);
     while let Some((entries, count)) = index.next(&tables.db).await? {
         for entry in &entries {

@@ -63,7 +63,8 @@ pub async fn run(options: Import, connector: &Connector) -> Result<(), Error> {
     };
     let mut index = Index::open(&tables.db, &options.common).await?;
     let size = index.size(&tables.db).await?;
-    let progress = Progress::new(options.common.quiet, "entries of the index", Measure::Things, Some((size, 0)));
+    let progress =
+        Progress::new(options.common.quiet, "entries of the index", Measure::Things, Some((size, 0)));
     let mut tally = Tally::default();
     while let Some((entries, count)) = index.next(&tables.db).await? {
         let names: Vec<&str> = entries.iter().map(|entry| entry.uuid.as_str()).collect();
@@ -71,7 +72,9 @@ pub async fn run(options: Import, connector: &Connector) -> Result<(), Error> {
         let entries: Vec<&Entry> = entries.iter().filter(|entry| missing.contains(&entry.uuid)).collect();
         for batch in entries.chunks(options.batch as usize) {
             match &from {
-                From::LargeObjects(table) => large_objects(&tables, table, batch, options.remove, &mut tally).await?,
+                From::LargeObjects(table) => {
+                    large_objects(&tables, table, batch, options.remove, &mut tally).await?
+                }
                 From::Directory(directory) => {
                     for entry in batch {
                         file(&tables, directory, entry, options.remove, &mut tally).await?;
@@ -182,7 +185,10 @@ async fn transaction(
         }
     }
     if !wrong.is_empty() {
-        let delete = format!("DELETE FROM {} WHERE uuid = ANY ($1::pg_catalog.text[]::pg_catalog.uuid[])", tables.table);
+        let delete = format!(
+            "DELETE FROM {} WHERE uuid = ANY ($1::pg_catalog.text[]::pg_catalog.uuid[])",
+            tables.table
+        );
         db.execute(&delete, &[&wrong]).await?;
     }
     if remove {

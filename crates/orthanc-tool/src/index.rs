@@ -137,10 +137,10 @@ pub struct Orthanc {
 
 impl Orthanc {
     fn at(url: &str) -> Result<Self, Error> {
-        let (scheme, rest) = url
-            .split_once("://")
-            .filter(|(scheme, _)| ["http", "https"].contains(scheme))
-            .ok_or_else(|| Error::said("--index is a URL that begins with http:// or https://"))?;
+        let (scheme, rest) =
+            url.split_once("://")
+                .filter(|(scheme, _)| ["http", "https"].contains(scheme))
+                .ok_or_else(|| Error::said("--index is a URL that begins with http:// or https://"))?;
         let slash = rest.find('/').unwrap_or(rest.len());
         let (login, host) = match rest[..slash].rsplit_once('@') {
             Some((login, host)) => (Some(login), format!("{host}{}", &rest[slash..])),
@@ -191,7 +191,10 @@ impl Orthanc {
             let info = self.get(format!("{resource}/attachments/{name}/info")).await?;
             if !info.is_null() {
                 entries.push(entry(&info).ok_or_else(|| {
-                    Error::said(format!("{}{resource}/attachments/{name}/info is not what it was in Orthanc 1.10", self.url))
+                    Error::said(format!(
+                        "{}{resource}/attachments/{name}/info is not what it was in Orthanc 1.10",
+                        self.url
+                    ))
                 })?);
             }
         }

@@ -39,12 +39,12 @@ pub async fn run(options: Orphans, connector: &Connector) -> Result<bool, Error>
         tables.table
     );
     let rows = db.query(&query, &[&options.older_than]).await?;
-    let mut unknown: HashSet<Uuid> =
-        rows.iter().filter_map(|row| Uuid::try_parse(row.get(0)).ok()).collect();
+    let mut unknown: HashSet<Uuid> = rows.iter().filter_map(|row| Uuid::try_parse(row.get(0)).ok()).collect();
     drop(rows);
     let mut index = Index::open(db, &options.common).await?;
     let size = index.size(db).await?;
-    let progress = Progress::new(options.common.quiet, "entries of the index", Measure::Things, Some((size, 0)));
+    let progress =
+        Progress::new(options.common.quiet, "entries of the index", Measure::Things, Some((size, 0)));
     let mut known = 0_u64;
     while let Some((entries, count)) = index.next(db).await? {
         known += entries.len() as u64;

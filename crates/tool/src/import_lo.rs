@@ -52,7 +52,7 @@ struct Statements {
 impl Statements {
     fn of(options: &ImportLo, extension: &Extension, table: &Table, column: &str, oid: &str) -> Self {
         let candidates = format!(
-            "SELECT tableoid, ctid, {oid} AS lo FROM {} WHERE tableoid = $1 AND {column} IS NULL AND {oid} IS NOT NULL
+            "SELECT tableoid, ctid, {oid}::pg_catalog.oid AS lo FROM {} WHERE tableoid = $1 AND {column} IS NULL AND {oid} IS NOT NULL
                 AND ctid >= $2::pg_catalog.text::pg_catalog.tid AND ctid < $3::pg_catalog.text::pg_catalog.tid
               LIMIT $4 FOR UPDATE",
             table.name
@@ -98,8 +98,8 @@ pub async fn run(options: ImportLo, connector: &Connector) -> Result<(), Error> 
     let db = connector.open(&options.connection).await?;
     let extension = extension(&db).await?;
     let table = Table::find(&db, &options.table).await?;
-    let column = table.column(&db, &options.column).await?;
-    let oid = table.column(&db, &options.oid_column).await?;
+    let column = table.payloads(&db, &options.column).await?;
+    let oid = table.objects(&db, &options.oid_column).await?;
     let statements = Statements::of(&options, &extension, &table, &column, &oid);
     let count = format!(
         "SELECT pg_catalog.count(*) FROM {} WHERE {column} IS NULL AND {oid} IS NOT NULL",

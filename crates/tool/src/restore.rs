@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -41,6 +41,16 @@ pub async fn run(options: Restore, connector: &Connector) -> Result<(), Error> {
         None => None,
     };
     if let Some(directory) = &directory {
+        // What only the server may look into, the server finds or not.
+        match fs::metadata(directory) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(Error::io("find directory", directory)(error));
+            }
+            Ok(about) if !about.is_dir() => {
+                return Err(Error::said(format!("\"{}\" is no directory", directory.display())));
+            }
+            _ => {}
+        }
         let directory = directory.to_str().ok_or_else(|| Error::said("the directory's name is not UTF-8"))?;
         settings.push(("rbytea.reference_directory", directory));
     }

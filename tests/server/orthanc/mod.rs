@@ -7,5 +7,6 @@ mod core;
 mod faults;
 mod files;
 mod locks;
+mod moves;
 mod real;
 mod servers;

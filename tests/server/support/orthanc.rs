@@ -19,9 +19,14 @@ const STORAGE: &str = "/usr/share/orthanc/plugins/libOrthancPostgreSQLStorage.so
 
 /// The plugin of the build that the running program belongs to.
 pub fn plugin() -> PathBuf {
-    let program = std::env::current_exe().unwrap();
+    program("libOrthancRbyteaStorage.so")
+}
+
+/// A file of that build.
+pub fn program(name: &str) -> PathBuf {
+    let running = std::env::current_exe().unwrap();
     // <target>/debug/deps/server-…
-    let path = program.ancestors().nth(3).unwrap().join("release/libOrthancRbyteaStorage.so");
+    let path = running.ancestors().nth(3).unwrap().join("release").join(name);
     assert!(path.exists(), "{} is not there: make plugin", path.display());
     path
 }
@@ -77,8 +82,18 @@ impl Orthanc {
     }
 
     /// A new one in the same directories, after this one has been killed.
-    pub fn kill_and_restart(mut self, sections: &Value) -> Self {
+    pub fn kill_and_restart(self, sections: &Value) -> Self {
         self.kill();
+        self.restart(sections)
+    }
+
+    /// The same after this one has been asked to end.
+    pub fn stop_and_restart(self, sections: &Value) -> Self {
+        kill_process(Pid::from_child(&self.process), Signal::TERM).unwrap();
+        self.restart(sections)
+    }
+
+    fn restart(mut self, sections: &Value) -> Self {
         self.process.wait().unwrap();
         let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap());
         drop(self);
@@ -132,13 +147,23 @@ impl Orthanc {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
-    /// How many files it has stored on the disk instead.
+    /// Where its REST interface is.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.http)
+    }
+
+    /// Where it stores files without a plugin.
+    pub fn files(&self) -> PathBuf {
+        self.dir.path().join("files")
+    }
+
+    /// How many files it has stored there.
     pub fn files_on_disk(&self) -> usize {
         fn count(dir: &Path) -> usize {
             let entries = fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path());
             entries.map(|path| if path.is_dir() { count(&path) } else { 1 }).sum()
         }
-        count(&self.dir.path().join("files"))
+        count(&self.files())
     }
 
     /// A request of the REST interface; None if there is no answer.

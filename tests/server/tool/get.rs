@@ -73,7 +73,7 @@ fn one_file_takes_one_row() {
         run(tool(&cluster, ["get", "-t", "files", "-c", "content", "--where", condition, "-o"]).arg(&file))
     };
     assert!(one("true").ends_with(1).said.contains("2 rows fit"));
-    assert!(one("false").ends_with(1).said.contains("0 rows fit"));
+    assert!(one("false").ends_with(1).said.contains("no row fits"));
     assert!(one("1 / 0 = 1").ends_with(1).said.contains("division by zero"));
     assert!(!file.exists());
     one("name = 'a' -- the first").ends_with(0);

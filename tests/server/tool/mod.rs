@@ -9,3 +9,4 @@ mod large_objects;
 mod lost;
 mod programs;
 mod put;
+mod refusals;

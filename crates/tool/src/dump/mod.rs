@@ -74,6 +74,10 @@ pub async fn run(options: Dump, connector: &Connector) -> Result<(), Error> {
 
 /// The directory of the session's database in the store.
 async fn store(db: &Db) -> Result<PathBuf, Error> {
+    let superuser = db.query_one("SELECT pg_catalog.current_setting('is_superuser') = 'on'", &[]).await?;
+    if !superuser.get::<_, bool>(0) {
+        return Err(Error::said("a dump by reference is for a superuser"));
+    }
     let query = "SELECT pg_catalog.current_setting('data_directory'),
                         pg_catalog.current_setting('rbytea.filesystem_storage_path'),
                         (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())";

@@ -28,6 +28,12 @@ pub struct Given {
 pub fn prepare(from: &Path, to: &Path) -> Result<(), Error> {
     let root = from.parent().unwrap_or(from);
     fs::read_dir(root).map_err(Error::io("read the store, which is on the server's machine,", root))?;
+    let within = |path: &Path| {
+        path.canonicalize().is_ok_and(|path| root.canonicalize().is_ok_and(|root| path.starts_with(root)))
+    };
+    if within(to) || to.parent().is_some_and(within) {
+        return Err(Error::said(format!("\"{}\" is in the store itself", to.display())));
+    }
     make(if from.exists() { from } else { root }, to)
 }
 

@@ -36,7 +36,7 @@ pub async fn run(options: Get, connector: &Connector) -> Result<(), Error> {
     let db = connector.open(&options.connection).await?;
     let extension = extension(&db).await?;
     let table = Table::find(&db, &options.table).await?;
-    let column = table.column(&db, &options.column).await?;
+    let column = table.payloads(&db, &options.column).await?;
     let name = match &options.name_column {
         Some(name) => Some(table.column(&db, name).await?),
         None => None,
@@ -45,10 +45,16 @@ pub async fn run(options: Get, connector: &Connector) -> Result<(), Error> {
     let rows = Rows::of(db, &extension, &table, &column, name.as_deref(), &condition).await?;
     let total = rows.total().await?;
     if !matches!(output, Output::Below(_)) && total.0 != 1 {
-        return Err(Error::said(format!(
-            "{} rows fit; one file takes exactly one, several take a directory and --name-column",
-            total.0
-        )));
+        return Err(Error::said(match (total.0, &options.name_column, &options.output) {
+            (0, ..) => "no row fits".into(),
+            (rows, Some(_), Some(path)) => format!(
+                "{rows} rows fit, and \"{}\" is no directory; several files take one that exists",
+                path.display()
+            ),
+            (rows, ..) => {
+                format!("{rows} rows fit; several files take --name-column, and a directory that exists")
+            }
+        }));
     }
     let run = Run {
         connector: connector.clone(),

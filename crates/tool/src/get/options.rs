@@ -18,7 +18,7 @@ pub struct Get {
     /// Condition in SQL
     #[arg(long = "where", value_name = "SQL")]
     pub condition: Option<String>,
-    /// Column with the names of the files, which may have directories
+    /// Column with the names of the files, which may have directories; needed unless --where finds one row
     #[arg(short, long, value_name = "COLUMN", required_unless_present = "condition")]
     pub name_column: Option<String>,
     /// Name of a row

@@ -26,7 +26,7 @@ use sources::Sources;
 /// Puts the files; an error if one of them is not there afterwards.
 pub async fn run(options: Put, connector: &Connector) -> Result<(), Error> {
     let stream = options.paths.iter().any(|path| path.as_os_str() == "-");
-    if options.name.is_some() && options.paths.len() > 1 {
+    if options.name.is_some() && (options.paths.len() > 1 || options.paths[0].is_dir()) {
         return Err(Error::said("--name is for one file"));
     }
     if stream && options.name_column.is_some() && options.name.is_none() {

@@ -19,7 +19,7 @@ pub struct Put {
     #[arg(short, long, value_name = "COLUMN")]
     pub name_column: Option<String>,
     /// Name of what comes from standard input or is the only file
-    #[arg(long)]
+    #[arg(long, requires = "name_column")]
     pub name: Option<String>,
     /// Value of another column
     #[arg(long, value_name = "COLUMN=VALUE")]

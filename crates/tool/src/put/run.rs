@@ -45,7 +45,7 @@ impl Statements {
     pub async fn of(options: &Put, db: &Db) -> Result<Self, Error> {
         let extension = extension(db).await?;
         let table = Table::find(db, &options.table).await?;
-        let column = table.column(db, &options.column).await?;
+        let column = table.payloads(db, &options.column).await?;
         let name = match &options.name_column {
             Some(name) => Some(table.column(db, name).await?),
             None => None,
