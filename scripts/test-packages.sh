@@ -106,6 +106,28 @@ one_major() {
     sql -c "ALTER EXTENSION rbytea UPDATE" 2>/dev/null
     kept "ALTER EXTENSION"
 
+    echo "PostgreSQL $major: Orthanc"
+    install_packages curl /packages/orthanc-rbytea_*.deb
+    Orthanc /etc/orthanc >/tmp/orthanc.log 2>&1 &
+    local orthanc=$!
+    until curl --silent --user orthanc:orthanc http://localhost:8042/system >/tmp/system; do
+        kill -0 "$orthanc" || fail "Orthanc does not start after the installation: $(cat /tmp/orthanc.log)"
+    done
+    kill "$orthanc" && wait "$orthanc"
+    grep -q 'files are stored elsewhere' /tmp/orthanc.log || fail "the plugin is not loaded: $(cat /tmp/orthanc.log)"
+    as_postgres createuser --superuser orthanc
+    sed -i 's/"EnableStorage" : false/"EnableStorage" : true, "Host" : "\/var\/run\/postgresql", "Database" : "mydb", "Username" : "orthanc"/' \
+        /etc/orthanc/rbytea.json
+    setpriv --reuid orthanc --regid orthanc --init-groups Orthanc /etc/orthanc >/tmp/orthanc.log 2>&1 &
+    orthanc=$!
+    until curl --silent --user orthanc:orthanc http://localhost:8042/rbytea/status >/tmp/status && grep -q mydb /tmp/status; do
+        kill -0 "$orthanc" || fail "Orthanc does not start with the storage: $(cat /tmp/orthanc.log)"
+    done
+    kill "$orthanc" && wait "$orthanc"
+    orthanc-rbytea orphans --help >/dev/null || fail "orthanc-rbytea"
+    apt-get purge -qq -y orthanc-rbytea >/dev/null 2>&1 || fail "apt-get purge orthanc-rbytea"
+    sql -c "DROP TABLE orthanc_files, orthanc_files_state"
+
     echo "PostgreSQL $major: purge"
     pg_ctlcluster "$major" main stop
     store >/tmp/before

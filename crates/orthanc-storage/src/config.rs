@@ -7,6 +7,7 @@ use rbytea_connect::{Environment, Parameters, Target};
 use serde_json::{Map, Value};
 
 use crate::error::Error;
+use crate::old::Old;
 
 const SECTION: &str = "Rbytea";
 
@@ -27,7 +28,7 @@ const SHARED: &[&str] =
 const NAME: &str = "Orthanc (rbytea storage)";
 
 /// Keys of this plugin alone.
-const OWN: &[&str] = &["EnableStorage", "MaximumConnections"];
+const OWN: &[&str] = &["EnableStorage", "MaximumConnections", "ReadFrom"];
 
 /// Where the files are, and how they are reached.
 #[derive(Clone, Debug)]
@@ -44,6 +45,8 @@ pub struct Config {
     pub patience: Duration,
     /// The longest pause between two attempts.
     pub interval: Duration,
+    /// Where files are read that are not in the tables yet.
+    pub old: Option<Old>,
 }
 
 /// Two sections as one: each key's value and the section that it is from.
@@ -92,9 +95,17 @@ impl Config {
         if !(1..=1000).contains(&connections) {
             return Err(Error::Unfit("\"MaximumConnections\" has to be between 1 and 1000".into()));
         }
+        let schema = sections.text("Schema")?.map_or("public".into(), |name| name.to_lowercase());
+        let old = match sections.text("ReadFrom")? {
+            None => None,
+            Some(place) => Some(Old::parse(&place, &schema).ok_or_else(|| {
+                Error::Unfit("\"ReadFrom\" has to be \"LargeObjects\" or the path of a directory".into())
+            })?),
+        };
         Ok(Some(Self {
             target,
-            schema: sections.text("Schema")?.map_or("public".into(), |name| name.to_lowercase()),
+            schema,
+            old,
             lock: sections.boolean("Lock", true)?,
             connections: connections as usize,
             patience: interval.saturating_mul(u32::try_from(retries).unwrap_or(u32::MAX)),

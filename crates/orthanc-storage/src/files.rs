@@ -17,14 +17,17 @@ use crate::error::Error;
 use crate::schema::{Schema, WRITING};
 use crate::storage::Buffer;
 
-/// The longest file that is one value of a statement.
-const SMALL: u64 = 1 << 20;
+/// The longest file that is stored as a parameter of a statement.
+const PARAMETER: u64 = 256 << 10;
+
+/// The longest file, or part of one, that is read as one value: for more, the server and this process would need memory for all of it.
+const VALUE: u64 = 4 << 20;
 
 /// How many bytes a row of COPY has: more is slower for a server that gets memory from the system each time.
 const ROW: usize = 64 << 10;
 
 /// How many bytes are read at a time.
-const CHUNK: u64 = 256 << 10;
+pub const CHUNK: u64 = 256 << 10;
 
 /// A file that is to be stored.
 #[derive(Clone, Copy)]
@@ -88,7 +91,7 @@ impl Files {
                 function("sha256sum")
             ),
             read: format!(
-                "SELECT {len}(content), CASE WHEN {len}(content) <= {SMALL} THEN content::{BYTEA} END
+                "SELECT {len}(content), CASE WHEN {len}(content) <= {VALUE} THEN content::{BYTEA} END
                    FROM {files} WHERE uuid = {UUID}",
                 len = function("len")
             ),
@@ -113,7 +116,7 @@ impl Files {
     pub async fn create(&self, db: &Client, file: File<'_>, epoch: Option<i64>) -> Result<(), Error> {
         let uuid = file.uuid.to_string();
         let len = file.content.len() as u64;
-        let put = if len <= SMALL {
+        let put = if len <= PARAMETER {
             let parameters: [Parameter<'_>; 4] = [
                 (&uuid, Type::TEXT),
                 (&file.content_type, Type::INT4),
@@ -210,7 +213,7 @@ impl Files {
         let wanted = target.len() as u64;
         let range = || Error::Range { uuid: name.clone(), start, len: wanted };
         let end = start.checked_add(wanted).filter(|end| i64::try_from(*end).is_ok()).ok_or_else(range)?;
-        if wanted <= SMALL {
+        if wanted <= VALUE {
             let (start, count) = (start.cast_signed(), wanted as i32);
             let parameters: [Parameter<'_>; 3] =
                 [(&name, Type::TEXT), (&start, Type::INT8), (&count, Type::INT4)];
@@ -277,7 +280,12 @@ impl Files {
 }
 
 /// Puts the rows of a COPY, each an offset and bytes, where they belong, and sees that there are as many bytes as the target has.
-async fn receive(db: &Client, copy: &str, uuid: &str, target: &mut [MaybeUninit<u8>]) -> Result<(), Error> {
+pub async fn receive(
+    db: &Client,
+    copy: &str,
+    uuid: &str,
+    target: &mut [MaybeUninit<u8>],
+) -> Result<(), Error> {
     let mut rows = pin!(BinaryCopyOutStream::new(db.copy_out(copy).await?, &[Type::INT8, Type::BYTEA]));
     let mut received = 0;
     let mut outside = false;

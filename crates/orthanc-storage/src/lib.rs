@@ -7,6 +7,7 @@ mod config;
 mod error;
 mod files;
 mod holder;
+pub mod old;
 mod pool;
 mod schema;
 mod storage;

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::files::{File, Files};
 use crate::holder::Holder;
+use crate::old::Old;
 use crate::pool::{Connection, Load, Pool};
 use crate::schema::Schema;
 
@@ -71,6 +72,7 @@ pub struct Storage {
     pool: Pool,
     files: Files,
     holder: Option<Holder>,
+    old: Option<Old>,
     patience: Duration,
     interval: Duration,
     log: Log,
@@ -105,7 +107,7 @@ fn persist<T>(
 impl Storage {
     /// Connects, waits for a server that is not up yet, sees that the database is what it has to be, makes the tables, and takes the lock.
     pub fn open(config: Config, log: Log) -> Result<Self, Error> {
-        let Config { target, schema: name, lock, connections, patience, interval } = config;
+        let Config { target, schema: name, lock, connections, patience, interval, old } = config;
         let until = Instant::now() + patience;
         let waiting = |error: &Error| {
             log.line(Severity::Warning, &format!("{}; trying again", error.chain()));
@@ -131,7 +133,7 @@ impl Storage {
         }
         let pool = Pool::new(target, connections);
         let files = Files::new(schema);
-        Ok(Self { pool, files, holder, patience, interval, log, counts: Counts::default(), place })
+        Ok(Self { pool, files, holder, old, patience, interval, log, counts: Counts::default(), place })
     }
 
     /// Where the files are, in words.
@@ -172,7 +174,15 @@ impl Storage {
         let mut len = 0;
         self.persist("read", uuid, |until| {
             let mut counting = Counting { buffer: &mut *buffer, len: &mut len };
-            self.pool.with(until, async |db: &Client| self.files.read(db, name, &mut counting).await)
+            self.pool.with(until, async |db: &Client| {
+                let outcome = self.files.read(db, name, &mut counting).await;
+                let (Err(Error::Missing(_)), Some(old)) = (&outcome, &self.old) else { return outcome };
+                match old.read(db, uuid, &mut counting).await {
+                    // Moved between the two.
+                    Err(Error::Missing(_)) => self.files.read(db, name, &mut counting).await,
+                    outcome => outcome,
+                }
+            })
         })?;
         add(&self.counts.read, 1);
         add(&self.counts.read_bytes, len);
@@ -183,7 +193,15 @@ impl Storage {
     pub fn read_range(&self, uuid: &str, start: u64, target: &mut [MaybeUninit<u8>]) -> Result<(), Error> {
         let name = parse(uuid)?;
         self.persist("read", uuid, |until| {
-            self.pool.with(until, async |db: &Client| self.files.read_range(db, name, start, target).await)
+            self.pool.with(until, async |db: &Client| {
+                let outcome = self.files.read_range(db, name, start, target).await;
+                let (Err(Error::Missing(_)), Some(old)) = (&outcome, &self.old) else { return outcome };
+                match old.read_range(db, uuid, start, target).await {
+                    // Moved between the two.
+                    Err(Error::Missing(_)) => self.files.read_range(db, name, start, target).await,
+                    outcome => outcome,
+                }
+            })
         })?;
         add(&self.counts.read, 1);
         add(&self.counts.read_bytes, target.len() as u64);
@@ -195,7 +213,13 @@ impl Storage {
         let name = parse(uuid)?;
         self.persist("remove", uuid, |until| {
             let epoch = self.epoch(until)?;
-            self.pool.with(until, async |db: &Client| self.files.remove(db, name, epoch).await)
+            self.pool.with(until, async |db: &Client| {
+                // First where it would be found again.
+                if let Some(old) = &self.old {
+                    old.remove(db, uuid).await?;
+                }
+                self.files.remove(db, name, epoch).await
+            })
         })?;
         add(&self.counts.removed, 1);
         Ok(())

@@ -78,6 +78,16 @@ fn large_objects_of_the_official_plugin_come_and_go_back() {
     let missing = run(&mut command(&cluster, &["check", "--digest"])).ends_with(2);
     assert_eq!(missing.text().lines().count(), 1, "{}", missing.text());
     assert!(missing.text().contains("missing"), "{}", missing.text());
+    // Orthanc goes on meanwhile, and reads what is not moved where it is.
+    let mut sections = ours(&cluster);
+    sections["Rbytea"]["ReadFrom"] = json!("LargeObjects");
+    let orthanc = Orthanc::start(&sections);
+    let (whole, damaged): (Vec<_>, Vec<_>) = files
+        .iter()
+        .cloned()
+        .partition(|(id, file)| orthanc.request("GET", &format!("/instances/{id}/file"), b"").body == *file);
+    assert_eq!((whole.len(), damaged.len()), (2, 1));
+    orthanc.stop();
     // As it was.
     let uuid: String = db.one("select uuid::text from storagearea", &[]);
     let whole = files.iter().map(|(_, file)| file).find(|file| {
@@ -85,6 +95,13 @@ fn large_objects_of_the_official_plugin_come_and_go_back() {
         md5 == db.one::<String>("select md5($1::bytea)", &[file])
     });
     db.execute("update storagearea set content = lo_from_bytea(0, $1)", &[whole.unwrap()]);
+    let orthanc = Orthanc::start(&sections);
+    all_there(&orthanc, &files);
+    let note = format!("/instances/{}/attachments/note", files[0].0);
+    assert_eq!(orthanc.request("PUT", &note, b"new").status, 200);
+    assert_eq!(count(&db, "orthanc_files"), stored, "new files go to the tables");
+    assert_eq!(orthanc.request("DELETE", &note, b"").status, 200);
+    orthanc.stop();
     moved(&cluster, &["import", "--from-large-objects", "--remove"]);
     assert_eq!((count(&db, "orthanc_files"), count(&db, "storagearea")), (stored, 0));
     moved(&cluster, &["check", "--digest"]);
@@ -116,10 +133,23 @@ fn a_directory_of_orthanc_comes_and_goes_back() {
     let to = cluster.dir().join("back");
     moved(&cluster, &["export", "--to-directory", to.to_str().unwrap(), "--index", &url]);
     assert_eq!(bytes(&to), bytes(&directory));
-    // With its files moved, the same Orthanc goes on with the plugin.
-    moved(&cluster, &["import", "--from-directory", from, "--index", &url, "--remove"]);
+    // With the plugin the same Orthanc reads them there, and deletes them there.
     let mut sections = ours(&cluster);
     sections["PostgreSQL"]["EnableIndex"] = json!(false);
+    let mut both = sections.clone();
+    both["Rbytea"]["ReadFrom"] = json!(from);
+    db.run("truncate orthanc_files");
+    let orthanc = orthanc.stop_and_restart(&both);
+    all_there(&orthanc, &files);
+    let more = orthanc.upload(&dicom("GONE", 9, 1));
+    assert_eq!(orthanc.request("DELETE", &format!("/instances/{more}"), b"").status, 200);
+    let (gone, kept) = files.split_first().unwrap();
+    assert_eq!(orthanc.request("DELETE", &format!("/instances/{}", gone.0), b"").status, 200);
+    assert!(orthanc.files_on_disk() < stored as usize);
+    let (files, stored) = (kept.to_vec(), orthanc.files_on_disk() as i64);
+    let url = orthanc.url();
+    // With its files moved, it goes on without that.
+    moved(&cluster, &["import", "--from-directory", from, "--index", &url, "--remove"]);
     let orthanc = orthanc.stop_and_restart(&sections);
     all_there(&orthanc, &files);
 

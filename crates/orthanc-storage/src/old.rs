@@ -1,0 +1,165 @@
+//! Where files were before, for as long as they are being moved (`orthanc-rbytea import`): the official plugin's large objects in the same
+//! database, or a directory of Orthanc's. A file that the tables do not have is read there, and removed there as well.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::mem::MaybeUninit;
+use std::path::{Path, PathBuf};
+
+use rbytea_connect::sql::{identifier, literal};
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
+
+use crate::error::Error;
+use crate::files::{CHUNK, receive};
+use crate::storage::Buffer;
+
+/// The place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Old {
+    /// `StorageArea` of the official plugin, with its schema and in quotes.
+    LargeObjects(String),
+    /// `StorageDirectory` of Orthanc.
+    Directory(PathBuf),
+}
+
+impl Old {
+    /// What a key of the configuration means.
+    pub fn parse(text: &str, schema: &str) -> Option<Self> {
+        match text {
+            "LargeObjects" => Some(Self::LargeObjects(format!("{}.storagearea", identifier(schema)))),
+            path if path.starts_with('/') => Some(Self::Directory(path.into())),
+            _ => None,
+        }
+    }
+
+    /// Reads a file into a buffer that is made for its length.
+    pub async fn read(&self, db: &Client, uuid: &str, buffer: &mut dyn Buffer) -> Result<(), Error> {
+        match self {
+            Self::LargeObjects(table) => {
+                let len = self::len(db, table, uuid).await?;
+                object(db, table, uuid, 0, buffer.of(len)?).await
+            }
+            Self::Directory(directory) => {
+                let (file, len) = open(directory, uuid)?;
+                part(file, 0, buffer.of(len)?)
+            }
+        }
+    }
+
+    /// Reads a range, as many bytes as the target has.
+    pub async fn read_range(
+        &self,
+        db: &Client,
+        uuid: &str,
+        start: u64,
+        target: &mut [MaybeUninit<u8>],
+    ) -> Result<(), Error> {
+        let wanted = target.len() as u64;
+        let fits = |len: u64| match start.checked_add(wanted) {
+            Some(end) if end <= len => Ok(()),
+            _ => Err(Error::Range { uuid: uuid.into(), start, len: wanted }),
+        };
+        match self {
+            Self::LargeObjects(table) => {
+                fits(self::len(db, table, uuid).await?)?;
+                object(db, table, uuid, start, target).await
+            }
+            Self::Directory(directory) => {
+                let (file, len) = open(directory, uuid)?;
+                fits(len)?;
+                part(file, start, target)
+            }
+        }
+    }
+
+    /// Removes a file, if it is there.
+    pub async fn remove(&self, db: &Client, uuid: &str) -> Result<(), Error> {
+        match self {
+            Self::LargeObjects(table) => {
+                // A rule of the official plugin unlinks the object, and returns a row by that.
+                let delete = format!("DELETE FROM {table} WHERE uuid = $1");
+                db.query_typed(&delete, &[(&uuid, Type::TEXT)]).await?;
+                Ok(())
+            }
+            Self::Directory(directory) => match fs::remove_file(path(directory, uuid)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+                _ => Ok(()),
+            },
+        }
+    }
+}
+
+/// The path of a file in a directory of Orthanc's: `aa/bb/aabb…`, after the first digits of the name.
+pub fn path(directory: &Path, uuid: &str) -> PathBuf {
+    let digits = |range: std::ops::Range<usize>| uuid.get(range).unwrap_or_default();
+    directory.join(digits(0..2)).join(digits(2..4)).join(uuid)
+}
+
+/// The length of a large object.
+async fn len(db: &Client, table: &str, uuid: &str) -> Result<u64, Error> {
+    // INV_READ and SEEK_END; the descriptor is closed with the transaction.
+    let query = format!(
+        "SELECT pg_catalog.lo_lseek64(pg_catalog.lo_open(content, 262144), 0, 2) FROM {table} WHERE uuid = $1"
+    );
+    let rows = db.query_typed(&query, &[(&uuid, Type::TEXT)]).await?;
+    let row = rows.first().ok_or_else(|| Error::Missing(uuid.into()))?;
+    Ok(row.get::<_, i64>(0).cast_unsigned())
+}
+
+/// A part of a large object that is there.
+async fn object(
+    db: &Client,
+    table: &str,
+    uuid: &str,
+    start: u64,
+    target: &mut [MaybeUninit<u8>],
+) -> Result<(), Error> {
+    let end = start + target.len() as u64;
+    let copy = format!(
+        "COPY (SELECT o.o - {start}, pg_catalog.lo_get(s.content, o.o, LEAST({CHUNK}, {end} - o.o)::pg_catalog.int4)
+                 FROM {table} AS s, pg_catalog.generate_series({start}::pg_catalog.int8, {end} - 1, {CHUNK}) AS o (o)
+                WHERE s.uuid = {}) TO STDOUT (FORMAT binary)",
+        literal(uuid),
+    );
+    receive(db, &copy, uuid, target).await
+}
+
+fn open(directory: &Path, uuid: &str) -> Result<(File, u64), Error> {
+    match File::open(path(directory, uuid)) {
+        Ok(file) => {
+            let len = file.metadata()?.len();
+            Ok((file, len))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::Missing(uuid.into())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn part(mut file: File, start: u64, target: &mut [MaybeUninit<u8>]) -> Result<(), Error> {
+    file.seek(SeekFrom::Start(start))?;
+    let mut piece = vec![0; target.len().min(CHUNK as usize)];
+    for place in target.chunks_mut(CHUNK as usize) {
+        file.read_exact(&mut piece[..place.len()])?;
+        place.write_copy_of_slice(&piece[..place.len()]);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_orthancs() {
+        let uuid = "4b1e2f60-0000-4000-8000-000000000001";
+        assert_eq!(path(Path::new("/f"), uuid), Path::new("/f/4b/1e").join(uuid));
+    }
+
+    #[test]
+    fn places_are_named_as_in_the_configuration() {
+        assert_eq!(Old::parse("LargeObjects", "a"), Some(Old::LargeObjects("\"a\".storagearea".into())));
+        assert_eq!(Old::parse("/var/lib/x", "a"), Some(Old::Directory("/var/lib/x".into())));
+        assert_eq!(Old::parse("var", "a"), None);
+    }
+}
