@@ -1,5 +1,6 @@
 //! What Orthanc's index knows of its files: read from the official PostgreSQL index in the same database, or asked of Orthanc.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -8,6 +9,7 @@ use rbytea_connect::sql::identifier;
 use rbytea_tool::connection::Db;
 use rbytea_tool::error::Error;
 use serde_json::Value;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use uuid::Uuid;
 
 use crate::Common;
@@ -155,7 +157,11 @@ impl Orthanc {
             let both = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
             format!("Basic {both}")
         });
-        let config = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).build();
+        let mut config = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT));
+        if scheme == "https" {
+            config = config.tls_config(tls());
+        }
+        let config = config.build();
         let url = format!("{scheme}://{}", host.trim_end_matches('/'));
         Ok(Self { agent: config.into(), url, authorization })
     }
@@ -200,6 +206,17 @@ impl Orthanc {
         }
         Ok(entries)
     }
+}
+
+/// TLS that trusts whom the operating system trusts.
+fn tls() -> TlsConfig {
+    let found = rustls_native_certs::load_native_certs();
+    let roots: Vec<Certificate<'static>> =
+        found.certs.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect();
+    TlsConfig::builder()
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .root_certs(RootCerts::new_with_certs(&roots))
+        .build()
 }
 
 /// What Orthanc says of an attachment.
