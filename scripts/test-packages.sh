@@ -108,7 +108,7 @@ one_major() {
 
     echo "PostgreSQL $major: Orthanc"
     install_packages curl /packages/orthanc-rbytea_*.deb
-    Orthanc /etc/orthanc >/tmp/orthanc.log 2>&1 &
+    setpriv --reuid orthanc --regid orthanc --init-groups Orthanc /etc/orthanc >/tmp/orthanc.log 2>&1 &
     local orthanc=$!
     until curl --silent --user orthanc:orthanc http://localhost:8042/system >/tmp/system; do
         kill -0 "$orthanc" || fail "Orthanc does not start after the installation: $(cat /tmp/orthanc.log)"

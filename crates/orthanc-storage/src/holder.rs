@@ -175,7 +175,11 @@ async fn take(db: &Client, schema: &Schema) -> Result<i64, Error> {
     if !db.query_one(&asked, &[]).await?.get::<_, bool>(0) {
         return Err(Error::Lock(who(db, *lock).await?));
     }
-    db.batch_execute(&format!("BEGIN; SELECT pg_catalog.pg_advisory_xact_lock({WRITING}, {lock})")).await?;
+    // Writers wait behind this, and so does the end of the storage: a transaction that goes on for longer is waited for again.
+    db.batch_execute(&format!(
+        "BEGIN; SET LOCAL lock_timeout = '5s'; SELECT pg_catalog.pg_advisory_xact_lock({WRITING}, {lock})"
+    ))
+    .await?;
     let row = db.query_one(&format!("UPDATE {state} SET epoch = epoch + 1 RETURNING epoch"), &[]).await?;
     db.batch_execute("COMMIT").await?;
     Ok(row.get(0))
