@@ -133,7 +133,13 @@ fn parse_pairs(text: &str, into: &mut Parameters) -> Result<(), Error> {
             return Err(Error::Syntax("missing \"=\" after a word in the connection string".into()));
         };
         let (value, after) = pair_value(value.trim_start())?;
-        into.set(keyword, &value)?;
+        into.set(keyword, &value).map_err(|error| match error {
+            // As above.
+            Error::UnknownOption(_) => {
+                Error::Syntax("invalid connection option in the connection string".into())
+            }
+            other => other,
+        })?;
         rest = after.trim_start();
     }
     Ok(())
@@ -163,6 +169,11 @@ fn parse_uri(text: &str, into: &mut Parameters) -> Result<(), Error> {
     let (place, query) = text.split_once('?').map_or((text, None), |(place, query)| (place, Some(query)));
     let slash = place.find('/').unwrap_or(place.len());
     let (authority, database) = place.split_at(slash);
+    if authority.contains(':') && !authority.contains('@') && database.contains('@') {
+        return Err(Error::Syntax(
+            "a \"/\" in the user name or the password of a connection URI is written as \"%2F\"".into(),
+        ));
+    }
     let (login, hosts) =
         authority.rsplit_once('@').map_or((None, authority), |(login, hosts)| (Some(login), hosts));
     if let Some(login) = login {
@@ -298,7 +309,13 @@ mod tests {
     fn passwords_are_not_shown() {
         let secret = Parameters::parse("postgresql://u:secret@h/").unwrap();
         assert_eq!(format!("{secret:?}"), "host='h' user='u'");
-        for wrong in ["password=x secret", "postgresql://u:secret@[h", "password='secret"] {
+        for wrong in [
+            "password=x secret",
+            "password=x secret=1",
+            "postgresql://u:secret@[h",
+            "postgresql://u:se/secret@h/db",
+            "password='secret",
+        ] {
             let error = Parameters::parse(wrong).unwrap_err();
             assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
         }

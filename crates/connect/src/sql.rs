@@ -71,10 +71,21 @@ pub fn is_lost(error: &tokio_postgres::Error) -> bool {
     match error.code() {
         Some(code) => {
             code.code().starts_with("08")
-                || [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW]
-                    .contains(code)
+                || [
+                    SqlState::ADMIN_SHUTDOWN,
+                    SqlState::CRASH_SHUTDOWN,
+                    SqlState::CANNOT_CONNECT_NOW,
+                    SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+                    SqlState::IDLE_SESSION_TIMEOUT,
+                ]
+                .contains(code)
         }
-        None => error.is_closed() || error.source().is_some_and(|source| source.is::<io::Error>()),
+        None => {
+            // What is wrong with a certificate stays wrong (rustls).
+            let is_passing = |error: &io::Error| error.kind() != io::ErrorKind::InvalidData;
+            error.is_closed()
+                || error.source().is_some_and(|source| source.downcast_ref().is_some_and(is_passing))
+        }
     }
 }
 

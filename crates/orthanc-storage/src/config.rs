@@ -89,8 +89,12 @@ impl Config {
             }
         }
         let target = Target::resolve_with(sections.parameters()?, environment, LIMITS)?;
-        let retries = sections.number("MaximumConnectionRetries", 10)?;
-        let interval = Duration::from_secs(sections.number("ConnectionRetryInterval", 5)?);
+        let bounded = |key: &str, default, most| match sections.number(key, default)? {
+            number if number <= most => Ok(number),
+            _ => Err(Error::Unfit(format!("\"{key}\" has to be at most {most}"))),
+        };
+        let retries = bounded("MaximumConnectionRetries", 10, 1_000_000)?;
+        let interval = Duration::from_secs(bounded("ConnectionRetryInterval", 5, 3600)?);
         let connections = sections.number("MaximumConnections", 10)?;
         if !(1..=1000).contains(&connections) {
             return Err(Error::Unfit("\"MaximumConnections\" has to be between 1 and 1000".into()));

@@ -1,6 +1,7 @@
 //! Why something did not work, what Orthanc is told, and whether trying again may help.
 
 use std::error::Error as _;
+use std::time::Duration;
 
 use rbytea_connect::sql;
 use tokio_postgres::error::SqlState;
@@ -33,6 +34,9 @@ pub enum Error {
     /// The lock of the option `Lock` is not held.
     #[error("{0}")]
     Lock(String),
+    /// Nothing has come over a connection.
+    #[error("the server has not answered for {} s", .0.as_secs())]
+    Silent(Duration),
     /// All connections are in use, and stay it.
     #[error("all {0} connections are in use")]
     Busy(usize),
@@ -85,7 +89,7 @@ impl Error {
         match self {
             Self::Connect(error) => error.is_transient(),
             Self::Sql(error) => sql::is_lost(error) || self.code().is_some_and(may_pass),
-            Self::Lock(_) | Self::Busy(_) => true,
+            Self::Lock(_) | Self::Busy(_) | Self::Silent(_) => true,
             _ => false,
         }
     }

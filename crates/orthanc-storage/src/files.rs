@@ -14,6 +14,7 @@ use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
 use crate::error::Error;
+use crate::pool::Moved;
 use crate::schema::{Schema, WRITING};
 use crate::storage::Buffer;
 
@@ -39,6 +40,9 @@ pub struct File<'a> {
     /// Its bytes.
     pub content: &'a [u8],
 }
+
+/// How a transaction begins, whatever is the default of the role.
+pub const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
 /// A parameter of a statement, with its type.
 type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
@@ -77,7 +81,8 @@ impl Files {
             )
         };
         Self {
-            begin: format!("BEGIN; SELECT pg_catalog.pg_advisory_xact_lock_shared({WRITING}, {lock})"),
+            // Each statement sees what was committed before it, whatever is the default: the epoch is looked at behind the lock.
+            begin: format!("{BEGIN}; SELECT pg_catalog.pg_advisory_xact_lock_shared({WRITING}, {lock})"),
             start_upload: format!("SELECT {}()", function("rbytea_begin")),
             upload: format!(
                 "COPY {}.rbytea_upload (upload, chunk) FROM STDIN (FORMAT binary)",
@@ -113,7 +118,13 @@ impl Files {
     }
 
     /// Stores a file, under this epoch if there is one.
-    pub async fn create(&self, db: &Client, file: File<'_>, epoch: Option<i64>) -> Result<(), Error> {
+    pub async fn create(
+        &self,
+        db: &Client,
+        file: File<'_>,
+        epoch: Option<i64>,
+        moved: &Moved,
+    ) -> Result<(), Error> {
         let uuid = file.uuid.to_string();
         let len = file.content.len() as u64;
         let put = if len <= PARAMETER {
@@ -136,7 +147,7 @@ impl Files {
                 put
             }
         } else {
-            let begin = if epoch.is_some() { self.begin.as_str() } else { "BEGIN" };
+            let begin = if epoch.is_some() { self.begin.as_str() } else { BEGIN };
             let (begun, upload) = join!(db.batch_execute(begin), db.query_typed(&self.start_upload, &[]));
             begun?;
             let upload: i64 = first(&upload?)?.get(0);
@@ -144,6 +155,7 @@ impl Files {
                 pin!(BinaryCopyInWriter::new(db.copy_in(&self.upload).await?, &[Type::INT8, Type::BYTEA]));
             for row in file.content.chunks(ROW) {
                 writer.as_mut().write(&[&upload, &row]).await?;
+                moved.update(|bytes| bytes + row.len() as u64);
             }
             writer.finish().await?;
             let parameters: [Parameter<'_>; 4] = [
@@ -186,7 +198,13 @@ impl Files {
     }
 
     /// Reads a file into a buffer that is made for its length.
-    pub async fn read(&self, db: &Client, uuid: Uuid, buffer: &mut dyn Buffer) -> Result<(), Error> {
+    pub async fn read(
+        &self,
+        db: &Client,
+        uuid: Uuid,
+        buffer: &mut dyn Buffer,
+        moved: &Moved,
+    ) -> Result<(), Error> {
         let name = uuid.to_string();
         let rows = db.query_typed(&self.read, &[(&name, Type::TEXT)]).await?;
         let row = rows.first().ok_or_else(|| Error::Missing(name.clone()))?;
@@ -197,7 +215,7 @@ impl Files {
                 target.write_copy_of_slice(content);
                 Ok(())
             }
-            _ => self.stream(db, uuid, target).await,
+            _ => self.stream(db, uuid, target, moved).await,
         }
     }
 
@@ -208,6 +226,7 @@ impl Files {
         uuid: Uuid,
         start: u64,
         target: &mut [MaybeUninit<u8>],
+        moved: &Moved,
     ) -> Result<(), Error> {
         let name = uuid.to_string();
         let wanted = target.len() as u64;
@@ -233,7 +252,7 @@ impl Files {
             return Err(range());
         }
         if start == 0 && end == len {
-            return self.stream(db, uuid, target).await;
+            return self.stream(db, uuid, target, moved).await;
         }
         let copy = format!(
             "COPY (SELECT o.o - {start}, {read}(f.content, o.o, LEAST({CHUNK}, {end} - o.o)::pg_catalog.int4)
@@ -243,11 +262,17 @@ impl Files {
             files = self.schema.files,
             uuid = literal(&name),
         );
-        receive(db, &copy, &name, target).await
+        receive(db, &copy, &name, target, moved).await
     }
 
     /// Reads all of a file, as long as the target; the server compares it with what was stored.
-    async fn stream(&self, db: &Client, uuid: Uuid, target: &mut [MaybeUninit<u8>]) -> Result<(), Error> {
+    async fn stream(
+        &self,
+        db: &Client,
+        uuid: Uuid,
+        target: &mut [MaybeUninit<u8>],
+        moved: &Moved,
+    ) -> Result<(), Error> {
         let name = uuid.to_string();
         let copy = format!(
             "COPY (SELECT k.\"offset\", k.chunk
@@ -257,7 +282,7 @@ impl Files {
             chunks = self.schema.extension.function("rbytea_chunks"),
             uuid = literal(&name),
         );
-        receive(db, &copy, &name, target).await
+        receive(db, &copy, &name, target, moved).await
     }
 
     /// Removes a file, under this epoch if there is one. That there is none is no error: an attempt before may have removed it.
@@ -285,6 +310,7 @@ pub async fn receive(
     copy: &str,
     uuid: &str,
     target: &mut [MaybeUninit<u8>],
+    moved: &Moved,
 ) -> Result<(), Error> {
     let mut rows = pin!(BinaryCopyOutStream::new(db.copy_out(copy).await?, &[Type::INT8, Type::BYTEA]));
     let mut received = 0;
@@ -300,6 +326,7 @@ pub async fn receive(
             None => outside = true,
         }
         received += bytes.len();
+        moved.update(|count| count + bytes.len() as u64);
     }
     match received {
         0 if !target.is_empty() => Err(Error::Missing(uuid.into())),

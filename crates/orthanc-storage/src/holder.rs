@@ -1,5 +1,5 @@
-//! The lock of the option `Lock`: nobody else writes meanwhile. A session of its own holds an advisory lock and has counted the
-//! tables' epoch up; whoever writes does so under the epoch, so that what was begun by a process that has lost the lock, and does not
+//! The lock of the option `Lock`: nobody else writes meanwhile. A session of its own holds an advisory lock and has given the
+//! tables a new epoch, a random number; whoever writes does so under the epoch, so that what was begun by a process that has lost the lock, and does not
 //! know it yet, is not committed (a fencing token). A thread waits for the end of that session, and takes the lock again.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use rbytea_connect::Target;
 use tokio::sync::Notify;
 use tokio_postgres::Client;
+use uuid::Uuid;
 
 use crate::error::Error;
+use crate::files::BEGIN;
 use crate::pool::Connection;
 use crate::schema::{HOLDING, Schema, WRITING};
 use crate::storage::{Log, Severity};
@@ -177,12 +179,14 @@ async fn take(db: &Client, schema: &Schema) -> Result<i64, Error> {
     }
     // Writers wait behind this, and so does the end of the storage: a transaction that goes on for longer is waited for again.
     db.batch_execute(&format!(
-        "BEGIN; SET LOCAL lock_timeout = '5s'; SELECT pg_catalog.pg_advisory_xact_lock({WRITING}, {lock})"
+        "{BEGIN}; SET LOCAL lock_timeout = '5s'; SELECT pg_catalog.pg_advisory_xact_lock({WRITING}, {lock})"
     ))
     .await?;
-    let row = db.query_one(&format!("UPDATE {state} SET epoch = epoch + 1 RETURNING epoch"), &[]).await?;
+    // Not a count, which a standby that was promoted without the last one would give out again.
+    let epoch = Uuid::new_v4().as_u128() as i64;
+    db.execute(&format!("UPDATE {state} SET epoch = $1"), &[&epoch]).await?;
     db.batch_execute("COMMIT").await?;
-    Ok(row.get(0))
+    Ok(epoch)
 }
 
 /// Who holds the lock, in words.

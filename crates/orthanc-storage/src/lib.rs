@@ -15,6 +15,6 @@ mod storage;
 pub use config::Config;
 pub use error::{Error, Kind};
 pub use files::{File, Files};
-pub use pool::Load;
+pub use pool::{Load, Moved};
 pub use schema::Schema;
 pub use storage::{Buffer, Counts, Log, Severity, Storage};

@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 
 use rbytea_connect::sql::{identifier, literal};
 use tokio_postgres::Client;
-use tokio_postgres::types::Type;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::{ToSql, Type};
 
 use crate::error::Error;
 use crate::files::{CHUNK, receive};
+use crate::pool::Moved;
 use crate::storage::Buffer;
 
 /// The place.
@@ -33,12 +35,30 @@ impl Old {
         }
     }
 
+    /// An error if there is no such place.
+    pub async fn check(&self, db: &Client) -> Result<(), Error> {
+        let (there, what) = match self {
+            Self::LargeObjects(table) => {
+                let row = db.query_one("SELECT pg_catalog.to_regclass($1) IS NOT NULL", &[&table]).await?;
+                (row.get(0), format!("table {table} of the official plugin"))
+            }
+            Self::Directory(path) => (path.is_dir(), format!("directory \"{}\"", path.display())),
+        };
+        if there { Ok(()) } else { Err(Error::Unfit(format!("\"ReadFrom\": there is no {what}"))) }
+    }
+
     /// Reads a file into a buffer that is made for its length.
-    pub async fn read(&self, db: &Client, uuid: &str, buffer: &mut dyn Buffer) -> Result<(), Error> {
+    pub async fn read(
+        &self,
+        db: &Client,
+        uuid: &str,
+        buffer: &mut dyn Buffer,
+        moved: &Moved,
+    ) -> Result<(), Error> {
         match self {
             Self::LargeObjects(table) => {
                 let len = self::len(db, table, uuid).await?;
-                object(db, table, uuid, 0, buffer.of(len)?).await
+                object(db, table, uuid, 0, buffer.of(len)?, moved).await
             }
             Self::Directory(directory) => {
                 let (file, len) = open(directory, uuid)?;
@@ -54,6 +74,7 @@ impl Old {
         uuid: &str,
         start: u64,
         target: &mut [MaybeUninit<u8>],
+        moved: &Moved,
     ) -> Result<(), Error> {
         let wanted = target.len() as u64;
         let fits = |len: u64| match start.checked_add(wanted) {
@@ -63,7 +84,7 @@ impl Old {
         match self {
             Self::LargeObjects(table) => {
                 fits(self::len(db, table, uuid).await?)?;
-                object(db, table, uuid, start, target).await
+                object(db, table, uuid, start, target, moved).await
             }
             Self::Directory(directory) => {
                 let (file, len) = open(directory, uuid)?;
@@ -79,7 +100,14 @@ impl Old {
             Self::LargeObjects(table) => {
                 // A rule of the official plugin unlinks the object, and returns a row by that.
                 let delete = format!("DELETE FROM {table} WHERE uuid = $1");
-                db.query_typed(&delete, &[(&uuid, Type::TEXT)]).await?;
+                let parameters: [(&(dyn ToSql + Sync), Type); 1] = [(&uuid, Type::TEXT)];
+                match db.query_typed(&delete, &parameters).await {
+                    // It has waited for who has moved and unlinked the object: now the row is gone as well.
+                    Err(error) if error.code() == Some(&SqlState::UNDEFINED_OBJECT) => {
+                        db.query_typed(&delete, &parameters).await?;
+                    }
+                    other => drop(other?),
+                }
                 Ok(())
             }
             Self::Directory(directory) => match fs::remove_file(path(directory, uuid)) {
@@ -114,6 +142,7 @@ async fn object(
     uuid: &str,
     start: u64,
     target: &mut [MaybeUninit<u8>],
+    moved: &Moved,
 ) -> Result<(), Error> {
     let end = start + target.len() as u64;
     let copy = format!(
@@ -122,7 +151,7 @@ async fn object(
                 WHERE s.uuid = {}) TO STDOUT (FORMAT binary)",
         literal(uuid),
     );
-    receive(db, &copy, uuid, target).await
+    receive(db, &copy, uuid, target, moved).await
 }
 
 fn open(directory: &Path, uuid: &str) -> Result<(File, u64), Error> {

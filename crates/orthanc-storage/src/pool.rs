@@ -1,11 +1,15 @@
 //! Connections, a bounded number of them, each driven by the thread that uses it: nothing runs while none is used. What was idle for
 //! a while is looked at before it is used again, and what is old is replaced.
 
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::pin;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rbytea_connect::{Session, Target};
 use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
 use tokio_postgres::Client;
 use tokio_postgres::error::DbError;
 
@@ -22,6 +26,20 @@ const IDLE: Duration = Duration::from_secs(300);
 
 /// A connection of this age is closed when it is given back: the server's memory for it grows with what it has done.
 const OLD: Duration = Duration::from_secs(3600);
+
+/// A server that is stopped, or a proxy that waits, keeps a connection open and says nothing.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Bytes a second.
+const SLOWEST_DISK: u64 = 4 << 20;
+
+/// Bytes that have come or gone.
+pub type Moved = Cell<u64>;
+
+/// What is answered soon, or an error.
+async fn within<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    timeout(SILENCE, work).await.unwrap_or(Err(Error::Silent(SILENCE)))
+}
 
 /// A connection and what drives it.
 pub struct Connection {
@@ -56,9 +74,10 @@ pub struct Pool {
     given_back: Condvar,
 }
 
-/// What every session is told once: how soon the server notices that this process is gone, and that names mean what they say.
+/// What every session is told once: how soon the server notices that this process is gone, that names mean what they say, that a lock
+/// is not waited for without end, and that it stays although it has nothing to do.
 async fn prepare(db: &Client) -> Result<(), Error> {
-    let settings = "SET search_path = ''; SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 5;
+    let settings = "SET search_path = ''; SET lock_timeout = '10s'; SET idle_session_timeout = 0; SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 5;
                     SET tcp_keepalives_count = 3; SET tcp_user_timeout = 15000";
     Ok(db.batch_execute(settings).await?)
 }
@@ -72,16 +91,34 @@ impl Connection {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let session = runtime.block_on(async {
             let session = target.connect(ignore).await?;
-            prepare(&session.client).await?;
+            within(prepare(&session.client)).await?;
             Ok::<_, Error>(session)
         })?;
         let now = Instant::now();
         Ok(Self { session, runtime, opened: now, used: now })
     }
 
-    /// Has this thread do something with it.
+    /// Has this thread do something with it that is answered soon.
     pub fn run<T>(&self, work: impl AsyncFnOnce(&Client) -> Result<T, Error>) -> Result<T, Error> {
-        self.runtime.block_on(work(&self.session.client))
+        self.runtime.block_on(within(work(&self.session.client)))
+    }
+
+    /// The same where bytes come and go, which are counted: it goes on for as long as they do.
+    fn run_moving<T>(&self, work: impl AsyncFnOnce(&Client, &Moved) -> Result<T, Error>) -> Result<T, Error> {
+        self.runtime.block_on(async {
+            let moved = Moved::default();
+            let mut working = pin!(work(&self.session.client, &moved));
+            let mut before = 0;
+            loop {
+                // What has come has to be flushed as well.
+                let patience = SILENCE + Duration::from_secs(moved.get() / SLOWEST_DISK);
+                match timeout(patience, &mut working).await {
+                    Ok(outcome) => return outcome,
+                    Err(_) if moved.get() == before => return Err(Error::Silent(patience)),
+                    Err(_) => before = moved.get(),
+                }
+            }
+        })
     }
 
     /// The runtime and the session, for who waits for its end.
@@ -93,7 +130,7 @@ impl Connection {
         self.used.elapsed() < DOUBTFUL
             || self.runtime.block_on(async {
                 let question = self.session.client.simple_query("");
-                matches!(tokio::time::timeout(ANSWER, question).await, Ok(Ok(_)))
+                matches!(timeout(ANSWER, question).await, Ok(Ok(_)))
             })
     }
 }
@@ -114,14 +151,14 @@ impl Pool {
     pub fn with<T>(
         &self,
         until: Instant,
-        work: impl AsyncFnOnce(&Client) -> Result<T, Error>,
+        work: impl AsyncFnOnce(&Client, &Moved) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let place = self.place(until)?;
         let connection = match place.idle().filter(Connection::is_there) {
             Some(connection) => connection,
             None => Connection::open(&self.target)?,
         };
-        let outcome = connection.run(work);
+        let outcome = connection.run_moving(work);
         if matches!(outcome, Ok(_) | Err(Error::Missing(_) | Error::Range { .. } | Error::Differs(_))) {
             place.keep(connection);
         }

@@ -4,6 +4,7 @@ use rbytea_connect::sql::{Extension, identifier, literal};
 use tokio_postgres::Client;
 
 use crate::error::Error;
+use crate::files::BEGIN;
 
 /// Advisory locks have two numbers: these, and one that tells schemas apart.
 const SETTING_UP: i32 = 0x6f72_7430;
@@ -28,7 +29,7 @@ fn steps(files: &str, state: &str, extension: &Extension) -> Vec<String> {
              content {schema}.rbytea NOT NULL
          );
          COMMENT ON TABLE {files} IS 'files of Orthanc';
-         COMMENT ON TABLE {state} IS 'version of the tables, and how often the lock of an Orthanc that writes was taken'",
+         COMMENT ON TABLE {state} IS 'version of the tables, and the token of the Orthanc that writes'",
         schema = extension.schema
     )]
 }
@@ -70,6 +71,7 @@ impl Plan {
 
     /// How many steps have been taken; None if there are no tables.
     async fn taken(&self, db: &Client) -> Result<Option<usize>, Error> {
+        self.are_ours(db).await?;
         let Some(version) = version(db, &self.state).await? else { return Ok(None) };
         let taken = usize::try_from(version).ok().filter(|taken| *taken <= self.steps.len());
         let unknown = || {
@@ -82,7 +84,26 @@ impl Plan {
         taken.map(Some).ok_or_else(unknown)
     }
 
+    /// An error if somebody else has made the tables: their owner can read what is stored, and run code as who stores it.
+    async fn are_ours(&self, db: &Client) -> Result<(), Error> {
+        let query = "SELECT c.oid::pg_catalog.regclass::pg_catalog.text, pg_catalog.pg_get_userbyid(c.relowner)::pg_catalog.text, current_user::pg_catalog.text
+                       FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_roles AS r ON r.rolname = current_user
+                      WHERE c.oid IN (pg_catalog.to_regclass($1)::pg_catalog.oid, pg_catalog.to_regclass($2)::pg_catalog.oid)
+                        AND (c.relkind <> 'r' OR c.relowner <> r.oid
+                             AND (r.rolsuper OR NOT pg_catalog.pg_has_role(r.oid, c.relowner, 'USAGE')))";
+        match db.query(query, &[&self.files, &self.state]).await?.first() {
+            None => Ok(()),
+            Some(row) => Err(Error::Unfit(format!(
+                "table {} is of the role \"{}\", and \"{}\" is connected: who stores files has to own their tables",
+                row.get::<_, String>(0),
+                row.get::<_, String>(1),
+                row.get::<_, String>(2)
+            ))),
+        }
+    }
+
     async fn done(self, db: &Client) -> Result<Schema, Error> {
+        self.are_ours(db).await?;
         let Self { files, state, extension, .. } = self;
         let row = db.query_one("SELECT pg_catalog.to_regclass($1)::pg_catalog.oid", &[&files]).await?;
         let oid: Option<u32> = row.get(0);
@@ -98,7 +119,7 @@ impl Schema {
         if plan.taken(db).await? != Some(plan.steps.len()) {
             // Whoever else starts now waits here, and finds it done.
             db.batch_execute(&format!(
-                "BEGIN; SELECT pg_catalog.pg_advisory_xact_lock({SETTING_UP}, pg_catalog.hashtext({}))",
+                "{BEGIN}; SELECT pg_catalog.pg_advisory_xact_lock({SETTING_UP}, pg_catalog.hashtext({}))",
                 literal(name)
             ))
             .await?;

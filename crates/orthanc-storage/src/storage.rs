@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::files::{File, Files};
 use crate::holder::Holder;
 use crate::old::Old;
-use crate::pool::{Connection, Load, Pool};
+use crate::pool::{Connection, Load, Moved, Pool};
 use crate::schema::Schema;
 
 /// The first pause between two attempts; each one is twice as long as the one before.
@@ -117,6 +117,9 @@ impl Storage {
                 for warning in check(db).await? {
                     log.line(Severity::Warning, &warning);
                 }
+                if let Some(old) = &old {
+                    old.check(db).await?;
+                }
                 Schema::set_up(db, &name).await
             })
         })?;
@@ -158,10 +161,12 @@ impl Storage {
 
     /// Stores a file. If it is there already, with this type and content, that is what was asked for.
     pub fn create(&self, uuid: &str, content_type: i32, content: &[u8]) -> Result<(), Error> {
-        let file = File { uuid: parse(uuid)?, content_type, content };
-        self.persist("store", uuid, |until| {
+        self.persist("store", uuid, |name, until| {
+            let file = File { uuid: name, content_type, content };
             let epoch = self.epoch(until)?;
-            self.pool.with(until, async |db: &Client| self.files.create(db, file, epoch).await)
+            self.pool.with(until, async |db: &Client, moved: &Moved| {
+                self.files.create(db, file, epoch, moved).await
+            })
         })?;
         add(&self.counts.stored, 1);
         add(&self.counts.stored_bytes, content.len() as u64);
@@ -170,16 +175,15 @@ impl Storage {
 
     /// Reads a file.
     pub fn read(&self, uuid: &str, buffer: &mut dyn Buffer) -> Result<(), Error> {
-        let name = parse(uuid)?;
         let mut len = 0;
-        self.persist("read", uuid, |until| {
+        self.persist("read", uuid, |name, until| {
             let mut counting = Counting { buffer: &mut *buffer, len: &mut len };
-            self.pool.with(until, async |db: &Client| {
-                let outcome = self.files.read(db, name, &mut counting).await;
+            self.pool.with(until, async |db: &Client, moved: &Moved| {
+                let outcome = self.files.read(db, name, &mut counting, moved).await;
                 let (Err(Error::Missing(_)), Some(old)) = (&outcome, &self.old) else { return outcome };
-                match old.read(db, uuid, &mut counting).await {
+                match old.read(db, uuid, &mut counting, moved).await {
                     // Moved between the two.
-                    Err(Error::Missing(_)) => self.files.read(db, name, &mut counting).await,
+                    Err(Error::Missing(_)) => self.files.read(db, name, &mut counting, moved).await,
                     outcome => outcome,
                 }
             })
@@ -191,14 +195,13 @@ impl Storage {
 
     /// Reads a range of a file, as many bytes as the target has. A range of all bytes is compared with what was stored.
     pub fn read_range(&self, uuid: &str, start: u64, target: &mut [MaybeUninit<u8>]) -> Result<(), Error> {
-        let name = parse(uuid)?;
-        self.persist("read", uuid, |until| {
-            self.pool.with(until, async |db: &Client| {
-                let outcome = self.files.read_range(db, name, start, target).await;
+        self.persist("read", uuid, |name, until| {
+            self.pool.with(until, async |db: &Client, moved: &Moved| {
+                let outcome = self.files.read_range(db, name, start, target, moved).await;
                 let (Err(Error::Missing(_)), Some(old)) = (&outcome, &self.old) else { return outcome };
-                match old.read_range(db, uuid, start, target).await {
+                match old.read_range(db, uuid, start, target, moved).await {
                     // Moved between the two.
-                    Err(Error::Missing(_)) => self.files.read_range(db, name, start, target).await,
+                    Err(Error::Missing(_)) => self.files.read_range(db, name, start, target, moved).await,
                     outcome => outcome,
                 }
             })
@@ -210,15 +213,15 @@ impl Storage {
 
     /// Removes a file, if it is there.
     pub fn remove(&self, uuid: &str) -> Result<(), Error> {
-        let name = parse(uuid)?;
-        self.persist("remove", uuid, |until| {
+        self.persist("remove", uuid, |name, until| {
             let epoch = self.epoch(until)?;
-            self.pool.with(until, async |db: &Client| {
-                // First where it would be found again.
-                if let Some(old) = &self.old {
-                    old.remove(db, uuid).await?;
+            self.pool.with(until, async |db: &Client, _| {
+                // This tells whether the lock is held.
+                self.files.remove(db, name, epoch).await?;
+                match &self.old {
+                    Some(old) => old.remove(db, uuid).await,
+                    None => Ok(()),
                 }
-                self.files.remove(db, name, epoch).await
             })
         })?;
         add(&self.counts.removed, 1);
@@ -235,20 +238,27 @@ impl Storage {
         &self,
         what: &str,
         uuid: &str,
-        attempt: impl FnMut(Instant) -> Result<T, Error> + Send,
+        attempt: impl FnMut(Uuid, Instant) -> Result<T, Error> + Send,
     ) -> Result<T, Error> {
-        std::thread::scope(|scope| {
-            let builder = std::thread::Builder::new().name("rbytea".into()).stack_size(STACK);
-            let thread = builder.spawn_scoped(scope, || self.attempts(what, uuid, attempt))?;
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let outcome = parse(uuid).and_then(|name| {
+            std::thread::scope(|scope| {
+                let builder = std::thread::Builder::new().name("rbytea".into()).stack_size(STACK);
+                let thread = builder.spawn_scoped(scope, || self.attempts(what, name, attempt))?;
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+        });
+        outcome.inspect_err(|error| {
+            add(&self.counts.failed, 1);
+            let text = format!("could not {what} file {uuid}: {}", error.chain());
+            self.log.line(Severity::Error, &text);
         })
     }
 
     fn attempts<T>(
         &self,
         what: &str,
-        uuid: &str,
-        mut attempt: impl FnMut(Instant) -> Result<T, Error>,
+        name: Uuid,
+        mut attempt: impl FnMut(Uuid, Instant) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let until = Instant::now() + self.patience;
         let mut attempts = 1_u32;
@@ -258,16 +268,12 @@ impl Storage {
                 self.pool.forget_idle();
             }
             if attempts == 1 {
-                let text = format!("could not {what} file {uuid}: {}; trying again", error.chain());
+                let text = format!("could not {what} file {name}: {}; trying again", error.chain());
                 self.log.line(Severity::Warning, &text);
             }
             attempts += 1;
         };
-        persist(until, self.interval, again, || attempt(until)).inspect_err(|error| {
-            add(&self.counts.failed, 1);
-            let text = format!("could not {what} file {uuid}: {}", error.chain());
-            self.log.line(Severity::Error, &text);
-        })
+        persist(until, self.interval, again, || attempt(name, until))
     }
 }
 

@@ -42,6 +42,8 @@ pub async fn run(options: Check, connector: &Connector) -> Result<bool, Error> {
         for entry in &entries {
             files += 1;
             let problem = match there.get(&entry.uuid.to_lowercase()) {
+                // Or deleted since the index was read.
+                None if !index.still_knows(&tables.db, entry).await? => None,
                 None => Some("missing".to_owned()),
                 Some(len) if len.unsigned_abs() != entry.len => {
                     Some(format!("{len} bytes, and the index knows {}", entry.len))

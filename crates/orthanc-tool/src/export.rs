@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args};
 use md5::{Digest, Md5};
-use rbytea_orthanc_storage::Buffer;
+use rbytea_orthanc_storage::{Buffer, Moved};
 use rbytea_tool::connection::Connector;
 use rbytea_tool::error::Error;
 use rbytea_tool::human;
@@ -15,6 +15,7 @@ use rbytea_tool::progress::{Measure, Progress, say};
 use uuid::Uuid;
 
 use crate::Common;
+use crate::import::difference;
 use crate::index::{Entry, Index};
 use crate::old;
 use crate::tables::Tables;
@@ -30,7 +31,7 @@ pub struct Export {
     #[arg(long, value_name = "DIR")]
     to_directory: Option<PathBuf>,
     /// Schema of the official plugin's table
-    #[arg(long, value_name = "NAME", default_value = "public")]
+    #[arg(long, value_name = "NAME", default_value = "public", value_parser = crate::lower)]
     old_schema: String,
     #[command(flatten)]
     common: Common,
@@ -98,11 +99,38 @@ async fn large_object(tables: &Tables, table: &str, entry: &Entry) -> Result<boo
         function("rbytea_read"),
         function("len"),
     );
-    let inserted = tables.db.execute(&copy, &[&entry.uuid]).await?;
-    if inserted == 0 && !tables.missing(&[&entry.uuid]).await?.is_empty() {
+    let there = format!("SELECT content FROM {table} WHERE uuid = $1");
+    let before = tables.db.query_opt(&there, &[&entry.uuid]).await?.is_some();
+    if !before && tables.db.execute(&copy, &[&entry.uuid]).await? == 0 {
         return Err(Error::said("it is missing"));
     }
-    Ok(inserted > 0)
+    // What is there is compared, whoever has written it.
+    let object: u32 = tables.db.query_one(&there, &[&entry.uuid]).await?.get(0);
+    if let Some(why) = different_object(tables, object, entry).await? {
+        if !before {
+            let delete = format!("DELETE FROM {table} WHERE uuid = $1");
+            tables.db.query(&delete, &[&entry.uuid]).await?;
+        }
+        return Err(Error::said(why));
+    }
+    Ok(!before)
+}
+
+/// What is wrong with the bytes of a large object, which is read piece by piece.
+async fn different_object(tables: &Tables, object: u32, entry: &Entry) -> Result<Option<String>, Error> {
+    let mut digest = Md5::new();
+    let mut len: i64 = 0;
+    loop {
+        let query = "SELECT pg_catalog.lo_get($1, $2, 1048576)";
+        let row = tables.db.query_one(query, &[&object, &len]).await?;
+        let piece: &[u8] = row.get(0);
+        if piece.is_empty() {
+            break;
+        }
+        digest.update(piece);
+        len += piece.len() as i64;
+    }
+    Ok(difference(entry, len.unsigned_abs(), &human::hexadecimal(&digest.finalize())))
 }
 
 /// Memory that grows to what a file needs.
@@ -125,6 +153,19 @@ fn as_uninit(bytes: &mut [u8]) -> &mut [MaybeUninit<u8>] {
     unsafe { &mut *(std::ptr::from_mut(bytes) as *mut [MaybeUninit<u8>]) }
 }
 
+/// Makes the directories above a file, with their entries on the disk.
+fn make(root: &Path, parent: &Path) -> Result<(), Error> {
+    if parent.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(parent).map_err(Error::io("create directory", parent))?;
+    for made in parent.ancestors().take_while(|path| path.starts_with(root)).filter_map(Path::parent) {
+        let flushed = fs::File::open(made).and_then(|made| made.sync_all());
+        flushed.map_err(Error::io("flush directory", made))?;
+    }
+    Ok(())
+}
+
 /// Copies a file to a directory; false if it is there already, with the length that it has to have.
 async fn file(tables: &Tables, directory: &Path, entry: &Entry) -> Result<bool, Error> {
     let uuid = Uuid::try_parse(&entry.uuid).map_err(|_| Error::said("its name is not a uuid"))?;
@@ -133,12 +174,17 @@ async fn file(tables: &Tables, directory: &Path, entry: &Entry) -> Result<bool, 
         return Ok(false);
     }
     let mut memory = Memory::default();
-    tables.files.read(&tables.db, uuid, &mut memory).await.map_err(|error| Error::said(error.chain()))?;
-    if !entry.md5.is_empty() && human::hexadecimal(&Md5::digest(&memory.0)) != entry.md5 {
-        return Err(Error::said("it is not what the index knows (MD5)"));
+    tables
+        .files
+        .read(&tables.db, uuid, &mut memory, &Moved::default())
+        .await
+        .map_err(|error| Error::said(error.chain()))?;
+    let md5 = human::hexadecimal(&Md5::digest(&memory.0));
+    if let Some(why) = difference(entry, memory.0.len() as u64, &md5) {
+        return Err(Error::said(why));
     }
     let parent = path.parent().unwrap_or(directory);
-    fs::create_dir_all(parent).map_err(Error::io("create directory", parent))?;
+    make(directory, parent)?;
     // Whole or not there: Orthanc would take a part for the file.
     let unfinished = parent.join(format!("{}.unfinished", entry.uuid));
     let write = || {

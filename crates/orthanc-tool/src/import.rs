@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args, value_parser};
 use md5::{Digest, Md5};
-use rbytea_orthanc_storage::File;
+use rbytea_orthanc_storage::{File, Moved};
 use rbytea_tool::connection::Connector;
 use rbytea_tool::error::Error;
 use rbytea_tool::human;
@@ -29,7 +29,7 @@ pub struct Import {
     #[arg(long, value_name = "DIR")]
     from_directory: Option<PathBuf>,
     /// Schema of the official plugin's table
-    #[arg(long, value_name = "NAME", default_value = "public")]
+    #[arg(long, value_name = "NAME", default_value = "public", value_parser = crate::lower)]
     old_schema: String,
     /// Remove each file from the old place once it is in the tables
     #[arg(long)]
@@ -50,8 +50,10 @@ enum From {
 struct Tally {
     moved: u64,
     bytes: u64,
-    /// Files that are nowhere, or not what the index knows.
+    /// Files that are not what the index knows, or nowhere.
     failed: u64,
+    /// Files that were not found in the old place, and why.
+    nowhere: Vec<(Entry, String)>,
 }
 
 /// Imports; an error if a file of the index is not in the tables afterwards.
@@ -69,7 +71,13 @@ pub async fn run(options: Import, connector: &Connector) -> Result<(), Error> {
     while let Some((entries, count)) = index.next(&tables.db).await? {
         let names: Vec<&str> = entries.iter().map(|entry| entry.uuid.as_str()).collect();
         let missing = tables.missing(&names).await?;
-        let entries: Vec<&Entry> = entries.iter().filter(|entry| missing.contains(&entry.uuid)).collect();
+        let (entries, present): (Vec<&Entry>, Vec<&Entry>) =
+            entries.iter().partition(|entry| missing.contains(&entry.uuid));
+        if options.remove {
+            for entry in present {
+                remove(&tables, &from, entry, &mut tally).await?;
+            }
+        }
         for batch in entries.chunks(options.batch as usize) {
             match &from {
                 From::LargeObjects(table) => {
@@ -80,6 +88,13 @@ pub async fn run(options: Import, connector: &Connector) -> Result<(), Error> {
                         file(&tables, directory, entry, options.remove, &mut tally).await?;
                     }
                 }
+            }
+        }
+        for (entry, why) in std::mem::take(&mut tally.nowhere) {
+            // Another run may have moved it, or Orthanc deleted it since the index was read.
+            let missing = !tables.missing(&[&entry.uuid]).await?.is_empty();
+            if missing && index.still_knows(&tables.db, &entry).await? {
+                tally.fail(&entry, &why);
             }
         }
         progress.add_things(count);
@@ -103,11 +118,54 @@ impl Tally {
 }
 
 /// What is wrong with a file that the index knows otherwise.
-fn difference(entry: &Entry, len: u64, md5: &str) -> Option<String> {
+pub fn difference(entry: &Entry, len: u64, md5: &str) -> Option<String> {
     if len != entry.len {
         return Some(format!("it has {len} bytes, and the index knows {}", entry.len));
     }
     (!entry.md5.is_empty() && entry.md5 != md5).then(|| "it is not what the index knows (MD5)".to_owned())
+}
+
+/// Removes from the old place what an earlier run has moved, and was not to remove or did not come to.
+async fn remove(tables: &Tables, from: &From, entry: &Entry, tally: &mut Tally) -> Result<(), Error> {
+    let there = match from {
+        From::LargeObjects(table) => {
+            let query = format!("SELECT FROM {table} WHERE uuid = $1::pg_catalog.text");
+            tables.db.query_opt(&query, &[&entry.uuid]).await?.is_some()
+        }
+        From::Directory(directory) => old::path(directory, &entry.uuid).exists(),
+    };
+    if !there {
+        return Ok(());
+    }
+    let query = format!(
+        "SELECT {}(content), {}(content) FROM {} WHERE uuid = $1::pg_catalog.text::pg_catalog.uuid",
+        tables.extension.function("len"),
+        tables.extension.function("md5sum"),
+        tables.table
+    );
+    let why = match tables.db.query_opt(&query, &[&entry.uuid]).await.map_err(Error::from) {
+        Ok(Some(row)) => difference(entry, row.get::<_, i64>(0).unsigned_abs(), row.get(1)),
+        Ok(None) => return Ok(()),
+        Err(error) if error.is_lost() => return Err(error),
+        Err(error) => Some(error.to_string()),
+    };
+    if let Some(why) = why {
+        tally.fail(entry, &format!("not removed from the old place: {why}"));
+        return Ok(());
+    }
+    match from {
+        From::LargeObjects(table) => {
+            let delete = format!("DELETE FROM {table} WHERE uuid = $1::pg_catalog.text");
+            tables.db.query(&delete, &[&entry.uuid]).await?;
+        }
+        From::Directory(directory) => {
+            let path = old::path(directory, &entry.uuid);
+            if let Err(error) = std::fs::remove_file(&path) {
+                tally.fail(entry, &format!("could not remove file \"{}\": {error}", path.display()));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Moves large objects in one transaction; one by one if that fails.
@@ -167,11 +225,11 @@ async fn transaction(
     let stored: BTreeMap<String, (i64, String)> =
         rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect();
     let (mut good, mut wrong) = (Vec::new(), Vec::new());
-    let mut said = Vec::new();
+    let (mut said, mut nowhere) = (Vec::new(), Vec::new());
     let mut bytes = 0;
     for entry in batch {
         match stored.get(&entry.uuid.to_lowercase()) {
-            None => said.push((*entry, "there is no large object of it".to_owned())),
+            None => nowhere.push(((*entry).clone(), "there is no large object of it".to_owned())),
             Some((len, md5)) => match difference(entry, len.unsigned_abs(), md5) {
                 Some(why) => {
                     wrong.push(entry.uuid.as_str());
@@ -199,6 +257,7 @@ async fn transaction(
     db.batch_execute("COMMIT").await?;
     tally.moved += good.len() as u64;
     tally.bytes += bytes;
+    tally.nowhere.append(&mut nowhere);
     for (entry, why) in said {
         tally.fail(entry, &why);
     }
@@ -217,7 +276,8 @@ async fn file(
     let content = match std::fs::read(&path) {
         Ok(content) => content,
         Err(error) => {
-            tally.fail(entry, &format!("could not read file \"{}\": {error}", path.display()));
+            let why = format!("could not read file \"{}\": {error}", path.display());
+            tally.nowhere.push((entry.clone(), why));
             return Ok(());
         }
     };
@@ -232,7 +292,12 @@ async fn file(
     };
     let stored = tables
         .files
-        .create(&tables.db, File { uuid, content_type: entry.content_type, content: &content }, None)
+        .create(
+            &tables.db,
+            File { uuid, content_type: entry.content_type, content: &content },
+            None,
+            &Moved::default(),
+        )
         .await;
     if let Err(error) = stored {
         if error.is_transient() {

@@ -31,6 +31,8 @@ pub struct Entry {
     pub len: u64,
     /// MD5 of these bytes; empty if Orthanc does not keep it.
     pub md5: String,
+    /// Whose it is, where Orthanc was asked.
+    resource: String,
 }
 
 /// An index that is being read.
@@ -58,8 +60,14 @@ impl Index {
             let mut left = Vec::new();
             for level in ["instances", "series", "studies", "patients"] {
                 let list = orthanc.get(format!("/{level}")).await?;
-                let ids = list.as_array().into_iter().flatten().filter_map(Value::as_str);
-                left.extend(ids.map(|id| format!("/{level}/{id}")));
+                let list = list.as_ref().and_then(Value::as_array);
+                let list = list.ok_or_else(|| {
+                    Error::said(format!(
+                        "{}/{level} is not a list: is it Orthanc's REST interface?",
+                        orthanc.url
+                    ))
+                })?;
+                left.extend(list.iter().filter_map(Value::as_str).map(|id| format!("/{level}/{id}")));
             }
             // From the end on, it is instances first.
             left.reverse();
@@ -107,6 +115,7 @@ impl Index {
                         content_type: row.get(1),
                         len: row.get::<_, i64>(3).unsigned_abs(),
                         md5: row.get(4),
+                        resource: String::new(),
                     })
                     .collect();
                 let count = entries.len() as u64;
@@ -129,6 +138,22 @@ impl Index {
     }
 }
 
+impl Index {
+    /// Whether a file that was known before is still known: Orthanc goes on meanwhile.
+    pub async fn still_knows(&self, db: &Db, entry: &Entry) -> Result<bool, Error> {
+        match self {
+            Self::PostgreSql { table, .. } => {
+                let query = format!("SELECT EXISTS (SELECT FROM {table} WHERE uuid = $1::pg_catalog.text)");
+                Ok(db.query_one(&query, &[&entry.uuid]).await?.get(0))
+            }
+            Self::Orthanc { orthanc, .. } => {
+                let now = orthanc.attachments(entry.resource.clone()).await?;
+                Ok(now.iter().any(|other| other.uuid == entry.uuid))
+            }
+        }
+    }
+}
+
 /// The REST interface of an Orthanc.
 #[derive(Clone)]
 pub struct Orthanc {
@@ -144,6 +169,11 @@ impl Orthanc {
                 .filter(|(scheme, _)| ["http", "https"].contains(scheme))
                 .ok_or_else(|| Error::said("--index is a URL that begins with http:// or https://"))?;
         let slash = rest.find('/').unwrap_or(rest.len());
+        if rest[slash..].contains('@') {
+            return Err(Error::said(
+                "a \"/\" in the user or the password of --index does not work; ORTHANC_PASSWORD has no such limit",
+            ));
+        }
         let (login, host) = match rest[..slash].rsplit_once('@') {
             Some((login, host)) => (Some(login), format!("{host}{}", &rest[slash..])),
             None => (None, rest.to_owned()),
@@ -166,8 +196,8 @@ impl Orthanc {
         Ok(Self { agent: config.into(), url, authorization })
     }
 
-    /// What a path of it is answered; NULL if there is no such resource.
-    async fn get(&self, path: String) -> Result<Value, Error> {
+    /// What a path of it is answered; None if there is no such resource.
+    async fn get(&self, path: String) -> Result<Option<Value>, Error> {
         let this = self.clone();
         let shown = path.clone();
         let answered = tokio::task::spawn_blocking(move || {
@@ -184,24 +214,23 @@ impl Orthanc {
         let answer = answered.await.map_err(|error| Error::said(error.to_string()))?;
         let failed = |error: &dyn std::fmt::Display| Error::said(format!("{}{shown}: {error}", self.url));
         match answer.map_err(|error| failed(&error))? {
-            Some(text) => serde_json::from_str(&text).map_err(|error| failed(&error)),
-            None => Ok(Value::Null),
+            Some(text) => serde_json::from_str(&text).map(Some).map_err(|error| failed(&error)),
+            None => Ok(None),
         }
     }
 
     /// The files of a resource. One that is deleted meanwhile has none.
     async fn attachments(&self, resource: String) -> Result<Vec<Entry>, Error> {
-        let names = self.get(format!("{resource}/attachments")).await?;
+        let unknown = |what: &str| {
+            Error::said(format!("{}{resource}/{what} is not what it was in Orthanc 1.10", self.url))
+        };
+        let Some(names) = self.get(format!("{resource}/attachments")).await? else { return Ok(Vec::new()) };
         let mut entries = Vec::new();
-        for name in names.as_array().into_iter().flatten().filter_map(Value::as_str) {
-            let info = self.get(format!("{resource}/attachments/{name}/info")).await?;
-            if !info.is_null() {
-                entries.push(entry(&info).ok_or_else(|| {
-                    Error::said(format!(
-                        "{}{resource}/attachments/{name}/info is not what it was in Orthanc 1.10",
-                        self.url
-                    ))
-                })?);
+        for name in names.as_array().ok_or_else(|| unknown("attachments"))? {
+            let name = name.as_str().ok_or_else(|| unknown("attachments"))?;
+            let path = format!("attachments/{name}/info");
+            if let Some(info) = self.get(format!("{resource}/{path}")).await? {
+                entries.push(entry(&info, &resource).ok_or_else(|| unknown(&path))?);
             }
         }
         Ok(entries)
@@ -220,7 +249,7 @@ fn tls() -> TlsConfig {
 }
 
 /// What Orthanc says of an attachment.
-fn entry(info: &Value) -> Option<Entry> {
+fn entry(info: &Value, resource: &str) -> Option<Entry> {
     let text = |key: &str| info.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let uuid = text("Uuid");
     Uuid::try_parse(&uuid).ok()?;
@@ -229,6 +258,7 @@ fn entry(info: &Value) -> Option<Entry> {
         content_type: i32::try_from(info.get("ContentType")?.as_i64()?).ok()?,
         len: info.get("CompressedSize")?.as_u64()?,
         md5: text("CompressedMD5"),
+        resource: resource.to_owned(),
     })
 }
 
@@ -257,8 +287,9 @@ mod tests {
             content_type: 1,
             len: 7,
             md5: "m".into(),
+            resource: "/instances/x".into(),
         };
-        assert_eq!(entry(&info), Some(expected));
-        assert_eq!(entry(&json!({ "Uuid": "x" })), None);
+        assert_eq!(entry(&info, "/instances/x"), Some(expected));
+        assert_eq!(entry(&json!({ "Uuid": "x" }), ""), None);
     }
 }

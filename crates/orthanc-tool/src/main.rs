@@ -62,20 +62,25 @@ out. Exit status: 0 if there are none or they are deleted, 2 if there are some, 
 #[derive(Args, Clone, Debug)]
 pub struct Common {
     /// Schema of the plugin's tables
-    #[arg(long, value_name = "NAME", default_value = "public")]
+    #[arg(long, value_name = "NAME", default_value = "public", value_parser = lower)]
     schema: String,
     /// Orthanc's REST interface (http://…), where the index is not in the same database; its user is of the URL, and its
     /// password of the URL or of ORTHANC_PASSWORD
     #[arg(long, value_name = "URL")]
     index: Option<String>,
     /// Schema of the official index
-    #[arg(long, value_name = "NAME", default_value = "public")]
+    #[arg(long, value_name = "NAME", default_value = "public", value_parser = lower)]
     index_schema: String,
     /// No progress
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]
     connection: ConnectionOptions,
+}
+
+/// Names of schemas are in lower case for the plugins, whatever is written.
+fn lower(name: &str) -> Result<String, std::convert::Infallible> {
+    Ok(name.to_lowercase())
 }
 
 fn main() {

@@ -1,13 +1,14 @@
 //! `orthanc-rbytea orphans`: rows that the index does not know. Their names are read before the index is: a file that is deleted
 //! meanwhile is no finding that would do harm, and one that comes meanwhile is younger than what is looked at.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use clap::Args;
 use rbytea_tool::connection::Connector;
 use rbytea_tool::error::Error;
 use rbytea_tool::human;
 use rbytea_tool::progress::{Measure, Progress, say};
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::Common;
@@ -26,6 +27,9 @@ pub struct Orphans {
     /// Delete them
     #[arg(long)]
     delete: bool,
+    /// Delete them although they are more than the files that the index knows
+    #[arg(long, requires = "delete")]
+    force: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -35,19 +39,22 @@ pub async fn run(options: Orphans, connector: &Connector) -> Result<bool, Error>
     let tables = Tables::open(connector, &options.common, false).await?;
     let db = &tables.db;
     let query = format!(
-        "SELECT uuid::pg_catalog.text FROM {} WHERE stored < pg_catalog.now() - $1::pg_catalog.text::pg_catalog.interval",
+        "SELECT uuid::pg_catalog.text,
+                stored < pg_catalog.now() - GREATEST($1::pg_catalog.text::pg_catalog.interval, '0'::pg_catalog.interval)
+           FROM {}",
         tables.table
     );
     let rows = db.query(&query, &[&options.older_than]).await?;
-    let mut unknown: HashSet<Uuid> = rows.iter().filter_map(|row| Uuid::try_parse(row.get(0)).ok()).collect();
+    let name = |row: &Row| Uuid::try_parse(row.get(0)).ok().map(|uuid| (uuid, row.get(1)));
+    // Each file, and whether it is old enough.
+    let mut unknown: HashMap<Uuid, bool> = rows.iter().filter_map(name).collect();
+    let files = unknown.len();
     drop(rows);
     let mut index = Index::open(db, &options.common).await?;
     let size = index.size(db).await?;
     let progress =
         Progress::new(options.common.quiet, "entries of the index", Measure::Things, Some((size, 0)));
-    let mut known = 0_u64;
     while let Some((entries, count)) = index.next(db).await? {
-        known += entries.len() as u64;
         for entry in entries {
             if let Ok(uuid) = Uuid::try_parse(&entry.uuid) {
                 unknown.remove(&uuid);
@@ -56,10 +63,16 @@ pub async fn run(options: Orphans, connector: &Connector) -> Result<bool, Error>
         progress.add_things(count);
     }
     progress.end();
-    if known == 0 && options.delete && !unknown.is_empty() {
-        return Err(Error::said("the index knows no file at all: is it this Orthanc's? Nothing was deleted"));
+    let known = files - unknown.len();
+    unknown.retain(|_, old| *old);
+    // Another Orthanc's index knows none of these files.
+    if options.delete && !options.force && unknown.len() > known {
+        return Err(Error::said(format!(
+            "the index knows {known} of {files} files: is it this Orthanc's? Nothing was deleted; --force deletes {}",
+            unknown.len()
+        )));
     }
-    let unknown: Vec<String> = unknown.into_iter().map(|uuid| uuid.to_string()).collect();
+    let unknown: Vec<String> = unknown.into_keys().map(|uuid| uuid.to_string()).collect();
     for batch in unknown.chunks(BATCH) {
         let what = if options.delete { "DELETE FROM" } else { "SELECT" };
         let columns = format!(

@@ -1,11 +1,30 @@
 //! The plugin's tables, and what is in them of a list of names.
 
-use rbytea_connect::sql::Extension;
+use rbytea_connect::sql::{Extension, identifier};
 use rbytea_orthanc_storage::{Files, Schema};
 use rbytea_tool::connection::{Connector, Db};
 use rbytea_tool::error::Error;
 
 use crate::Common;
+
+/// Works as the owner of the tables, or of the index where there are none yet: what is made is the plugin's to use.
+async fn as_owner(db: &Db, options: &Common) -> Result<(), Error> {
+    let tables = [
+        format!("{}.orthanc_files", identifier(&options.schema)),
+        format!("{}.attachedfiles", identifier(&options.index_schema)),
+    ];
+    for table in tables {
+        let query = "SELECT pg_catalog.pg_get_userbyid(c.relowner)::pg_catalog.text, pg_catalog.pg_get_userbyid(c.relowner) = current_user
+                       FROM pg_catalog.pg_class AS c WHERE c.oid = pg_catalog.to_regclass($1)";
+        if let Some(row) = db.query_opt(query, &[&table]).await? {
+            if !row.get::<_, bool>(1) {
+                db.batch_execute(&format!("SET ROLE {}", identifier(row.get(0)))).await?;
+            }
+            return Ok(());
+        }
+    }
+    Ok(())
+}
 
 /// A session with the tables.
 pub struct Tables {
@@ -20,6 +39,9 @@ impl Tables {
     /// Connects; makes the tables if `make`, otherwise they have to be there.
     pub async fn open(connector: &Connector, options: &Common, make: bool) -> Result<Self, Error> {
         let db = connector.open(&options.connection).await?;
+        // Names mean what they say, whoever may make functions and operators in a schema of the path.
+        db.batch_execute("SET search_path = ''").await?;
+        as_owner(&db, options).await?;
         let schema = if make {
             Schema::set_up(&db, &options.schema).await
         } else {

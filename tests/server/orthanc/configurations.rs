@@ -73,6 +73,10 @@ fn what_is_wrong_in_the_configuration_is_said() {
         (section(json!({ "Port": 70000 })), "\"Port\""),
         (section(json!({ "Password": 1 })), "\"Password\""),
         (section(json!({ "ConnectionUri": "postgresql://x/" })), "both say where to connect"),
+        (section(json!({ "ConnectionRetryInterval": u64::MAX })), "at most 3600"),
+        (section(json!({ "ReadFrom": "elsewhere" })), "\"ReadFrom\""),
+        (section(json!({ "ReadFrom": "LargeObjects" })), "there is no table"),
+        (section(json!({ "ReadFrom": "/nowhere/at/all" })), "there is no directory"),
         (section(json!({ "Schema": "nowhere" })), "schema \"nowhere\" does not exist"),
         (section(json!({ "Database": "nowhere" })), "database \"nowhere\" does not exist"),
         (section(json!({ "Database": "template1" })), "CREATE EXTENSION rbytea"),
@@ -138,6 +142,37 @@ fn a_wrong_password_is_said_at_once_and_not_shown() {
     let core = Core::start(cluster.dir(), &with("right"));
     assert_eq!(core.create(&uuid(1), b"x"), ErrorCode::SUCCESS);
     assert_eq!(core.read(&uuid(1)).unwrap(), b"x");
+}
+
+#[test]
+fn tables_of_another_role_are_not_trusted() {
+    let cluster = cluster();
+    let db = cluster.session();
+    db.run("create role orthanc login; create role mallory login; grant create on schema public to orthanc, mallory");
+    let mallory = cluster.session_as("mallory");
+    mallory.run(
+        "create table orthanc_files_state (id boolean primary key, version integer, epoch bigint);
+         insert into orthanc_files_state values (true, 1, 0);
+         create table orthanc_files (uuid uuid primary key, type integer, stored timestamptz default now(), content rbytea)",
+    );
+    let configuration = configuration(&cluster, json!({ "Username": "orthanc" }));
+    let said = refusal(&cluster, &configuration);
+    assert!(said.contains("is of the role \"mallory\""), "{said}");
+    db.run("drop table orthanc_files, orthanc_files_state");
+    Core::start(cluster.dir(), &configuration);
+}
+
+#[test]
+fn sessions_that_the_server_ends_for_idleness_are_replaced() {
+    let cluster = cluster_with(&["idle_session_timeout = '100ms'"]);
+    let core = core(&cluster, json!({}));
+    let db = cluster.session();
+    for number in 0..3 {
+        assert_eq!(core.create(&uuid(number), b"x"), ErrorCode::SUCCESS);
+        // More than that time, by the server's clock.
+        db.run("select pg_sleep(0.3)");
+    }
+    assert!(!core.has_logged("the lock is lost") && !core.has_logged("trying again"), "{:?}", core.log());
 }
 
 #[test]

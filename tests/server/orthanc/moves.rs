@@ -109,7 +109,21 @@ fn large_objects_of_the_official_plugin_come_and_go_back() {
     let orthanc = Orthanc::start(&ours(&cluster));
     all_there(&orthanc, &files);
     orthanc.stop();
+    // What is damaged does not become a large object.
+    let path = cluster.live().into_iter().find(|path| fs::metadata(path).unwrap().len() > 1_000_000).unwrap();
+    let good = fs::read(&path).unwrap();
+    let mut bad = good.clone();
+    bad[3000] ^= 1;
+    fs::write(&path, &bad).unwrap();
+    run(&mut command(&cluster, &["export", "--to-large-objects"])).ends_with(1);
+    assert_eq!(count(&db, "storagearea"), stored - 1);
+    fs::write(&path, &good).unwrap();
     moved(&cluster, &["export", "--to-large-objects"]);
+    moved(&cluster, &["export", "--to-large-objects"]);
+    // What is in both places leaves the old one.
+    assert_eq!(count(&db, "storagearea"), stored);
+    moved(&cluster, &["import", "--from-large-objects", "--remove"]);
+    assert_eq!(count(&db, "storagearea"), 0);
     moved(&cluster, &["export", "--to-large-objects"]);
     assert_eq!(count(&db, "storagearea"), stored);
     db.run("drop table orthanc_files");
@@ -170,6 +184,20 @@ fn a_directory_of_orthanc_comes_and_goes_back() {
     assert_eq!(count(&db, "orthanc_files"), stored + 1);
     let all = [&orphans[..], &["--older-than", "0", "--delete"]].concat();
     moved(&cluster, &all);
+    assert_eq!(count(&db, "orthanc_files"), stored);
+    // An index of another Orthanc knows none of them, and what is no index says so.
+    let stranger = Orthanc::start(&json!({}));
+    let strange = stranger.url();
+    let refused =
+        run(&mut command(&cluster, &["orphans", "--index", &strange, "--older-than", "0", "--delete"]))
+            .ends_with(1);
+    assert!(refused.said.contains("Nothing was deleted"), "{}", refused.said);
+    for arguments in [["check", "--index"], ["orphans", "--index"]] {
+        let nowhere = format!("{strange}/app");
+        let no_index =
+            run(&mut command(&cluster, &[&arguments[..], &[nowhere.as_str()]].concat())).ends_with(1);
+        assert!(no_index.said.contains("is it Orthanc's REST interface?"), "{}", no_index.said);
+    }
     assert_eq!(count(&db, "orthanc_files"), stored);
     all_there(&orthanc, &files);
     for path in cluster.live().iter().filter(|path| fs::metadata(path).unwrap().len() > 1_000_000) {

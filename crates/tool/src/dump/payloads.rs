@@ -165,7 +165,7 @@ mod tests {
 
     fn store() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
-        for (path, text) in [("000000000001/ab/a", "one"), ("TRASH/b", "four")] {
+        for (path, text) in [("5/000000000001/ab/a", "one"), ("5/TRASH/b", "four")] {
             fs::create_dir_all(dir.path().join(path).parent().unwrap()).unwrap();
             fs::write(dir.path().join(path), text).unwrap();
         }
@@ -176,10 +176,13 @@ mod tests {
     fn files_are_linked_and_those_that_are_there_are_left_alone() {
         let (store, target) = (store(), tempfile::tempdir().unwrap());
         let to = target.path().join("payloads");
-        let linked = give(store.path(), &to, false).unwrap();
+        let linked = give(&store.path().join("5"), &to, false).unwrap();
         assert_eq!(linked, Given { linked: 2, ..Given::default() });
         assert_eq!(fs::metadata(to.join("TRASH/b")).unwrap().nlink(), 2);
-        assert_eq!(give(store.path(), &to, false).unwrap(), Given { present: 2, ..Given::default() });
+        assert_eq!(
+            give(&store.path().join("5"), &to, false).unwrap(),
+            Given { present: 2, ..Given::default() }
+        );
     }
 
     #[test]
@@ -194,11 +197,14 @@ mod tests {
     fn copies_are_files_of_their_own() {
         let (store, target) = (store(), tempfile::tempdir().unwrap());
         let to = target.path().join("payloads");
-        assert_eq!(give(store.path(), &to, true).unwrap(), Given { copied: 2, bytes: 7, ..Given::default() });
+        assert_eq!(
+            give(&store.path().join("5"), &to, true).unwrap(),
+            Given { copied: 2, bytes: 7, ..Given::default() }
+        );
         let copy = to.join("000000000001/ab/a");
         assert_eq!(fs::read_to_string(&copy).unwrap(), "one");
         assert_eq!(fs::metadata(&copy).unwrap().nlink(), 1);
         fs::write(&copy, "another length").unwrap();
-        assert!(give(store.path(), &to, true).is_err(), "a file that is not the store's");
+        assert!(give(&store.path().join("5"), &to, true).is_err(), "a file that is not the store's");
     }
 }
