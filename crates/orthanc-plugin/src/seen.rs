@@ -1,7 +1,7 @@
 //! What can be seen from outside: metrics for Prometheus (`/tools/metrics-prometheus`), and a status in JSON (`/rbytea/status`).
 
 use std::ffi::c_char;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rbytea_orthanc_sdk::raw::{ErrorCode, HTTP_METHOD_GET, HttpRequest, RestOutput};
 use rbytea_orthanc_sdk::{Core, Level};
@@ -21,11 +21,10 @@ pub fn register(core: Core) {
     }
 }
 
-/// Names and values, of this process since it has started.
-fn numbers(storage: &Storage) -> [(&'static str, u64); 10] {
+/// What this process has done since it has started.
+fn counts(storage: &Storage) -> [(&'static str, u64); 7] {
     let counts = storage.counts();
-    let load = storage.load();
-    let of = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
+    let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
     [
         ("files_stored", of(&counts.stored)),
         ("bytes_stored", of(&counts.stored_bytes)),
@@ -34,6 +33,13 @@ fn numbers(storage: &Storage) -> [(&'static str, u64); 10] {
         ("files_removed", of(&counts.removed)),
         ("retries", of(&counts.retries)),
         ("failures", of(&counts.failed)),
+    ]
+}
+
+/// What goes on now.
+fn load(storage: &Storage) -> [(&'static str, u64); 3] {
+    let load = storage.load();
+    [
         ("connections_used", load.used as u64),
         ("connections_idle", load.idle as u64),
         ("threads_waiting", load.waiting as u64),
@@ -44,7 +50,7 @@ unsafe extern "C" fn refresh() {
     guarded((), || {
         let Some(core) = core() else { return };
         with_storage(|storage| {
-            for (name, value) in numbers(storage) {
+            for (name, value) in counts(storage).into_iter().chain(load(storage)) {
                 core.set_metric(&format!("orthanc_rbytea_{name}"), value as f32);
             }
             if let Some(held) = storage.holds_lock() {
@@ -74,12 +80,14 @@ unsafe extern "C" fn status(
 }
 
 fn describe(storage: &Storage) -> Value {
-    let numbers: serde_json::Map<String, Value> =
-        numbers(storage).into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+    let object = |numbers: &[(&str, u64)]| {
+        Value::Object(numbers.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect())
+    };
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "place": storage.place(),
         "lock_held": storage.holds_lock(),
-        "since_start": numbers,
+        "now": object(&load(storage)),
+        "since_start": object(&counts(storage)),
     })
 }
