@@ -6,9 +6,8 @@ use std::mem::MaybeUninit;
 use std::pin::pin;
 
 use futures_util::{TryStreamExt, join};
-use rbytea_connect::sql::literal;
 use sha2::{Digest, Sha256};
-use tokio_postgres::binary_copy::{BinaryCopyInWriter, BinaryCopyOutStream};
+use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
@@ -45,7 +44,7 @@ pub struct File<'a> {
 pub const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
 /// A parameter of a statement, with its type.
-type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
+pub type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// The statements, whose names are those of one schema.
 pub struct Files {
@@ -58,8 +57,9 @@ pub struct Files {
     read: String,
     len: String,
     read_range: String,
+    read_parts: String,
+    read_chunks: String,
     remove: String,
-    schema: Schema,
 }
 
 const BYTEA: &str = "pg_catalog.bytea";
@@ -67,8 +67,8 @@ const UUID: &str = "$1::pg_catalog.text::pg_catalog.uuid";
 
 impl Files {
     /// For the tables of this schema.
-    pub fn new(schema: Schema) -> Self {
-        let Schema { files, state, extension, lock } = &schema;
+    pub fn new(schema: &Schema) -> Self {
+        let Schema { files, state, extension, lock } = schema;
         let function = |name| extension.function(name);
         let rbytea = format!("{}.rbytea", extension.schema);
         // $4 is the epoch, NULL without `Lock`.
@@ -108,12 +108,20 @@ impl Files {
                 function("len"),
                 function("rbytea_read")
             ),
+            read_parts: format!(
+                "SELECT o.o - $2, {}(f.content, o.o, LEAST({CHUNK}, $3 - o.o)::pg_catalog.int4)
+                   FROM {files} AS f, pg_catalog.generate_series($2, $3 - 1, {CHUNK}) AS o (o) WHERE f.uuid = {UUID}",
+                function("rbytea_read")
+            ),
+            read_chunks: format!(
+                "SELECT k.\"offset\", k.chunk FROM {files} AS f, LATERAL {}(f.content, {CHUNK}) AS k WHERE f.uuid = {UUID}",
+                function("rbytea_chunks")
+            ),
             remove: format!(
                 "WITH held AS (SELECT FROM {state} WHERE $2 IS NULL OR epoch = $2),
                       gone AS (DELETE FROM {files} WHERE uuid = {UUID} AND EXISTS (SELECT FROM held))
                  SELECT EXISTS (SELECT FROM held)"
             ),
-            schema,
         }
     }
 
@@ -254,15 +262,9 @@ impl Files {
         if start == 0 && end == len {
             return self.stream(db, uuid, target, moved).await;
         }
-        let copy = format!(
-            "COPY (SELECT o.o - {start}, {read}(f.content, o.o, LEAST({CHUNK}, {end} - o.o)::pg_catalog.int4)
-                     FROM {files} AS f, pg_catalog.generate_series({start}::pg_catalog.int8, {end} - 1, {CHUNK}) AS o (o)
-                    WHERE f.uuid = {uuid}::pg_catalog.uuid) TO STDOUT (FORMAT binary)",
-            read = self.schema.extension.function("rbytea_read"),
-            files = self.schema.files,
-            uuid = literal(&name),
-        );
-        receive(db, &copy, &name, target, moved).await
+        let (start, end) = (start.cast_signed(), end.cast_signed());
+        let parameters: [Parameter<'_>; 3] = [(&name, Type::TEXT), (&start, Type::INT8), (&end, Type::INT8)];
+        receive(db, &self.read_parts, &parameters, &name, target, moved).await
     }
 
     /// Reads all of a file, as long as the target; the server compares it with what was stored.
@@ -274,15 +276,7 @@ impl Files {
         moved: &Moved,
     ) -> Result<(), Error> {
         let name = uuid.to_string();
-        let copy = format!(
-            "COPY (SELECT k.\"offset\", k.chunk
-                     FROM {files} AS f, LATERAL {chunks}(f.content, {CHUNK}) AS k
-                    WHERE f.uuid = {uuid}::pg_catalog.uuid) TO STDOUT (FORMAT binary)",
-            files = self.schema.files,
-            chunks = self.schema.extension.function("rbytea_chunks"),
-            uuid = literal(&name),
-        );
-        receive(db, &copy, &name, target, moved).await
+        receive(db, &self.read_chunks, &[(&name, Type::TEXT)], &name, target, moved).await
     }
 
     /// Removes a file, under this epoch if there is one. That there is none is no error: an attempt before may have removed it.
@@ -304,15 +298,17 @@ impl Files {
     }
 }
 
-/// Puts the rows of a COPY, each an offset and bytes, where they belong, and sees that there are as many bytes as the target has.
+/// Puts rows, each an offset and bytes, where they belong as they come, and sees that there are as many bytes as the target has.
 pub async fn receive(
     db: &Client,
-    copy: &str,
+    query: &str,
+    parameters: &[Parameter<'_>],
     uuid: &str,
     target: &mut [MaybeUninit<u8>],
     moved: &Moved,
 ) -> Result<(), Error> {
-    let mut rows = pin!(BinaryCopyOutStream::new(db.copy_out(copy).await?, &[Type::INT8, Type::BYTEA]));
+    let parameters = parameters.iter().map(|(value, kind)| (*value, kind.clone()));
+    let mut rows = pin!(db.query_typed_raw(query, parameters).await?);
     let mut received = 0;
     let mut outside = false;
     while let Some(row) = rows.try_next().await? {

@@ -6,13 +6,13 @@ use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
 
-use rbytea_connect::sql::{identifier, literal};
+use rbytea_connect::sql::identifier;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::Type;
 
 use crate::error::Error;
-use crate::files::{CHUNK, receive};
+use crate::files::{CHUNK, Parameter, receive};
 use crate::pool::Moved;
 use crate::storage::Buffer;
 
@@ -100,7 +100,7 @@ impl Old {
             Self::LargeObjects(table) => {
                 // A rule of the official plugin unlinks the object, and returns a row by that.
                 let delete = format!("DELETE FROM {table} WHERE uuid = $1");
-                let parameters: [(&(dyn ToSql + Sync), Type); 1] = [(&uuid, Type::TEXT)];
+                let parameters: [Parameter<'_>; 1] = [(&uuid, Type::TEXT)];
                 match db.query_typed(&delete, &parameters).await {
                     // It has waited for who has moved and unlinked the object: now the row is gone as well.
                     Err(error) if error.code() == Some(&SqlState::UNDEFINED_OBJECT) => {
@@ -145,13 +145,13 @@ async fn object(
     moved: &Moved,
 ) -> Result<(), Error> {
     let end = start + target.len() as u64;
-    let copy = format!(
-        "COPY (SELECT o.o - {start}, pg_catalog.lo_get(s.content, o.o, LEAST({CHUNK}, {end} - o.o)::pg_catalog.int4)
-                 FROM {table} AS s, pg_catalog.generate_series({start}::pg_catalog.int8, {end} - 1, {CHUNK}) AS o (o)
-                WHERE s.uuid = {}) TO STDOUT (FORMAT binary)",
-        literal(uuid),
+    let query = format!(
+        "SELECT o.o - $2, pg_catalog.lo_get(s.content, o.o, LEAST({CHUNK}, $3 - o.o)::pg_catalog.int4)
+           FROM {table} AS s, pg_catalog.generate_series($2, $3 - 1, {CHUNK}) AS o (o) WHERE s.uuid = $1"
     );
-    receive(db, &copy, uuid, target, moved).await
+    let (start, end) = (start.cast_signed(), end.cast_signed());
+    let parameters: [Parameter<'_>; 3] = [(&uuid, Type::TEXT), (&start, Type::INT8), (&end, Type::INT8)];
+    receive(db, &query, &parameters, uuid, target, moved).await
 }
 
 fn open(directory: &Path, uuid: &str) -> Result<(File, u64), Error> {

@@ -135,7 +135,7 @@ impl Storage {
             holder.epoch(until.max(Instant::now() + interval))?;
         }
         let pool = Pool::new(target, connections);
-        let files = Files::new(schema);
+        let files = Files::new(&schema);
         Ok(Self { pool, files, holder, old, patience, interval, log, counts: Counts::default(), place })
     }
 

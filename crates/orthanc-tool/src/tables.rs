@@ -49,7 +49,7 @@ impl Tables {
         };
         let schema = schema.map_err(|error| Error::said(error.chain()))?;
         let (table, extension) = (schema.files.clone(), schema.extension.clone());
-        Ok(Self { db, files: Files::new(schema), table, extension })
+        Ok(Self { db, files: Files::new(&schema), table, extension })
     }
 
     /// Those of these names that have no row.
