@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Installs what `make orthanc-test` runs, on Debian 12: Orthanc, its official index in PostgreSQL, the header of its plugins, and
-# DICOM's tools. Does nothing where nothing is missing; no service is started.
+# Installs what `make orthanc-test` runs, on Debian 12: Orthanc, its official index in PostgreSQL, the header of its plugins,
+# DICOM's tools, and nftables. Does nothing where nothing is missing; no service is started.
 set -euo pipefail
 
 missing=()
-for package in orthanc orthanc-dev orthanc-postgresql dcmtk; do
+for package in orthanc orthanc-dev orthanc-postgresql dcmtk nftables; do
     [ "$(dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
 done
 if [ ${#missing[@]} -eq 0 ]; then exit 0; fi

@@ -84,7 +84,8 @@ fn add(count: &AtomicU64, more: u64) {
     count.fetch_add(more, Ordering::Relaxed);
 }
 
-/// Tries until it works, it is clear that it never will, or time is up.
+/// Tries until it works, it is clear that it never will, or time is up; a second time in any case, because the first one may have
+/// waited for all of that time for a server that said nothing.
 fn persist<T>(
     until: Instant,
     longest: Duration,
@@ -92,12 +93,14 @@ fn persist<T>(
     mut attempt: impl FnMut() -> Result<T, Error>,
 ) -> Result<T, Error> {
     let mut pause = SHORTEST;
+    let mut first = true;
     loop {
         match attempt() {
-            Err(error) if error.is_transient() && Instant::now() + pause < until => {
+            Err(error) if error.is_transient() && (first || Instant::now() + pause < until) => {
                 again(&error);
                 std::thread::sleep(pause);
                 pause = (pause * 2).min(longest.max(SHORTEST));
+                first = false;
             }
             outcome => return outcome,
         }

@@ -8,5 +8,6 @@ mod faults;
 mod files;
 mod locks;
 mod moves;
+mod network;
 mod real;
 mod servers;
