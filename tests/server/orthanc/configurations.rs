@@ -164,9 +164,13 @@ fn tables_of_another_role_are_not_trusted() {
 
 #[test]
 fn sessions_that_the_server_ends_for_idleness_are_replaced() {
-    let cluster = cluster_with(&["idle_session_timeout = '100ms'"]);
-    let core = core(&cluster, json!({}));
+    let cluster = cluster();
     let db = cluster.session();
+    db.run(
+        "create role orthanc login; grant create on schema public to orthanc;
+         alter role orthanc set idle_session_timeout = '100ms'",
+    );
+    let core = core(&cluster, json!({ "Username": "orthanc" }));
     for number in 0..3 {
         assert_eq!(core.create(&uuid(number), b"x"), ErrorCode::SUCCESS);
         // More than that time, by the server's clock.
