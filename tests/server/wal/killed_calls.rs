@@ -100,8 +100,9 @@ fn of_a_primary(title: &str, calls: &[&str]) {
             ledger.insert(&db, "p", numbers.take(7));
             let victims = pids(&store.cluster, title);
             let output = store.cluster.dir().join("trace");
-            let injection = Injection::into_all(&victims, rule(call, &when.to_string()), &output);
+            // The call may come at once, and then no session any more.
             let (writer, checkpoints) = (store.cluster.session(), store.cluster.session());
+            let injection = Injection::into_all(&victims, rule(call, &when.to_string()), &output);
             let over = AtomicBool::new(false);
             let (next, unknown) = thread::scope(|scope| {
                 let writing = scope.spawn(|| insert_until(&over, &writer, &mut ledger, numbers.0));
