@@ -2,7 +2,7 @@
 //! come in, go out and are deleted, and what that writes. `make bench-orthanc` runs it and prints the table, which docs/ORTHANC.md quotes.
 //!
 //! Arguments, each optional: `rounds=3`, `files=300`, `frames=16` (of 32 kB), `index=sqlite` (or `postgresql`), `large=0` (bytes of one file, whose
-//! memory is measured instead).
+//! memory is measured instead), `storages=` (some of `files,objects,rbytea,encrypted`).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark fails by panicking")]
 #![allow(missing_docs, reason = "a program")]
 
@@ -28,6 +28,7 @@ struct Arguments {
     frames: usize,
     large: usize,
     postgresql: bool,
+    storages: Vec<Storage>,
 }
 
 /// Where files go.
@@ -39,16 +40,41 @@ enum Storage {
     Encrypted,
 }
 
-const ALL: [(Storage, &str); 4] = [
-    (Storage::FileSystem, "file system"),
-    (Storage::LargeObjects, "official large objects"),
-    (Storage::Rbytea, "rbytea"),
-    (Storage::Encrypted, "rbytea encrypted"),
-];
+impl Storage {
+    const ALL: [Self; 4] = [Self::FileSystem, Self::LargeObjects, Self::Rbytea, Self::Encrypted];
+
+    /// In the table.
+    fn name(self) -> &'static str {
+        match self {
+            Self::FileSystem => "file system",
+            Self::LargeObjects => "official large objects",
+            Self::Rbytea => "rbytea",
+            Self::Encrypted => "rbytea encrypted",
+        }
+    }
+
+    /// That of an argument.
+    fn of(argument: &str) -> Self {
+        match argument {
+            "files" => Self::FileSystem,
+            "objects" => Self::LargeObjects,
+            "rbytea" => Self::Rbytea,
+            "encrypted" => Self::Encrypted,
+            _ => panic!("no such storage: {argument}"),
+        }
+    }
+}
 
 fn main() {
     common::on_disk();
-    let mut arguments = Arguments { rounds: 3, files: 300, frames: 16, large: 0, postgresql: false };
+    let mut arguments = Arguments {
+        rounds: 3,
+        files: 300,
+        frames: 16,
+        large: 0,
+        postgresql: false,
+        storages: Storage::ALL.into(),
+    };
     // cargo bench adds --bench.
     for argument in std::env::args().skip(1).filter(|argument| argument != "--bench") {
         let number = |text: &str| text.parse().expect("a number");
@@ -57,6 +83,7 @@ fn main() {
             Some(("files", text)) => arguments.files = number(text),
             Some(("frames", text)) => arguments.frames = number(text),
             Some(("large", text)) => arguments.large = number(text),
+            Some(("storages", text)) => arguments.storages = text.split(',').map(Storage::of).collect(),
             Some(("index", text)) => arguments.postgresql = text == "postgresql",
             _ => panic!("no such argument: {argument}"),
         }
@@ -122,13 +149,13 @@ fn rate(files: usize, clients: usize, work: impl Fn(usize) + Sync) -> f64 {
 }
 
 fn speed(arguments: &Arguments) {
-    let Arguments { rounds, files, frames, postgresql, .. } = *arguments;
+    let Arguments { rounds, files, frames, postgresql, ref storages, .. } = *arguments;
     let mut results: BTreeMap<(Storage, &str), Vec<f64>> = BTreeMap::new();
     let payloads: Vec<Vec<u8>> = (0..files).map(|number| dicom("BENCH", number as u32, frames)).collect();
     let bytes: usize = payloads.iter().map(Vec::len).sum();
-    let mut retired = common::Retired::default();
+    let (mut retired, mut dirs) = (common::Retired::default(), Vec::new());
     for round in 0..rounds {
-        for (storage, name) in ALL {
+        for &storage in storages {
             let (cluster, sections) = bed(storage, postgresql);
             let dir = tempfile::tempdir_in("/tmp").unwrap();
             let orthanc = Orthanc::start_in(&sections, dir);
@@ -137,7 +164,7 @@ fn speed(arguments: &Arguments) {
             let (before, lsn): (f64, String) =
                 (db.one(size, &[]), db.one("select pg_current_wal_lsn()::text", &[]));
             let mut note = |what: &'static str, value: f64| {
-                eprintln!("round {} {name}: {what} {value:.3}", round + 1);
+                eprintln!("round {} {}: {what} {value:.3}", round + 1, storage.name());
                 results.entry((storage, what)).or_default().push(value);
             };
             // What comes first finds new directories.
@@ -166,7 +193,9 @@ fn speed(arguments: &Arguments) {
             note("delete 1", rate(half, 1, delete));
             note("delete 4", rate(files - half, 4, |number| delete(half + number)));
             drop(db);
-            orthanc.stop();
+            let dir = orthanc.stop();
+            common::truncate_files(dir.path());
+            dirs.push(dir);
             retired.add(cluster);
         }
     }
@@ -175,19 +204,24 @@ fn speed(arguments: &Arguments) {
         bytes / files,
         if postgresql { "PostgreSQL" } else { "SQLite" }
     );
-    println!("| a second, with 1 / 4 clients |{}", ALL.map(|(_, name)| format!(" {name} |")).concat());
-    println!("|---|{}", "--:|".repeat(ALL.len()));
+    let line = |title: &str, cell: &dyn Fn(Storage) -> String| {
+        println!(
+            "| {title} |{}",
+            storages.iter().map(|storage| format!(" {} |", cell(*storage))).collect::<String>()
+        );
+    };
+    line("a second, with 1 / 4 clients", &|storage| storage.name().into());
+    println!("|---|{}", "--:|".repeat(storages.len()));
     let value = |storage, what| median(results[&(storage, what)].iter().copied());
     for (row, one, four) in
         [("ingest", "ingest 1", "ingest 4"), ("read", "read 1", "read 4"), ("delete", "delete 1", "delete 4")]
     {
-        let cells =
-            ALL.map(|(storage, _)| format!(" {:.0} / {:.0} |", value(storage, one), value(storage, four)));
-        println!("| {row} |{}", cells.concat());
+        line(row, &|storage| format!("{:.0} / {:.0}", value(storage, one), value(storage, four)));
     }
     for what in ["WAL", "database"] {
-        let cells = ALL.map(|(storage, _)| format!(" {:.4} |", value(storage, what)));
-        println!("| {what}, bytes per byte of payload |{}", cells.concat());
+        line(&format!("{what}, bytes per byte of payload"), &|storage| {
+            format!("{:.4}", value(storage, what))
+        });
     }
 }
 
@@ -210,7 +244,8 @@ fn memory(arguments: &Arguments) {
     let frames = arguments.large / (128 * 128 * 2);
     println!("| one file of {} bytes: peak memory, MiB | Orthanc | backend |", frames * 128 * 128 * 2);
     println!("|---|--:|--:|");
-    for (storage, name) in ALL {
+    for &storage in &arguments.storages {
+        let name = storage.name();
         let (cluster, sections) = bed(storage, false);
         let orthanc = Orthanc::start_in(&sections, tempfile::tempdir_in("/tmp").unwrap());
         let file = dicom("LARGE", 1, frames);

@@ -80,7 +80,7 @@ fn files_of_orthanc_are_stored_read_and_deleted() {
         });
         assert!(!orthanc.log().contains("E1"), "an error in the log: {}", orthanc.log());
         assert!(orthanc.get("/rbytea/status")["since_start"]["files_stored"].as_u64() >= Some(8));
-        assert!(orthanc.stop().success());
+        orthanc.stop();
     }
 }
 

@@ -217,10 +217,12 @@ impl Orthanc {
         kill_process(Pid::from_child(&self.process), Signal::KILL).unwrap();
     }
 
-    /// Asks it to end, and waits for that.
-    pub fn stop(mut self) -> ExitStatus {
+    /// Asks it to end, and waits for that; its directories.
+    pub fn stop(mut self) -> TempDir {
         kill_process(Pid::from_child(&self.process), Signal::TERM).unwrap();
-        self.process.wait().unwrap()
+        let status = self.process.wait().unwrap();
+        assert!(status.success(), "{status}: {}", self.log());
+        std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap())
     }
 }
 
