@@ -14,11 +14,12 @@ use uuid::Uuid;
 
 use crate::error::Error;
 use crate::pool::Moved;
+use crate::prepared::{Db, Parameter};
 use crate::schema::{Schema, WRITING};
 use crate::storage::Buffer;
 
-/// The longest file that is stored as a parameter of a statement.
-const PARAMETER: u64 = 256 << 10;
+/// The longest file that is stored as a parameter of a statement. A longer one is on its way to the disk while it still comes.
+const PARAMETER: u64 = 1 << 20;
 
 /// The longest file, or part of one, that is read as one value: for more, the server and this process would need memory for all of it.
 const VALUE: u64 = 4 << 20;
@@ -42,9 +43,6 @@ pub struct File<'a> {
 
 /// How a transaction begins, whatever is the default of the role.
 pub const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
-
-/// A parameter of a statement, with its type.
-pub type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// The statements, whose names are those of one schema.
 pub struct Files {
@@ -128,7 +126,7 @@ impl Files {
     /// Stores a file, under this epoch if there is one.
     pub async fn create(
         &self,
-        db: &Client,
+        db: &Db<'_>,
         file: File<'_>,
         epoch: Option<i64>,
         moved: &Moved,
@@ -136,27 +134,16 @@ impl Files {
         let uuid = file.uuid.to_string();
         let len = file.content.len() as u64;
         let put = if len <= PARAMETER {
-            let parameters: [Parameter<'_>; 4] = [
-                (&uuid, Type::TEXT),
-                (&file.content_type, Type::INT4),
-                (&file.content, Type::BYTEA),
-                (&epoch, Type::INT8),
-            ];
-            let put = db.query_typed(&self.put, &parameters);
-            if epoch.is_none() {
-                put.await?
-            } else {
-                // All three are sent at once.
-                let (begun, put, ended) =
-                    join!(db.batch_execute(&self.begin), put, db.batch_execute("COMMIT"));
-                begun?;
-                let put = put?;
-                ended?;
-                put
-            }
+            let put = db.statement(&self.put, &[Type::TEXT, Type::INT4, Type::BYTEA, Type::INT8]).await?;
+            let values: [&(dyn ToSql + Sync); 4] = [&uuid, &file.content_type, &file.content, &epoch];
+            let put = db.query(&put, &values);
+            if epoch.is_none() { put.await? } else { self.together(db, put).await? }
         } else {
+            let start = db.statement(&self.start_upload, &[]).await?;
+            let put =
+                db.statement(&self.put_upload, &[Type::TEXT, Type::INT4, Type::INT8, Type::INT8]).await?;
             let begin = if epoch.is_some() { self.begin.as_str() } else { BEGIN };
-            let (begun, upload) = join!(db.batch_execute(begin), db.query_typed(&self.start_upload, &[]));
+            let (begun, upload) = join!(db.batch_execute(begin), db.query(&start, &[]));
             begun?;
             let upload: i64 = first(&upload?)?.get(0);
             let mut writer =
@@ -166,14 +153,8 @@ impl Files {
                 moved.update(|bytes| bytes + row.len() as u64);
             }
             writer.finish().await?;
-            let parameters: [Parameter<'_>; 4] = [
-                (&uuid, Type::TEXT),
-                (&file.content_type, Type::INT4),
-                (&upload, Type::INT8),
-                (&epoch, Type::INT8),
-            ];
-            let (put, ended) =
-                join!(db.query_typed(&self.put_upload, &parameters), db.batch_execute("COMMIT"));
+            let values: [&(dyn ToSql + Sync); 4] = [&uuid, &file.content_type, &upload, &epoch];
+            let (put, ended) = join!(db.query(&put, &values), db.batch_execute("COMMIT"));
             let put = put?;
             ended?;
             put
@@ -186,8 +167,22 @@ impl Files {
         }
     }
 
+    /// A statement in a transaction of its own, behind the lock of those that write. All three are sent at once.
+    async fn together(
+        &self,
+        db: &Client,
+        statement: impl Future<Output = Result<Vec<Row>, tokio_postgres::Error>>,
+    ) -> Result<Vec<Row>, Error> {
+        let (begun, rows, ended) =
+            join!(db.batch_execute(&self.begin), statement, db.batch_execute("COMMIT"));
+        begun?;
+        let rows = rows?;
+        ended?;
+        Ok(rows)
+    }
+
     /// Whether what is there already is this file: an attempt before, whose answer was lost, has stored it.
-    async fn is_there(&self, db: &Client, file: File<'_>) -> Result<(), Error> {
+    async fn is_there(&self, db: &Db<'_>, file: File<'_>) -> Result<(), Error> {
         let uuid = file.uuid.to_string();
         let digest =
             Sha256::digest(file.content).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
@@ -208,13 +203,13 @@ impl Files {
     /// Reads a file into a buffer that is made for its length.
     pub async fn read(
         &self,
-        db: &Client,
+        db: &Db<'_>,
         uuid: Uuid,
         buffer: &mut dyn Buffer,
         moved: &Moved,
     ) -> Result<(), Error> {
         let name = uuid.to_string();
-        let rows = db.query_typed(&self.read, &[(&name, Type::TEXT)]).await?;
+        let rows = db.rows(&self.read, &[(&name, Type::TEXT)]).await?;
         let row = rows.first().ok_or_else(|| Error::Missing(name.clone()))?;
         let len = row.get::<_, i64>(0).cast_unsigned();
         let target = buffer.of(len)?;
@@ -230,7 +225,7 @@ impl Files {
     /// Reads a range, as many bytes as the target has.
     pub async fn read_range(
         &self,
-        db: &Client,
+        db: &Db<'_>,
         uuid: Uuid,
         start: u64,
         target: &mut [MaybeUninit<u8>],
@@ -244,7 +239,7 @@ impl Files {
             let (start, count) = (start.cast_signed(), wanted as i32);
             let parameters: [Parameter<'_>; 3] =
                 [(&name, Type::TEXT), (&start, Type::INT8), (&count, Type::INT4)];
-            let rows = db.query_typed(&self.read_range, &parameters).await?;
+            let rows = db.rows(&self.read_range, &parameters).await?;
             let row = rows.first().ok_or_else(|| Error::Missing(name.clone()))?;
             let content: &[u8] = row.get(0);
             if content.len() != target.len() {
@@ -253,7 +248,7 @@ impl Files {
             target.write_copy_of_slice(content);
             return Ok(());
         }
-        let rows = db.query_typed(&self.len, &[(&name, Type::TEXT)]).await?;
+        let rows = db.rows(&self.len, &[(&name, Type::TEXT)]).await?;
         let row = rows.first().ok_or_else(|| Error::Missing(name.clone()))?;
         let len = row.get::<_, i64>(0).cast_unsigned();
         if end > len {
@@ -270,7 +265,7 @@ impl Files {
     /// Reads all of a file, as long as the target; the server compares it with what was stored.
     async fn stream(
         &self,
-        db: &Client,
+        db: &Db<'_>,
         uuid: Uuid,
         target: &mut [MaybeUninit<u8>],
         moved: &Moved,
@@ -280,20 +275,12 @@ impl Files {
     }
 
     /// Removes a file, under this epoch if there is one. That there is none is no error: an attempt before may have removed it.
-    pub async fn remove(&self, db: &Client, uuid: Uuid, epoch: Option<i64>) -> Result<(), Error> {
+    pub async fn remove(&self, db: &Db<'_>, uuid: Uuid, epoch: Option<i64>) -> Result<(), Error> {
         let name = uuid.to_string();
-        let parameters: [Parameter<'_>; 2] = [(&name, Type::TEXT), (&epoch, Type::INT8)];
-        let removed = db.query_typed(&self.remove, &parameters);
-        let rows = if epoch.is_none() {
-            removed.await?
-        } else {
-            let (begun, removed, ended) =
-                join!(db.batch_execute(&self.begin), removed, db.batch_execute("COMMIT"));
-            begun?;
-            let removed = removed?;
-            ended?;
-            removed
-        };
+        let remove = db.statement(&self.remove, &[Type::TEXT, Type::INT8]).await?;
+        let values: [&(dyn ToSql + Sync); 2] = [&name, &epoch];
+        let removed = db.query(&remove, &values);
+        let rows = if epoch.is_none() { removed.await? } else { self.together(db, removed).await? };
         if first(&rows)?.get(0) { Ok(()) } else { Err(lost()) }
     }
 }

@@ -9,6 +9,7 @@ mod files;
 mod holder;
 pub mod old;
 mod pool;
+mod prepared;
 mod schema;
 mod storage;
 
@@ -16,5 +17,6 @@ pub use config::Config;
 pub use error::{Error, Kind};
 pub use files::{File, Files};
 pub use pool::{Load, Moved};
+pub use prepared::{Db, Statements};
 pub use schema::Schema;
 pub use storage::{Buffer, Counts, Log, Severity, Storage};

@@ -12,8 +12,9 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use crate::error::Error;
-use crate::files::{CHUNK, Parameter, receive};
+use crate::files::{CHUNK, receive};
 use crate::pool::Moved;
+use crate::prepared::Parameter;
 use crate::storage::Buffer;
 
 /// The place.

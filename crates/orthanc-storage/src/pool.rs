@@ -14,6 +14,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::DbError;
 
 use crate::error::Error;
+use crate::prepared::{Db, Statements};
 
 /// A connection that was idle for so long is asked whether it is still there.
 const DOUBTFUL: Duration = Duration::from_secs(5);
@@ -44,6 +45,7 @@ async fn within<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Er
 /// A connection and what drives it.
 pub struct Connection {
     session: Session,
+    statements: Statements,
     runtime: Runtime,
     opened: Instant,
     used: Instant,
@@ -95,7 +97,7 @@ impl Connection {
             Ok::<_, Error>(session)
         })?;
         let now = Instant::now();
-        Ok(Self { session, runtime, opened: now, used: now })
+        Ok(Self { session, statements: Statements::default(), runtime, opened: now, used: now })
     }
 
     /// Has this thread do something with it that is answered soon.
@@ -104,10 +106,11 @@ impl Connection {
     }
 
     /// The same where bytes come and go, which are counted: it goes on for as long as they do.
-    fn run_moving<T>(&self, work: impl AsyncFnOnce(&Client, &Moved) -> Result<T, Error>) -> Result<T, Error> {
+    fn run_moving<T>(&self, work: impl AsyncFnOnce(&Db<'_>, &Moved) -> Result<T, Error>) -> Result<T, Error> {
         self.runtime.block_on(async {
             let moved = Moved::default();
-            let mut working = pin!(work(&self.session.client, &moved));
+            let db = Db::new(&self.session.client, &self.statements);
+            let mut working = pin!(work(&db, &moved));
             let mut before = 0;
             loop {
                 // What has come has to be flushed as well.
@@ -151,7 +154,7 @@ impl Pool {
     pub fn with<T>(
         &self,
         until: Instant,
-        work: impl AsyncFnOnce(&Client, &Moved) -> Result<T, Error>,
+        work: impl AsyncFnOnce(&Db<'_>, &Moved) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let place = self.place(until)?;
         let connection = match place.idle().filter(Connection::is_there) {

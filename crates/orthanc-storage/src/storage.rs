@@ -15,6 +15,7 @@ use crate::files::{File, Files};
 use crate::holder::Holder;
 use crate::old::Old;
 use crate::pool::{Connection, Load, Moved, Pool};
+use crate::prepared::Db;
 use crate::schema::Schema;
 
 /// The first pause between two attempts; each one is twice as long as the one before.
@@ -167,7 +168,7 @@ impl Storage {
         self.persist("store", uuid, |name, until| {
             let file = File { uuid: name, content_type, content };
             let epoch = self.epoch(until)?;
-            self.pool.with(until, async |db: &Client, moved: &Moved| {
+            self.pool.with(until, async |db: &Db<'_>, moved: &Moved| {
                 self.files.create(db, file, epoch, moved).await
             })
         })?;
@@ -181,7 +182,7 @@ impl Storage {
         let mut len = 0;
         self.persist("read", uuid, |name, until| {
             let mut counting = Counting { buffer: &mut *buffer, len: &mut len };
-            self.pool.with(until, async |db: &Client, moved: &Moved| {
+            self.pool.with(until, async |db: &Db<'_>, moved: &Moved| {
                 let outcome = self.files.read(db, name, &mut counting, moved).await;
                 let (Err(Error::Missing(_)), Some(old)) = (&outcome, &self.old) else { return outcome };
                 match old.read(db, uuid, &mut counting, moved).await {
@@ -199,7 +200,7 @@ impl Storage {
     /// Reads a range of a file, as many bytes as the target has. A range of all bytes is compared with what was stored.
     pub fn read_range(&self, uuid: &str, start: u64, target: &mut [MaybeUninit<u8>]) -> Result<(), Error> {
         self.persist("read", uuid, |name, until| {
-            self.pool.with(until, async |db: &Client, moved: &Moved| {
+            self.pool.with(until, async |db: &Db<'_>, moved: &Moved| {
                 let outcome = self.files.read_range(db, name, start, target, moved).await;
                 let (Err(Error::Missing(_)), Some(old)) = (&outcome, &self.old) else { return outcome };
                 match old.read_range(db, uuid, start, target, moved).await {
@@ -218,7 +219,7 @@ impl Storage {
     pub fn remove(&self, uuid: &str) -> Result<(), Error> {
         self.persist("remove", uuid, |name, until| {
             let epoch = self.epoch(until)?;
-            self.pool.with(until, async |db: &Client, _| {
+            self.pool.with(until, async |db: &Db<'_>, _| {
                 // This tells whether the lock is held.
                 self.files.remove(db, name, epoch).await?;
                 match &self.old {

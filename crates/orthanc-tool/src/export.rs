@@ -176,7 +176,7 @@ async fn file(tables: &Tables, directory: &Path, entry: &Entry) -> Result<bool, 
     let mut memory = Memory::default();
     tables
         .files
-        .read(&tables.db, uuid, &mut memory, &Moved::default())
+        .read(&tables.prepared(), uuid, &mut memory, &Moved::default())
         .await
         .map_err(|error| Error::said(error.chain()))?;
     let md5 = human::hexadecimal(&Md5::digest(&memory.0));

@@ -293,7 +293,7 @@ async fn file(
     let stored = tables
         .files
         .create(
-            &tables.db,
+            &tables.prepared(),
             File { uuid, content_type: entry.content_type, content: &content },
             None,
             &Moved::default(),

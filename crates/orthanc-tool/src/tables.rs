@@ -1,7 +1,7 @@
 //! The plugin's tables, and what is in them of a list of names.
 
 use rbytea_connect::sql::{Extension, identifier};
-use rbytea_orthanc_storage::{Files, Schema};
+use rbytea_orthanc_storage::{self as storage, Files, Schema, Statements};
 use rbytea_tool::connection::{Connector, Db};
 use rbytea_tool::error::Error;
 
@@ -30,6 +30,7 @@ async fn as_owner(db: &Db, options: &Common) -> Result<(), Error> {
 pub struct Tables {
     pub db: Db,
     pub files: Files,
+    statements: Statements,
     /// With its schema, in quotes.
     pub table: String,
     pub extension: Extension,
@@ -49,7 +50,12 @@ impl Tables {
         };
         let schema = schema.map_err(|error| Error::said(error.chain()))?;
         let (table, extension) = (schema.files.clone(), schema.extension.clone());
-        Ok(Self { db, files: Files::new(&schema), table, extension })
+        Ok(Self { db, files: Files::new(&schema), statements: Statements::default(), table, extension })
+    }
+
+    /// The session as the files take it.
+    pub fn prepared(&self) -> storage::Db<'_> {
+        storage::Db::new(&self.db, &self.statements)
     }
 
     /// Those of these names that have no row.
