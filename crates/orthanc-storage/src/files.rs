@@ -131,33 +131,10 @@ impl Files {
         epoch: Option<i64>,
         moved: &Moved,
     ) -> Result<(), Error> {
-        let uuid = file.uuid.to_string();
-        let len = file.content.len() as u64;
-        let put = if len <= PARAMETER {
-            let put = db.statement(&self.put, &[Type::TEXT, Type::INT4, Type::BYTEA, Type::INT8]).await?;
-            let values: [&(dyn ToSql + Sync); 4] = [&uuid, &file.content_type, &file.content, &epoch];
-            let put = db.query(&put, &values);
-            if epoch.is_none() { put.await? } else { self.together(db, put).await? }
+        let put = if file.content.len() as u64 <= PARAMETER {
+            self.put(db, file, epoch).await?
         } else {
-            let start = db.statement(&self.start_upload, &[]).await?;
-            let put =
-                db.statement(&self.put_upload, &[Type::TEXT, Type::INT4, Type::INT8, Type::INT8]).await?;
-            let begin = if epoch.is_some() { self.begin.as_str() } else { BEGIN };
-            let (begun, upload) = join!(db.batch_execute(begin), db.query(&start, &[]));
-            begun?;
-            let upload: i64 = first(&upload?)?.get(0);
-            let mut writer =
-                pin!(BinaryCopyInWriter::new(db.copy_in(&self.upload).await?, &[Type::INT8, Type::BYTEA]));
-            for row in file.content.chunks(ROW) {
-                writer.as_mut().write(&[&upload, &row]).await?;
-                moved.update(|bytes| bytes + row.len() as u64);
-            }
-            writer.finish().await?;
-            let values: [&(dyn ToSql + Sync); 4] = [&uuid, &file.content_type, &upload, &epoch];
-            let (put, ended) = join!(db.query(&put, &values), db.batch_execute("COMMIT"));
-            let put = put?;
-            ended?;
-            put
+            self.put_upload(db, file, epoch, moved).await?
         };
         let row = first(&put)?;
         match (row.get(0), row.get(1)) {
@@ -165,6 +142,43 @@ impl Files {
             (true, true) => Ok(()),
             (true, false) => self.is_there(db, file).await,
         }
+    }
+
+    async fn put(&self, db: &Db<'_>, file: File<'_>, epoch: Option<i64>) -> Result<Vec<Row>, Error> {
+        let uuid = file.uuid.to_string();
+        let put = db.statement(&self.put, &[Type::TEXT, Type::INT4, Type::BYTEA, Type::INT8]).await?;
+        let values: [&(dyn ToSql + Sync); 4] = [&uuid, &file.content_type, &file.content, &epoch];
+        let put = db.query(&put, &values);
+        if epoch.is_none() { Ok(put.await?) } else { self.together(db, put).await }
+    }
+
+    async fn put_upload(
+        &self,
+        db: &Db<'_>,
+        file: File<'_>,
+        epoch: Option<i64>,
+        moved: &Moved,
+    ) -> Result<Vec<Row>, Error> {
+        let uuid = file.uuid.to_string();
+        let start = db.statement(&self.start_upload, &[]).await?;
+        let upload = db.statement(&self.upload, &[]).await?;
+        let put = db.statement(&self.put_upload, &[Type::TEXT, Type::INT4, Type::INT8, Type::INT8]).await?;
+        let begin = if epoch.is_some() { self.begin.as_str() } else { BEGIN };
+        let (begun, number) = join!(db.batch_execute(begin), db.query(&start, &[]));
+        begun?;
+        let number: i64 = first(&number?)?.get(0);
+        let rows = db.copy_in(&upload).await?;
+        let mut writer = pin!(BinaryCopyInWriter::new(rows, &[Type::INT8, Type::BYTEA]));
+        for piece in file.content.chunks(ROW) {
+            writer.as_mut().write(&[&number, &piece]).await?;
+            moved.update(|bytes| bytes + piece.len() as u64);
+        }
+        writer.finish().await?;
+        let values: [&(dyn ToSql + Sync); 4] = [&uuid, &file.content_type, &number, &epoch];
+        let (put, ended) = join!(db.query(&put, &values), db.batch_execute("COMMIT"));
+        let put = put?;
+        ended?;
+        Ok(put)
     }
 
     /// A statement in a transaction of its own, behind the lock of those that write. All three are sent at once.
