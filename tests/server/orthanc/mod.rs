@@ -2,6 +2,7 @@
 //! there, whatever becomes of connections and servers, and what it has not stored it has said.
 
 mod bed;
+mod clients;
 mod configurations;
 mod core;
 mod faults;
@@ -10,4 +11,5 @@ mod locks;
 mod moves;
 mod network;
 mod real;
+mod real_faults;
 mod servers;
