@@ -240,10 +240,10 @@ fn memory(arguments: &Arguments) {
 fn large<T: Read>(orthanc: &Orthanc, file: impl Fn() -> (u64, T)) -> String {
     let begun = Instant::now();
     let (len, stream) = file();
-    match orthanc.status_of("POST", "/instances", len, stream) {
-        Some(200) => {}
-        Some(status) => return format!("refused with HTTP {status}: {}", last_error(orthanc)),
-        None => return format!("no answer: {}", last_error(orthanc)),
+    match orthanc.exchange("POST", "/instances", len, stream) {
+        Ok(answer) if answer.status == 200 => {}
+        Ok(answer) => return format!("refused with HTTP {}: {}", answer.status, last_error(orthanc)),
+        Err(error) => return format!("no answer: {error}: {}", last_error(orthanc)),
     }
     let stored = begun.elapsed().as_secs_f64();
     let instances = orthanc.get("/instances");

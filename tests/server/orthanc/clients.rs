@@ -14,6 +14,9 @@ use crate::support::cluster::Cluster;
 use crate::support::orthanc::{Orthanc, dicom, program};
 use crate::support::tool::{Ran, run};
 
+/// What storescu says of an answer.
+const RESPONSE: &str = "Received Store Response";
+
 /// How many clients upload by REST; one more does by C-STORE.
 pub const REST: u32 = 4;
 
@@ -66,10 +69,15 @@ impl Clients {
 
     /// Uploads new files for as long as something happens, and some more. A client that gets no answer ends.
     pub fn upload_during(&self, orthanc: &Orthanc, happens: impl FnOnce()) {
+        self.upload_to(&[orthanc], happens);
+    }
+
+    /// The same to several Orthancs, among which the clients are divided.
+    pub fn upload_to(&self, orthancs: &[&Orthanc], happens: impl FnOnce()) {
         let over = Over::default();
         thread::scope(|scope| {
             for client in 0..=REST {
-                let over = &over;
+                let (over, orthanc) = (&over, orthancs[client as usize % orthancs.len()]);
                 scope.spawn(move || {
                     let mut afterwards = 0;
                     while afterwards < AFTERWARDS {
@@ -126,16 +134,17 @@ impl Clients {
         let sent = orthanc.try_c_store(&[path]);
         let mut told = self.told();
         match sent {
-            Ok(()) => {
-                told.stored.insert(number);
-                told.by_c_store.insert(number);
-            }
-            Err(said) if said.contains("Received Store Response") => {
-                told.refused.insert(number, said.into());
-            }
-            Err(_) => {
+            Err(said) if !said.contains(RESPONSE) => {
                 told.unanswered.insert(number);
                 return false;
+            }
+            // What became of the association after the answer does not count.
+            Err(said) if !said.contains(&format!("{RESPONSE} (Success)")) => {
+                told.refused.insert(number, said.into());
+            }
+            _ => {
+                told.stored.insert(number);
+                told.by_c_store.insert(number);
             }
         }
         true

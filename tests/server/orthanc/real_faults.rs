@@ -2,7 +2,6 @@
 //! they were told, and what only the tables know is found.
 
 use std::fs;
-use std::thread;
 
 use serde_json::{Value, json};
 
@@ -199,15 +198,10 @@ fn orthanc_says_why_it_does_not_start() {
     assert!(!status.success());
     assert!(log.contains("rbytea storage: connection to"), "{log}");
 
-    let dir = tempfile::tempdir().unwrap();
-    let log = dir.path().join("log");
-    let orthanc = thread::scope(|scope| {
-        let sections = with(&cluster, "right", 100);
-        let starting = scope.spawn(move || Orthanc::start_in(&sections, dir));
-        wait_until(PATIENCE, || fs::read_to_string(&log).is_ok_and(|log| log.contains("trying again")));
-        cluster.start();
-        starting.join().unwrap()
-    });
+    let orthanc = Orthanc::launched(&with(&cluster, "right", 100));
+    wait_until(PATIENCE, || logged(&orthanc, "trying again") > 0);
+    cluster.start();
+    let orthanc = orthanc.started();
     let clients = Clients::default();
     clients.upload_during(&orthanc, || wait_until(PATIENCE, || clients.stored() > 5));
     assert!(clients.told().refused.is_empty(), "{:?}: {}", clients.told(), orthanc.log());
@@ -219,27 +213,24 @@ fn orthanc_says_why_it_does_not_start() {
 fn a_second_orthanc_takes_over_when_the_first_one_dies() {
     let cluster = cluster();
     let sections = |retries: u32| {
-        let ours = configuration(&cluster, json!({ "MaximumConnectionRetries": retries }));
+        let ours = configuration(&cluster, json!({ "Lock": true, "MaximumConnectionRetries": retries }));
         with_official_index(ours, json!({ "Lock": false }))
     };
     let first = Orthanc::start(&sections(100));
     let clients = Clients::default();
-    let second = thread::scope(|scope| {
-        let mut second = None;
-        clients.upload_during(&first, || {
-            let (status, log) = Orthanc::refuses(&sections(1));
-            assert!(!status.success());
-            assert!(log.contains("another Orthanc holds the lock"), "{log}");
-            let dir = tempfile::tempdir().unwrap();
-            let log = dir.path().join("log");
-            second = Some(scope.spawn(|| Orthanc::start_in(&sections(100), dir)));
-            let waits = "the lock cannot be taken: another Orthanc holds the lock";
-            wait_until(PATIENCE, || fs::read_to_string(&log).is_ok_and(|log| log.contains(waits)));
-            first.kill();
-            wait_until(PATIENCE, || clients.told().unanswered.len() > REST as usize);
+    let mut second = None;
+    clients.upload_during(&first, || {
+        let (status, log) = Orthanc::refuses(&sections(1));
+        assert!(!status.success());
+        assert!(log.contains("another Orthanc holds the lock"), "{log}");
+        let waiting = second.insert(Orthanc::launched(&sections(100)));
+        wait_until(PATIENCE, || {
+            logged(waiting, "the lock cannot be taken: another Orthanc holds the lock") > 0
         });
-        second.unwrap().join().unwrap()
+        first.kill();
+        wait_until(PATIENCE, || clients.told().unanswered.len() > REST as usize);
     });
+    let second = second.unwrap().started();
     clients.upload_during(&second, || {
         let stored = clients.stored();
         wait_until(PATIENCE, || clients.stored() > stored + 5);
@@ -254,9 +245,7 @@ fn two_orthancs_without_the_lock_read_what_either_stores() {
     let sections = with_official_index(configuration(&cluster, json!({ "Lock": false })), json!({}));
     let both = [Orthanc::start(&sections), Orthanc::start(&sections)];
     let clients = Clients::default();
-    clients.upload_during(&both[0], || {
-        clients.upload_during(&both[1], || wait_until(PATIENCE, || clients.stored() > 60));
-    });
+    clients.upload_to(&[&both[0], &both[1]], || wait_until(PATIENCE, || clients.stored() > 60));
     for orthanc in &both {
         let log = orthanc.log();
         assert!(!log.contains("rbytea storage: could not"), "{log}");

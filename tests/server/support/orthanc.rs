@@ -75,17 +75,27 @@ impl Orthanc {
 
     /// The same with its files and its index in this directory.
     pub fn start_in(sections: &Value, dir: TempDir) -> Self {
-        let mut orthanc = Self::launch(sections, dir);
+        Self::launch(sections, dir).started()
+    }
+
+    /// Starts one and waits for nothing. It ends with the thread that calls this.
+    pub fn launched(sections: &Value) -> Self {
+        Self::launch(sections, tempfile::tempdir().unwrap())
+    }
+
+    /// Waits until it answers.
+    #[track_caller]
+    pub fn started(mut self) -> Self {
         wait_until(PATIENCE, || {
-            assert!(orthanc.process.try_wait().unwrap().is_none(), "{}", orthanc.log());
-            orthanc.try_request("GET", "/system", b"").is_some()
+            assert!(self.process.try_wait().unwrap().is_none(), "{}", self.log());
+            self.try_request("GET", "/system", b"").is_some()
         });
-        orthanc
+        self
     }
 
     /// Starts one that is to end by itself; its exit status and log.
     pub fn refuses(sections: &Value) -> (ExitStatus, String) {
-        let mut orthanc = Self::launch(sections, tempfile::tempdir().unwrap());
+        let mut orthanc = Self::launched(sections);
         let status = orthanc.process.wait().unwrap();
         (status, orthanc.log())
     }
@@ -177,36 +187,34 @@ impl Orthanc {
 
     /// A request of the REST interface; None if there is no answer.
     pub fn try_request(&self, method: &str, path: &str, body: &[u8]) -> Option<Answer> {
-        let mut stream = self.ask(method, path, body.len() as u64, body)?;
+        self.exchange(method, path, body.len() as u64, body).ok()
+    }
+
+    /// The same where the body, of so many bytes, is sent as it is read; or why there is no answer.
+    pub fn exchange(&self, method: &str, path: &str, len: u64, body: impl Read) -> io::Result<Answer> {
         let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).ok()?;
-        let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
-        let status = status(&answer[..end])?;
-        Some(Answer { status, body: answer.split_off(end + 4) })
+        self.ask(method, path, len, body)?.read_to_end(&mut answer)?;
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
+        let head = end.and_then(|end| Some((end + 4, status(&answer[..end])?)));
+        let (body, status) = head.ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok(Answer { status, body: answer.split_off(body) })
     }
 
     /// Sends a request, whose answer comes over the connection.
-    fn ask(&self, method: &str, path: &str, len: u64, mut body: impl Read) -> Option<TcpStream> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.http)).ok()?;
+    fn ask(&self, method: &str, path: &str, len: u64, mut body: impl Read) -> io::Result<TcpStream> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.http))?;
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len}\r\n\r\n"
         );
-        stream.write_all(head.as_bytes()).ok()?;
+        stream.write_all(head.as_bytes())?;
         // Who answers before the end reads no more of it.
         let _ = io::copy(&mut body, &mut stream);
-        Some(stream)
-    }
-
-    /// A request whose body, of so many bytes, is sent as it is read; its status.
-    pub fn status_of(&self, method: &str, path: &str, len: u64, body: impl Read) -> Option<u16> {
-        let mut answer = Vec::new();
-        self.ask(method, path, len, body)?.read_to_end(&mut answer).ok()?;
-        status(&answer)
+        Ok(stream)
     }
 
     /// Whether what GET gives is this, of which neither is had in memory.
     pub fn gives(&self, path: &str, mut expected: impl Read) -> bool {
-        let Some(stream) = self.ask("GET", path, 0, io::empty()) else { return false };
+        let Ok(stream) = self.ask("GET", path, 0, io::empty()) else { return false };
         let mut stream = BufReader::with_capacity(CHUNK, stream);
         let mut line = String::new();
         while !line.ends_with("\r\n\r\n") {
@@ -229,7 +237,8 @@ impl Orthanc {
     /// The same, which has to be answered.
     #[track_caller]
     pub fn request(&self, method: &str, path: &str, body: &[u8]) -> Answer {
-        self.try_request(method, path, body).unwrap_or_else(|| panic!("{method} {path}: {}", self.log()))
+        self.exchange(method, path, body.len() as u64, body)
+            .unwrap_or_else(|error| panic!("{method} {path}: {error}: {}", self.log()))
     }
 
     /// A GET whose answer is JSON.
