@@ -10,6 +10,7 @@ mod files;
 mod locks;
 mod moves;
 mod network;
+mod patience;
 mod real;
 mod real_faults;
 mod servers;
