@@ -218,11 +218,11 @@ fn a_second_orthanc_takes_over_when_the_first_one_dies() {
     };
     let first = Orthanc::start(&sections(100));
     let clients = Clients::default();
+    let (status, log) = Orthanc::refuses(&sections(1));
+    assert!(!status.success());
+    assert!(log.contains("another Orthanc holds the lock"), "{log}");
     let mut second = None;
     clients.upload_during(&first, || {
-        let (status, log) = Orthanc::refuses(&sections(1));
-        assert!(!status.success());
-        assert!(log.contains("another Orthanc holds the lock"), "{log}");
         let waiting = second.insert(Orthanc::launched(&sections(100)));
         wait_until(PATIENCE, || {
             logged(waiting, "the lock cannot be taken: another Orthanc holds the lock") > 0

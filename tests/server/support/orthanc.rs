@@ -96,8 +96,13 @@ impl Orthanc {
     /// Starts one that is to end by itself; its exit status and log.
     pub fn refuses(sections: &Value) -> (ExitStatus, String) {
         let mut orthanc = Self::launched(sections);
-        let status = orthanc.process.wait().unwrap();
-        (status, orthanc.log())
+        let mut status = None;
+        wait_until(PATIENCE, || {
+            status = orthanc.process.try_wait().unwrap();
+            assert!(!orthanc.log().contains("Orthanc has started"), "{}", orthanc.log());
+            status.is_some()
+        });
+        (status.unwrap(), orthanc.log())
     }
 
     /// A new one in the same directories, after this one has been killed.
