@@ -208,6 +208,7 @@ impl Orthanc {
     /// Sends a request, whose answer comes over the connection.
     fn ask(&self, method: &str, path: &str, len: u64, mut body: impl Read) -> io::Result<TcpStream> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.http))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len}\r\n\r\n"
         );
