@@ -266,13 +266,14 @@ server-test: install-for-tests
 	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),10) $(client) -- $(TESTS)
 
 # The vacuum against many sessions for SOAK_SECONDS, SOAK_CRASHES times SIGKILL under load, and as often the power's failure, on a primary and on
-# its standby, 20 promotions, and a million new inputs.
+# its standby, 20 promotions, a million new inputs, and what Orthanc is patient with for a minute and more.
 .PHONY: soak
 soak: install-for-tests
 	RBYTEA_SOAK_SECONDS=$(or $(SOAK_SECONDS),600) RBYTEA_CRASHES=$(or $(SOAK_CRASHES),500) RBYTEA_PROMOTIONS=20 \
 		RBYTEA_FAULTS=each RBYTEA_GENERATED_INPUTS=1000000 \
 		RBYTEA_GENERATED_SEED=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ') $(client) -- soak:: crashes:: generated:: wal::killed_calls:: \
 		wal::lost_caches:: wal::standbys::
+	@$(MAKE) orthanc-test TESTS='orthanc::network orthanc::patience' PG_CONFIG=$(pg_config)
 
 # docs/EVIDENCE.md: promise, test, cases, and what was lost, dangling or leaked, out of a run of everything that CI runs. The environment
 # makes it longer: RBYTEA_CRASHES=500 times SIGKILL, RBYTEA_SOAK_SECONDS=600 of load, FUZZ_RUNS=10000000 inputs for each fuzz target.

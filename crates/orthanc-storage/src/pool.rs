@@ -31,6 +31,9 @@ const OLD: Duration = Duration::from_secs(3600);
 /// A server that is stopped, or a proxy that waits, keeps a connection open and says nothing.
 const SILENCE: Duration = Duration::from_secs(60);
 
+/// How often it is looked at whether bytes come and go.
+const LOOK: Duration = Duration::from_secs(5);
+
 /// Bytes a second.
 const SLOWEST_DISK: u64 = 4 << 20;
 
@@ -111,14 +114,17 @@ impl Connection {
             let moved = Moved::default();
             let db = Db::new(&self.session.client, &self.statements);
             let mut working = pin!(work(&db, &moved));
-            let mut before = 0;
+            let (mut before, mut since) = (0, Instant::now());
             loop {
+                if let Ok(outcome) = timeout(LOOK, &mut working).await {
+                    return outcome;
+                }
                 // What has come has to be flushed as well.
                 let patience = SILENCE + Duration::from_secs(moved.get() / SLOWEST_DISK);
-                match timeout(patience, &mut working).await {
-                    Ok(outcome) => return outcome,
-                    Err(_) if moved.get() == before => return Err(Error::Silent(patience)),
-                    Err(_) => before = moved.get(),
+                if moved.get() != before {
+                    (before, since) = (moved.get(), Instant::now());
+                } else if since.elapsed() >= patience {
+                    return Err(Error::Silent(patience));
                 }
             }
         })

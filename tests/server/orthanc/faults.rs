@@ -9,11 +9,10 @@ use serde_json::json;
 use crate::evidence::{Found, Promise, proves};
 use crate::support::broken_store::BrokenStore;
 use crate::support::cluster::{Cluster, PATIENCE, Shutdown, wait_until};
-use crate::support::session::Session;
 use crate::support::twins::noise;
 use crate::support::volumes::Kind;
 
-use super::bed::{cluster, cluster_with, core, uuid};
+use super::bed::{busy, cluster, cluster_with, core, uuid};
 use super::core::Core;
 
 /// Lengths of what is stored in turn: parameters and streams.
@@ -62,15 +61,6 @@ fn judge(cluster: &Cluster, core: &Core, stored: &[u32]) {
     assert_eq!((lost, dangling), (0, 0), "{:#?}", core.log());
 }
 
-/// Backends of the plugin's that are in the middle of something.
-fn busy(db: &Session) -> Vec<i32> {
-    db.column(
-        "select pid from pg_stat_activity
-          where application_name = 'Orthanc (rbytea storage)' and (state = 'active' or backend_xmin is not null)",
-        &[],
-    )
-}
-
 #[test]
 fn uploads_whose_backends_are_terminated_are_stored() {
     let cluster = cluster();
@@ -78,12 +68,7 @@ fn uploads_whose_backends_are_terminated_are_stored() {
     let db = cluster.session();
     let (stored, refused) = store_during(&core, 120, |_| {
         for _ in 0..8 {
-            let mut pids = Vec::new();
-            wait_until(PATIENCE, || {
-                pids = busy(&db);
-                !pids.is_empty()
-            });
-            db.execute("select pg_terminate_backend($1)", &[&pids[0]]);
+            db.execute("select pg_terminate_backend($1)", &[&busy(&db)]);
         }
     });
     assert_eq!(refused, 0, "{:#?}", core.log());
@@ -115,13 +100,7 @@ fn a_backend_that_is_killed_restarts_the_server_and_loses_nothing() {
     let core = core(&cluster, json!({ "MaximumConnectionRetries": 100 }));
     let (stored, refused) = store_during(&core, 90, |stored| {
         wait_until(PATIENCE, || stored() > 15);
-        let db = cluster.session();
-        let mut pids = Vec::new();
-        wait_until(PATIENCE, || {
-            pids = busy(&db);
-            !pids.is_empty()
-        });
-        cluster.kill9_backend(pids[0]);
+        cluster.kill9_backend(busy(&cluster.session()));
     });
     assert_eq!(refused, 0, "{:#?}", core.log());
     drop(cluster.connected());

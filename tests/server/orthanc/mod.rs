@@ -2,6 +2,7 @@
 //! there, whatever becomes of connections and servers, and what it has not stored it has said.
 
 mod bed;
+mod clients;
 mod configurations;
 mod core;
 mod faults;
@@ -9,5 +10,7 @@ mod files;
 mod locks;
 mod moves;
 mod network;
+mod patience;
 mod real;
+mod real_faults;
 mod servers;

@@ -3,22 +3,16 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::support::cluster::{Cluster, POSTGRES};
-use crate::support::orthanc::{Orthanc, dicom, program};
+use crate::support::orthanc::{Orthanc, dicom};
 use crate::support::session::Session;
 use crate::support::tool::{Ran, run};
 
 use super::bed::cluster;
-
-fn command(cluster: &Cluster, arguments: &[&str]) -> Command {
-    let mut command = cluster.client_command(program("orthanc-rbytea"));
-    command.args(arguments).env("HOME", "/nonexistent");
-    command
-}
+use super::clients::command;
 
 #[track_caller]
 fn moved(cluster: &Cluster, arguments: &[&str]) -> Ran {

@@ -2,26 +2,20 @@
 //! leaves when it is deleted.
 
 use std::fs;
-use std::sync::Mutex;
-use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::support::cluster::{Cluster, PATIENCE, Shutdown, wait_until};
+use crate::support::cluster::{Cluster, PATIENCE, wait_until};
 use crate::support::orthanc::{Orthanc, dicom};
 
-use super::bed::{cluster, cluster_with, configuration};
+use super::bed::{cluster, cluster_with, configuration, with_official_index};
 
-/// The sections for an index in SQLite, and in the same database.
+/// The sections for an index in SQLite, and in the same database, where ours leaves out what the official one has.
 fn both(cluster: &Cluster) -> [Value; 2] {
-    let mut sqlite = configuration(cluster, json!({ "MaximumConnectionRetries": 100 }));
-    sqlite.as_object_mut().unwrap().remove("Name");
-    let mut official = sqlite["Rbytea"].clone();
-    official
-        .as_object_mut()
-        .unwrap()
-        .extend(json!({ "EnableIndex": true, "EnableStorage": false }).as_object().unwrap().clone());
-    [sqlite, json!({ "PostgreSQL": official, "Rbytea": { "EnableStorage": true } })]
+    let sqlite = configuration(cluster, json!({ "MaximumConnectionRetries": 100 }));
+    let mut official = with_official_index(sqlite.clone(), json!({}));
+    official["Rbytea"] = json!({ "EnableStorage": true });
+    [sqlite, official]
 }
 
 #[test]
@@ -91,57 +85,13 @@ fn frames_len(file: &[u8]) -> usize {
 
 #[test]
 #[ignore = "takes the package orthanc: make orthanc-test"]
-fn uploads_to_orthanc_outlive_its_death_and_the_servers() {
-    let mut cluster = cluster();
-    let sections = both(&cluster)[0].clone();
-    let mut orthanc = Orthanc::start(&sections);
-    let acknowledged = Mutex::new(Vec::new());
-    for round in 0..2 {
-        let first = round * 1000;
-        thread::scope(|scope| {
-            for thread in 0..4 {
-                let (orthanc, acknowledged) = (&orthanc, &acknowledged);
-                scope.spawn(move || {
-                    for number in (first + thread..first + 60).step_by(4) {
-                        let file = dicom("FAULT", number, 1 + number as usize % 40);
-                        // Without an answer nothing was promised; a refusal would be an error, as the server comes back.
-                        let Some(answer) = orthanc.try_request("POST", "/instances", &file) else { continue };
-                        let id = answer.json()["ID"].as_str().unwrap().to_owned();
-                        acknowledged.lock().unwrap().push((id, number));
-                    }
-                });
-            }
-            wait_until(PATIENCE, || acknowledged.lock().unwrap().len() > 60 * round as usize + 15);
-            if round == 0 {
-                cluster.stop(Shutdown::Immediate);
-                cluster.start();
-            } else {
-                orthanc.kill();
-            }
-        });
-        if round == 1 {
-            orthanc = orthanc.kill_and_restart(&sections);
-        }
-        for (id, number) in acknowledged.lock().unwrap().iter() {
-            let answer = orthanc.request("GET", &format!("/instances/{id}/file"), b"");
-            let file = dicom("FAULT", *number, 1 + *number as usize % 40);
-            assert!(answer.status == 200 && answer.body == file, "{number} was acknowledged and is lost");
-        }
-    }
-    assert!(acknowledged.lock().unwrap().len() > 75);
-}
-
-#[test]
-#[ignore = "takes the package orthanc: make orthanc-test"]
 fn orthanc_does_not_start_with_a_storage_that_cannot_be_used() {
     let cluster = cluster();
     for (more, words) in [
         (json!({ "Database": "nowhere" }), "database \"nowhere\" does not exist"),
         (json!({ "Nonsense": 1 }), "unknown key \"Nonsense\""),
     ] {
-        let mut sections = configuration(&cluster, more);
-        sections.as_object_mut().unwrap().remove("Name");
-        let (status, log) = Orthanc::refuses(&sections);
+        let (status, log) = Orthanc::refuses(&configuration(&cluster, more));
         assert!(!status.success());
         assert!(log.contains(words), "{log}");
     }

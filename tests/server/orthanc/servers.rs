@@ -5,12 +5,12 @@ use std::thread;
 use rbytea_orthanc_sdk::raw::ErrorCode;
 use serde_json::json;
 
-use crate::support::cluster::{Cluster, PATIENCE, Shutdown, wait_until};
+use crate::support::cluster::{PATIENCE, Shutdown, wait_until};
 use crate::support::shared_store::replayed;
 use crate::support::standby::standby_of;
 use crate::support::twins::noise;
 
-use super::bed::{cluster, cluster_with, configuration, core, uuid};
+use super::bed::{cluster, cluster_with, configuration, core, either, uuid};
 use super::core::Core;
 
 #[test]
@@ -29,17 +29,6 @@ fn a_start_waits_for_a_server_that_is_not_up_yet() {
     let impatient = super::bed::configuration(&cluster, json!({ "MaximumConnectionRetries": 1 }));
     let log = Core::try_start(scratch.path(), &impatient).err().unwrap();
     assert!(log.iter().any(|line| line.starts_with("error: ") && line.contains("connection to")), "{log:#?}");
-}
-
-/// A URI of two servers, of which it takes the one that can be written to.
-fn either(primary: &Cluster, standby: &Cluster) -> String {
-    format!(
-        "host={},{} port={},{} dbname=postgres user=postgres target_session_attrs=read-write",
-        primary.dir().display(),
-        standby.dir().display(),
-        primary.port(),
-        standby.port()
-    )
 }
 
 #[test]

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "every user of this module takes the part it needs")]
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -54,6 +54,15 @@ impl Answer {
     }
 }
 
+/// How much of a file is compared at a time.
+const CHUNK: usize = 1 << 16;
+
+/// The status that the head of an answer begins with.
+fn status(head: &[u8]) -> Option<u16> {
+    let line = head.split(|byte| *byte == b'\r').next()?;
+    std::str::from_utf8(line).ok()?.split(' ').nth(1)?.parse().ok()
+}
+
 fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
@@ -66,19 +75,34 @@ impl Orthanc {
 
     /// The same with its files and its index in this directory.
     pub fn start_in(sections: &Value, dir: TempDir) -> Self {
-        let mut orthanc = Self::launch(sections, dir);
+        Self::launch(sections, dir).started()
+    }
+
+    /// Starts one and waits for nothing. It ends with the thread that calls this.
+    pub fn launched(sections: &Value) -> Self {
+        Self::launch(sections, tempfile::tempdir().unwrap())
+    }
+
+    /// Waits until it answers.
+    #[track_caller]
+    pub fn started(mut self) -> Self {
         wait_until(PATIENCE, || {
-            assert!(orthanc.process.try_wait().unwrap().is_none(), "{}", orthanc.log());
-            orthanc.try_request("GET", "/system", b"").is_some()
+            assert!(self.process.try_wait().unwrap().is_none(), "{}", self.log());
+            self.try_request("GET", "/system", b"").is_some()
         });
-        orthanc
+        self
     }
 
     /// Starts one that is to end by itself; its exit status and log.
     pub fn refuses(sections: &Value) -> (ExitStatus, String) {
-        let mut orthanc = Self::launch(sections, tempfile::tempdir().unwrap());
-        let status = orthanc.process.wait().unwrap();
-        (status, orthanc.log())
+        let mut orthanc = Self::launched(sections);
+        let mut status = None;
+        wait_until(PATIENCE, || {
+            status = orthanc.process.try_wait().unwrap();
+            assert!(!orthanc.log().contains("Orthanc has started"), "{}", orthanc.log());
+            status.is_some()
+        });
+        (status.unwrap(), orthanc.log())
     }
 
     /// A new one in the same directories, after this one has been killed.
@@ -168,25 +192,59 @@ impl Orthanc {
 
     /// A request of the REST interface; None if there is no answer.
     pub fn try_request(&self, method: &str, path: &str, body: &[u8]) -> Option<Answer> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.http)).ok()?;
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
-        stream.write_all(head.as_bytes()).ok()?;
-        stream.write_all(body).ok()?;
+        self.exchange(method, path, body.len() as u64, body).ok()
+    }
+
+    /// The same where the body, of so many bytes, is sent as it is read; or why there is no answer.
+    pub fn exchange(&self, method: &str, path: &str, len: u64, body: impl Read) -> io::Result<Answer> {
         let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).ok()?;
-        let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
-        let head = std::str::from_utf8(&answer[..end]).ok()?;
-        let status = head.split(' ').nth(1)?.parse().ok()?;
-        Some(Answer { status, body: answer.split_off(end + 4) })
+        self.ask(method, path, len, body)?.read_to_end(&mut answer)?;
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
+        let head = end.and_then(|end| Some((end + 4, status(&answer[..end])?)));
+        let (body, status) = head.ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok(Answer { status, body: answer.split_off(body) })
+    }
+
+    /// Sends a request, whose answer comes over the connection.
+    fn ask(&self, method: &str, path: &str, len: u64, mut body: impl Read) -> io::Result<TcpStream> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.http))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes())?;
+        // Who answers before the end reads no more of it.
+        let _ = io::copy(&mut body, &mut stream);
+        Ok(stream)
+    }
+
+    /// Whether what GET gives is this, of which neither is had in memory.
+    pub fn gives(&self, path: &str, mut expected: impl Read) -> bool {
+        let Ok(stream) = self.ask("GET", path, 0, io::empty()) else { return false };
+        let mut stream = BufReader::with_capacity(CHUNK, stream);
+        let mut line = String::new();
+        while !line.ends_with("\r\n\r\n") {
+            if stream.read_line(&mut line).unwrap_or_default() == 0 {
+                return false;
+            }
+        }
+        let (mut given, mut wanted) = (vec![0; CHUNK], vec![0; CHUNK]);
+        loop {
+            let Ok(len) = stream.read(&mut given) else { return false };
+            if len == 0 {
+                return expected.read(&mut wanted).unwrap() == 0;
+            }
+            if expected.read_exact(&mut wanted[..len]).is_err() || given[..len] != wanted[..len] {
+                return false;
+            }
+        }
     }
 
     /// The same, which has to be answered.
     #[track_caller]
     pub fn request(&self, method: &str, path: &str, body: &[u8]) -> Answer {
-        self.try_request(method, path, body).unwrap_or_else(|| panic!("{method} {path}: {}", self.log()))
+        self.exchange(method, path, body.len() as u64, body)
+            .unwrap_or_else(|error| panic!("{method} {path}: {error}: {}", self.log()))
     }
 
     /// A GET whose answer is JSON.
@@ -204,12 +262,17 @@ impl Orthanc {
     /// Sends files by C-STORE.
     #[track_caller]
     pub fn c_store(&self, files: &[PathBuf]) {
+        self.try_c_store(files).unwrap();
+    }
+
+    /// The same where that may be refused; what the client says of it.
+    pub fn try_c_store(&self, files: &[PathBuf]) -> Result<(), String> {
         let sent = Command::new("storescu")
-            .args(["localhost", &self.dicom.to_string()])
+            .args(["--verbose", "localhost", &self.dicom.to_string()])
             .args(files)
             .output()
             .expect("this takes the package dcmtk");
-        assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
+        if sent.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&sent.stderr).into_owned()) }
     }
 
     /// SIGKILL.
@@ -236,6 +299,14 @@ impl Drop for Orthanc {
 
 /// A CT image of this patient and number, of 128 by 128 pixels and so many frames (explicit VR, little-endian; DICOM part 10).
 pub fn dicom(patient: &str, number: u32, frames: usize) -> Vec<u8> {
+    let (len, mut stream) = dicom_stream(patient, number, frames);
+    let mut file = Vec::with_capacity(len as usize);
+    stream.read_to_end(&mut file).unwrap();
+    file
+}
+
+/// How long it is, and the same as it is made.
+pub fn dicom_stream(patient: &str, number: u32, frames: usize) -> (u64, impl Read) {
     let study = format!("1.2.826.0.1.3680043.10.{}", patient.bytes().map(u32::from).sum::<u32>());
     let instance = format!("{study}.{number}");
     let class = "1.2.840.10008.5.1.4.1.1.2";
@@ -267,28 +338,29 @@ pub fn dicom(patient: &str, number: u32, frames: usize) -> Vec<u8> {
     element(&mut file, 0x0028_0101, "US", &word(16));
     element(&mut file, 0x0028_0102, "US", &word(15));
     element(&mut file, 0x0028_0103, "US", &word(0));
-    element(&mut file, 0x7fe0_0010, "OW", &pixels(frames, number));
-    file
+    let pixels = u32::try_from(128 * 128 * 2 * frames).expect("the length of an element has 32 bits");
+    head(&mut file, 0x7fe0_0010, "OW", pixels);
+    let noise = blake3::Hasher::new().update(&number.to_le_bytes()).finalize_xof();
+    (file.len() as u64 + u64::from(pixels), io::Cursor::new(file).chain(noise.take(pixels.into())))
 }
 
-fn pixels(frames: usize, number: u32) -> Vec<u8> {
-    let mut pixels = vec![0; 128 * 128 * 2 * frames];
-    blake3::Hasher::new().update(&number.to_le_bytes()).finalize_xof().fill(&mut pixels);
-    pixels
-}
-
-/// Group and element, the kind of value, its length and the value, padded to an even length.
-fn element(file: &mut Vec<u8>, tag: u32, kind: &str, value: &[u8]) {
+/// Group and element, the kind of value, and its length, which is even.
+fn head(file: &mut Vec<u8>, tag: u32, kind: &str, len: u32) {
     file.extend_from_slice(&((tag >> 16) as u16).to_le_bytes());
     file.extend_from_slice(&(tag as u16).to_le_bytes());
     file.extend_from_slice(kind.as_bytes());
-    let len = value.len().next_multiple_of(2);
     if matches!(kind, "OB" | "OW") {
         file.extend_from_slice(&[0, 0]);
-        file.extend_from_slice(&(len as u32).to_le_bytes());
+        file.extend_from_slice(&len.to_le_bytes());
     } else {
         file.extend_from_slice(&(len as u16).to_le_bytes());
     }
+}
+
+/// The same with the value, padded to an even length.
+fn element(file: &mut Vec<u8>, tag: u32, kind: &str, value: &[u8]) {
+    let len = value.len().next_multiple_of(2);
+    head(file, tag, kind, len as u32);
     file.extend_from_slice(value);
     if len > value.len() {
         file.push(if matches!(kind, "UI" | "OB" | "OW") { 0 } else { b' ' });
