@@ -98,6 +98,7 @@ help:
 	@echo 'make upgrade-test   pg_upgrade from one installation to another (OLD=pg_config NEW=pg_config)'
 	@echo 'make driver-test    drivers of eight languages that do not know the type, beside bytea (installs them)'
 	@echo 'make orthanc-test   the storage plugin in the Orthanc of Debian (installs it)'
+	@echo 'make orthanc-suite  the integration tests of Orthanc with files and with the plugin (CHECKOUT=orthanc-tests)'
 	@echo 'make evidence       docs/EVIDENCE.md: what the tests have shown of each guarantee, out of a run of all of them'
 	@echo 'make fuzz           50000 inputs for each fuzz target (FUZZ_RUNS=…, FUZZ="targets")'
 	@echo 'make soak           the vacuum against many sessions for ten minutes (SOAK_SECONDS=…), 500 crashes (SOAK_CRASHES=…), 10^6 new inputs'
@@ -307,11 +308,20 @@ driver-test: install-for-tests
 	RBYTEA_DRIVERS=$(drivers) RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),4) $(client) -- --ignored $(or $(TESTS),drivers::)
 
 # The plugin in Debian's Orthanc, and its interface beside Orthanc's header. The packages are installed; their service is not started.
+# ORTHANC_ROOT names another Debian whose Orthanc is taken, which scripts/make-orthanc-root.sh has made; as root.
 .PHONY: orthanc-test
 orthanc-test: install-for-tests
 	scripts/install-orthanc.sh
 	$(store) test --locked --package rbytea-orthanc-sdk -- --include-ignored
 	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),4) $(client) -- --ignored $(or $(TESTS),orthanc::)
+
+# Orthanc's integration tests, of which CHECKOUT is a checkout: with the plugin the same names fail as with the file system. As root, some
+# minutes; PYTHON has the modules that scripts/orthanc-tests.py names, and ORTHANC_ROOT is as above.
+PYTHON ?= python3
+.PHONY: orthanc-suite
+orthanc-suite: install-for-tests
+	@test -n '$(CHECKOUT)' || { echo "make orthanc-suite CHECKOUT=<of orthanc-tests> [ORTHANC_ROOT=<root>]" >&2; exit 2; }
+	PG_CONFIG=$(pg_config) CARGO_TARGET_DIR=$(target) $(PYTHON) scripts/orthanc-tests.py '$(CHECKOUT)' $(ORTHANC_ROOT)
 
 # The database contrib_regression of the server that PGHOST, PGPORT and PGUSER name is created anew.
 .PHONY: installcheck

@@ -1,4 +1,5 @@
-//! The Orthanc of the package `orthanc` with the storage plugin, its REST interface, and DICOM files to give it.
+//! The Orthanc of the package `orthanc` with the storage plugin, its REST interface, and DICOM files to give it. With `ORTHANC_ROOT` it is that of
+//! the Debian in this directory (scripts/make-orthanc-root.sh), which takes root.
 #![allow(dead_code, reason = "every user of this module takes the part it needs")]
 
 use std::fs::{self, File};
@@ -16,6 +17,11 @@ use super::cluster::{PATIENCE, wait_until};
 /// The official plugins.
 const INDEX: &str = "/usr/share/orthanc/plugins/libOrthancPostgreSQLIndex.so";
 const STORAGE: &str = "/usr/share/orthanc/plugins/libOrthancPostgreSQLStorage.so";
+
+/// Orthanc in another Debian, $1, where the directory of temporary files, $2, is this one's, so that sockets and
+/// files have the same paths. The mounts end with it.
+const IN_ROOT: &str = r#"for dir in /dev /proc "$2"; do mkdir -p "$1$dir"; mount --rbind "$dir" "$1$dir"; done
+exec chroot "$1" /usr/sbin/Orthanc "$3""#;
 
 /// The plugin of the build that the running program belongs to.
 pub fn plugin() -> PathBuf {
@@ -129,8 +135,14 @@ impl Orthanc {
         let enabled = |section: &str, key: &str| {
             sections.get(section).and_then(|section| section.get(key)) == Some(&Value::Bool(true))
         };
+        let root = std::env::var_os("ORTHANC_ROOT");
+        let mut own = plugin();
+        if root.is_some() {
+            own = dir.path().join("plugin.so");
+            fs::copy(plugin(), &own).unwrap();
+        }
         let plugins: Vec<PathBuf> = [
-            (sections.get("Rbytea").is_some(), plugin()),
+            (sections.get("Rbytea").is_some(), own),
             (enabled("PostgreSQL", "EnableIndex"), INDEX.into()),
             (enabled("PostgreSQL", "EnableStorage"), STORAGE.into()),
         ]
@@ -150,8 +162,15 @@ impl Orthanc {
         fs::write(&file, configuration.to_string()).unwrap();
         let log = File::options().create(true).append(true).open(dir.path().join("log")).unwrap();
         // It must not outlive a test run that was killed.
-        let process = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "/usr/sbin/Orthanc"])
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]);
+        match &root {
+            None => command.arg("/usr/sbin/Orthanc"),
+            Some(root) => command
+                .args(["unshare", "--mount", "sh", "-e", "-c", IN_ROOT, "sh"])
+                .args([root.as_os_str(), std::env::temp_dir().as_os_str()]),
+        };
+        let process = command
             .arg(&file)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
