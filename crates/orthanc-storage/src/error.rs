@@ -1,6 +1,7 @@
 //! Why something did not work, what Orthanc is told, and whether trying again may help.
 
 use std::error::Error as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rbytea_connect::sql;
@@ -49,8 +50,16 @@ pub enum Error {
     /// No memory for a file.
     #[error("there is no memory for a file of {0} bytes")]
     Memory(u64),
+    /// A file or directory outside of the tables.
+    #[error("\"{}\"", .path.display())]
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// What it is.
+        source: std::io::Error,
+    },
     /// The operating system.
-    #[error("{0}")]
+    #[error(transparent)]
     System(#[from] std::io::Error),
 }
 

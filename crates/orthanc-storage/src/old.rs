@@ -1,6 +1,7 @@
 //! Where files were before, for as long as they are being moved (`orthanc-rbytea import`): the official plugin's large objects in the same
 //! database, or a directory of Orthanc's. A file that the tables do not have is read there, and removed there as well.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::mem::MaybeUninit;
@@ -26,6 +27,16 @@ pub enum Old {
     Directory(PathBuf),
 }
 
+/// In words.
+impl fmt::Display for Old {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LargeObjects(table) => write!(f, "the large objects of {table}"),
+            Self::Directory(path) => write!(f, "directory \"{}\"", path.display()),
+        }
+    }
+}
+
 impl Old {
     /// What a key of the configuration means.
     pub fn parse(text: &str, schema: &str) -> Option<Self> {
@@ -43,7 +54,15 @@ impl Old {
                 let row = db.query_one("SELECT pg_catalog.to_regclass($1) IS NOT NULL", &[&table]).await?;
                 (row.get(0), format!("table {table} of the official plugin"))
             }
-            Self::Directory(path) => (path.is_dir(), format!("directory \"{}\"", path.display())),
+            Self::Directory(path) => match fs::read_dir(path) {
+                Ok(_) => return Ok(()),
+                Err(error) => {
+                    return Err(Error::Unfit(format!(
+                        "\"ReadFrom\": directory \"{}\": {error}",
+                        path.display()
+                    )));
+                }
+            },
         };
         if there { Ok(()) } else { Err(Error::Unfit(format!("\"ReadFrom\": there is no {what}"))) }
     }
@@ -62,8 +81,9 @@ impl Old {
                 object(db, table, uuid, 0, buffer.of(len)?, moved).await
             }
             Self::Directory(directory) => {
-                let (file, len) = open(directory, uuid)?;
-                part(file, 0, buffer.of(len)?)
+                let file = Opened::at(directory, uuid)?;
+                let target = buffer.of(file.len)?;
+                file.read(0, target)
             }
         }
     }
@@ -88,9 +108,9 @@ impl Old {
                 object(db, table, uuid, start, target, moved).await
             }
             Self::Directory(directory) => {
-                let (file, len) = open(directory, uuid)?;
-                fits(len)?;
-                part(file, start, target)
+                let file = Opened::at(directory, uuid)?;
+                fits(file.len)?;
+                file.read(start, target)
             }
         }
     }
@@ -111,10 +131,13 @@ impl Old {
                 }
                 Ok(())
             }
-            Self::Directory(directory) => match fs::remove_file(path(directory, uuid)) {
-                Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
-                _ => Ok(()),
-            },
+            Self::Directory(directory) => {
+                let path = path(directory, uuid);
+                match fs::remove_file(&path) {
+                    Err(source) if source.kind() != ErrorKind::NotFound => Err(Error::File { path, source }),
+                    _ => Ok(()),
+                }
+            }
         }
     }
 }
@@ -155,25 +178,36 @@ async fn object(
     receive(db, &query, &parameters, uuid, target, moved).await
 }
 
-fn open(directory: &Path, uuid: &str) -> Result<(File, u64), Error> {
-    match File::open(path(directory, uuid)) {
-        Ok(file) => {
-            let len = file.metadata()?.len();
-            Ok((file, len))
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::Missing(uuid.into())),
-        Err(error) => Err(error.into()),
-    }
+/// A file of a directory.
+struct Opened {
+    path: PathBuf,
+    file: File,
+    len: u64,
 }
 
-fn part(mut file: File, start: u64, target: &mut [MaybeUninit<u8>]) -> Result<(), Error> {
-    file.seek(SeekFrom::Start(start))?;
-    let mut piece = vec![0; target.len().min(CHUNK as usize)];
-    for place in target.chunks_mut(CHUNK as usize) {
-        file.read_exact(&mut piece[..place.len()])?;
-        place.write_copy_of_slice(&piece[..place.len()]);
+impl Opened {
+    fn at(directory: &Path, uuid: &str) -> Result<Self, Error> {
+        let path = path(directory, uuid);
+        let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
+        match opened {
+            Ok((len, file)) => Ok(Self { path, file, len }),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::Missing(uuid.into())),
+            Err(source) => Err(Error::File { path, source }),
+        }
     }
-    Ok(())
+
+    fn read(mut self, start: u64, target: &mut [MaybeUninit<u8>]) -> Result<(), Error> {
+        let mut piece = vec![0; target.len().min(CHUNK as usize)];
+        let mut read = || {
+            self.file.seek(SeekFrom::Start(start))?;
+            for place in target.chunks_mut(CHUNK as usize) {
+                self.file.read_exact(&mut piece[..place.len()])?;
+                place.write_copy_of_slice(&piece[..place.len()]);
+            }
+            Ok(())
+        };
+        read().map_err(|source| Error::File { path: self.path, source })
+    }
 }
 
 #[cfg(test)]

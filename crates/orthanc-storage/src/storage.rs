@@ -116,6 +116,9 @@ impl Storage {
         let waiting = |error: &Error| {
             log.line(Severity::Warning, &format!("{}; trying again", error.chain()));
         };
+        for warning in &target.warnings {
+            log.line(Severity::Warning, warning);
+        }
         let schema = persist(until, interval, waiting, || {
             Connection::open(&target)?.run(async |db: &Client| {
                 for warning in check(db).await? {
@@ -127,10 +130,10 @@ impl Storage {
                 Schema::set_up(db, &name).await
             })
         })?;
-        for warning in &target.warnings {
-            log.line(Severity::Warning, warning);
+        let mut place = format!("schema {} of database \"{}\"", identifier(&name), target.database());
+        if let Some(old) = &old {
+            place += &format!("; those that are not there are read from {old}");
         }
-        let place = format!("schema {} of database \"{}\"", identifier(&name), target.database());
         let holder = match lock {
             true => Some(Holder::start(target.clone(), schema.clone(), log)?),
             false => None,

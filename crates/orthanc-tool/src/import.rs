@@ -50,6 +50,8 @@ enum From {
 struct Tally {
     moved: u64,
     bytes: u64,
+    /// Files that were in the tables already, and have left the old place.
+    removed: u64,
     /// Files that are not what the index knows, or nowhere.
     failed: u64,
     /// Files that were not found in the old place, and why.
@@ -60,7 +62,12 @@ struct Tally {
 pub async fn run(options: Import, connector: &Connector) -> Result<(), Error> {
     let tables = Tables::open(connector, &options.common, true).await?;
     let from = match &options.from_directory {
-        Some(directory) => From::Directory(directory.clone()),
+        Some(directory) => {
+            let shown = directory.display();
+            std::fs::read_dir(directory)
+                .map_err(|error| Error::said(format!("directory \"{shown}\": {error}")))?;
+            From::Directory(directory.clone())
+        }
         None => From::LargeObjects(old::large_objects(&tables.db, &options.old_schema).await?),
     };
     let mut index = Index::open(&tables.db, &options.common).await?;
@@ -102,6 +109,9 @@ pub async fn run(options: Import, connector: &Connector) -> Result<(), Error> {
     let time = progress.end();
     if !options.common.quiet {
         say(&format!("moved {}", human::done(tally.moved, "file", tally.bytes, time)));
+        if tally.removed > 0 {
+            say(&format!("removed {} that had been moved before", human::count(tally.removed, "file")));
+        }
     }
     tables.db.close().await;
     match tally.failed {
@@ -162,9 +172,11 @@ async fn remove(tables: &Tables, from: &From, entry: &Entry, tally: &mut Tally) 
             let path = old::path(directory, &entry.uuid);
             if let Err(error) = std::fs::remove_file(&path) {
                 tally.fail(entry, &format!("could not remove file \"{}\": {error}", path.display()));
+                return Ok(());
             }
         }
     }
+    tally.removed += 1;
     Ok(())
 }
 

@@ -211,9 +211,15 @@ impl Orthanc {
                 Err(error) => Err(error),
             }
         });
+        let refused =
+            "HTTP 401: Orthanc wants a user, of the URL, and a password, of the URL or of ORTHANC_PASSWORD";
         let answer = answered.await.map_err(|error| Error::said(error.to_string()))?;
         let failed = |error: &dyn std::fmt::Display| Error::said(format!("{}{shown}: {error}", self.url));
-        match answer.map_err(|error| failed(&error))? {
+        let answer = answer.map_err(|error| match error {
+            ureq::Error::StatusCode(401) => failed(&refused),
+            error => failed(&error),
+        });
+        match answer? {
             Some(text) => serde_json::from_str(&text).map(Some).map_err(|error| failed(&error)),
             None => Ok(None),
         }

@@ -42,7 +42,7 @@ Example: orthanc-rbytea export -d orthanc --to-directory /var/lib/orthanc/db-v6
 
 Exit status: 0 if every file of the index is there, 1 if not.")]
     Export(export::Export),
-    /// Find files that the index knows and that are missing or not what it knows.
+    /// Find files that the index knows and that are missing or have another length, and with --digest what is damaged.
     #[command(disable_help_flag = true, help_template = TEMPLATE, after_help = "\
 Example: orthanc-rbytea check -d orthanc --digest
 

@@ -7,7 +7,8 @@ use rbytea_tool::error::Error;
 
 use crate::Common;
 
-/// Works as the owner of the tables, or of the index where there are none yet: what is made is the plugin's to use.
+/// Works as the owner of the tables, or of the index where there are none yet: what is made is the plugin's to use. Where neither is there,
+/// a superuser's tables would not be.
 async fn as_owner(db: &Db, options: &Common) -> Result<(), Error> {
     let tables = [
         format!("{}.orthanc_files", identifier(&options.schema)),
@@ -22,6 +23,14 @@ async fn as_owner(db: &Db, options: &Common) -> Result<(), Error> {
             }
             return Ok(());
         }
+    }
+    let query = "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user";
+    if db.query_one(query, &[]).await?.get(0) {
+        return Err(Error::said(format!(
+            "schema {} has no files of Orthanc, and a superuser cannot make their tables for the plugin: start Orthanc with the plugin \
+             first, or connect as the role that it connects as",
+            identifier(&options.schema)
+        )));
     }
     Ok(())
 }

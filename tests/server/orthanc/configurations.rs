@@ -76,7 +76,7 @@ fn what_is_wrong_in_the_configuration_is_said() {
         (section(json!({ "ConnectionRetryInterval": u64::MAX })), "at most 3600"),
         (section(json!({ "ReadFrom": "elsewhere" })), "\"ReadFrom\""),
         (section(json!({ "ReadFrom": "LargeObjects" })), "there is no table"),
-        (section(json!({ "ReadFrom": "/nowhere/at/all" })), "there is no directory"),
+        (section(json!({ "ReadFrom": "/nowhere/at/all" })), "directory \"/nowhere/at/all\": No such file"),
         (section(json!({ "Schema": "nowhere" })), "schema \"nowhere\" does not exist"),
         (section(json!({ "Database": "nowhere" })), "database \"nowhere\" does not exist"),
         (section(json!({ "Database": "template1" })), "CREATE EXTENSION rbytea"),
