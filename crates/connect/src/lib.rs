@@ -22,6 +22,6 @@ mod tls;
 
 pub use environment::Environment;
 pub use error::{Error, Failure};
-pub use parameters::{Parameters, is_connection_string};
+pub use parameters::{Parameters, decode, is_connection_string};
 pub use session::{Canceller, Session};
 pub use target::Target;

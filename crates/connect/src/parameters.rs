@@ -166,16 +166,19 @@ fn pair_value(text: &str) -> Result<(String, &str), Error> {
 
 /// `[user[:password]@][host[:port][,…]][/database][?keyword=value&…]`, what comes after the scheme.
 fn parse_uri(text: &str, into: &mut Parameters) -> Result<(), Error> {
+    let slash = text.find('/').unwrap_or(text.len());
+    // A "?" before the "@" is the password's.
+    let (login, text) = match text[..slash].rfind('@') {
+        Some(at) => (Some(&text[..at]), &text[at + 1..]),
+        None => (None, text),
+    };
     let (place, query) = text.split_once('?').map_or((text, None), |(place, query)| (place, Some(query)));
-    let slash = place.find('/').unwrap_or(place.len());
-    let (authority, database) = place.split_at(slash);
-    if authority.contains(':') && !authority.contains('@') && database.contains('@') {
+    let (hosts, database) = place.split_at(place.find('/').unwrap_or(place.len()));
+    if login.is_none() && hosts.contains(':') && database.contains('@') {
         return Err(Error::Syntax(
             "a \"/\" in the user name or the password of a connection URI is written as \"%2F\"".into(),
         ));
     }
-    let (login, hosts) =
-        authority.rsplit_once('@').map_or((None, authority), |(login, hosts)| (Some(login), hosts));
     if let Some(login) = login {
         let (user, password) = login.split_once(':').map_or((login, None), |(user, word)| (user, Some(word)));
         set_decoded(into, "user", user)?;
@@ -194,7 +197,13 @@ fn parse_uri(text: &str, into: &mut Parameters) -> Result<(), Error> {
         };
         match (decode(keyword)?.as_str(), decode(value)?.as_str()) {
             ("ssl", "true") => into.set("sslmode", "require")?,
-            (keyword, value) => into.set(keyword, value)?,
+            (keyword, value) => into.set(keyword, value).map_err(|error| match error {
+                // It may be a part of a password that has a "?" and a "/".
+                Error::UnknownOption(_) if query.is_some_and(|query| query.contains('@')) => {
+                    Error::Syntax("invalid connection option in the connection URI".into())
+                }
+                other => other,
+            })?,
         }
     }
     Ok(())
@@ -219,8 +228,11 @@ fn set_decoded(into: &mut Parameters, keyword: &str, value: &str) -> Result<(), 
     if value.is_empty() { Ok(()) } else { into.set(keyword, &decode(value)?) }
 }
 
-/// What percent signs stand for.
-fn decode(text: &str) -> Result<String, Error> {
+/// What percent signs stand for in a URI.
+///
+/// # Errors
+/// Where two hexadecimal digits do not follow one, or no text comes of them.
+pub fn decode(text: &str) -> Result<String, Error> {
     let invalid = || Error::Syntax("invalid percent-encoded token in the connection URI".into());
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -294,6 +306,10 @@ mod tests {
             parsed("postgresql:///db?host=/tmp&port=5433"),
             pairs(&[("dbname", "db"), ("host", "/tmp"), ("port", "5433")])
         );
+        assert_eq!(
+            parsed("postgresql://u:1?2=3@h?host=/tmp"),
+            pairs(&[("host", "/tmp"), ("password", "1?2=3"), ("user", "u")])
+        );
         for wrong in [
             "postgresql://[::1",
             "postgresql://[::1]x",
@@ -312,6 +328,7 @@ mod tests {
         for wrong in [
             "password=x secret",
             "password=x secret=1",
+            "postgresql://u:a?secret=1/b@h/",
             "postgresql://u:secret@[h",
             "postgresql://u:se/secret@h/db",
             "password='secret",

@@ -25,7 +25,7 @@ const OLDEST: (u32, u32, u32) = (1, 9, 0);
 pub unsafe extern "C" fn OrthancPluginInitialize(context: *mut Context) -> c_int {
     // SAFETY: the pointer is Orthanc's, and `OrthancPluginFinalize` ends the use of it.
     let Some(core) = (unsafe { Core::new(context) }) else { return -1 };
-    state::set_core(core);
+    state::set_core(Some(core));
     state::guarded(-1, || match start(core) {
         Ok(()) => 0,
         Err(message) => {
@@ -39,6 +39,7 @@ pub unsafe extern "C" fn OrthancPluginInitialize(context: *mut Context) -> c_int
 #[unsafe(no_mangle)]
 pub extern "C" fn OrthancPluginFinalize() {
     state::guarded((), || state::set_storage(None));
+    state::set_core(None);
 }
 
 /// The plugin's name.

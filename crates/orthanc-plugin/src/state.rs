@@ -1,21 +1,21 @@
 //! What the callbacks find: the core, and the storage while there is one.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{OnceLock, PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock};
 
 use rbytea_orthanc_sdk::{Core, Level};
 use rbytea_orthanc_storage::{Severity, Storage};
 
-static CORE: OnceLock<Core> = OnceLock::new();
+static CORE: RwLock<Option<Core>> = RwLock::new(None);
 static STORAGE: RwLock<Option<Storage>> = RwLock::new(None);
 
-/// The first one stays: Orthanc has one core.
-pub fn set_core(core: Core) {
-    CORE.get_or_init(|| core);
+/// Each start has its own: a reset of Orthanc ends one and begins the next in the same process.
+pub fn set_core(core: Option<Core>) {
+    *CORE.write().unwrap_or_else(PoisonError::into_inner) = core;
 }
 
 pub fn core() -> Option<Core> {
-    CORE.get().copied()
+    *CORE.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Waits for calls that are running.

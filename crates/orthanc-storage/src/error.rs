@@ -138,7 +138,7 @@ impl Error {
     }
 }
 
-/// Errors that another attempt on another connection may not meet: conflicts with other transactions, a server that has no
+/// Errors that another attempt on another connection may not meet: conflicts with other transactions, somebody's cancel, a server that has no
 /// resources left for a moment, and one that is read-only because another one has become the primary.
 fn may_pass(code: &SqlState) -> bool {
     [
@@ -147,6 +147,7 @@ fn may_pass(code: &SqlState) -> bool {
         SqlState::LOCK_NOT_AVAILABLE,
         SqlState::TOO_MANY_CONNECTIONS,
         SqlState::READ_ONLY_SQL_TRANSACTION,
+        SqlState::QUERY_CANCELED,
     ]
     .contains(code)
 }

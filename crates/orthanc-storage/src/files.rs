@@ -30,6 +30,9 @@ const ROW: usize = 64 << 10;
 /// How many bytes are read at a time.
 pub const CHUNK: u64 = 256 << 10;
 
+/// Set in a transaction that has begun and is behind the lock of those that write.
+const BEGUN: &str = "orthanc_rbytea.begun";
+
 /// A file that is to be stored.
 #[derive(Clone, Copy)]
 pub struct File<'a> {
@@ -69,10 +72,11 @@ impl Files {
         let Schema { files, state, extension, lock } = schema;
         let function = |name| extension.function(name);
         let rbytea = format!("{}.rbytea", extension.schema);
+        let begun = format!("pg_catalog.current_setting('{BEGUN}', true) = 'on'");
         // $4 is the epoch, NULL without `Lock`.
         let put = |content: &str| {
             format!(
-                "WITH held AS (SELECT FROM {state} WHERE $4 IS NULL OR epoch = $4),
+                "WITH held AS (SELECT FROM {state} WHERE $4 IS NULL OR epoch = $4 AND {begun}),
                       put AS (INSERT INTO {files} (uuid, type, content) SELECT {UUID}, $2, {content} FROM held
                               ON CONFLICT (uuid) DO NOTHING RETURNING true)
                  SELECT EXISTS (SELECT FROM held), EXISTS (SELECT FROM put)"
@@ -80,7 +84,10 @@ impl Files {
         };
         Self {
             // Each statement sees what was committed before it, whatever is the default: the epoch is looked at behind the lock.
-            begin: format!("{BEGIN}; SELECT pg_catalog.pg_advisory_xact_lock_shared({WRITING}, {lock})"),
+            // What comes behind it is sent before it has been answered, and does nothing if it has failed.
+            begin: format!(
+                "{BEGIN}; SELECT pg_catalog.pg_advisory_xact_lock_shared({WRITING}, {lock}), pg_catalog.set_config('{BEGUN}', 'on', true)"
+            ),
             start_upload: format!("SELECT {}()", function("rbytea_begin")),
             upload: format!(
                 "COPY {}.rbytea_upload (upload, chunk) FROM STDIN (FORMAT binary)",
@@ -116,7 +123,7 @@ impl Files {
                 function("rbytea_chunks")
             ),
             remove: format!(
-                "WITH held AS (SELECT FROM {state} WHERE $2 IS NULL OR epoch = $2),
+                "WITH held AS (SELECT FROM {state} WHERE $2 IS NULL OR epoch = $2 AND {begun}),
                       gone AS (DELETE FROM {files} WHERE uuid = {UUID} AND EXISTS (SELECT FROM held))
                  SELECT EXISTS (SELECT FROM held)"
             ),

@@ -32,6 +32,8 @@ struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     over: Notify,
+    /// What it holds is not what the tables say.
+    doubted: Notify,
 }
 
 /// Holds the lock, or tries to, until this is dropped.
@@ -78,7 +80,8 @@ impl Holder {
     /// Begins to try.
     pub fn start(target: Target, schema: Schema, log: Log) -> Result<Self, Error> {
         let state = Mutex::new(State::Not("the lock is being taken".into()));
-        let shared = Arc::new(Shared { state, changed: Condvar::new(), over: Notify::new() });
+        let shared =
+            Arc::new(Shared { state, changed: Condvar::new(), over: Notify::new(), doubted: Notify::new() });
         let ours = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("rbytea lock".into())
@@ -100,6 +103,15 @@ impl Holder {
                 return Err(Error::Lock(reason.clone()));
             }
             state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Has the lock taken anew by who has found another epoch in the tables: they were restored, or the lock is lost and nobody knows yet.
+    pub fn doubt(&self, epoch: Option<i64>) {
+        let mut state = self.shared.state();
+        if matches!(*state, State::Held(held) if Some(held) == epoch) {
+            *state = State::Not("the tables have another epoch than this process has given them".into());
+            self.shared.doubted.notify_one();
         }
     }
 
@@ -140,18 +152,17 @@ fn hold(shared: &Shared, target: &Target, schema: &Schema, log: &Log) {
                 }
                 (said, held_before) = (String::new(), true);
                 let (runtime, session) = connection.parts();
-                let lost = runtime.block_on(async {
+                let why = runtime.block_on(async {
                     tokio::select! {
-                        () = session.lost() => true,
-                        () = shared.over.notified() => false,
+                        () = session.lost() => Some("the connection that held the lock is lost"),
+                        () = shared.doubted.notified() => Some("the tables have another epoch than this process has given them"),
+                        () = shared.over.notified() => None,
                     }
                 });
-                if !lost || !shared.set(State::Not("the connection that held the lock is lost".into())) {
-                    return;
-                }
+                let Some(why) = why.filter(|why| shared.set(State::Not((*why).into()))) else { return };
                 log.line(
                     Severity::Warning,
-                    "the connection that held the lock is lost; nothing is written until it is held again",
+                    &format!("{why}; nothing is written until the lock is held again"),
                 );
             }
             Err(error) => {
@@ -184,7 +195,9 @@ async fn take(db: &Client, schema: &Schema) -> Result<i64, Error> {
     .await?;
     // Not a count, which a standby that was promoted without the last one would give out again.
     let epoch = Uuid::new_v4().as_u128() as i64;
-    db.execute(&format!("UPDATE {state} SET epoch = $1"), &[&epoch]).await?;
+    if db.execute(&format!("UPDATE {state} SET epoch = $1"), &[&epoch]).await? == 0 {
+        return Err(Error::Unfit(format!("table {state} is empty")));
+    }
     db.batch_execute("COMMIT").await?;
     Ok(epoch)
 }

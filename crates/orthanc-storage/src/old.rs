@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::files::{CHUNK, receive};
 use crate::pool::Moved;
 use crate::prepared::Parameter;
+use crate::schema::are_ours;
 use crate::storage::Buffer;
 
 /// The place.
@@ -51,6 +52,7 @@ impl Old {
     pub async fn check(&self, db: &Client) -> Result<(), Error> {
         let (there, what) = match self {
             Self::LargeObjects(table) => {
+                are_ours(db, &[table]).await?;
                 let row = db.query_one("SELECT pg_catalog.to_regclass($1) IS NOT NULL", &[&table]).await?;
                 (row.get(0), format!("table {table} of the official plugin"))
             }

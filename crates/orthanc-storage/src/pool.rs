@@ -79,10 +79,16 @@ pub struct Pool {
     given_back: Condvar,
 }
 
-/// What every session is told once: how soon the server notices that this process is gone, that names mean what they say, that a lock
-/// is not waited for without end, and that it stays although it has nothing to do.
-async fn prepare(db: &Client) -> Result<(), Error> {
-    let settings = "SET search_path = ''; SET lock_timeout = '10s'; SET idle_session_timeout = 0; SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 5;
+/// What every session is told once, whatever is set for the role or the database: that names mean what they say, that what is committed is on the disk, that it may
+/// write and takes the time it takes, but does not wait for a lock without end, and how soon the server notices that this process is gone.
+pub async fn prepare(db: &Client) -> Result<(), Error> {
+    // Some of these are not in every version.
+    let settings = "SET search_path = '';
+                    SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings
+                     WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout');
+                    SELECT pg_catalog.set_config('synchronous_commit', 'on', false) WHERE pg_catalog.current_setting('synchronous_commit') = 'off';
+                    SET default_transaction_read_only = off; SET default_transaction_isolation = 'read committed';
+                    SET lock_timeout = '10s'; SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 5;
                     SET tcp_keepalives_count = 3; SET tcp_user_timeout = 15000";
     Ok(db.batch_execute(settings).await?)
 }
@@ -176,6 +182,8 @@ impl Pool {
 
     /// A place among those that use a connection.
     fn place(&self, until: Instant) -> Result<Place<'_>, Error> {
+        // To wait for others is no outage.
+        let until = until.max(Instant::now() + SILENCE);
         let mut state = self.state();
         state.waiting += 1;
         while state.used >= self.most {

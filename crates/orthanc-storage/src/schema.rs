@@ -71,7 +71,7 @@ impl Plan {
 
     /// How many steps have been taken; None if there are no tables.
     async fn taken(&self, db: &Client) -> Result<Option<usize>, Error> {
-        self.are_ours(db).await?;
+        are_ours(db, &[&self.files, &self.state]).await?;
         let Some(version) = version(db, &self.state).await? else { return Ok(None) };
         let taken = usize::try_from(version).ok().filter(|taken| *taken <= self.steps.len());
         let unknown = || {
@@ -84,26 +84,8 @@ impl Plan {
         taken.map(Some).ok_or_else(unknown)
     }
 
-    /// An error if somebody else has made the tables: their owner can read what is stored, and run code as who stores it.
-    async fn are_ours(&self, db: &Client) -> Result<(), Error> {
-        let query = "SELECT c.oid::pg_catalog.regclass::pg_catalog.text, pg_catalog.pg_get_userbyid(c.relowner)::pg_catalog.text, current_user::pg_catalog.text
-                       FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_roles AS r ON r.rolname = current_user
-                      WHERE c.oid IN (pg_catalog.to_regclass($1)::pg_catalog.oid, pg_catalog.to_regclass($2)::pg_catalog.oid)
-                        AND (c.relkind <> 'r' OR c.relowner <> r.oid
-                             AND (r.rolsuper OR NOT pg_catalog.pg_has_role(r.oid, c.relowner, 'USAGE')))";
-        match db.query(query, &[&self.files, &self.state]).await?.first() {
-            None => Ok(()),
-            Some(row) => Err(Error::Unfit(format!(
-                "table {} is of the role \"{}\", and \"{}\" is connected: who stores files has to own their tables",
-                row.get::<_, String>(0),
-                row.get::<_, String>(1),
-                row.get::<_, String>(2)
-            ))),
-        }
-    }
-
     async fn done(self, db: &Client) -> Result<Schema, Error> {
-        self.are_ours(db).await?;
+        are_ours(db, &[&self.files, &self.state]).await?;
         let Self { files, state, extension, .. } = self;
         let row = db.query_one("SELECT pg_catalog.to_regclass($1)::pg_catalog.oid", &[&files]).await?;
         let oid: Option<u32> = row.get(0);
@@ -151,6 +133,27 @@ impl Schema {
             None => Err(Error::Unfit(format!("schema {} has no files of Orthanc", identifier(name)))),
         }
     }
+}
+
+/// An error if somebody else has made one of these tables, as far as they are there: their owner can read what is stored, and runs code as
+/// who stores or reads it. A superuser has to be the owner himself: with SET ROLE, such code could go back to his rights.
+pub async fn are_ours(db: &Client, tables: &[&str]) -> Result<(), Error> {
+    let query = "SELECT c.oid::pg_catalog.regclass::pg_catalog.text, pg_catalog.pg_get_userbyid(c.relowner)::pg_catalog.text,
+                        current_user::pg_catalog.text, c.relkind <> 'r'
+                   FROM pg_catalog.unnest($1::pg_catalog.text[]) AS t (name)
+                   JOIN pg_catalog.pg_class AS c ON c.oid = pg_catalog.to_regclass(t.name)::pg_catalog.oid
+                   JOIN pg_catalog.pg_roles AS r ON r.rolname = current_user
+                  WHERE c.relkind <> 'r' OR c.relowner <> r.oid
+                        AND (r.rolsuper OR NOT pg_catalog.pg_has_role(r.oid, c.relowner, 'USAGE'))";
+    let rows = db.query(query, &[&tables]).await?;
+    let Some(row) = rows.first() else { return Ok(()) };
+    let (table, owner, user): (&str, &str, &str) = (row.get(0), row.get(1), row.get(2));
+    Err(Error::Unfit(match row.get(3) {
+        true => format!("{table} is not a table"),
+        false => format!(
+            "table {table} is of the role \"{owner}\", and \"{user}\" is connected: who stores files has to own their tables"
+        ),
+    }))
 }
 
 /// The version of the tables; None if there are none.

@@ -171,9 +171,10 @@ impl Storage {
         self.persist("store", uuid, |name, until| {
             let file = File { uuid: name, content_type, content };
             let epoch = self.epoch(until)?;
-            self.pool.with(until, async |db: &Db<'_>, moved: &Moved| {
+            let stored = self.pool.with(until, async |db: &Db<'_>, moved: &Moved| {
                 self.files.create(db, file, epoch, moved).await
-            })
+            });
+            self.doubt(stored, epoch)
         })?;
         add(&self.counts.stored, 1);
         add(&self.counts.stored_bytes, content.len() as u64);
@@ -222,14 +223,15 @@ impl Storage {
     pub fn remove(&self, uuid: &str) -> Result<(), Error> {
         self.persist("remove", uuid, |name, until| {
             let epoch = self.epoch(until)?;
-            self.pool.with(until, async |db: &Db<'_>, _| {
+            let removed = self.pool.with(until, async |db: &Db<'_>, _| {
                 // This tells whether the lock is held.
                 self.files.remove(db, name, epoch).await?;
                 match &self.old {
                     Some(old) => old.remove(db, uuid).await,
                     None => Ok(()),
                 }
-            })
+            });
+            self.doubt(removed, epoch)
         })?;
         add(&self.counts.removed, 1);
         Ok(())
@@ -237,6 +239,14 @@ impl Storage {
 
     fn epoch(&self, until: Instant) -> Result<Option<i64>, Error> {
         self.holder.as_ref().map(|holder| holder.epoch(until)).transpose()
+    }
+
+    /// Where the tables have another epoch, it is seen to who holds the lock.
+    fn doubt(&self, outcome: Result<(), Error>, epoch: Option<i64>) -> Result<(), Error> {
+        if let (Err(Error::Lock(_)), Some(holder)) = (&outcome, &self.holder) {
+            holder.doubt(epoch);
+        }
+        outcome
     }
 
     /// One operation, with its attempts and its line in the log, on a thread of its own: those of Orthanc's web server have a stack of

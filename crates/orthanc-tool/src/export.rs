@@ -44,6 +44,7 @@ pub async fn run(options: Export, connector: &Connector) -> Result<(), Error> {
         true => Some(old::large_objects(&tables.db, &options.old_schema).await?),
         false => None,
     };
+    let _alone = options.to_directory.as_deref().map(alone).transpose()?;
     let mut index = Index::open(&tables.db, &options.common).await?;
     let size = index.size(&tables.db).await?;
     let progress =
@@ -166,12 +167,37 @@ fn make(root: &Path, parent: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Copies a file to a directory; false if it is there already, with the length that it has to have.
+/// A directory that no other run writes to, until this is dropped.
+fn alone(directory: &Path) -> Result<fs::File, Error> {
+    fs::create_dir_all(directory).map_err(Error::io("create directory", directory))?;
+    let opened = fs::File::open(directory).map_err(Error::io("open directory", directory))?;
+    match opened.try_lock() {
+        Ok(()) => Ok(opened),
+        Err(fs::TryLockError::WouldBlock) => {
+            Err(Error::said(format!("another run exports to directory \"{}\"", directory.display())))
+        }
+        Err(fs::TryLockError::Error(error)) => Err(Error::io("lock directory", directory)(error)),
+    }
+}
+
+/// What a file in a directory has; None if there is none, or not one of this length.
+fn there(path: &Path, entry: &Entry) -> Result<Option<String>, Error> {
+    match fs::metadata(path) {
+        Ok(about) if about.is_file() && about.len() == entry.len => {
+            let content = fs::read(path).map_err(Error::io("read file", path))?;
+            Ok(Some(human::hexadecimal(&Md5::digest(&content))))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Copies a file to a directory; false if it is there already.
 async fn file(tables: &Tables, directory: &Path, entry: &Entry) -> Result<bool, Error> {
     let uuid = Uuid::try_parse(&entry.uuid).map_err(|_| Error::said("its name is not a uuid"))?;
     let path = old::path(directory, &entry.uuid);
-    if fs::metadata(&path).is_ok_and(|about| about.is_file() && about.len() == entry.len) {
-        return Ok(false);
+    if let Some(md5) = there(&path, entry)? {
+        let differs = difference(entry, entry.len, &md5);
+        return differs.map_or(Ok(false), |why| Err(Error::said(format!("\"{}\": {why}", path.display()))));
     }
     let mut memory = Memory::default();
     tables

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use rbytea_connect::decode;
 use rbytea_connect::sql::identifier;
 use rbytea_tool::connection::Db;
 use rbytea_tool::error::Error;
@@ -178,15 +179,19 @@ impl Orthanc {
             Some((login, host)) => (Some(login), format!("{host}{}", &rest[slash..])),
             None => (None, rest.to_owned()),
         };
-        let authorization = login.map(|login| {
-            let (user, password) = login.split_once(':').unwrap_or((login, ""));
-            let password = match password {
-                "" => std::env::var("ORTHANC_PASSWORD").unwrap_or_default(),
-                password => password.to_owned(),
-            };
-            let both = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
-            format!("Basic {both}")
-        });
+        let authorization = match login {
+            None => None,
+            Some(login) => {
+                let (user, password) = login.split_once(':').unwrap_or((login, ""));
+                let decoded = |text| decode(text).map_err(|error| Error::said(format!("--index: {error}")));
+                let password = match password {
+                    "" => std::env::var("ORTHANC_PASSWORD").unwrap_or_default(),
+                    password => decoded(password)?,
+                };
+                let both = format!("{}:{password}", decoded(user)?);
+                Some(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(both)))
+            }
+        };
         let mut config = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT));
         if scheme == "https" {
             config = config.tls_config(tls());
@@ -279,6 +284,8 @@ mod tests {
         let orthanc = Orthanc::at("https://u:p@h:8042/orthanc/").unwrap();
         assert_eq!(orthanc.url, "https://h:8042/orthanc");
         assert_eq!(orthanc.authorization.as_deref(), Some("Basic dTpw"));
+        let encoded = Orthanc::at("https://u:%70@h").unwrap();
+        assert_eq!(encoded.authorization, orthanc.authorization);
         let plain = Orthanc::at("http://h").unwrap();
         assert_eq!((plain.url.as_str(), plain.authorization), ("http://h", None));
         assert!(Orthanc::at("h:8042").is_err());

@@ -1,31 +1,23 @@
 //! The plugin's tables, and what is in them of a list of names.
 
 use rbytea_connect::sql::{Extension, identifier};
-use rbytea_orthanc_storage::{self as storage, Files, Schema, Statements};
+use rbytea_orthanc_storage::{self as storage, Files, Schema, Statements, are_ours, prepare};
 use rbytea_tool::connection::{Connector, Db};
 use rbytea_tool::error::Error;
 
 use crate::Common;
 
-/// Works as the owner of the tables, or of the index where there are none yet: what is made is the plugin's to use. Where neither is there,
-/// a superuser's tables would not be.
+/// An error if the tables or the index are somebody else's, or if there are neither and what a superuser makes would not be the plugin's to use.
 async fn as_owner(db: &Db, options: &Common) -> Result<(), Error> {
     let tables = [
         format!("{}.orthanc_files", identifier(&options.schema)),
         format!("{}.attachedfiles", identifier(&options.index_schema)),
     ];
-    for table in tables {
-        let query = "SELECT pg_catalog.pg_get_userbyid(c.relowner)::pg_catalog.text, pg_catalog.pg_get_userbyid(c.relowner) = current_user
-                       FROM pg_catalog.pg_class AS c WHERE c.oid = pg_catalog.to_regclass($1)";
-        if let Some(row) = db.query_opt(query, &[&table]).await? {
-            if !row.get::<_, bool>(1) {
-                db.batch_execute(&format!("SET ROLE {}", identifier(row.get(0)))).await?;
-            }
-            return Ok(());
-        }
-    }
-    let query = "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user";
-    if db.query_one(query, &[]).await?.get(0) {
+    are_ours(db, &tables.each_ref().map(String::as_str)).await.map_err(|error| Error::said(error.chain()))?;
+    let query =
+        "SELECT rolsuper AND pg_catalog.to_regclass($1) IS NULL AND pg_catalog.to_regclass($2) IS NULL
+                   FROM pg_catalog.pg_roles WHERE rolname = current_user";
+    if db.query_one(query, &[&tables[0], &tables[1]]).await?.get(0) {
         return Err(Error::said(format!(
             "schema {} has no files of Orthanc, and a superuser cannot make their tables for the plugin: start Orthanc with the plugin \
              first, or connect as the role that it connects as",
@@ -49,8 +41,7 @@ impl Tables {
     /// Connects; makes the tables if `make`, otherwise they have to be there.
     pub async fn open(connector: &Connector, options: &Common, make: bool) -> Result<Self, Error> {
         let db = connector.open(&options.connection).await?;
-        // Names mean what they say, whoever may make functions and operators in a schema of the path.
-        db.batch_execute("SET search_path = ''").await?;
+        prepare(&db).await.map_err(|error| Error::said(error.chain()))?;
         as_owner(&db, options).await?;
         let schema = if make {
             Schema::set_up(&db, &options.schema).await

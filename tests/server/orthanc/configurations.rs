@@ -7,6 +7,7 @@ use rbytea_orthanc_sdk::raw::ErrorCode;
 use serde_json::{Value, json};
 
 use crate::support::cluster::{Cluster, POSTGRES};
+use crate::support::twins::noise;
 
 use super::bed::{cluster, cluster_with, configuration, core, uuid};
 use super::core::Core;
@@ -204,4 +205,24 @@ fn tables_of_a_newer_plugin_are_left_alone() {
     cluster.session().run("update orthanc_files_state set version = 99");
     let said = refusal(&cluster, &configuration(&cluster, json!({})));
     assert!(said.contains("version 99"), "{said}");
+}
+
+#[test]
+fn what_is_set_for_the_role_takes_nothing_from_what_is_promised() {
+    let mut cluster = cluster_with(&["wal_writer_delay = 10s"]);
+    cluster.session().run(
+        "alter role postgres set synchronous_commit = off; alter role postgres set statement_timeout = '5ms';
+         alter role postgres set default_transaction_read_only = on; alter role postgres set default_transaction_isolation = serializable",
+    );
+    for (number, lock) in [(1, true), (2, false)] {
+        let core = core(&cluster, json!({ "Lock": lock, "MaximumConnectionRetries": 100 }));
+        let small = uuid(number);
+        let large = uuid(number + 10);
+        assert_eq!(core.create(&large, &noise(20_000_000, 1)), ErrorCode::SUCCESS, "{:#?}", core.log());
+        assert_eq!(core.create(&small, b"x"), ErrorCode::SUCCESS, "{:#?}", core.log());
+        cluster.kill9();
+        cluster.start();
+        assert_eq!(core.read(&small).unwrap(), b"x");
+        assert_eq!(core.read(&large).unwrap(), noise(20_000_000, 1));
+    }
 }

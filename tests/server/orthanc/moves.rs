@@ -11,7 +11,7 @@ use crate::support::orthanc::{Orthanc, dicom};
 use crate::support::session::Session;
 use crate::support::tool::{Ran, run};
 
-use super::bed::cluster;
+use super::bed::{cluster, configuration, core};
 use super::clients::command;
 
 #[track_caller]
@@ -134,13 +134,25 @@ fn a_directory_of_orthanc_comes_and_goes_back() {
     let files = upload(&orthanc);
     let (url, directory) = (orthanc.url(), orthanc.files());
     let from = directory.to_str().unwrap();
+    // The plugin's role has to own the tables, and nobody knows which one that is.
+    let refused =
+        run(&mut command(&cluster, &["import", "--from-directory", from, "--index", &url])).ends_with(1);
+    assert!(refused.said.contains("a superuser cannot make their tables"), "{}", refused.said);
+    drop(core(&cluster, json!({})));
     moved(&cluster, &["import", "--from-directory", from, "--index", &url]);
     moved(&cluster, &["check", "--digest", "--index", &url]);
     let stored = count(&db, "orthanc_files");
     assert_eq!(stored as usize, orthanc.files_on_disk());
     let to = cluster.dir().join("back");
-    moved(&cluster, &["export", "--to-directory", to.to_str().unwrap(), "--index", &url]);
+    let export = ["export", "--to-directory", to.to_str().unwrap(), "--index", &url];
+    moved(&cluster, &export);
     assert_eq!(bytes(&to), bytes(&directory));
+    let (name, mut damaged) = bytes(&to).pop().unwrap();
+    damaged[500] ^= 1;
+    fs::write(to.join(&name[..2]).join(&name[2..4]).join(&name), damaged).unwrap();
+    assert!(
+        run(&mut command(&cluster, &export)).ends_with(1).said.contains("it is not what the index knows")
+    );
     // With the plugin the same Orthanc reads them there, and deletes them there.
     let mut sections = ours(&cluster);
     sections["PostgreSQL"]["EnableIndex"] = json!(false);
@@ -203,6 +215,37 @@ fn a_directory_of_orthanc_comes_and_goes_back() {
     let check = run(&mut command(&cluster, &["check", "--digest", "--index", &url])).ends_with(2);
     assert_eq!(check.text().lines().count(), 2, "{}", check.text());
     assert!(check.text().contains("missing"), "{}", check.text());
+}
+
+#[test]
+#[ignore = "takes the package orthanc: make orthanc-test"]
+fn code_of_other_owners_is_not_run() {
+    let cluster = cluster();
+    let orthanc = Orthanc::start(&ours(&cluster));
+    upload(&orthanc);
+    let db = cluster.session();
+    db.run("create role other; create schema theirs authorization other; create extension if not exists plpgsql;
+            create function theirs.run() returns bytea language plpgsql as $$ begin raise 'code was run'; end $$;
+            create view theirs.attachedfiles as select 1::bigint as id, 1 as filetype, 'x' as uuid, 1::bigint as compressedsize, encode(theirs.run(), 'hex') as compressedhash;
+            create view theirs.storagearea as select gen_random_uuid()::text as uuid, 1 as type, 1::oid as content from theirs.run();
+            alter view theirs.attachedfiles owner to other; alter view theirs.storagearea owner to other");
+    for arguments in [
+        &["check", "--index-schema", "theirs"][..],
+        &["import", "--from-large-objects", "--old-schema", "theirs"],
+    ] {
+        let said = run(&mut command(&cluster, arguments)).ends_with(1).said;
+        assert!(said.contains("is not a table"), "{said}");
+    }
+    db.run("alter table attachedfiles owner to other");
+    let said = run(&mut command(&cluster, &["check"])).ends_with(1).said;
+    assert!(
+        said.contains("table public.attachedfiles is of the role \"other\"")
+            || said.contains("table attachedfiles is of the role"),
+        "{said}"
+    );
+    let (status, log) =
+        Orthanc::refuses(&configuration(&cluster, json!({ "Schema": "theirs", "ReadFrom": "LargeObjects" })));
+    assert!(!status.success() && log.contains("is not a table"), "{log}");
 }
 
 /// The bytes of all files below a directory, sorted by name.

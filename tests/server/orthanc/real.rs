@@ -85,6 +85,24 @@ fn frames_len(file: &[u8]) -> usize {
 
 #[test]
 #[ignore = "takes the package orthanc: make orthanc-test"]
+fn a_reset_of_orthanc_starts_the_plugin_again() {
+    let cluster = cluster();
+    let orthanc = Orthanc::start(&configuration(&cluster, json!({})));
+    let file = dicom("RESET", 1, 60);
+    let id = orthanc.upload(&file);
+    for _ in 0..2 {
+        let starts = orthanc.log().matches("rbytea storage: files are in").count();
+        assert_eq!(orthanc.request("POST", "/tools/reset", b"").status, 200);
+        wait_until(PATIENCE, || orthanc.log().matches("rbytea storage: files are in").count() > starts);
+        wait_until(PATIENCE, || orthanc.try_request("GET", "/rbytea/status", b"").is_some());
+        assert!(orthanc.request("GET", &format!("/instances/{id}/file"), b"").body == file);
+        orthanc.upload(&dicom("RESET", 2, 1));
+    }
+    orthanc.stop();
+}
+
+#[test]
+#[ignore = "takes the package orthanc: make orthanc-test"]
 fn orthanc_does_not_start_with_a_storage_that_cannot_be_used() {
     let cluster = cluster();
     for (more, words) in [
