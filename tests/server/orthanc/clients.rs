@@ -232,10 +232,16 @@ pub fn retries(orthanc: &Orthanc) -> u64 {
     orthanc.get("/rbytea/status")["since_start"]["retries"].as_u64().unwrap()
 }
 
-/// `orthanc-rbytea`, which asks this Orthanc for its index.
+/// The password of who owns the tables, where that takes one.
+pub const PASSWORD: &str = "right";
+
+/// `orthanc-rbytea` as who owns the tables, which asks this Orthanc for its index.
 fn tool(cluster: &Cluster, orthanc: &Orthanc, arguments: &[&str]) -> Ran {
+    let owner = cluster
+        .session()
+        .text("select relowner::regrole::text from pg_class where oid = 'orthanc_files'::regclass");
     let mut command = command(cluster, arguments);
-    run(command.args(["--index", &orthanc.url()]))
+    run(command.args(["-U", &owner, "--index", &orthanc.url()]).env("PGPASSWORD", PASSWORD))
 }
 
 /// `orthanc-rbytea` with these arguments, in a home directory that has nothing.

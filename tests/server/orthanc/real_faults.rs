@@ -12,7 +12,7 @@ use crate::support::standby::standby_of;
 use crate::support::volumes::Kind;
 
 use super::bed::{busy, cluster, cluster_with, configuration, either, with_official_index};
-use super::clients::{Clients, REST, instances, patient, retries};
+use super::clients::{Clients, PASSWORD, REST, instances, patient, retries};
 
 /// How often a line of Orthanc's log has these words.
 fn logged(orthanc: &Orthanc, words: &str) -> usize {
@@ -178,7 +178,9 @@ fn files_that_orthanc_had_no_time_to_index_are_found() {
 fn orthanc_says_why_it_does_not_start() {
     let mut cluster = cluster();
     let db = cluster.session();
-    db.run("create role orthanc login password 'right'; grant create on schema public to orthanc");
+    db.run(&format!(
+        "create role orthanc login password '{PASSWORD}'; grant create on schema public to orthanc"
+    ));
     fs::write(cluster.data().join("pg_hba.conf"), "local all postgres trust\nlocal all all scram-sha-256\n")
         .unwrap();
     cluster.reload();
@@ -194,11 +196,11 @@ fn orthanc_says_why_it_does_not_start() {
     assert!(!log.contains("trying again") && !log.contains("wr0ng"), "{log}");
 
     cluster.stop(Shutdown::Fast);
-    let (status, log) = Orthanc::refuses(&with(&cluster, "right", 1));
+    let (status, log) = Orthanc::refuses(&with(&cluster, PASSWORD, 1));
     assert!(!status.success());
     assert!(log.contains("rbytea storage: connection to"), "{log}");
 
-    let orthanc = Orthanc::launched(&with(&cluster, "right", 100));
+    let orthanc = Orthanc::launched(&with(&cluster, PASSWORD, 100));
     wait_until(PATIENCE, || logged(&orthanc, "trying again") > 0);
     cluster.start();
     let orthanc = orthanc.started();
