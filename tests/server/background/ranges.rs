@@ -46,7 +46,8 @@ fn the_first_visit_sweeps_the_whole_store() {
 
 #[test]
 fn an_idle_cluster_is_left_alone() {
-    let cluster = cluster();
+    // It uses up transaction ids, after a minute.
+    let cluster = cluster_with(&["rbytea.databases_for_vacuuming = 'postgres'", "autovacuum = off"]);
     let db = cluster.session();
     db.fill("t", 1..=3);
     await_rest(&cluster, &db);
@@ -65,7 +66,7 @@ fn an_idle_cluster_is_left_alone() {
 
 #[test]
 fn two_idle_databases_do_not_keep_each_other_awake() {
-    let cluster = cluster_with(&["rbytea.databases_for_vacuuming = 'other, postgres'"]);
+    let cluster = cluster_with(&["rbytea.databases_for_vacuuming = 'other, postgres'", "autovacuum = off"]);
     let db = cluster.session();
     let other = create_database(&cluster, "other");
     db.fill("t", 1..=3);
