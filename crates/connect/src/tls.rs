@@ -16,9 +16,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream as RustlsStream;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use tokio_rustls::rustls::crypto::{
-    CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
-};
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{
     CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime,
@@ -146,25 +144,12 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
         .map_err(|error| Error::Content { path: path.to_owned(), what: error.to_string() })
 }
 
-/// Verifies less than the host's name: the authority, or nothing.
+/// Verifies less than the host's name: the authority, or nothing. That the server has the certificate's key is verified always: whoever has a
+/// copy of the certificate could pass channel binding otherwise.
 #[derive(Debug)]
 struct Lenient {
     inner: Option<Arc<WebPkiServerVerifier>>,
     provider: Arc<CryptoProvider>,
-}
-
-impl Lenient {
-    /// Whether the server has the certificate's key. Where the certificate may be anybody's that says nothing, and it may be one that could
-    /// not be verified (X.509 version 1).
-    fn signature(
-        &self,
-        verify: impl FnOnce(&WebPkiSupportedAlgorithms) -> Result<HandshakeSignatureValid, rustls::Error>,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        match self.inner {
-            None => Ok(HandshakeSignatureValid::assertion()),
-            Some(_) => verify(&self.provider.signature_verification_algorithms),
-        }
-    }
 }
 
 impl ServerCertVerifier for Lenient {
@@ -192,7 +177,7 @@ impl ServerCertVerifier for Lenient {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.signature(|algorithms| verify_tls12_signature(message, certificate, signed, algorithms))
+        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -201,7 +186,7 @@ impl ServerCertVerifier for Lenient {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.signature(|algorithms| verify_tls13_signature(message, certificate, signed, algorithms))
+        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
